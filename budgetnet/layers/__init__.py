@@ -1,0 +1,50 @@
+"""Layer builders: plain functions from channel counts to plain modules, each counted on its own.
+
+>>> import torch
+>>> from torch import nn
+>>> from budgetnet.layers import basic, head, stage
+>>> network = nn.Sequential(stage(basic, 3, 16, 2), stage(basic, 16, 32, 2, stride=2), head(32, 10))
+>>> network(torch.rand(1, 3, 16, 16)).shape
+torch.Size([1, 10])
+"""
+
+from budgetnet.layers.activations import gelu, hardswish, leaky, relu, relu6, silu
+from budgetnet.layers.arguments import Act, Norm
+from budgetnet.layers.convolution import conv_norm_act, depthwise_separable
+from budgetnet.layers.initialise import kaiming
+from budgetnet.layers.mobile import SqueezeExcite, inverted_residual, squeeze_excite
+from budgetnet.layers.noise import StochasticDepth, dropout, rising, stochastic_depth
+from budgetnet.layers.pixels import Standardise, standardise
+from budgetnet.layers.pooling import avg_pool, global_pool, head, max_pool
+from budgetnet.layers.residual import Residual, basic, bottleneck, stage
+
+__all__ = [
+    "Act",
+    "Norm",
+    "Residual",
+    "SqueezeExcite",
+    "Standardise",
+    "StochasticDepth",
+    "avg_pool",
+    "basic",
+    "bottleneck",
+    "conv_norm_act",
+    "depthwise_separable",
+    "dropout",
+    "gelu",
+    "global_pool",
+    "hardswish",
+    "head",
+    "inverted_residual",
+    "kaiming",
+    "leaky",
+    "max_pool",
+    "relu",
+    "relu6",
+    "rising",
+    "silu",
+    "squeeze_excite",
+    "stage",
+    "standardise",
+    "stochastic_depth",
+]

@@ -1,0 +1,53 @@
+"""How the weights of a network start."""
+
+from torch import nn
+
+from budgetnet.layers.residual import Residual
+
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def kaiming(model: nn.Module, *, zero_init: bool = False) -> None:
+    """Draw convolutions from Kaiming's normal distribution by fan-out, and set norms to 1 and 0, in place.
+
+    The standard deviation is sqrt(2 / (outputs * kernel area)), as in torchvision's residual networks; biases
+    of convolutions become 0 and linear layers are left as torch made them. With `zero_init` the last norm of
+    every Residual's branch starts at 0, so that each block starts as its shortcut; that raises ValueError
+    where there are none, or a branch has no norm. Reference: https://arxiv.org/abs/1502.01852,
+    https://arxiv.org/abs/1706.02677.
+    """
+    for module in model.modules():
+        if isinstance(module, _CONVS):
+            # There is nothing to draw on meta, and the first draw there costs torch over a second of imports.
+            if not module.weight.is_meta:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, _NORMS):
+            _fill(module, 1.0)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    if zero_init:
+        blocks = {name: module for name, module in model.named_modules() if isinstance(module, Residual)}
+        if not blocks:
+            raise ValueError("kaiming: zero_init needs Residual blocks, found none; leave zero_init out")
+        for name, block in blocks.items():
+            _fill(_last_norm(name, block), 0.0)
+
+
+def _last_norm(name: str, residual: Residual) -> nn.Module:
+    norms = [
+        part for part in residual.branch.modules() if isinstance(part, _NORMS) and part.weight is not None
+    ]
+    if not norms:
+        raise ValueError(
+            f"kaiming: zero_init needs a norm with weights in every residual branch, found none in "
+            f"{name or 'the block'}; build it with a norm, or leave zero_init out"
+        )
+    return norms[-1]
+
+
+def _fill(norm: nn.Module, value: float) -> None:
+    if isinstance(norm, _NORMS) and norm.weight is not None:
+        nn.init.constant_(norm.weight, value)
