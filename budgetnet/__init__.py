@@ -1,0 +1,99 @@
+"""Train small image classifiers from scratch under a hard budget: the public names, imported when used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from budgetnet import layers as layers
+    from budgetnet import models as models
+    from budgetnet.augment import Crop as Crop
+    from budgetnet.augment import Cutmix as Cutmix
+    from budgetnet.augment import Erase as Erase
+    from budgetnet.augment import Flip as Flip
+    from budgetnet.augment import Grayscale as Grayscale
+    from budgetnet.augment import Jitter as Jitter
+    from budgetnet.augment import Mixup as Mixup
+    from budgetnet.augment import RandAugment as RandAugment
+    from budgetnet.augment import Rotate as Rotate
+    from budgetnet.augment import Translate as Translate
+    from budgetnet.augment import TrivialAugmentWide as TrivialAugmentWide
+    from budgetnet.budget import Budget as Budget
+    from budgetnet.budget import DoesNotFit as DoesNotFit
+    from budgetnet.budget import Ledger as Ledger
+    from budgetnet.budget import OverBudget as OverBudget
+    from budgetnet.budget import check_fit as check_fit
+    from budgetnet.budget import count as count
+    from budgetnet.budget import ledger as ledger
+    from budgetnet.budget import macs as macs
+    from budgetnet.data import Data as Data
+    from budgetnet.data import Split as Split
+    from budgetnet.data import arrays as arrays
+    from budgetnet.data import cifar10 as cifar10
+    from budgetnet.data import digits as digits
+    from budgetnet.data import folder as folder
+    from budgetnet.data import stl10 as stl10
+    from budgetnet.loss import LabelSmoothingLoss as LabelSmoothingLoss
+    from budgetnet.modelfile import load as load
+    from budgetnet.modelfile import save as save
+    from budgetnet.optim import SGD as SGD
+    from budgetnet.optim import Adam as Adam
+    from budgetnet.optim import AdamW as AdamW
+    from budgetnet.recipe import EMA as EMA
+    from budgetnet.recipe import EarlyStop as EarlyStop
+    from budgetnet.recipe import Phase as Phase
+    from budgetnet.recipe import Ramp as Ramp
+    from budgetnet.recipe import Recipe as Recipe
+    from budgetnet.recipe import Test as Test
+    from budgetnet.run import Epoch as Epoch
+    from budgetnet.run import Run as Run
+    from budgetnet.schedule import Cosine as Cosine
+    from budgetnet.schedule import Linear as Linear
+    from budgetnet.schedule import MultiStep as MultiStep
+    from budgetnet.schedule import OneCycle as OneCycle
+    from budgetnet.schedule import Plateau as Plateau
+    from budgetnet.schedule import Restarts as Restarts
+    from budgetnet.schedule import Step as Step
+    from budgetnet.schedule import Triangular as Triangular
+    from budgetnet.schedule import Warmup as Warmup
+    from budgetnet.trainer import Evaluation as Evaluation
+    from budgetnet.trainer import Prediction as Prediction
+    from budgetnet.trainer import Trainer as Trainer
+    from budgetnet.trainer import TrainingFailed as TrainingFailed
+
+__version__ = "0.1.0"
+
+# Room by room: importing torch costs seconds, and `budgetnet --help` should not.
+_ROOMS = {
+    "augment": "Crop Cutmix Erase Flip Grayscale Jitter Mixup RandAugment Rotate Translate "
+    "TrivialAugmentWide",
+    "budget": "Budget DoesNotFit Ledger OverBudget check_fit count ledger macs",
+    "data": "Data Split arrays cifar10 digits folder stl10",
+    "loss": "LabelSmoothingLoss",
+    "modelfile": "load save",
+    "optim": "SGD Adam AdamW",
+    "recipe": "EMA EarlyStop Phase Ramp Recipe Test",
+    "run": "Epoch Run",
+    "schedule": "Cosine Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",
+    "trainer": "Evaluation Prediction Trainer TrainingFailed",
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
+_MODULES = ("layers", "models")
+
+__all__ = ["__version__", *_MODULES, *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    """The public name `name`, imported from its room on first use."""
+    if name in _HOME:
+        value = getattr(import_module(f"budgetnet.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"budgetnet.{name}")
+    else:
+        raise AttributeError(f"budgetnet has no public name {name!r}; see dir(budgetnet)")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__
