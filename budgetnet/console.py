@@ -1,0 +1,141 @@
+"""What the terminal shows: a live bar on a terminal or in a notebook, plain lines everywhere else."""
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from budgetnet.run import Epoch
+
+
+def terminal(*, error: bool = False) -> Console:
+    """A console on standard output (or error); it honours NO_COLOR, and puts no control codes into a pipe."""
+    # Plain lines are never wrapped: whoever reads a pipe wants a line to stay a line.
+    stream = sys.stderr if error else sys.stdout
+    wide = None if stream is not None and stream.isatty() else 10_000
+    return Console(stderr=error, highlight=False, emoji=False, width=wide, soft_wrap=wide is not None)
+
+
+def say(text: str = "", *, style: str | None = None, error: bool = False) -> None:
+    """Print one line of text as it is: nothing in it is markup."""
+    terminal(error=error).print(escape(text), style=style, soft_wrap=True)
+
+
+def columns() -> int:
+    """How many columns a drawing may take: the terminal's, or 80 where there is none."""
+    console = terminal()
+    return console.width if console.is_terminal else 80
+
+
+def characters(text: str) -> bool:
+    """Whether standard output can show all of these characters."""
+    try:
+        text.encode(terminal().encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+    """Print a table; the first `left` columns are text, the others numbers."""
+    drawn = Table(title=escape(title) if title else None, title_justify="left", box=None, pad_edge=False)
+    for k, column in enumerate(columns):
+        drawn.add_column(escape(column), justify="left" if k < left else "right", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(escape(cell) for cell in row))
+    console = terminal()
+    if console.is_terminal or console.is_jupyter:
+        console.print(drawn)
+        return
+    with console.capture() as captured:
+        console.print(drawn)
+    for line in captured.get().splitlines():
+        # Cells are padded to the width of their column, the last one too.
+        say(line.rstrip())
+
+
+def percent(part: float) -> str:
+    """0.8401 as "84.01 %"; nothing measured as "-"."""
+    return "-" if math.isnan(part) else f"{100 * part:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: "4.2 s", "3:07", "2:03:07"."""
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def epoch_line(epoch: Epoch) -> str:
+    """A finished epoch as one line of text."""
+    head = f"{epoch.name or f'phase {epoch.phase}'} {epoch.epoch}/{epoch.epochs}"
+    train = f"loss {epoch.train_loss:.4f}  train {percent(epoch.train_accuracy)}"
+    val = "" if math.isnan(epoch.val_accuracy) else f"  val {percent(epoch.val_accuracy)}"
+    pace = f"{epoch.images_per_second:,.0f} images/s  {duration(epoch.train_seconds + epoch.val_seconds)}"
+    return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}  {pace}"
+
+
+class Watch:
+    """Shows a run as it goes: a live bar with loss, accuracy, images/s and time left, and a line an epoch.
+
+    Without a terminal (a pipe, CI) there is no bar; with `show=False` there is nothing at all.
+    """
+
+    def __init__(self, show: bool = True) -> None:
+        self.show = show
+        self._console = terminal()
+        live = self._console.is_terminal or self._console.is_jupyter
+        self._bar = self._make_bar() if show and live and not self._console.is_dumb_terminal else None
+        self._task: TaskID | None = None
+
+    def _make_bar(self) -> Progress:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[figures]}"),
+        )
+        return Progress(*columns, console=self._console, transient=True, refresh_per_second=5)
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a bar to move."""
+        return self._bar is not None
+
+    def say(self, text: str) -> None:
+        """One line above the bar."""
+        if self.show:
+            self._console.print(escape(text), soft_wrap=True)
+
+    def step(self, label: str, part: float, figures: str) -> None:
+        """Move the bar to `part` in [0, 1] of the epoch that `label` names."""
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(escape(label), total=1.0, figures=escape(figures))
+        self._bar.update(self._task, description=escape(label), completed=part, figures=escape(figures))
+
+    def epoch(self, epoch: Epoch) -> None:
+        """The line of a finished epoch."""
+        self.say(epoch_line(epoch))

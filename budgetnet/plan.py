@@ -1,0 +1,163 @@
+"""Plan: a recipe file as its three parts, model(), data() and recipe, and values set by their paths."""
+
+import ast
+import difflib
+import inspect
+import os
+import runpy
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import budgetnet
+from budgetnet.data import Data
+from budgetnet.recipe import Recipe
+
+
+class PlanError(ValueError):
+    """A recipe file that cannot be used: which, where in it, and why."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a recipe file holds. Making it runs the file, which builds nothing and downloads nothing."""
+
+    path: Path
+    title: str
+    make_model: Callable[..., nn.Module]
+    make_data: Callable[..., Data]
+    recipe: Recipe
+    model_options: Mapping[str, Any] = field(default_factory=dict)
+    data_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+    def model(self) -> nn.Module:
+        """The model, its weights drawn from the recipe's seed; torch's own randomness is left as found."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            made = _called(self.path, "model", self.make_model, self.model_options)
+        if not isinstance(made, nn.Module):
+            raise PlanError(f"{self.path}: model() should return an nn.Module, and returned {made!r:.100}")
+        return made
+
+    def data(self) -> Data:
+        """The data; loaded, and downloaded where they are missing."""
+        made = _called(self.path, "data", self.make_data, self.data_options)
+        if not isinstance(made, Data):
+            raise PlanError(
+                f"{self.path}: data() should return a Data, such as digits(), and returned {made!r:.100}"
+            )
+        return made
+
+    def changed(self, setting: str) -> "Plan":
+        """The plan with one value changed, such as "recipe.batch_size=256" or "data.held_out=500".
+
+        Values are Python literals; what is none is taken as text. `recipe.` paths go through the recipe's
+        fields; `data.` and `model.` give keyword arguments to the file's functions.
+        """
+        path, sign, text = setting.partition("=")
+        room, dot, rest = path.strip().partition(".")
+        if not sign or not dot or room not in ("recipe", "data", "model"):
+            raise PlanError(
+                "a setting should read recipe.batch_size=256, data.NAME=VALUE or model.NAME=VALUE, "
+                f"not {setting!r}"
+            )
+        try:
+            value = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            value = text.strip()
+        if room == "recipe":
+            return replace(self, recipe=self.recipe.changed(rest, value))
+        make = self.make_data if room == "data" else self.make_model
+        _check_option(self.path, room, make, rest)
+        options = {**(self.data_options if room == "data" else self.model_options), rest: value}
+        return replace(self, data_options=options) if room == "data" else replace(self, model_options=options)
+
+
+def read_plan(name: str | Path) -> Plan:
+    """The plan of a recipe file, or of a recipe that budgetnet brings along, by its name."""
+    path = _find(str(name))
+    try:
+        found = runpy.run_path(str(path), run_name="budgetnet.recipe_file")
+    except Exception as error:
+        raise PlanError(f"{_where(path, error)}: {type(error).__name__}: {error}") from error
+    for part, kind in (("model", "a function"), ("data", "a function"), ("recipe", "a Recipe")):
+        if part not in found:
+            raise PlanError(
+                f"{path} should define model(), data() and recipe, and has no {part}; "
+                f"`budgetnet copy quickstart` gives an example"
+            )
+        good = isinstance(found[part], Recipe) if part == "recipe" else callable(found[part])
+        if not good:
+            raise PlanError(f"{path}: {part} should be {kind}, not {found[part]!r:.100}")
+    title = (found.get("__doc__") or path.stem).strip().splitlines()[0]
+    return Plan(path, title, found["model"], found["data"], found["recipe"])
+
+
+def shelf() -> Path:
+    """The folder of the recipes that come along: beside the package, or inside of it in a wheel."""
+    package = Path(budgetnet.__file__).parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def titles() -> dict[str, str]:
+    """The names of the recipes that budgetnet brings along, each with the first line of its docstring."""
+    found = {}
+    for path in sorted(shelf().glob("*.py")):
+        if not path.stem.startswith("_"):
+            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            found[path.stem] = text.splitlines()[0] if text else ""
+    return found
+
+
+def _find(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = shelf() / f"{name}.py"
+    if os.sep not in name and shipped.is_file():
+        return shipped
+    known = list(titles())
+    near = difflib.get_close_matches(path.stem, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"budgetnet brings {', '.join(known)}"
+    raise PlanError(f"there is no recipe file {name}; {hint}")
+
+
+def _where(path: Path, error: BaseException) -> str:
+    """The file and, where it can be told, the line in it that an error comes from."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"{error.filename or path}, line {error.lineno}"
+    lines = [
+        f.lineno
+        for f in traceback.extract_tb(error.__traceback__)
+        if Path(f.filename).resolve() == path.resolve()
+    ]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
+
+
+def _called(path: Path, part: str, make: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    try:
+        return make(**options)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise PlanError(f"{_where(path, error)}: {part}() failed: {type(error).__name__}: {error}") from error
+
+
+def _check_option(path: Path, part: str, make: Callable[..., Any], name: str) -> None:
+    parameters: Sequence[inspect.Parameter] = list(inspect.signature(make).parameters.values())
+    names = [p.name for p in parameters]
+    if name in names or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        return
+    takes = f"it takes {', '.join(names)}" if names else "it takes nothing"
+    raise PlanError(f"{path}: {part}() has no parameter {name!r}; {takes}")

@@ -1,0 +1,165 @@
+"""Evaluation and Prediction: a model's answers over a split or over images, gathered without waiting."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from budgetnet.augment import test_view, view
+from budgetnet.data import Split
+from budgetnet.recipe import Test
+from budgetnet.trainer.randomness import TEST, mixed, order, own_randomness
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a model over `images` labelled images; accuracies in [0, 1], loss in nats (cross-entropy).
+
+    `confusion[i][j]` counts images of class i that were called class j; `per_class` are its recalls, NaN for
+    a class without images. `top5` is over the best five classes, or all where there are fewer.
+    """
+
+    accuracy: float
+    top5: float
+    loss: float
+    images: int
+    resolution: int
+    classes: tuple[str, ...]
+    per_class: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...]
+
+    def __str__(self) -> str:
+        return (
+            f"accuracy {100 * self.accuracy:.2f} %, top-5 {100 * self.top5:.2f} %, loss {self.loss:.4f} "
+            f"on {self.images:,} images at {self.resolution} px"
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`labels` (N,) class indices, `probabilities` (N, K), and the `classes`' names in order.
+
+    `names` are the image files' paths, or the images' numbers.
+    """
+
+    labels: Tensor
+    probabilities: Tensor
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+
+    @property
+    def confidence(self) -> Tensor:
+        """The probability of each label, (N,)."""
+        return self.probabilities.max(dim=1).values
+
+    def named(self) -> list[str]:
+        """The label of each image by name."""
+        return [self.classes[label] for label in self.labels.tolist()]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a batch is put through a model: on which device, in which precision and memory format."""
+
+    device: torch.device
+    autocast: torch.dtype | None = None
+    memory_format: torch.memory_format = torch.contiguous_format
+
+    def forward(self, model: nn.Module, images: Tensor) -> Tensor:
+        """The logits (B, K) of a batch of float images in [0, 1]."""
+        images = images.contiguous(memory_format=self.memory_format)
+        cast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if self.autocast is not None:
+            cast = torch.autocast(self.device.type, self.autocast)
+        with cast:
+            logits: Tensor = model(images)
+        return logits
+
+
+@contextlib.contextmanager
+def trying(model: nn.Module, *, batch_statistics: bool = False) -> Iterator[None]:
+    """Evaluation mode (or, for parity, training mode with its statistics untouched) and no gradients."""
+    modes = {module: module.training for module in model.modules()}
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    tracking = [m.track_running_stats for m in norms]
+    # Normalises by the batch and leaves the running statistics alone.
+    model.train(batch_statistics)
+    try:
+        if batch_statistics:
+            for norm in norms:
+                norm.track_running_stats = False
+        with torch.inference_mode():
+            yield
+    finally:
+        for norm, tracked in zip(norms, tracking, strict=True):
+            norm.track_running_stats = tracked
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    classes: tuple[str, ...],
+    test: Test,
+    *,
+    engine: Engine,
+    resolution: int,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Evaluation:
+    """The figures of `model` over `split`, tested as `test` says for a phase that ends at `resolution`."""
+    resize, crop = test.at(resolution)
+    count = len(classes)
+    totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    confusion = torch.zeros(count * count, dtype=torch.int64, device=engine.device)
+    augmented = bool(test.augment) or test.views > 1
+    indices = order(len(split), test.views, seed, 0) if augmented else torch.arange(len(split))
+    if test.batch_statistics and len(indices) > batch_size:
+        indices = indices[: len(indices) // batch_size * batch_size]
+    with trying(model, batch_statistics=test.batch_statistics), own_randomness(engine.device):
+        for number, chosen in enumerate(torch.split(indices, batch_size)):
+            images, labels = split[chosen]
+            if augmented:
+                generator = torch.Generator().manual_seed(mixed(seed, TEST, number))
+                images, labels = view(
+                    images, labels, test.augment, resolution=crop, classes=count, generator=generator
+                )
+            else:
+                images = test_view(images, resize=resize, crop=crop)
+            logits = engine.forward(model, images).float()
+            best = logits.topk(min(5, count), dim=1).indices
+            totals[0] += F.cross_entropy(logits, labels, reduction="sum")
+            totals[1] += (best == labels[:, None]).sum()
+            # bincount would wait for the device.
+            confusion.scatter_add_(0, labels * count + best[:, 0], torch.ones_like(labels))
+    loss, top5 = totals.tolist()
+    rows = confusion.view(count, count).tolist()
+    images_seen = len(indices)
+    right = [rows[k][k] for k in range(count)]
+    return Evaluation(
+        accuracy=sum(right) / images_seen if images_seen else math.nan,
+        top5=top5 / images_seen if images_seen else math.nan,
+        loss=loss / images_seen if images_seen else math.nan,
+        images=images_seen,
+        resolution=crop,
+        classes=classes,
+        per_class=tuple(right[k] / sum(rows[k]) if sum(rows[k]) else math.nan for k in range(count)),
+        confusion=tuple(tuple(row) for row in rows),
+    )
+
+
+def probabilities(
+    model: nn.Module, batches: Iterator[Tensor], *, engine: Engine, resize: int, crop: int
+) -> Tensor:
+    """Class probabilities (N, K) on the CPU for batches of uint8 images (B, C, H, W)."""
+    found = []
+    with trying(model):
+        for images in batches:
+            seen = test_view(images.to(engine.device, non_blocking=True), resize=resize, crop=crop)
+            found.append(engine.forward(model, seen).float().softmax(dim=1))
+    return torch.cat(found).cpu() if found else torch.empty(0, 0)

@@ -1,0 +1,66 @@
+"""Which parts of a model learn in a phase: the others keep parameters, statistics and dropout as they are."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torch.nn import Parameter
+
+
+def _covers(pattern: str, name: str) -> bool:
+    """Whether `name` is what `pattern` names, or lies inside of it."""
+    parts = name.split(".")
+    return any(fnmatchcase(".".join(parts[: k + 1]), pattern) for k in range(len(parts)))
+
+
+def chosen_parts(model: nn.Module, trains: Sequence[str] | None) -> tuple[list[Parameter], set[str]]:
+    """The parameters that learn, and the names of the modules that stay as they are."""
+    if trains is None:
+        return [p for p in model.parameters() if p.requires_grad], set()
+    names = [name for name, _ in model.named_modules()] + [name for name, _ in model.named_parameters()]
+    for pattern in trains:
+        if not any(_covers(pattern, name) for name in names if name):
+            tops = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(
+                f"Phase's trains names {pattern!r}, which the model does not have; it has {tops}"
+            )
+    chosen = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and any(_covers(pattern, name) for pattern in trains)
+    ]
+    if not chosen:
+        raise ValueError(
+            f"Phase's trains {list(trains)} covers no parameter that can learn; name a part with weights"
+        )
+    still = {
+        name for name, _ in model.named_modules() if not any(_covers(pattern, name) for pattern in trains)
+    }
+    return chosen, still
+
+
+@contextmanager
+def learning(model: nn.Module, trains: Sequence[str] | None) -> Iterator[list[Parameter]]:
+    """Within it only the parameters of the named parts require gradients; gives those parameters."""
+    chosen, _ = chosen_parts(model, trains)
+    ids = {id(parameter) for parameter in chosen}
+    frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        yield chosen
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+def train_mode(model: nn.Module, trains: Sequence[str] | None) -> None:
+    """Training mode for the parts that learn, evaluation mode for each module outside of them."""
+    model.train()
+    if trains is None:
+        return
+    _, still = chosen_parts(model, trains)
+    for name, module in model.named_modules():
+        if name in still:
+            module.training = False

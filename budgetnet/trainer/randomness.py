@@ -1,0 +1,47 @@
+"""Randomness without state: what is drawn at step n depends on (seed, n) alone and can be replayed."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+ORDER, VIEW, MODEL, TEST = range(4)
+
+
+def mixed(*numbers: int) -> int:
+    """One well-spread 32-bit seed from several numbers (splitmix64, folded).
+
+    32 bits, since that is what torch's CPU generator takes of a seed.
+    """
+    state = 0
+    for number in numbers:
+        state = (state ^ number) & _MASK
+        state = (state + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return (state ^ (state >> 32)) & 0xFFFFFFFF
+
+
+def order(count: int, views: float, seed: int, epoch: int) -> Tensor:
+    """The indices of one epoch: `views` permutations of `count` images end to end, (views * count,)."""
+    generator = torch.Generator().manual_seed(mixed(seed, ORDER, epoch))
+    whole = [torch.randperm(count, generator=generator) for _ in range(math.ceil(views))]
+    return torch.cat(whole)[: max(1, round(views * count))]
+
+
+def reseed(device: torch.device, seed: int) -> None:
+    """Seed torch's own generators for one step; the model's dropout draws from them."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
+@contextmanager
+def own_randomness(device: torch.device) -> Iterator[None]:
+    """Leave torch's global generators as they were found."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield

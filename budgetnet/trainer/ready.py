@@ -1,0 +1,77 @@
+"""Everything that is checked and set up before the first step, so that a mistake costs nothing."""
+
+from torch import nn
+
+from budgetnet.budget import DoesNotFit, built, check_fit, ledger
+from budgetnet.data import Data
+from budgetnet.layers import Standardise
+from budgetnet.recipe import Phase, Recipe
+from budgetnet.trainer.measure import Engine
+from budgetnet.trainer.parts import chosen_parts
+
+
+def make_ready(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> list[str]:
+    """Check model, data and recipe against one another, move the model to its device, and give what to note.
+
+    Raises ValueError (OverBudget, DoesNotFit) for whatever would fail or mislead later.
+    """
+    _check_kinds(model, data, recipe)
+    _check_validation(data, recipe)
+    made = built(model)
+    if made is not None:
+        made.budget.check(model)
+    channels = int(data.train.images.shape[1])
+    for number, phase in enumerate(recipe.phases, start=1):
+        chosen_parts(model, phase.trains)
+        for resolution in _resolutions(phase):
+            try:
+                check_logits(model, len(data.classes), resolution, channels)
+            except DoesNotFit as error:
+                raise DoesNotFit(f"phase {number} does not fit its model: {error}") from None
+    for module in model.modules():
+        if isinstance(module, Standardise) and not module.fitted:
+            module.fit(*data.train.mean_std())
+    model.to(device=engine.device, memory_format=engine.memory_format)  # type: ignore[call-overload]
+    return list(data.notes)
+
+
+def _check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:
+    expected = ((model, nn.Module, "an nn.Module"), (data, Data, "a Data such as stl10('data')"))
+    for found, kind, words in (*expected, (recipe, Recipe, "a Recipe(phases=[Phase(...)])")):
+        if not isinstance(found, kind):
+            raise ValueError(f"fit takes a model, data and a recipe: expected {words}, found {found!r:.200}")
+    if len(data.train) < 2:
+        raise ValueError(f"training needs at least 2 images, and {data.name} has {len(data.train)}")
+
+
+def _check_validation(data: Data, recipe: Recipe) -> None:
+    if data.val is not None and len(data.val):
+        return
+    wants = [
+        f"phase {k} watches {m}" for k, p in enumerate(recipe.phases, 1) for m in p.monitors if "val" in m
+    ]
+    wants += [
+        f"phase {k} starts from the best weights" for k, p in enumerate(recipe.phases, 1) if p.start == "best"
+    ]
+    wants += ["the recipe keeps the best weights"] if recipe.keep == "best" else []
+    if wants:
+        raise ValueError(
+            f"{wants[0]}, and {data.name} has no validation images; hold some out with held_out="
+        )
+
+
+def _resolutions(phase: Phase) -> list[int]:
+    """The resolutions that the phase trains and is tested at."""
+    ramp = {phase.resolution_at(k / 64) for k in range(64)} | {phase.last_resolution}
+    return sorted(ramp | {phase.test.at(phase.last_resolution)[1]})
+
+
+def check_logits(model: nn.Module, classes: int, resolution: int, channels: int) -> None:
+    """Refuse a model that cannot take images of this size, or does not tell this many classes apart."""
+    check_fit(model, resolution, channels=channels)
+    found = ledger(model, resolution, channels=channels).rows[0].shape
+    if found is not None and tuple(found[1:]) != (classes,):
+        raise ValueError(
+            f"the model should give one logit for each of the {classes} classes, (B, {classes}), and gives "
+            f"(B, {', '.join(map(str, found[1:]))}); build it with classes={classes}"
+        )

@@ -1,0 +1,54 @@
+"""What several rooms' tests share: one thread, no network, and a small data set that can be learnt."""
+
+import socket
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from budgetnet import Budget, Data, arrays, models
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Networks this small only lose by sharing their work, and several test processes may run at once."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections go to this machine or nowhere."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> Any:
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "localhost", "::1"):
+            raise AssertionError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def coloured(count: int = 240, *, val: int = 60, side: int = 12, seed: int = 0) -> Data:
+    """Noise of which one of three channels is brighter: three classes that a small network learns at once."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count + val) % 3
+    images = torch.randint(0, 160, (count + val, 3, side, side), generator=generator, dtype=torch.uint8)
+    images[torch.arange(count + val), labels] += 40
+    return arrays(
+        images[:count], labels[:count], val=(images[count:], labels[count:]), classes=("red", "green", "blue")
+    )
+
+
+@pytest.fixture
+def data() -> Data:
+    """240 training and 60 validation images of three classes, 12 x 12."""
+    return coloured()
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    """A small network with batch norm for three classes, the same at each call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Budget(params="10k").build(models.convnet, classes=3, widths=(8, 16))

@@ -1,0 +1,138 @@
+"""evaluate and predict against plain torch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torchvision.transforms.v2 import functional
+
+from budgetnet import Budget, Data, Evaluation, Split, Test, Trainer, models
+
+
+@pytest.fixture
+def wide() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return models.convnet(10, widths=(8, 16))
+
+
+@pytest.fixture
+def split() -> Split:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (70, 3, 20, 20), generator=generator, dtype=torch.uint8)
+    return Split(images, torch.arange(70) % 9, torch.arange(70))
+
+
+def trainer() -> Trainer:
+    return Trainer("cpu", out=None, show=False)
+
+
+def test_evaluate_is_plain_torch(wide: nn.Module, split: Split) -> None:
+    names = tuple("abcdefghij")
+    found = trainer().evaluate(wide, split, classes=names, test=Test(resize=18, crop=16), batch_size=32)
+    assert isinstance(found, Evaluation)
+    images = functional.resize(split.images.float() / 255, [18], antialias=True)
+    wide.eval()
+    with torch.no_grad():
+        logits = wide(functional.center_crop(images, [16, 16]))
+    assert found.loss == pytest.approx(F.cross_entropy(logits, split.labels).item(), rel=1e-5)
+    guessed = logits.argmax(dim=1)
+    assert found.accuracy == pytest.approx((guessed == split.labels).double().mean().item())
+    hits = (logits.topk(5).indices == split.labels[:, None]).any(dim=1)
+    assert found.top5 == pytest.approx(hits.double().mean().item())
+    for i in range(10):
+        for j in range(10):
+            assert found.confusion[i][j] == int(((split.labels == i) & (guessed == j)).sum())
+    assert found.per_class[0] == pytest.approx(found.confusion[0][0] / sum(found.confusion[0]))
+    assert np.isnan(found.per_class[9])
+    assert found.images == 70
+    assert found.resolution == 16
+
+
+def test_the_model_is_left_in_its_modes(wide: nn.Module, split: Split) -> None:
+    wide.train()
+    wide[1].eval()
+    modes = [module.training for module in wide.modules()]
+    before = {name: tensor.clone() for name, tensor in wide.state_dict().items()}
+    trainer().evaluate(wide, split, classes=tuple("abcdefghij"))
+    assert [module.training for module in wide.modules()] == modes
+    assert all(torch.equal(tensor, before[name]) for name, tensor in wide.state_dict().items())
+
+
+def test_probabilities_add_up_and_follow_the_logits(wide: nn.Module, split: Split) -> None:
+    found = trainer().predict(wide, split.images, batch_size=32)
+    wide.eval()
+    with torch.no_grad():
+        expected = wide(split.images.float() / 255).softmax(dim=1)
+    torch.testing.assert_close(found.probabilities, expected)
+    assert torch.equal(found.labels, expected.argmax(dim=1))
+    assert torch.equal(found.confidence, found.probabilities.max(dim=1).values)
+
+
+def test_tensors_arrays_floats_and_splits_are_predicted_alike(wide: nn.Module, split: Split) -> None:
+    expected = trainer().predict(wide, split.images).probabilities
+    for given in (
+        split,
+        split.images.numpy(),
+        split.images.permute(0, 2, 3, 1).numpy(),
+        split.images.float() / 255,
+    ):
+        torch.testing.assert_close(trainer().predict(wide, given).probabilities, expected)
+    one = trainer().predict(wide, split.images[3]).probabilities
+    torch.testing.assert_close(one, expected[3:4])
+
+
+def photos(folder: Path) -> list[Path]:
+    folder.mkdir()
+    paths = []
+    for k, (mode, size) in enumerate([("RGB", (40, 30)), ("L", (20, 20)), ("RGBA", (33, 50))]):
+        paths.append(folder / f"{k}.png")
+        Image.new(mode, size, 120).save(paths[-1])
+    (folder / "notes.txt").write_text("not an image")
+    return paths
+
+
+def test_files_and_folders_are_predicted_at_the_resolution(wide: nn.Module, tmp_path: Path) -> None:
+    paths = photos(tmp_path / "in")
+    by_folder = trainer().predict(wide, tmp_path / "in", resolution=16)
+    by_files = trainer().predict(wide, [str(path) for path in paths], resolution=16, batch_size=2)
+    assert by_folder.names == tuple(str(path) for path in paths)
+    torch.testing.assert_close(by_folder.probabilities, by_files.probabilities)
+
+
+def test_files_that_cannot_be_read_are_named(wide: nn.Module, tmp_path: Path) -> None:
+    photos(tmp_path / "in")
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8 not much")
+    with pytest.raises(ValueError, match=r"broken\.jpg: "):
+        trainer().predict(wide, tmp_path / "in", resolution=16)
+    with pytest.raises(ValueError, match="no image file or folder"):
+        trainer().predict(wide, tmp_path / "absent.png", resolution=16)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image files"):
+        trainer().predict(wide, tmp_path / "empty", resolution=16)
+    with pytest.raises(ValueError, match="give resolution="):
+        trainer().predict(wide, tmp_path / "in")
+    with pytest.raises(ValueError, match="not a list of int"):
+        trainer().predict(wide, [1, 2])  # type: ignore[list-item]
+
+
+def test_a_grey_model_sees_greys_of_photos(tmp_path: Path) -> None:
+    photos(tmp_path / "in")
+    model = Budget("10k").build(models.convnet, classes=2, channels=1, widths=(8,))
+    from budgetnet.modelfile import Card
+
+    model.card = Card(classes=("a", "b"), resize=16, crop=16, channels=1)
+    assert trainer().predict(model, tmp_path / "in").probabilities.shape == (3, 2)
+
+
+def test_wrong_numbers_of_classes_and_channels_are_one_sentence(wide: nn.Module, data: Data) -> None:
+    with pytest.raises(ValueError, match="tells 10 classes apart, and 2 names"):
+        trainer().predict(wide, data.train.images[:2], classes=("a", "b"))
+    with pytest.raises(ValueError, match="channels"):
+        trainer().predict(wide, torch.zeros(2, 1, 12, 12, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="one logit for each of the 3 classes"):
+        trainer().evaluate(wide, data.train, classes=data.classes)

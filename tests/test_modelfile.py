@@ -1,0 +1,168 @@
+"""Model files: what is saved comes back, by itself for budgetnet's builders, by the caller's for others."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+import budgetnet
+from budgetnet import Budget, OverBudget, Trainer, layers, models
+from budgetnet.modelfile import Card, card, read_card, write
+
+
+def mine(classes: int, *, hidden: int = 4) -> nn.Module:
+    """A builder that is not budgetnet's."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, hidden), nn.Linear(hidden, classes))
+
+
+class Tied(nn.Module):
+    """Two names for one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+BUILDERS = (
+    lambda: Budget("100k").build(
+        models.resnet, 5, channels=1, widths=(8, 16), blocks=(1, 1), block=layers.basic
+    ),
+    lambda: Budget("100k").build(models.convnet, classes=5, widths=[8, 16], act=nn.SiLU),
+    lambda: Budget("3M").build(models.mobilenet, classes=5, width=0.25),
+    lambda: Budget("1M").build(
+        models.resnet, 5, widths=(32, 64), blocks=(1, 1), block=partial(layers.bottleneck, groups=2)
+    ),
+)
+
+
+@pytest.mark.parametrize("make", BUILDERS)
+def test_a_saved_model_comes_back_without_its_recipe(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    model = make().eval()
+    budgetnet.save(model, tmp_path / "m.safetensors", classes=list("abcde"), resolution=16)
+    found = budgetnet.load(tmp_path / "m.safetensors")
+    images = torch.rand(2, 1 if model[0].mean.shape[0] == 1 else 3, 16, 16)
+    torch.testing.assert_close(found(images), model(images), rtol=0, atol=0)
+    assert not found.training
+    about = card(found)
+    assert about is not None
+    assert (about.classes, about.resize, about.crop) == (tuple("abcde"), 16, 16)
+
+
+def test_a_channels_last_model_is_saved_as_it_is(tmp_path: Path) -> None:
+    model = Budget("100k").build(models.convnet, classes=5, widths=(8, 16))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    budgetnet.save(model.to(memory_format=torch.channels_last), tmp_path / "m")
+    for name, tensor in budgetnet.load(tmp_path / "m").state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_others_builders_are_named_by_the_caller(tmp_path: Path) -> None:
+    model = Budget(params=200).build(mine, classes=3)
+    budgetnet.save(model, tmp_path / "m")
+    with pytest.raises(
+        ValueError, match=r"test_modelfile\.mine, which budgetnet cannot build by itself; name its"
+    ):
+        budgetnet.load(tmp_path / "m")
+    found = budgetnet.load(tmp_path / "m", mine, 3)
+    assert torch.equal(found[1].weight, model[1].weight)
+    with pytest.raises(ValueError, match=r"should have shape \[5, 12\], found \[4, 12\]"):
+        budgetnet.load(tmp_path / "m", mine, 3, hidden=5)
+
+
+def test_a_model_of_no_builder_says_so(tmp_path: Path) -> None:
+    budgetnet.save(nn.Linear(2, 2), tmp_path / "m")
+    with pytest.raises(ValueError, match="holds a Linear"):
+        budgetnet.load(tmp_path / "m")
+    assert isinstance(budgetnet.load(tmp_path / "m", nn.Linear, 2, 2), nn.Linear)
+
+
+def test_shared_weights_are_saved_once_and_come_back_shared(tmp_path: Path) -> None:
+    model = Tied()
+    budgetnet.save(model, tmp_path / "m")
+    with safe_open(tmp_path / "m", framework="pt") as file:
+        assert list(file.keys()) == ["first.weight"]
+    found = budgetnet.load(tmp_path / "m", Tied)
+    assert found.first.weight is found.second.weight
+    assert torch.equal(found.second.weight, model.first.weight)
+
+
+def test_the_budget_travels_and_is_checked_again_on_save_and_load(tmp_path: Path) -> None:
+    model = Budget(params=200).build(mine, classes=3)
+    budgetnet.save(model, tmp_path / "m")
+    assert read_card(tmp_path / "m").budget == {"params": 200}
+    with pytest.raises(OverBudget):
+        budgetnet.load(tmp_path / "m", mine, 3, hidden=50)
+    model.append(nn.Linear(3, 100))
+    with pytest.raises(OverBudget):
+        budgetnet.save(model, tmp_path / "m")
+
+
+def forged(path: Path, **entries: object) -> Path:
+    model = Budget("100k").build(models.convnet, classes=3, widths=(8,))
+    good = json.loads(Card(builder="convnet", arguments=[[], {"dict": {"classes": 3}}]).text())
+    text = json.dumps({**good, **entries})
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, {"budgetnet": text})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"builder": "os.system"}, "which budgetnet.models does not have"),
+        ({"builder": "__init__"}, "which budgetnet.models does not have"),
+        ({"arguments": [[], {"dict": {"classes": 3, "act": {"torch.nn": "Module.__init__"}}}]}, "card"),
+        ({"arguments": [[], {"dict": {"classes": 3, "act": {"layers": "torch"}}}]}, "should name layers"),
+        ({"arguments": [[], {"dict": {"classes": 3, "act": {"os": "system"}}}]}, "should name layers"),
+        ({"arguments": [[], {"dict": {"classes": 10**9}}]}, "should have shape"),
+        ({"arguments": [[], {"dict": {"classes": 3, "nonsense": 1}}]}, "damaged card"),
+        ({"arguments": 5}, "damaged card"),
+        ({"format": 99}, "format 99"),
+        ({"unknown": 1}, "damaged card"),
+    ],
+)
+def test_a_card_runs_nothing_and_is_refused_when_wrong(
+    entries: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        budgetnet.load(forged(tmp_path / "m", **entries))
+
+
+def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("not a model")
+    with pytest.raises(ValueError, match="should be a safetensors file"):
+        budgetnet.load(tmp_path / "text")
+    with pytest.raises(ValueError, match="there is no model file"):
+        budgetnet.load(tmp_path / "absent")
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
+    with pytest.raises(ValueError, match="no budgetnet card"):
+        budgetnet.load(tmp_path / "foreign")
+
+
+def test_a_failed_write_leaves_the_file_before_it(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    budgetnet.save(model, tmp_path / "m")
+    before = (tmp_path / "m").read_bytes()
+    with pytest.raises(KeyError):
+        write(model, {}, Card(), tmp_path / "m")
+    assert (tmp_path / "m").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    with pytest.raises(ValueError, match="cannot be written"):
+        budgetnet.save(model, tmp_path / "absent" / "m")
+
+
+def test_a_loaded_model_predicts_by_its_card(tmp_path: Path) -> None:
+    model = Budget("100k").build(models.convnet, classes=3, widths=(8, 16))
+    budgetnet.save(model, tmp_path / "m", classes=("x", "y", "z"), resolution=12)
+    found = Trainer("cpu", out=None).predict(budgetnet.load(tmp_path / "m"), torch.rand(4, 3, 20, 20))
+    assert found.classes == ("x", "y", "z")
+    assert found.probabilities.shape == (4, 3)
