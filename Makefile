@@ -1,0 +1,42 @@
+# Everything needs only Python 3.11 or later; each target sets up its own virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test test-slow check format reference clean
+
+demo: $(VENV)/.demo
+	$(BIN)/budgetnet run recipes/quickstart.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python docs/reference.py --check
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+reference: $(VENV)/.dev
+	$(BIN)/python docs/reference.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "budgetnet needs Python 3.11 or later, and $(PYTHON) is $$($(PYTHON) -V); make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One mark for each set of extras; a change of the package's metadata installs again.
+$(VENV)/.%: pyproject.toml | $(BIN)/python
+	@echo "installing budgetnet[$*]; the first time this fetches torch, several GB"
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
