@@ -1,0 +1,17 @@
+"""Labelled uint8 images from publishers' files, photos and arrays, split and ready for a device."""
+
+from budgetnet.data.arrays import arrays as arrays
+from budgetnet.data.arrays import digits as digits
+from budgetnet.data.choose import HeldOut as HeldOut
+from budgetnet.data.choose import balanced as balanced
+from budgetnet.data.choose import split as split
+from budgetnet.data.choose import stratified as stratified
+from budgetnet.data.cifar10 import cifar10 as cifar10
+from budgetnet.data.error import DataError as DataError
+from budgetnet.data.error import Unavailable as Unavailable
+from budgetnet.data.folder import folder as folder
+from budgetnet.data.source import Source as Source
+from budgetnet.data.splits import Data as Data
+from budgetnet.data.splits import Duplicate as Duplicate
+from budgetnet.data.splits import Split as Split
+from budgetnet.data.stl10 import stl10 as stl10

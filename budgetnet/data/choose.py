@@ -1,0 +1,194 @@
+"""Which images are held out and which are kept: stratified, seeded draws, and lists of indices."""
+
+import os
+from collections.abc import Sequence
+from numbers import Integral, Real
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from budgetnet.data.error import DataError
+from budgetnet.data.splits import Split
+
+HeldOut = int | float | str | os.PathLike[str] | Sequence[int] | Tensor | None
+"""How many images (int), which fraction of them (float), a file of indices one a line, or the indices."""
+
+
+def stratified(labels: Tensor | Sequence[int], n: int | float, seed: int = 0) -> Tensor:
+    """Return n positions (or the fraction n of all) in rising order, every class in proportion.
+
+    The shares are exact (largest remainder, ties to the lower class), and the same on every platform for
+    one seed. Raises `DataError` when there are fewer.
+
+        held_out = stratified(labels, 1000)
+    """
+    known = _known(labels)
+    wanted = _number(n, len(known))
+    counts = torch.bincount(known).tolist() if len(known) else []
+    shares = [divmod(wanted * count, len(known)) for count in counts]
+    takes = [whole for whole, _ in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda label: -shares[label][1])
+    for label in by_remainder[: wanted - sum(takes)]:
+        takes[label] += 1
+    return _draw(known, takes, seed)
+
+
+def balanced(labels: Tensor | Sequence[int], n: int, seed: int = 0, *, classes: Sequence[str] = ()) -> Tensor:
+    """Return n positions of every class, in rising order; a smaller n gives a part of those of a larger one.
+
+    Raises `DataError` naming a class (by its name, where `classes` are given) that has fewer.
+    """
+    known = _known(labels)
+    number: object = n
+    if isinstance(number, bool) or not isinstance(number, Integral) or n < 1:
+        raise DataError(f"per_class is a number of images from 1, but found {n!r}")
+    counts = torch.bincount(known, minlength=len(classes)).tolist()
+    for label, count in enumerate(counts):
+        if count < n:
+            name = f"'{classes[label]}'" if label < len(classes) else str(label)
+            images = "image" if count == 1 else "images"
+            raise DataError(
+                f"class {name} has {count} {images} to choose from, {n} asked for: lower per_class"
+            )
+    return _draw(known, [int(n)] * len(counts), seed)
+
+
+def split(
+    whole: Split,
+    held_out: HeldOut,
+    seed: int = 0,
+    *,
+    per_class: int | None = None,
+    classes: Sequence[str] = (),
+) -> tuple[Split, Split | None]:
+    """Return what stays for training and what is held out, or None, with no image in both.
+
+    `whole` itself comes back when all of it stays. `held_out` is a number of images or a fraction (drawn by
+    `stratified`), or indices in the publisher's order (a list, or a text file with one a line). `per_class`
+    keeps that many training images of each class. Raises `DataError` for what cannot be satisfied.
+
+        train, val = split(data.train, 0.1, seed=1)
+    """
+    taken = _held_out(whole, held_out, seed)
+    stays = torch.ones(len(whole), dtype=torch.bool)
+    stays[taken] = False
+    kept = stays.nonzero().flatten()
+    labels = whole.labels.cpu()
+    before, after = (
+        torch.bincount(part[part >= 0], minlength=len(classes)) for part in (labels, labels[kept])
+    )
+    after = torch.nn.functional.pad(after, (0, len(before) - len(after)))
+    emptied = ((before > 0) & (after == 0)).nonzero().flatten().tolist()
+    if emptied:
+        name = f"'{classes[emptied[0]]}'" if emptied[0] < len(classes) else str(emptied[0])
+        count = int(before[emptied[0]])
+        raise DataError(
+            f"held_out leaves class {name} none of its {count} to train on: hold out fewer images"
+        )
+    if per_class is not None:
+        kept = kept[balanced(labels[kept], per_class, seed, classes=classes)]
+    train = whole if len(kept) == len(whole) else whole.subset(kept)
+    return train, whole.subset(taken) if len(taken) else None
+
+
+def _known(labels: Tensor | Sequence[int]) -> Tensor:
+    known = torch.as_tensor(labels, device="cpu").long()
+    if len(known) and int(known.min()) < 0:
+        raise DataError(
+            f"a draw by class takes labels from 0, but found {int(known.min())}: are these unlabelled?"
+        )
+    return known
+
+
+def _number(n: object, total: int) -> int:
+    """Return how many of `total` images a number or a fraction asks for."""
+    if isinstance(n, bool) or not isinstance(n, Real):
+        raise DataError(f"held out is a number of images or a fraction of them, but found {n!r}")
+    if isinstance(n, Integral):
+        if not 0 <= int(n) <= total:
+            raise DataError(f"there are {total:,} images, {int(n):,} asked for: ask for 0 to {total:,}")
+        return int(n)
+    if not 0 <= float(n) < 1:
+        raise DataError(f"a fraction lies in [0, 1), but found {n}: a number of images is an int")
+    return round(float(n) * total)
+
+
+def _draw(labels: Tensor, takes: Sequence[int], seed: int) -> Tensor:
+    """Return takes[label] positions of each label in rising order.
+
+    Each class is shuffled whole whatever is taken of it, so that what is drawn of one never depends on
+    another's take.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [torch.zeros(0, dtype=torch.int64)]
+    for label, take in enumerate(takes):
+        members = (labels == label).nonzero().flatten()
+        drawn.append(members[torch.randperm(len(members), generator=generator)[:take]])
+    return torch.cat(drawn).sort().values
+
+
+def _held_out(whole: Split, held_out: HeldOut, seed: int) -> Tensor:
+    """Return the positions within the split that are to be held out, in rising order."""
+    if held_out is None:
+        return torch.zeros(0, dtype=torch.int64)
+    asked: object = held_out
+    if isinstance(asked, Real):
+        number = _number(asked, len(whole))
+        if number == len(whole):
+            raise DataError(
+                f"held_out={held_out} leaves none of the {len(whole):,} images to train on: hold out fewer"
+            )
+        return stratified(whole.labels, number, seed)
+    if isinstance(held_out, str | os.PathLike):
+        wanted, where = _read(Path(held_out).expanduser()), f" of {os.fspath(held_out)}"
+    else:
+        wanted, where = _indices(held_out), " of held_out"
+    if wanted.numel() == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    values = wanted.sort().values
+    twice = values[1:][values[1:] == values[:-1]]
+    if len(twice):
+        raise DataError(f"index {int(twice[0])}{where} is given twice: each image is held out once")
+    in_order, positions = whole.indices.sort()
+    found = torch.searchsorted(in_order, values).clamp(max=len(in_order) - 1)
+    missing = values[in_order[found] != values]
+    if len(missing):
+        span = f"{int(in_order[0])} ... {int(in_order[-1])}"
+        raise DataError(
+            f"index {int(missing[0])}{where} is not among the {len(whole):,} images (indices {span})"
+        )
+    return positions[found].sort().values
+
+
+def _indices(given: object) -> Tensor:
+    """Return indices as int64 (n,)."""
+    try:
+        indices = torch.as_tensor(given, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"held_out is a number, a fraction, a file or indices, but found {given!r:.60}"
+        ) from None
+    if indices.numel() and (indices.ndim != 1 or indices.is_floating_point() or indices.dtype == torch.bool):
+        found = f"{str(indices.dtype).removeprefix('torch.')} {tuple(indices.shape)}"
+        raise DataError(f"held_out as indices is a row of whole numbers, but found {found}")
+    return indices.long().reshape(-1)
+
+
+def _read(path: Path) -> Tensor:
+    """Return the indices in a text file, one a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise DataError(
+            f"held_out names a text file of indices, but {path} cannot be read ({reason})"
+        ) from None
+    values = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if not (line.strip().isascii() and line.strip().isdigit()):
+            raise DataError(f"line {number} of {path} should be an index, but found {line.strip()[:40]!r}")
+        values.append(int(line))
+    return torch.tensor(values, dtype=torch.int64)

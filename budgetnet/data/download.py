@@ -1,0 +1,183 @@
+"""Fetching one archive from its publisher: resumed when broken, checked, never half there under its name."""
+
+import fcntl
+import hashlib
+import re
+import shutil
+import time
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from budgetnet.data.error import Unavailable
+from budgetnet.data.progress import Progress
+
+BLOCK = 1 << 18
+
+
+class _Broken(Exception):
+    """An answer that ended before its announced end, or that makes no sense."""
+
+
+def download(
+    url: str,
+    md5: str,
+    into: Path,
+    *,
+    limit: int,
+    attempts: int = 5,
+    pause: float = 1.0,
+    timeout: float = 30.0,
+) -> Path:
+    """Fetch the archive at `url` into the folder `into` and return its path there, its MD5 checked.
+
+    What came so far waits in NAME.part and is resumed, in this call up to `attempts` times without anything
+    new (with pauses of `pause`, 2 `pause`, 4 `pause` ... seconds), and in the next call. A read gives up
+    after `timeout` seconds of silence. At most `limit` bytes are taken. Raises `Unavailable` naming the file
+    to fetch by hand.
+    """
+    name = PurePosixPath(urlsplit(url).path).name
+    by_hand = f"fetch {url} yourself and put {name} into {into}"
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        part = into / f"{name}.part"
+        with part.open("ab") as file:
+            _claim(file, part)
+            resumed = file.tell() > 0
+            _fetch(url, file, by_hand, limit, (attempts, pause, timeout))
+            found = digest(part)
+            if found != md5 and resumed:
+                # What an earlier call left may be of another file, or spoilt: only a fresh copy can tell.
+                file.truncate(0)
+                _fetch(url, file, by_hand, limit, (attempts, pause, timeout))
+                found = digest(part)
+            if found != md5:
+                part.unlink()
+                raise Unavailable(
+                    f"{name} came with the MD5 {found}, not {md5}, and was deleted: try again, or {by_hand}"
+                )
+            return part.rename(into / name)
+    except OSError as error:
+        raise Unavailable(
+            f"{name} cannot be written into {into} ({error.strerror or error}): name another root"
+        ) from None
+
+
+def digest(path: Path) -> str:
+    """Return the MD5 (hex) of a file."""
+    md5 = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file, Progress(f"checking {path.name}", path.stat().st_size) as progress:
+        while block := file.read(1 << 22):
+            md5.update(block)
+            progress.add(len(block))
+    return md5.hexdigest()
+
+
+def _claim(file: IO[bytes], part: Path) -> None:
+    """Keep other processes from writing into the same file until it is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Unavailable(
+            f"another process is fetching {part} already: wait for it, then run again"
+        ) from None
+    except OSError:
+        return  # Some network file systems know no locks.
+
+
+def _fetch(url: str, file: IO[bytes], by_hand: str, limit: int, patience: tuple[int, float, float]) -> None:
+    """Bring `file` up to the whole of what lies at `url`, however often the connection breaks."""
+    attempts, pause, timeout = patience
+    best, failures, first = file.seek(0, 2), 0, True
+    while True:
+        try:
+            return _continue(url, file, limit, timeout)
+        except HTTPError as error:
+            reason = f"the server says {error.code} {error.reason}"
+            hopeless = error.code < 500 and error.code not in (408, 425, 429)
+        except URLError as error:
+            reason = str(getattr(error.reason, "strerror", None) or error.reason)
+            # Without a network or a server at the very start, waiting only keeps the user from knowing.
+            hopeless = first and not isinstance(error.reason, TimeoutError)
+        except (_Broken, HTTPException, OSError) as error:
+            reason, hopeless = str(error) or type(error).__name__, False
+        first = False
+        reached = file.seek(0, 2)
+        failures = 0 if reached > best else failures + 1
+        best = max(best, reached)
+        if hopeless or failures >= attempts:
+            kept = f" ({reached:,} bytes are kept and will be continued)" if reached else ""
+            raise Unavailable(
+                f"{url} cannot be fetched, {reason}{kept}: run again later, or {by_hand}"
+            ) from None
+        time.sleep(pause * 2 ** max(0, failures - 1))
+
+
+def _continue(url: str, file: IO[bytes], limit: int, timeout: float) -> None:
+    """Ask for what is missing and append it; raises `_Broken` when less comes than was announced."""
+    have = file.seek(0, 2)
+    headers = {"User-Agent": "budgetnet", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    try:
+        answer: HTTPResponse = urlopen(Request(url, headers=headers), timeout=timeout)
+    except HTTPError as error:
+        if error.code != 416 or not have:
+            raise
+        total = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range") or "")
+        if total and int(total[1]) == have:
+            return
+        file.truncate(0)
+        raise _Broken("what was kept is longer than what is offered") from None
+    with answer:
+        if answer.status == 206:
+            start = re.match(rf"bytes {have}-\d+/", answer.headers.get("Content-Range") or "")
+            if not start:
+                raise _Broken("the server sends another part than was asked for")
+        else:
+            file.truncate(have := 0)
+        announced = answer.headers.get("Content-Length")
+        total_size = have + int(announced) if announced and announced.isdigit() else None
+        _room(file, have, total_size, limit)
+        with Progress(
+            f"fetching {PurePosixPath(urlsplit(url).path).name}", total_size, done=have
+        ) as progress:
+            while block := answer.read1(BLOCK):
+                if progress.done + len(block) > limit:
+                    raise Unavailable(
+                        f"{url} sends more than the {limit:,} bytes that it should: fetch it by hand and look"
+                    )
+                _write(file, block)
+                progress.add(len(block))
+        if total_size is not None and progress.done < total_size:
+            raise _Broken(f"the connection broke after {progress.done:,} of {total_size:,} bytes")
+
+
+def _room(file: IO[bytes], have: int, total: int | None, limit: int) -> None:
+    """Refuse what is too large, for its publisher or for the disk."""
+    if total is None:
+        return
+    if total > limit:
+        raise Unavailable(
+            f"{Path(file.name).stem} should take at most {limit:,} bytes, but the server offers {total:,}"
+        )
+    free = shutil.disk_usage(Path(file.name).parent).free
+    if total - have > free:
+        raise Unavailable(
+            f"{Path(file.name).stem} takes {total - have:,} more bytes, but {Path(file.name).parent} has "
+            f"{free:,} free: make room, or name another root"
+        )
+
+
+def _write(file: IO[bytes], block: bytes) -> None:
+    """Write a block; a full disk is the user's to mend, not a broken connection."""
+    try:
+        file.write(block)
+        file.flush()
+    except OSError as error:
+        raise Unavailable(
+            f"{file.name} cannot be written ({error.strerror}): make room, or name another root"
+        ) from None

@@ -1,0 +1,97 @@
+"""One line on stderr that says how far a long job on the data has come."""
+
+import os
+import shutil
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+
+class Progress:
+    """How far a job has come: one line rewritten on a terminal, else plain lines at most every 10 %.
+
+    No colours and no control codes; silent when there is no stderr. `done` is where the job starts from,
+    and plain lines are at least `every` seconds apart.
+
+        with Progress("fetching", total=1_000_000, unit="B") as progress:
+            progress.add(65_536)
+    """
+
+    def __init__(
+        self,
+        what: str,
+        total: int | None,
+        *,
+        unit: str = "B",
+        done: int = 0,
+        stream: TextIO | None = None,
+        every: float = 1.0,
+    ) -> None:
+        self.what, self.total, self.unit, self.done = what, total, unit, done
+        self.stream = sys.stderr if stream is None else stream
+        self.live = self.stream is not None and self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.began, self.first = time.monotonic(), done
+        self.shown, self.tenths, self.width, self.every = self.began, self._tenths(), 0, every
+
+    def __enter__(self) -> "Progress":
+        self._show(self.line() if self.live else f"{self.what} ...")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ending = self.line(over=True) if kind is None else f"{self.line()}, stopped"
+        self._show(ending)
+        if self.live:
+            print(file=self.stream, flush=True)
+
+    def add(self, amount: int) -> None:
+        """Count this much more as done."""
+        self.done += amount
+        now = time.monotonic()
+        if self.live and now - self.shown >= 0.1:
+            self.shown = now
+            self._show(self.line())
+        elif not self.live and self.tenths < self._tenths() < 10 and now - self.shown >= self.every:
+            self.shown, self.tenths = now, self._tenths()
+            self._show(self.line())
+
+    def line(self, *, over: bool = False) -> str:
+        """Return what is done so far: percent, rate and time left, or the time taken when it is over."""
+        seconds = max(time.monotonic() - self.began, 1e-9)
+        rate = (self.done - self.first) / seconds
+        if over:
+            return f"{self.what}: {self._amount(self.done)} in {_clock(seconds)}"
+        if not self.total:
+            return f"{self.what}: {self._amount(self.done)}, {self._amount(rate)}/s"
+        left = f", {_clock((self.total - self.done) / rate)} left" if rate > 0 else ""
+        return f"{self.what}: {100 * self.done // self.total} %, {self._amount(rate)}/s{left}"
+
+    def _tenths(self) -> int:
+        return 10 * self.done // self.total if self.total else 0
+
+    def _show(self, text: str) -> None:
+        if self.stream is None:
+            return
+        if not self.live:
+            print(text, file=self.stream, flush=True)
+            return
+        text = text[: max(1, shutil.get_terminal_size().columns - 1)]
+        self.stream.write("\r" + text.ljust(self.width))
+        self.stream.flush()
+        self.width = len(text)
+
+    def _amount(self, amount: float) -> str:
+        if self.unit != "B":
+            return f"{amount:,.0f} {self.unit}"
+        for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+            if amount >= size:
+                return f"{amount / size:.1f} {unit}"
+        return f"{amount:.0f} B"
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

@@ -1,0 +1,309 @@
+"""Split and Data: labelled uint8 images, where they live, and what is true of them."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from budgetnet.data.error import DataError
+
+# Bytes of images looked at in one go by whatever reads a whole split.
+CHUNK = 1 << 24
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Split:
+    """Images uint8 (N, C, H, W), labels int64 (N,), and their positions int64 (N,) in the publisher's order.
+
+    `images` may be a memory map. `labels` lie on the split's device; -1 stands for no label. `indices` stay
+    on the CPU. `names` are the file names, where there are files. Raises `DataError` where these do not fit
+    together.
+
+        images, labels = split[torch.randperm(len(split))[:128]]
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            found = f"{str(self.images.dtype).removeprefix('torch.')} {tuple(self.images.shape)}"
+            raise DataError(
+                f"a split's images are uint8 (N, C, H, W), but found {found}: see budgetnet.arrays"
+            )
+        for what in ("labels", "indices"):
+            values: Tensor = getattr(self, what)
+            if values.dtype != torch.int64 or values.shape != self.images.shape[:1]:
+                found = f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
+                raise DataError(
+                    f"a split of {len(self.images)} images has as many int64 {what}, but found {found}"
+                )
+        if self.names is not None and len(self.names) != len(self.images):
+            raise DataError(
+                f"a split of {len(self.images)} images has as many names, but found {len(self.names)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        size = "x".join(str(side) for side in self.shape[1:])
+        held = "" if self.images.device == self.device else f", held in {self.images.device.type} memory"
+        return f"Split({len(self):,} images {size} for {self.device}{held})"
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the images: (N, C, H, W)."""
+        return self.images.shape
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which batches come out."""
+        return self.labels.device
+
+    def __getitem__(self, which: Tensor | Sequence[int] | slice | int) -> tuple[Tensor, Tensor]:
+        """Return images uint8 (B, C, H, W) and labels int64 (B,) at positions, on the split's device.
+
+        Positions are a CPU int64 tensor, a list or a slice (a lone number gives a single image without B).
+        A slice may share memory with the split. Nothing waits for the device. Raises IndexError out of
+        range.
+        """
+        if isinstance(which, slice) and self.images.device == self.device and (which.step or 1) > 0:
+            return self.images[which].contiguous(), self.labels[which]
+        if not isinstance(which, slice):
+            which = torch.as_tensor(which, device="cpu")
+            if which.ndim == 0:
+                image, label = self[which.reshape(1)]
+                return image[0], label[0]
+        rows = self._positions(which)
+        if self.device.type == "cpu":
+            return self.images.index_select(0, rows).contiguous(), self.labels.index_select(0, rows)
+        if self.device.type == "cuda":
+            there = rows.pin_memory().to(self.device, non_blocking=True)
+        else:
+            there = rows.to(self.device)
+        labels = self.labels.index_select(0, there)
+        if self.images.device == self.device:
+            return self.images.index_select(0, there), labels
+        # Gathered straight into page-locked memory: only from there does the copy overlap with the device's
+        # work.
+        batch = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        torch.index_select(self.images, 0, rows, out=batch)
+        return batch.to(self.device, non_blocking=True), labels
+
+    def _positions(self, which: Tensor | Sequence[int] | slice) -> Tensor:
+        """Return positions as int64 (B,) on the CPU, none of them negative."""
+        if isinstance(which, slice):
+            return (
+                torch.arange(len(self))[which]
+                if (which.step or 1) > 0
+                else torch.tensor(range(len(self))[which])
+            )
+        rows = torch.as_tensor(which, device="cpu")
+        if rows.dtype == torch.bool and rows.shape == self.labels.shape:
+            rows = rows.nonzero().flatten()
+        if rows.numel() == 0:
+            return torch.zeros(0, dtype=torch.int64)
+        if rows.ndim != 1 or rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
+            raise IndexError(f"positions are whole numbers (B,), but found {rows.dtype} {tuple(rows.shape)}")
+        rows = rows.long()
+        lowest, highest = int(rows.min()), int(rows.max())
+        if lowest < -len(self) or highest >= len(self):
+            worst = lowest if lowest < -len(self) else highest
+            raise IndexError(f"position {worst} is outside a split of {len(self):,} images")
+        return rows if lowest >= 0 else torch.where(rows < 0, rows + len(self), rows)
+
+    def subset(self, which: Tensor | Sequence[int] | slice) -> "Split":
+        """Return the images at these positions as a split of their own, in the order given (a copy)."""
+        rows = self._positions(which)
+        here = rows.to(self.images.device)
+        names = None if self.names is None else tuple(self.names[row] for row in rows.tolist())
+        return Split(
+            self.images.index_select(0, here).contiguous(),
+            self.labels.index_select(0, rows.to(self.device)),
+            self.indices.index_select(0, rows),
+            names,
+        )
+
+    def to(self, device: torch.device | str, *, fraction: float = 0.5) -> "Split":
+        """Return the split for this device: its images lie there, or wait in pinned host memory.
+
+        They move to a CUDA device when they take at most `fraction` of the memory free there; else they are
+        pinned in host memory when they take at most `fraction` of what is free on the host, or stay as they
+        are (a memory map stays one) and each batch is pinned alone. The split itself comes back when
+        nothing changes.
+        """
+        # "cuda" alone means the current one, which only a tensor tells.
+        target = torch.empty(0, device=device).device
+
+        if self.device == target:
+            return self
+        labels = self.labels.to(target)
+        if target.type != "cuda":
+            return replace(self, images=self.images.to(target).contiguous(), labels=labels)
+        size = self.images.numel()
+        if size <= fraction * torch.cuda.mem_get_info(target)[0]:
+            return replace(self, images=self.images.to(target).contiguous(), labels=labels)
+        images = self.images.cpu()
+        if not images.is_pinned() and size <= fraction * _free_host_memory():
+            images = images.contiguous().pin_memory()
+        return replace(self, images=images, labels=labels)
+
+    def _chunks(self) -> Iterator[Tensor]:
+        """Yield the images in order as contiguous uint8 (n, C, H, W) of about CHUNK bytes, where they lie."""
+        step = max(1, CHUNK // max(1, math.prod(self.shape[1:])))
+        for start in range(0, len(self), step):
+            yield self.images[start : start + step].contiguous()
+
+    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation of every channel over all pixels of the split, in [0, 1].
+
+        Exact up to one rounding, from integer histograms; memory stays bounded. Raises `DataError` on no
+        pixels.
+        """
+        channels = self.shape[1]
+        histogram = torch.zeros(channels, 256, dtype=torch.int64, device=self.images.device)
+        for chunk in self._chunks():
+            for channel in range(channels):
+                histogram[channel] += torch.bincount(chunk[:, channel].reshape(-1), minlength=256)
+        pixels = self.images.numel() // max(1, channels)
+        if pixels == 0:
+            raise DataError(
+                "the mean of a split takes at least one pixel, but found none: this split is empty"
+            )
+        means, deviations = [], []
+        for row in histogram.tolist():
+            total = sum(value * count for value, count in enumerate(row))
+            squares = sum(value * value * count for value, count in enumerate(row))
+            means.append(float(Fraction(total, 255 * pixels)))
+            deviations.append(math.sqrt(Fraction(pixels * squares - total * total, (255 * pixels) ** 2)))
+        return tuple(means), tuple(deviations)
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 (hex) over shape, images and labels: equal on every device and layout."""
+        digest = hashlib.sha256(repr(tuple(self.shape)).encode())
+        for chunk in self._chunks():
+            digest.update(chunk.cpu().numpy().data)
+        digest.update(self.labels.cpu().contiguous().numpy().astype("<i8").data)
+        return digest.hexdigest()
+
+    def counts(self, classes: int) -> tuple[int, ...]:
+        """Return how many images each class from 0 to classes - 1 has; what has no label does not count."""
+        labels = self.labels.cpu()
+        return tuple(torch.bincount(labels[labels >= 0], minlength=classes).tolist())
+
+    def _hashes(self) -> Iterator[bytes]:
+        """Yield one hash for each image."""
+        for chunk in self._chunks():
+            for image in chunk.cpu().flatten(1).numpy():
+                yield hashlib.sha256(image.data).digest()
+
+
+def _free_host_memory() -> int:
+    """Return the bytes of host memory that can be had without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+class Duplicate(NamedTuple):
+    """The same image twice: at position `first_at` of one split and at `second_at` of another."""
+
+    first: str
+    first_at: int
+    second: str
+    second_at: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """What to train on, what to choose by, what to be judged by, and the names of the classes.
+
+    `val`, `test` and `unlabelled` may be absent. `notes` are sentences worth showing before training. Raises
+    `DataError` unless all splits share C, H and W, and all labels lie within the classes.
+    """
+
+    train: Split
+    val: Split | None
+    test: Split | None
+    classes: tuple[str, ...]
+    name: str
+    unlabelled: Split | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise DataError(f"classes are one or more different names, but found {self.classes}")
+        for name, split in self.splits.items():
+            if len(split) == 0:
+                raise DataError(f"{name} holds no images: a part that is not there is None")
+            if split.shape[1:] != self.train.shape[1:]:
+                wanted, found = ("x".join(map(str, part.shape[1:])) for part in (self.train, split))
+                raise DataError(f"{name} has images of {found}, train of {wanted}: store both at one size")
+            low, high = int(split.labels.min()), int(split.labels.max())
+            if high >= len(self.classes) or low < (-1 if name == "unlabelled" else 0):
+                worst = high if high >= len(self.classes) else low
+                raise DataError(
+                    f"{name} has a label {worst}, outside 0 ... {len(self.classes) - 1} of its classes"
+                )
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
+        shown = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "")
+        size = "x".join(str(side) for side in self.train.shape[1:])
+        return f"Data({self.name}: {sizes}; {len(self.classes)} classes {shown}; {size})"
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that are there, by name."""
+        parts = {"train": self.train, "val": self.val, "test": self.test, "unlabelled": self.unlabelled}
+        return {name: split for name, split in parts.items() if split is not None}
+
+    def duplicates(self) -> tuple[Duplicate, ...]:
+        """Return the images of val and test that occur, byte for byte, in a split before them too.
+
+        One pair for each such image and earlier split, with the first occurrence there. The unlabelled
+        images are left out.
+        """
+        pairs: list[Duplicate] = []
+        seen: dict[str, dict[bytes, int]] = {}
+        for name, split in self.splits.items():
+            if name == "unlabelled":
+                continue
+            here: dict[bytes, int] = {}
+            for position, digest in enumerate(split._hashes()):
+                pairs += (
+                    Duplicate(earlier, known[digest], name, position)
+                    for earlier, known in seen.items()
+                    if digest in known
+                )
+                here.setdefault(digest, position)
+            seen[name] = here
+        return tuple(pairs)
+
+
+def remarked(data: Data) -> Data:
+    """Return the data with notes on duplicates across splits and on classes that train lacks."""
+    notes = list(data.notes)
+    pairs: dict[tuple[str, str], list[Duplicate]] = {}
+    for pair in data.duplicates():
+        pairs.setdefault((pair.first, pair.second), []).append(pair)
+    for (first, second), found in pairs.items():
+        images = "1 image occurs" if len(found) == 1 else f"{len(found):,} images occur"
+        example = f"for one {first}[{found[0].first_at}] = {second}[{found[0].second_at}]"
+        notes.append(f"{images} in both {first} and {second}, byte for byte ({example})")
+    counts = data.train.counts(len(data.classes))
+    empty = [f"'{name}'" for name, count in zip(data.classes, counts) if count == 0]
+    if empty:
+        more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
+        notes.append(f"no training image is of class {', '.join(empty[:3])}{more}")
+    return replace(data, notes=tuple(notes))
