@@ -1,7 +1,6 @@
 """What the terminal shows: a live bar on a terminal or in a notebook, plain lines everywhere else."""
 
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
@@ -16,10 +15,11 @@ from budgetnet.run import Epoch
 
 def terminal(*, error: bool = False) -> Console:
     """A console on standard output (or error); it honours NO_COLOR, and puts no control codes into a pipe."""
+    console = Console(stderr=error, highlight=False, emoji=False)
+    if console.is_terminal or console.is_jupyter:
+        return console
     # Plain lines are never wrapped: whoever reads a pipe wants a line to stay a line.
-    stream = sys.stderr if error else sys.stdout
-    wide = None if stream is not None and stream.isatty() else 10_000
-    return Console(stderr=error, highlight=False, emoji=False, width=wide, soft_wrap=wide is not None)
+    return Console(stderr=error, highlight=False, emoji=False, width=10_000, soft_wrap=True)
 
 
 def say(text: str = "", *, style: str | None = None, error: bool = False) -> None:
