@@ -1,0 +1,82 @@
+"""The sentences in which a step refuses its parameters."""
+
+import math
+from typing import Any
+
+Span = tuple[float, float]
+
+
+def number(name: str, value: Any, low: float, high: float) -> float:
+    """`value`, when it is a number within [low, high].
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number {_within(low, high)}, found {value!r}")
+    return value
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """`value`, when it is a whole number within [low, high].
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name} must be a whole number from {low} to {high}, found {value!r}")
+    return value
+
+
+def span(name: str, value: Any, low: float, high: float) -> Span:
+    """`value` as a tuple, when it is a pair of numbers (from, to) in rising order within [low, high].
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{name} must be a pair (from, to) of numbers {_within(low, high)}, found {value!r}")
+    first, last = (number(f"each end of {name}", end, low, high) for end in value)
+    if first > last:
+        raise ValueError(f"{name} must be a pair (from, to) in rising order, found {value!r}: swap its ends")
+    return first, last
+
+
+def number_or_span(name: str, value: Any, single: Span, pair: Span) -> float | Span:
+    """`value`, when it is a number within `single` or a pair (from, to) within `pair`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, (tuple, list)):
+        return span(name, value, *pair)
+    return number(name, value, *single)
+
+
+def colour(name: str, value: Any) -> float | tuple[float, ...]:
+    """`value`, when it is a brightness in [0, 1], or a tuple of one for each channel (1 or 3 of them).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not isinstance(value, (tuple, list)):
+        return number(name, value, 0.0, 1.0)
+    if len(value) not in (1, 3):
+        raise ValueError(f"{name} must have 1 or 3 channels, found {len(value)} in {value!r}")
+    return tuple(number(f"each channel of {name}", part, 0.0, 1.0) for part in value)
+
+
+def channels_match(step: object, value: object, channels: int) -> None:
+    """Refuse a colour of another number of channels than the images that meet it.
+
+    Raises:
+        ValueError: the tuple `value` has neither one entry nor `channels`.
+    """
+    if isinstance(value, tuple) and len(value) not in (1, channels):
+        raise ValueError(
+            f"{step!r} fills with {len(value)} channels but the images have {channels}: give a single number"
+        )
+
+
+def _within(low: float, high: float) -> str:
+    return f"of at least {low:g}" if math.isinf(high) else f"within [{low:g}, {high:g}]"

@@ -1,0 +1,95 @@
+"""Steps that are not ours: torchvision.transforms.v2 modules, and any callable."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+
+def call(
+    step: Callable[..., Any], images: Tensor, labels: Tensor, classes: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """`step(images, labels)`, or `step(images)` where it takes no more, on a whole float batch.
+
+    Torch's own generators are seeded from `generator` for the call and put back afterwards.
+
+    Args:
+        images: float32 (B, C, H, W) in [0, 1].
+        labels: (B,) whole numbers, or (B, K) probabilities.
+
+    Raises:
+        ValueError: the step fails, or what it answers is not such a batch of the same B and C; it is named.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    try:
+        with _seeded(seed, images.device):
+            result = step(images, labels) if _takes_labels(step) else step(images)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"step {name(step)} failed on images {tuple(images.shape)} and labels {tuple(labels.shape)} "
+            f"({_flat(str(error) or type(error).__name__)}): a step takes tensors, a whole batch at a time"
+        ) from error
+    new_images, new_labels = result if _is_pair(result) else (result, labels)
+    return _checked_images(step, new_images, images), _checked_labels(step, new_labels, len(images), classes)
+
+
+def name(step: object) -> str:
+    """The step as it is written, on one line."""
+    return _flat(repr(step))
+
+
+def _is_pair(result: object) -> bool:
+    return isinstance(result, (tuple, list)) and len(result) == 2
+
+
+def _takes_labels(step: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(step.forward if isinstance(step, nn.Module) else step).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    devices = [] if device.type == "cpu" else [device.index or 0]
+    kind = "cuda" if device.type == "cpu" else device.type
+    with torch.random.fork_rng(devices=devices, device_type=kind):
+        # torch.manual_seed would seed every device, also those that are not put back.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.get_device_module(device).manual_seed(seed)
+        yield
+
+
+def _checked_images(step: object, images: object, given: Tensor) -> Tensor:
+    if isinstance(images, Tensor) and images.ndim == 4 and images.shape[:2] == given.shape[:2]:
+        if images.is_floating_point() and images.device == given.device:
+            return images.as_subclass(Tensor).float()
+        found = f"{images.dtype} on {images.device}"
+    else:
+        found = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+    raise ValueError(
+        f"step {name(step)} must answer float images of {given.shape[0]} x {given.shape[1]} channels on "
+        f"{given.device}, as it was given, found {found}"
+    )
+
+
+def _checked_labels(step: object, labels: object, count: int, classes: int) -> Tensor:
+    if isinstance(labels, Tensor) and tuple(labels.shape) in ((count,), (count, classes)):
+        return labels
+    found = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+    raise ValueError(
+        f"step {name(step)} must answer labels of shape ({count},) or ({count}, {classes}), found {found}"
+    )
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())

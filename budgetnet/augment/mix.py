@@ -1,0 +1,117 @@
+"""Steps that mix each image of a batch, and its label, with another: mixup and cutmix."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from budgetnet.augment import check, draw
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """Blend each image, and its label, with the one before it in the batch.
+
+    As `torchvision.transforms.v2.MixUp(alpha=alpha)`, but with a share drawn for each image from
+    Beta(alpha, alpha). Labels become probabilities (B, K); such labels are welcome too, so that steps that
+    mix can follow one another. Reference: https://arxiv.org/abs/1710.09412.
+
+    Args:
+        alpha: above 0 and up to 1000; the smaller, the less is mixed.
+        p: the probability in [0, 1] that an image is mixed at all.
+    """
+
+    alpha: float
+    p: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check("Mixup", self)
+
+    def act(
+        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """float (B, C, H, W) and labels (B,) or (B, K) to the same images mixed, and labels (B, K)."""
+        share = shares(self.alpha, self.p, len(images), generator)
+        share = draw.send(share.float(), images.device)
+        mixed = torch.lerp(images.roll(1, 0), images, share[:, None, None, None])
+        return mixed.clamp_(0, 1), mix_labels(labels, share, classes)
+
+
+@dataclass(frozen=True)
+class Cutmix:
+    """Paste a box of the image before it in the batch into each image, and mix the labels by area.
+
+    As `torchvision.transforms.v2.CutMix(alpha=alpha)`, but with a box drawn for each image: its share of the
+    area from Beta(alpha, alpha), its middle anywhere, cut off at the border. The share of the pasted label is
+    the share of pixels that were pasted. Labels become probabilities (B, K); such labels are welcome too.
+    Reference: https://arxiv.org/abs/1905.04899.
+
+    Args:
+        alpha: above 0 and up to 1000; 1 makes each size of box equally likely.
+        p: the probability in [0, 1] that an image is pasted into at all.
+    """
+
+    alpha: float
+    p: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check("Cutmix", self)
+
+    def boxes(self, generator: Generator, count: int, height: int, width: int) -> tuple[Tensor, ...]:
+        """(top, left, bottom, right) of each image's box, int64 (count,) each; empty where none is."""
+        half = 0.5 * (1 - shares(self.alpha, self.p, count, generator)).sqrt()
+        edges = []
+        for size in (height, width):
+            middle = draw.below(generator, torch.full((count,), size))
+            reach = (half * size).long()
+            edges.append(((middle - reach).clamp_(min=0), (middle + reach).clamp_(max=size)))
+        (top, bottom), (left, right) = edges
+        return top, left, bottom, right
+
+    def act(
+        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """float (B, C, H, W) and labels (B,) or (B, K) to the same images pasted into, and labels (B, K)."""
+        count, _, height, width = images.shape
+        top, left, bottom, right = self.boxes(generator, count, height, width)
+        share = 1 - (bottom - top) * (right - left) / (height * width)
+        pasted = inside((top, left, bottom, right), images)
+        share = draw.send(share.float(), images.device)
+        return torch.where(pasted, images.roll(1, 0), images), mix_labels(labels, share, classes)
+
+
+def shares(alpha: float, p: float, count: int, generator: Generator) -> Tensor:
+    """(count,) float64 in [0, 1]: how much of itself each image keeps; 1 where it is not mixed."""
+    # NumPy's beta is exact for tiny alphas, where a ratio of two gammas is 0 / 0.
+    import numpy
+
+    seed = int(torch.randint(2**62, (), generator=generator))
+    kept = torch.from_numpy(numpy.random.default_rng(seed).beta(alpha, alpha, count))
+    return torch.where(draw.chance(generator, count, p), kept, 1.0)
+
+
+def inside(boxes: tuple[Tensor, ...], images: Tensor) -> Tensor:
+    """(B, 1, H, W) on the images' device: which pixels lie in each (top, left, bottom, right) on the CPU."""
+    height, width = images.shape[-2:]
+    edges = draw.send(torch.stack(boxes), images.device)
+    top, left, bottom, right = edges[:, :, None, None, None]
+    y = torch.arange(height, device=images.device)[:, None]
+    x = torch.arange(width, device=images.device)
+    rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)
+    return torch.logical_and(rows, columns)
+
+
+def mix_labels(labels: Tensor, share: Tensor, classes: int) -> Tensor:
+    """(B,) or (B, K) to float32 (B, K): `share` (B,) of the own label, the rest of the one before it."""
+    if labels.ndim == 1:
+        labels = labels[:, None] == torch.arange(classes, device=labels.device)
+    labels = labels.float()
+    return torch.lerp(labels.roll(1, 0), labels, share[:, None])
+
+
+def _check(name: str, step: Mixup | Cutmix) -> None:
+    alpha = check.number(f"{name}'s alpha", step.alpha, 0.0, 1000.0)
+    if alpha == 0:
+        raise ValueError(f"{name}'s alpha must be above 0, found 0: leave the step out of the list instead")
+    object.__setattr__(step, "alpha", alpha)
+    object.__setattr__(step, "p", check.number(f"{name}'s p", step.p, 0.0, 1.0))

@@ -1,0 +1,207 @@
+"""How a batch of stored images becomes a view: which steps act together, in which order, at which size."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+from budgetnet.augment import foreign, read
+from budgetnet.augment.colour import Colour, Jitter, combine, recolour
+from budgetnet.augment.warp import Flip, Warp
+
+
+@runtime_checkable
+class Act(Protocol):
+    """A step that does more than move or recolour pixels, and draws from the generator that it is given."""
+
+    def act(
+        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """float (B, C, H, W) in [0, 1] and labels (B,) or (B, K) to the same."""
+        ...
+
+
+Step: TypeAlias = Warp | Colour | Act | Callable[..., Any]
+"""What may stand in a list of steps; a callable is called as step(images, labels)."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Steps that act together; `sizes` says that the images leave it at the resolution asked for."""
+
+    kind: Literal["warp", "colour", "other"]
+    steps: list[Any]
+    sizes: bool = False
+
+
+def view(
+    images: Tensor,
+    labels: Tensor,
+    steps: Sequence[Step],
+    *,
+    resolution: int,
+    classes: int,
+    generator: Generator,
+) -> tuple[Tensor, Tensor]:
+    """Make one view of each stored image: uint8 (B, C, H, W) to float32 (B, C, r, r) in [0, 1], and labels.
+
+    Steps act in the order of the list, with parameters drawn for each image. Consecutive warps are one read,
+    and consecutive linear colour steps one matrix; flips commute with colours and join the read before them.
+    The first warp that is more than a flip reads the stored image straight at resolution x resolution; what
+    stands before it acts on the stored size, what comes later at the resolution. Without such a warp the
+    images are first resized with antialias, exactly as torchvision does. Images that are not square are
+    squeezed into a square, as by torchvision's `Resize((r, r))`.
+
+    A `torchvision.transforms.v2` module, or any callable, is called as step(images, labels), or step(images)
+    where it takes one argument, on the float batch. Most of torchvision's draw one set of parameters for the
+    whole batch. `MixUp` and `CutMix` want whole-number labels, and `num_classes`. They draw from torch's own
+    generators, which are seeded from `generator` for the call and put back.
+
+    Nothing here waits for the device, and the same generator state gives the same view on any number of
+    threads.
+
+    Args:
+        images: uint8 (B, C, H, W), C 1 or 3, on any device.
+        labels: int64 (B,), or probabilities (B, K), on the same device.
+        steps: see `Step`.
+        resolution: r, the side of the views, in pixels.
+        classes: K.
+        generator: on the CPU; all parameters are drawn from it.
+
+    Returns:
+        The views, and the labels as they were, or (B, K) probabilities where a step mixes images.
+
+    Raises:
+        ValueError: images or labels are not as above, or a step fails or answers something else.
+
+    Example:
+        >>> images, labels = torch.zeros(8, 3, 96, 96, dtype=torch.uint8), torch.arange(8)
+        >>> steps = [Rotate(45), Crop(), Jitter(0.3, 0.3, 0.3, 0.3), Flip()]
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> view(images, labels, steps, resolution=70, classes=10, generator=generator)[0].shape
+        torch.Size([8, 3, 70, 70])
+    """
+    _check(images, labels, resolution, classes, generator)
+    asked = (resolution, resolution)
+    sized = False
+    with torch.no_grad(), _full_precision(images.device):
+        for group in _grouped(steps):
+            sized = sized or group.sizes
+            size = asked if sized else (images.shape[-2], images.shape[-1])
+            images, labels = _apply(group, images, labels, size, classes, generator)
+            if sized and tuple(images.shape[-2:]) != asked:
+                step, found = foreign.name(group.steps[0]), tuple(images.shape[-2:])
+                raise ValueError(
+                    f"step {step} answers images of {found} pixels where the resolution is {resolution}: "
+                    f"leave sizes to the resolution"
+                )
+    return images, labels
+
+
+def test_view(images: Tensor, *, resize: int, crop: int) -> Tensor:
+    """Make the view that a test sees: uint8 (B, C, H, W) to float32 (B, C, crop, crop) in [0, 1].
+
+    Exactly torchvision's `Resize(resize)` on float images, which makes the shorter side `resize` pixels long,
+    bilinear with antialias, and then its `CenterCrop(crop)`.
+
+    Raises:
+        ValueError: images are not as above, or the crop is larger than what it is cut from.
+    """
+    _check_images(images)
+    for name, size in (("resize", resize), ("crop", crop)):
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number of pixels of at least 1, found {size!r}")
+    if crop > resize:
+        raise ValueError(f"crop {crop} is larger than the shorter side {resize} of what it is cut from")
+    height, width = images.shape[-2:]
+    short, long = sorted((height, width))
+    longer = int(resize * long / short)
+    height, width = (resize, longer) if height <= width else (longer, resize)
+    with torch.no_grad(), _full_precision(images.device):
+        images = read.resize(images, (height, width))
+    top, left = round((height - crop) / 2), round((width - crop) / 2)
+    return images[..., top : top + crop, left : left + crop]
+
+
+def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
+def _apply(
+    group: _Group, images: Tensor, labels: Tensor, size: read.Size, classes: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    if group.kind == "warp":
+        return read.warp(images, group.steps, size, generator), labels
+    images = read.unit(images)
+    if group.kind == "colour":
+        matrices = combine(group.steps, generator, images.shape[0], images.shape[1])
+        return recolour(images, matrices), labels
+    (step,) = group.steps
+    if isinstance(step, Act):
+        return step.act(images, labels, classes=classes, generator=generator)
+    if callable(step):
+        return foreign.call(step, images, labels, classes, generator)
+    raise ValueError(
+        f"step {foreign.name(step)} is no step: give one of budgetnet's, a torchvision.transforms.v2 module, "
+        f"or a function (images, labels) -> (images, labels)"
+    )
+
+
+def _kind(step: Step) -> Literal["warp", "colour", "other"]:
+    if isinstance(step, Warp):
+        return "warp"
+    if isinstance(step, Colour) and not (isinstance(step, Jitter) and step.exact_hue):
+        return "colour"
+    return "other"
+
+
+def _grouped(steps: Sequence[Step]) -> list[_Group]:
+    """The steps in groups that act together, in order; exactly one group brings the images to their size."""
+    groups: list[_Group] = []
+    for step in steps:
+        kind = _kind(step)
+        if isinstance(step, Flip) and groups and groups[-1].kind == "colour":
+            # A mirror moves pixels and keeps their mean: it commutes with colours, and saves a pass.
+            if len(groups) == 1 or groups[-2].kind != "warp":
+                groups.insert(len(groups) - 1, _Group("warp", []))
+            groups[-2].steps.append(step)
+        elif groups and groups[-1].kind == kind and kind != "other":
+            groups[-1].steps.append(step)
+        else:
+            groups.append(_Group(kind, [step]))
+    moves = [any(not isinstance(step, Flip) for step in group.steps) for group in groups]
+    sizing = [index for index, group in enumerate(groups) if group.kind == "warp" and moves[index]]
+    if sizing:
+        groups[sizing[0]] = _Group("warp", groups[sizing[0]].steps, sizes=True)
+    elif groups and groups[0].kind == "warp":
+        groups[0] = _Group("warp", groups[0].steps, sizes=True)
+    else:
+        groups.insert(0, _Group("warp", [], sizes=True))
+    return groups
+
+
+def _check(images: Tensor, labels: Tensor, resolution: int, classes: int, generator: Generator) -> None:
+    _check_images(images)
+    if tuple(labels.shape) not in ((len(images),), (len(images), classes)):
+        raise ValueError(
+            f"labels must be of shape ({len(images)},) or ({len(images)}, {classes}), "
+            f"found {tuple(labels.shape)}"
+        )
+    if not isinstance(resolution, int) or resolution < 1:
+        raise ValueError(f"resolution must be a whole number of pixels of at least 1, found {resolution!r}")
+    if generator.device.type != "cpu":
+        raise ValueError(f"generator must be on the CPU, found it on {generator.device}: torch.Generator()")
+
+
+def _check_images(images: Tensor) -> None:
+    if images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] in (1, 3) and images.numel() > 0:
+        return
+    raise ValueError(
+        f"images must be uint8 of shape (B, 1 or 3, H, W) with at least one pixel, "
+        f"found {images.dtype} {tuple(images.shape)}"
+    )

@@ -1,0 +1,207 @@
+"""Warps: steps that say, for each image, where in the image before them each point of theirs is read."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+from budgetnet.augment import check, draw
+
+
+@runtime_checkable
+class Warp(Protocol):
+    """A step that moves pixels. Any object with this one method may stand in a list of steps.
+
+    `maps` gives one affine map per image, from the coordinates of its output to those of its input: a tensor
+    (count, 3, 3) on the CPU that is multiplied with (x, y, 1). Coordinates are pixels of the image that the
+    step is given, x to the right and y downwards, 0 in the middle: its frame spans [-width/2, width/2] and
+    [-height/2, height/2]. Output and input have the same frame; that the view is made at another resolution
+    is not the warp's concern. Draw from `generator` (a CPU generator) and nothing else.
+
+    An attribute `fill` (a brightness in [0, 1], or a tuple of one per channel) is what shows where a map
+    leaves the frame; black without it.
+
+    Example:
+        >>> class Zoom:
+        ...     def maps(self, generator, count, height, width):
+        ...         maps = torch.eye(3).repeat(count, 1, 1)
+        ...         maps[:, :2] *= 0.5 + 0.5 * torch.rand(count, 1, 1, generator=generator)
+        ...         return maps
+    """
+
+    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+        """(count, 3, 3): output coordinates to input coordinates, in pixels about the middle."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """Turn each image about its middle by an angle drawn evenly from (-degrees, degrees), or from a pair.
+
+    As `torchvision.transforms.v2.RandomRotation(degrees, "bilinear", fill=fill)`; positive is anticlockwise.
+
+    Args:
+        degrees: the largest angle either way, in [0, 360], or a pair (from, to) within [-360, 360].
+        fill: what shows in the corners, in [0, 1]: one brightness or one per channel; 0.5 is mid-grey.
+    """
+
+    degrees: float | tuple[float, float] = 45
+    fill: float | tuple[float, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        degrees = check.number_or_span("Rotate's degrees", self.degrees, (0, 360), (-360, 360))
+        object.__setattr__(self, "degrees", degrees)
+        object.__setattr__(self, "fill", check.colour("Rotate's fill", self.fill))
+
+    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+        """(count, 3, 3) rotations; see `Warp`."""
+        low, high = self.degrees if isinstance(self.degrees, tuple) else (-self.degrees, self.degrees)
+        return rotations(draw.uniform(generator, (count,), low, high))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Show a box of each image, of random area and aspect ratio, as large as the whole.
+
+    The box is that of `torchvision.transforms.v2.RandomResizedCrop`, drawn for each image: ten tries at an
+    area and a log-uniform ratio, rounded to whole pixels of the image, else the largest central box whose
+    ratio is allowed. Reference: https://arxiv.org/abs/1409.4842.
+
+    Args:
+        scale: (from, to), the box's share of the area, within [0, 1].
+        ratio: (from, to), width over height of the box.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", check.span("Crop's scale", self.scale, 0.0, 1.0))
+        object.__setattr__(self, "ratio", check.span("Crop's ratio", self.ratio, 0.01, 100.0))
+        if self.scale[1] == 0:
+            raise ValueError(f"Crop's scale must reach above 0, found {self.scale!r}: give (0.08, 1.0)")
+
+    def boxes(self, generator: Generator, count: int, height: int, width: int) -> tuple[Tensor, ...]:
+        """(top, left, height, width) of each image's box, int64 (count,) each, in pixels of the image."""
+        areas, ratios = draw.areas_and_ratios(generator, count, height * width, self.scale, self.ratio)
+        widths, heights = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
+        valid = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+        central_height, central_width = self._central(height, width)
+        valid = torch.cat([valid, valid.new_ones(count, 1)], dim=1)
+        heights = torch.cat([heights, heights.new_full((count, 1), central_height)], dim=1)
+        widths = torch.cat([widths, widths.new_full((count, 1), central_width)], dim=1)
+        box_height, box_width = (size.long() for size in draw.first_valid(valid, heights, widths))
+        tops, lefts = height - box_height, width - box_width
+        found = valid[:, :10].any(dim=1)
+        tops = torch.where(found, draw.below(generator, tops + 1), tops // 2)
+        lefts = torch.where(found, draw.below(generator, lefts + 1), lefts // 2)
+        return tops, lefts, box_height, box_width
+
+    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+        """(count, 3, 3) from the whole frame into the box; see `Warp`."""
+        top, left, box_height, box_width = self.boxes(generator, count, height, width)
+        maps = torch.zeros(count, 3, 3, dtype=torch.float64)
+        maps[:, 0, 0], maps[:, 1, 1], maps[:, 2, 2] = box_width / width, box_height / height, 1.0
+        maps[:, 0, 2] = left + box_width / 2 - width / 2
+        maps[:, 1, 2] = top + box_height / 2 - height / 2
+        return maps
+
+    def _central(self, height: int, width: int) -> tuple[int, int]:
+        if width / height < self.ratio[0]:
+            return round(width / self.ratio[0]), width
+        if width / height > self.ratio[1]:
+            return height, round(height * self.ratio[1])
+        return height, width
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror each image left to right, or top to bottom, with probability `p`.
+
+    As `torchvision.transforms.v2.RandomHorizontalFlip(p)` and `RandomVerticalFlip(p)`, drawn for each image.
+
+    Args:
+        p: probability in [0, 1].
+        vertical: mirror top to bottom instead.
+    """
+
+    p: float = 0.5
+    vertical: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "p", check.number("Flip's p", self.p, 0.0, 1.0))
+        if not isinstance(self.vertical, bool):
+            raise ValueError(f"Flip's vertical must be True or False, found {self.vertical!r}")
+
+    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+        """(count, 3, 3) with 1 or -1 on the diagonal; see `Warp`."""
+        maps = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+        axis = 1 if self.vertical else 0
+        maps[:, axis, axis] = 1.0 - 2.0 * draw.chance(generator, count, self.p).double()
+        return maps
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Shift each image by whole pixels, each way up to a fraction of its size.
+
+    As `torchvision.transforms.v2.RandomAffine(0, translate=(fraction, fraction), fill=fill)`, drawn for each
+    image: the shift is even in (-fraction, fraction) times the size and rounded to whole pixels.
+
+    Args:
+        fraction: in [0, 1], or a pair (of the width, of the height).
+        fill: what shows behind, in [0, 1]: one brightness or one per channel; 0.5 is mid-grey.
+    """
+
+    fraction: float | tuple[float, float]
+    fill: float | tuple[float, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.fraction, (tuple, list)):
+            if len(self.fraction) != 2:
+                raise ValueError(f"Translate's fraction must be a number or a pair, found {self.fraction!r}")
+            parts = tuple(check.number("Translate's fraction", part, 0.0, 1.0) for part in self.fraction)
+            object.__setattr__(self, "fraction", parts)
+        else:
+            check.number("Translate's fraction", self.fraction, 0.0, 1.0)
+        object.__setattr__(self, "fill", check.colour("Translate's fill", self.fill))
+
+    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+        """(count, 3, 3) shifts by whole pixels; see `Warp`."""
+        pair = self.fraction if isinstance(self.fraction, tuple) else (self.fraction, self.fraction)
+        maps = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+        for axis, reach in enumerate((pair[0] * width, pair[1] * height)):
+            maps[:, axis, 2] = -draw.uniform(generator, (count,), -reach, reach).round()
+        return maps
+
+
+def rotations(degrees: Tensor) -> Tensor:
+    """(count, 3, 3) maps that turn an image anticlockwise about its middle by `degrees` (count,)."""
+    angles = degrees.double() * (math.pi / 180)
+    maps = torch.zeros(len(angles), 3, 3, dtype=torch.float64)
+    maps[:, 0, 0] = maps[:, 1, 1] = angles.cos()
+    maps[:, 1, 0] = angles.sin()
+    maps[:, 0, 1] = -maps[:, 1, 0]
+    maps[:, 2, 2] = 1.0
+    return maps
+
+
+def draw_maps(step: Warp, generator: Generator, count: int, height: int, width: int) -> Tensor:
+    """What `step.maps` answers, as float64, after a look at whether it is a map at all.
+
+    Raises:
+        ValueError: it is not a floating CPU tensor (count, 3, 3) of affine maps.
+    """
+    maps = step.maps(generator, count, height, width)
+    shape = (count, 3, 3)
+    if not isinstance(maps, Tensor) or tuple(maps.shape) != shape or not maps.is_floating_point():
+        found = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
+        raise ValueError(f"the maps of {step!r} must be a floating tensor of shape {shape}, found {found}")
+    if maps.device.type != "cpu":
+        raise ValueError(f"the maps of {step!r} must be drawn on the CPU, found them on {maps.device}")
+    maps = maps.double()
+    if not torch.equal(maps[:, 2], maps.new_tensor([0.0, 0.0, 1.0]).expand(count, 3)):
+        raise ValueError(f"the maps of {step!r} must be affine: the last row of each is (0, 0, 1)")
+    return maps
