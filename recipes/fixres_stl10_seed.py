@@ -50,13 +50,13 @@ def data(held_out: int | str = 1000) -> Data:
     return stl10(held_out=held_out)
 
 
-views = [
+views = (
     Rotate(45),
     Crop(scale=(0.08, 1.0)),
     Jitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3, exact_hue=True),
     Flip(),
     Flip(vertical=True),
-]
+)
 as_published = Test(augment=views, views=20, batch_statistics=True)
 
 learn = Phase(
