@@ -88,7 +88,7 @@ def read_plan(name: str | Path) -> Plan:
     path = _find(str(name))
     try:
         found = runpy.run_path(str(path), run_name="budgetnet.recipe_file")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PlanError(f"{_where(path, error)}: {type(error).__name__}: {error}") from error
     for part, kind in (("model", "a function"), ("data", "a function"), ("recipe", "a Recipe")):
         if part not in found:

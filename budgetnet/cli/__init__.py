@@ -1,0 +1,3 @@
+"""The command line: `budgetnet run`, `count`, `evaluate`, `predict`, `list`, `copy` and `preview`."""
+
+from budgetnet.cli.commands import main as main

@@ -1,0 +1,202 @@
+"""The commands with their arguments, options and help; each imports what does its work when it is called."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+import budgetnet
+from budgetnet.cli.failures import Commands
+from budgetnet.cli.options import (
+    Asked,
+    asking,
+    data_option,
+    device_option,
+    scale_option,
+    seed_option,
+    set_option,
+)
+
+# Nothing here imports torch or rich at the top: --help should answer at once.
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(budgetnet.__version__, prog_name="budgetnet", message="%(prog)s %(version)s")
+def main() -> None:
+    """Train small image classifiers from scratch under a hard budget.
+
+    Begin with `budgetnet run quickstart`, or with `budgetnet list`.
+
+    Exit codes: 0, 1 for a failed run, 2 for a mistake in the command or the recipe, 130 after Ctrl-C.
+    """
+
+
+def _out(default: str, help: str) -> Callable[[Any], Any]:
+    return click.option("--out", default=default, show_default=True, metavar="DIR", help=help)
+
+
+@main.command()
+@click.argument("recipe", metavar="FILE|NAME")
+@_out("runs", "Where the run's numbered folder is made.")
+@asking(data_option, scale_option, set_option, seed_option)
+@device_option
+@click.option("--name", help="What the run's folder is called; by default as the recipe.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check and show everything, and stop before training; no download."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
+def run(
+    recipe: str, asked: Asked, out: str, device: str | None, name: str | None, dry_run: bool, quiet: bool
+) -> None:
+    """Train a recipe: a file, or one that comes along.
+
+    The run is written to a new folder: model.safetensors, run.json, and metrics.jsonl with a line an epoch.
+    Ctrl-C keeps what there is.
+    """
+    from budgetnet.cli.run import dry_run as try_out
+    from budgetnet.cli.run import run_recipe
+
+    if dry_run:
+        try_out(recipe, asked, device)
+    else:
+        run_recipe(recipe, asked, device=device, out=out, name=name, quiet=quiet)
+
+
+@main.command()
+@click.argument("target", metavar="FILE|NAME|RUN|MODEL")
+@click.option(
+    "--resolution",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="PIXELS",
+    help="Count MACs at this resolution instead of the recipe's or the model's. Repeatable.",
+)
+@click.option("--depth", type=click.IntRange(min=1), help="Add up modules by this many parts of their names.")
+@click.option("--budget", metavar="AMOUNT", help='Check against so many parameters: "2M".')
+@click.option(
+    "--recipe", help="The recipe file whose model() builds a model that budgetnet cannot by itself."
+)
+@asking(set_option)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def count(
+    target: str,
+    asked: Asked,
+    resolution: tuple[int, ...],
+    depth: int | None,
+    budget: str | None,
+    recipe: str | None,
+    as_json: bool,
+) -> None:
+    """Show what a model costs, module by module.
+
+    Parameters, MACs, activations, and what its budget leaves. The model is a recipe's (FILE or NAME), a
+    run's (its folder) or a saved one (MODEL.safetensors).
+    """
+    from budgetnet.cli.count import View, count_target
+
+    count_target(target, asked, recipe, View(resolution, depth, budget, as_json))
+
+
+@main.command()
+@click.argument("target", metavar="RUN|MODEL")
+@click.argument("recipe", metavar="RECIPE", required=False)
+@click.option("--split", type=click.Choice(["val", "test", "train"]), default="val", show_default=True)
+@click.option(
+    "--resolution", type=click.IntRange(min=1), metavar="PIXELS", help="By default the model's own."
+)
+@asking(data_option, set_option)
+@device_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the confusion matrix included.")
+def evaluate(
+    target: str,
+    recipe: str | None,
+    asked: Asked,
+    split: str,
+    resolution: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Measure a trained model on labelled images.
+
+    Accuracy, top-5, loss, and each class. The images are those of RECIPE's data(): a recipe is a program,
+    and none is executed unless you name it. What the run had changed with --set data.NAME=VALUE is changed
+    here too.
+    """
+    from budgetnet.cli.evaluate import Measured, evaluate_target
+
+    evaluate_target(target, recipe, asked, Measured(split, resolution, device, as_json))
+
+
+@main.command()
+@click.argument("target", metavar="RUN|MODEL")
+@click.argument("files", metavar="FILES_OR_FOLDERS...", nargs=-1, required=True)
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["table", "csv", "submission"]),
+    default="table",
+    show_default=True,
+    help="submission: Id,Category, the file's name without its ending and its class.",
+)
+@click.option("--indices", is_flag=True, help="Write the class's number instead of its name in a submission.")
+@click.option("--out", metavar="FILE", help="Write to FILE instead of the terminal.")
+@click.option(
+    "--resolution", type=click.IntRange(min=1), metavar="PIXELS", help="By default the model's own."
+)
+@click.option(
+    "--recipe", help="The recipe file whose model() builds a model that budgetnet cannot by itself."
+)
+@device_option
+def predict(
+    target: str,
+    files: tuple[str, ...],
+    layout: str,
+    indices: bool,
+    out: str | None,
+    resolution: int | None,
+    recipe: str | None,
+    device: str | None,
+) -> None:
+    """Say what is on image files."""
+    from budgetnet.cli.predict import Written, predict_files
+
+    predict_files(
+        target, files, Written(layout, indices, out), resolution=resolution, recipe=recipe, device=device
+    )
+
+
+@main.command("list")
+@_out("runs", "The folder that holds the runs.")
+def list_(out: str) -> None:
+    """List the recipes that come along, and the runs."""
+    from budgetnet.cli.shelf import list_shelf
+
+    list_shelf(out)
+
+
+@main.command()
+@click.argument("name", metavar="NAME")
+@click.argument("to", metavar="[TO]", required=False)
+def copy(name: str, to: str | None) -> None:
+    """Copy a recipe that comes along, to change it.
+
+    It becomes the file TO, or a file in the folder TO; by default NAME.py here. Nothing is ever overwritten.
+    """
+    from budgetnet.cli.shelf import copy_recipe
+
+    copy_recipe(name, to)
+
+
+@main.command()
+@click.argument("recipe", metavar="FILE|NAME")
+@click.option("--out", metavar="DIR", help="Where the PNG files go.  [default: preview/NAME]")
+@asking(data_option, scale_option, set_option, seed_option)
+def preview(recipe: str, asked: Asked, out: str | None) -> None:
+    """Show a recipe's schedules and augmented images.
+
+    The schedules are plotted here and into schedule.png; for each phase a grid of training views becomes a
+    PNG too, where the data are at hand: nothing is downloaded.
+    """
+    from budgetnet.cli.preview import preview_recipe
+
+    preview_recipe(recipe, asked, out)

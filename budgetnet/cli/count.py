@@ -1,0 +1,85 @@
+"""`budgetnet count`: what a recipe's, a run's or a saved model costs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+from torch import nn
+
+from budgetnet.budget import Budget, Ledger, built, ledger
+from budgetnet.cli.options import Asked
+from budgetnet.cli.outlook import budget_lines
+from budgetnet.cli.target import is_trained, load_trained, trained
+from budgetnet.console import say
+from budgetnet.modelfile import card
+from budgetnet.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class View:
+    """How a ledger is shown: at which resolutions, how deep, against which budget, as JSON or as a table."""
+
+    resolutions: Sequence[int]
+    depth: int | None
+    budget: str | None
+    as_json: bool
+
+
+def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> None:
+    """Print the ledger of what `target` names. Raises OverBudget where it costs more than `--budget`."""
+    model, resolutions = _model(target, asked, recipe)
+    resolutions = list(view.resolutions) or resolutions
+    budget = Budget(params=view.budget) if view.budget is not None else None
+    ledgers = [ledger(model, resolution) for resolution in resolutions] or [ledger(model)]
+    if view.as_json:
+        click.echo(json.dumps(_described(model, ledgers, view.depth), indent=2))
+    else:
+        say(ledgers[-1].table(view.depth))
+        for found in ledgers[:-1]:
+            if found.macs is not None and found.resolution is not None:
+                say(f"{found.macs:,} MACs at {found.resolution[0]}x{found.resolution[1]}.")
+        for line in budget_lines(model, ledgers[-1], budget):
+            say(line)
+    if budget is not None:
+        budget.check(model)
+
+
+def _model(target: str, asked: Asked, recipe: str | None) -> tuple[nn.Module, list[int]]:
+    """The model, and the resolutions in pixels that it is used at, in rising order."""
+    if not is_trained(target):
+        plan = asked.plan(target)
+        return plan.model(), _resolutions(plan.recipe)
+    found = trained(target)
+    builder = asked.plan(recipe, before=found.settings) if recipe is not None else None
+    model = load_trained(found, builder)
+    # Loaded for use, nothing requires a gradient: a ledger should say what can learn.
+    model.requires_grad_(True)
+    known = card(model)
+    return model, [known.crop] if known is not None and known.crop else []
+
+
+def _resolutions(recipe: Recipe) -> list[int]:
+    """The first and last resolution of each phase, and those that it is tested at."""
+    found: set[int] = set()
+    for phase in recipe.phases:
+        last = phase.last_resolution
+        found |= {phase.resolution_at(0.0), last, phase.test.at(last)[1]}
+    return sorted(found)
+
+
+def _described(model: nn.Module, ledgers: Sequence[Ledger], depth: int | None) -> dict[str, Any]:
+    """The ledgers as one JSON object: totals, budget, MACs by resolution, and the rows at the last one."""
+    found = ledgers[-1]
+    made = built(model)
+    return {
+        "class": type(model).__name__,
+        "params": found.params,
+        "trainable": found.trainable,
+        "buffers": found.buffers,
+        "bytes": found.bytes,
+        "budget": made.budget.describe() if made is not None else None,
+        "macs": {each.resolution[0]: each.macs for each in ledgers if each.resolution is not None},
+        "rows": [asdict(row) for row in (found.rows if depth is None else found.groups(depth))],
+    }

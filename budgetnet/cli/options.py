@@ -1,0 +1,111 @@
+"""Options that several commands share, and what they ask of a recipe."""
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from budgetnet.cli.failures import RECIPE
+
+if TYPE_CHECKING:
+    from budgetnet.plan import Plan
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options ask of a recipe: first shortened by `scale`, then `settings`, then the `seed`."""
+
+    root: str | None = None
+    seed: int | None = None
+    scale: float | None = None
+    settings: tuple[str, ...] = ()
+
+    def plan(self, name: str, *, before: Sequence[str] = ()) -> "Plan":
+        """The plan in the file, or of the shipped recipe, `name`, with `before` and what is asked changed."""
+        from budgetnet.plan import read_plan
+
+        context = click.get_current_context()
+        if self.root is not None:
+            context.with_resource(environment("BUDGETNET_DATA", self.root))
+        plan = read_plan(name)
+        context.meta[RECIPE] = str(plan.path)
+        for setting in before:
+            plan = plan.changed(setting)
+        if self.scale is not None:
+            plan = replace(plan, recipe=plan.recipe.scaled(self.scale))
+        for setting in self.settings:
+            plan = plan.changed(setting)
+        return plan if self.seed is None else plan.changed(f"recipe.seed={self.seed}")
+
+    def record(self, plan: "Plan") -> dict[str, Any]:
+        """Which recipe file a run was made from and what was changed in it, for the run's record."""
+        file = str(plan.path.resolve())
+        return {"recipe_file": file, "scale": self.scale, "settings": list(self.settings)}
+
+
+@contextmanager
+def environment(name: str, found: str) -> Iterator[None]:
+    """Within it the environment's variable `name` has the value `found`."""
+    before = os.environ.get(name)
+    os.environ[name] = found
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+device_option = click.option(
+    "--device", metavar="DEVICE", help="cuda, cuda:1 or cpu; by default the GPU where there is one."
+)
+data_option = click.option(
+    "--data",
+    "root",
+    metavar="ROOT",
+    help="The folder that holds data sets; default BUDGETNET_DATA or ./data.",
+)
+set_option = click.option(
+    "--set",
+    "settings",
+    metavar="PATH=VALUE",
+    multiple=True,
+    help="Change one value: recipe.batch_size=256, recipe.phases.0.lr=0.05, data.held_out=500. Repeatable.",
+)
+scale_option = click.option(
+    "--scale",
+    type=float,
+    metavar="FACTOR",
+    help="Shorten the whole recipe in proportion: 0.05 is a twentieth.",
+)
+seed_option = click.option("--seed", type=int, help="The recipe's seed.")
+
+
+def asking(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Give a command these of the shared options, collected into its parameter `asked`."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def collected(
+            *args: Any,
+            root: str | None = None,
+            seed: int | None = None,
+            scale: float | None = None,
+            settings: tuple[str, ...] = (),
+            **kwargs: Any,
+        ) -> Any:
+            return command(*args, asked=Asked(root, seed, scale, settings), **kwargs)
+
+        wrapped: Any = collected
+        for option in reversed(options):
+            wrapped = option(wrapped)
+        return wrapped  # type: ignore[no-any-return]
+
+    return decorate

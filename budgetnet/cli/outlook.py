@@ -1,0 +1,173 @@
+"""Outlook: what a plan is going to do and to cost, checked and shown before the first step."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from budgetnet.budget import Budget, DoesNotFit, Ledger, built, check_fit, ledger, macs
+from budgetnet.console import say, table
+from budgetnet.data import Data
+from budgetnet.recipe import Phase, Recipe
+from budgetnet.schedule import Reactive, value
+
+_MOMENTS = 16
+"""How many moments of a phase its resolution is asked at, to add up its MACs."""
+
+_TRAINING = 3
+"""Passes that a training step is counted as: one forward, and backward to inputs and to weights."""
+
+
+def check_resolutions(model: nn.Module, recipe: Recipe) -> None:
+    """Refuse a model that some phase's images do not fit; needs no data. Raises DoesNotFit."""
+    for number, phase in enumerate(recipe.phases, start=1):
+        seen = {phase.resolution_at(k / 64) for k in range(64)}
+        for resolution in sorted(seen | {phase.last_resolution, phase.test.at(phase.last_resolution)[1]}):
+            try:
+                check_fit(model, resolution)
+            except DoesNotFit as error:
+                raise DoesNotFit(f"phase {number} does not fit its model: {error}") from None
+
+
+def show_model(model: nn.Module, resolution: int) -> None:
+    """Print what the outermost parts of `model` cost at `resolution` pixels, and what its budget leaves."""
+    found = ledger(model, resolution)
+    rows = [
+        (
+            row.name or "(itself)",
+            f"{row.params:,}",
+            "x".join(map(str, row.shape[1:])) if row.shape else "",
+            f"{row.macs or 0:,}",
+        )
+        for row in found.groups(1)
+        if row.params or row.macs
+    ]
+    total = ("total", f"{found.params:,}", "", f"{found.macs:,}")
+    table("", ("part", "parameters", "output", f"MACs at {resolution} px"), [*rows, total])
+    for line in budget_lines(model, found):
+        say(line)
+
+
+def budget_lines(model: nn.Module, found: Ledger, budget: Budget | None = None) -> list[str]:
+    """One line for each limit of `budget` (else the model's own): what is used of it, and what is left."""
+    made = built(model)
+    limits = budget or (made.budget if made else None)
+    if limits is None:
+        return ["budget: none; Budget(params=...).build(...) in model() would set one"]
+    lines = []
+    for limit, most in limits.limits.items():
+        used = found.params if limit == "params" else found.bytes
+        unit = {"params": "parameters", "bytes": "bytes of weights"}.get(limit, "")
+        if limit == "macs" and limits.resolution is not None:
+            used, unit = macs(model, limits.resolution), f"MACs at {limits.resolution} px"
+        rest = f"{most - used:,} left" if used <= most else f"{used - most:,} too many"
+        lines.append(f"budget: {used:,} of {most:,} {unit}, {rest}")
+    return lines
+
+
+def data_line(data: Data) -> str:
+    """The data in one line."""
+    kinds = {"train": "training", "val": "validation", "test": "test", "unlabelled": "unlabelled"}
+    splits = ", ".join(f"{len(split):,} {kinds[name]}" for name, split in data.splits.items())
+    channels, height, width = data.train.shape[1:]
+    kind = "grey " if channels == 1 else ""
+    return f"data: {data.name}, {splits} images of {height}x{width} {kind}pixels, {len(data.classes)} classes"
+
+
+def device_line(device: torch.device) -> str:
+    """The device in one line."""
+    if device.type == "cuda":
+        return f"device: {device} ({torch.cuda.get_device_name(device)})"
+    return f"device: cpu ({torch.get_num_threads()} threads)"
+
+
+def show_phases(recipe: Recipe, images: int | None) -> None:
+    """Print the phases as a table; with `images`, the number of training images, also how many steps."""
+    columns = ["phase", "epochs", "steps", "views", "resolution", "tested at", "learning rate"]
+    rows = []
+    for number, phase in enumerate(recipe.phases, start=1):
+        steps = "" if images is None else f"{phase.epochs * steps_of(phase, recipe, images)[0]:,}"
+        row = [phase.name or f"phase {number}", str(phase.epochs), steps, f"{phase.views:g}"]
+        rows.append([*row, _resolution(phase), _tested(phase), _rate(phase)])
+    if images is None:
+        columns.pop(2)
+        rows = [[*row[:2], *row[3:]] for row in rows]
+    table("", columns, rows)
+
+
+def steps_of(phase: Phase, recipe: Recipe, images: int) -> tuple[int, int]:
+    """The steps of an epoch of `phase` over `images` training images, and how many images each takes."""
+    seen = max(1, round(phase.views * images))
+    size = min(phase.batch_size or recipe.batch_size, seen)
+    return seen // size, size
+
+
+def _resolution(phase: Phase) -> str:
+    first, last = phase.resolution_at(0.0), phase.last_resolution
+    return f"{first} px" if first == last else f"{first} to {last} px"
+
+
+def _tested(phase: Phase) -> str:
+    resize, crop = phase.test.at(phase.last_resolution)
+    return f"{crop} px" if resize == crop else f"{crop} px of {resize}"
+
+
+def _rate(phase: Phase) -> str:
+    rates = [value(phase.lr, k / 1000, epochs=phase.epochs) for k in range(1000)]
+    first, last = rates[0], value(phase.lr, 1 - 1e-6, epochs=phase.epochs)
+    middle = f" up to {max(rates):.3g}" if max(rates) > 1.001 * max(first, last) else ""
+    kind = "" if isinstance(phase.lr, int | float) else f" ({type(phase.lr).__name__})"
+    if isinstance(phase.lr, Reactive):
+        return f"{first:.3g} and falling{kind}"
+    if not middle and abs(first - last) < 1e-3 * abs(first):
+        return f"{first:.3g}{kind}"
+    return f"{first:.3g}{middle} to {0.0 if last < 1e-6 * max(rates) else last:.3g}{kind}"
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a training is: `views` and `tests` images, and the `macs` of both."""
+
+    views: int
+    tests: int
+    macs: float
+
+
+def work(model: nn.Module, recipe: Recipe, images: int, validation: int) -> Work:
+    """The work of a recipe over so many images; MACs count a training view as three passes."""
+    known: dict[int, int] = {}
+    views, tests, total = 0, 0, 0.0
+    for phase in recipe.phases:
+        seen = phase.epochs * math.prod(steps_of(phase, recipe, images))
+        tried = phase.epochs * validation * phase.test.views
+        resolutions = Counter(phase.resolution_at((k + 0.5) / _MOMENTS) for k in range(_MOMENTS))
+        crop = phase.test.at(phase.last_resolution)[1]
+        for resolution in {*resolutions, crop} - set(known):
+            known[resolution] = macs(model, resolution)
+        each = sum(times * known[resolution] for resolution, times in resolutions.items()) / _MOMENTS
+        views, tests, total = (
+            views + seen,
+            tests + tried,
+            total + _TRAINING * seen * each + tried * known[crop],
+        )
+    return Work(views, tests, total)
+
+
+def work_line(found: Work) -> str:
+    """The work in one line."""
+    tests = f" and {found.tests:,} of validation images" if found.tests else ""
+    return (
+        f"in all: {found.views:,} views of training images{tests}, {shortened(found.macs)} MACs "
+        f"(a training view as {_TRAINING} passes)"
+    )
+
+
+def shortened(number: float, units: Sequence[str] = ("", "k", "M", "G", "T", "P", "E")) -> str:
+    """A number with three digits and its unit: 1.90 G."""
+    at = 0
+    while number >= 999.5 and at + 1 < len(units):
+        number, at = number / 1000, at + 1
+    return f"{number:.3g} {units[at]}".rstrip()

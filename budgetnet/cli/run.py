@@ -1,0 +1,104 @@
+"""`budgetnet run`: a recipe file trained, or looked at before it is."""
+
+import contextlib
+import math
+from pathlib import Path
+
+from torch import nn
+
+from budgetnet.cli.offline import at_hand
+from budgetnet.cli.options import Asked
+from budgetnet.cli.outlook import (
+    check_resolutions,
+    data_line,
+    device_line,
+    show_model,
+    show_phases,
+    work,
+    work_line,
+)
+from budgetnet.console import duration, percent, say
+from budgetnet.plan import Plan
+from budgetnet.run import Run
+from budgetnet.trainer import Trainer
+from budgetnet.trainer.ready import make_ready
+
+
+def run_recipe(
+    recipe: str, asked: Asked, *, device: str | None, out: str, name: str | None, quiet: bool
+) -> None:
+    """Train a recipe, by file or name; what can be found wrong without data is, before any are fetched."""
+    trainer = Trainer(device, out=out, show=not quiet)
+    plan = asked.plan(recipe)
+    folder = _folder_name(name or plan.name)
+    model = _checked_model(plan)
+    if not quiet:
+        _introduce(plan, model)
+    data = plan.data()
+    if not quiet:
+        say(data_line(data))
+        say(device_line(trainer.device))
+        show_phases(plan.recipe, len(data.train))
+    run = Run.new(out, folder)
+    run.record.update(asked.record(plan))
+    try:
+        for _ in trainer.epochs(model, data, plan.recipe, run):
+            pass
+    finally:
+        if run.folder is not None and "status" not in run.record:
+            # Refused before it began: an empty folder would look like a run.
+            with contextlib.suppress(OSError):
+                run.folder.rmdir()
+    if quiet:
+        say(result_line(run))
+
+
+def dry_run(recipe: str, asked: Asked, device: str | None) -> None:
+    """Check and show all that `run` would do, and train nothing; data are used if they are at hand."""
+    trainer = Trainer(device, out=None, show=False)
+    plan = asked.plan(recipe)
+    model = _checked_model(plan)
+    _introduce(plan, model)
+    data, missing = at_hand(plan)
+    if data is None:
+        say(f"data: {missing}")
+        say("what needs the data was not checked")
+    else:
+        notes = make_ready(model, data, plan.recipe, trainer.engine)
+        say(data_line(data))
+        for note in notes:
+            say(f"note: {note}")
+    say(device_line(trainer.device))
+    show_phases(plan.recipe, len(data.train) if data is not None else None)
+    if data is not None:
+        validation = len(data.val) if data.val is not None else 0
+        say(work_line(work(model, plan.recipe, len(data.train), validation)))
+    say("dry run: nothing was trained")
+
+
+def _checked_model(plan: Plan) -> nn.Module:
+    model = plan.model()
+    check_resolutions(model, plan.recipe)
+    return model
+
+
+def _introduce(plan: Plan, model: nn.Module) -> None:
+    say(plan.title)
+    show_model(model, plan.recipe.phases[-1].last_resolution)
+
+
+def _folder_name(name: str) -> str:
+    if not name or Path(name).name != name:
+        raise ValueError(f"a run's name should be the name of a folder, without slashes, not {name!r}")
+    return name
+
+
+def result_line(run: Run) -> str:
+    """A finished run's figures and folder in one line."""
+    figures = [
+        f"{title} {percent(run.result[key])}"
+        for key, title in (("val_accuracy", "validation"), ("test_accuracy", "test"))
+        if key in run.result
+    ]
+    seconds = duration(float(run.result.get("seconds", math.nan)))
+    return "  ".join([*figures, seconds, str(run.folder)])

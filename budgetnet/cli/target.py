@@ -1,0 +1,78 @@
+"""What a command is pointed at: a run's folder, a saved model, or else a recipe."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from budgetnet.modelfile import load, read_card
+from budgetnet.plan import Plan
+from budgetnet.run import MODEL, RECORD, Run
+
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model: its file, and the run that it lies in, if any. Nothing of a recipe is executed."""
+
+    file: Path
+    run: Run | None
+
+    @property
+    def settings(self) -> list[str]:
+        """What the run had changed about its data and its model, as `--set` takes it."""
+        found = self.run.record.get("settings", []) if self.run is not None else []
+        chosen = found if isinstance(found, list) else []
+        return [text for text in chosen if isinstance(text, str) and text.startswith(("data.", "model."))]
+
+    @property
+    def recipe_file(self) -> str:
+        """The recipe file that the run names, "" where it names none."""
+        return str(self.run.record.get("recipe_file", "")) if self.run is not None else ""
+
+
+def is_trained(name: str) -> bool:
+    """Whether `name` is a run's folder or a model file, rather than a recipe."""
+    return name.endswith(".safetensors") or _folder(name) is not None
+
+
+def trained(name: str) -> Trained:
+    """The run or model that `name` is. Raises ValueError where there is neither."""
+    folder = _folder(name)
+    if folder is not None:
+        run = Run.read(folder) if (folder / RECORD).exists() else None
+        if not (folder / MODEL).exists():
+            status = f", its status is {run.status}" if run is not None else ""
+            raise ValueError(f"the run in {folder} has saved no {MODEL}{status}")
+        return Trained(folder / MODEL, run)
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(
+            f"there is no run and no model file {name}; `budgetnet list` shows the runs in {RUNS}/"
+        )
+    beside = path.name == MODEL and (path.parent / RECORD).exists()
+    return Trained(path, Run.read(path.parent) if beside else None)
+
+
+def _folder(name: str) -> Path | None:
+    """The run's folder that `name` is, as a path or below runs/."""
+    for path in (Path(name), Path(RUNS) / name):
+        if path.is_dir() and ((path / RECORD).exists() or (path / MODEL).exists()):
+            return path
+    return None
+
+
+def load_trained(found: Trained, plan: Plan | None, device: torch.device | str = "cpu") -> nn.Module:
+    """The trained model; built by the plan's model() where budgetnet cannot build it by itself."""
+    card = read_card(found.file)
+    if card.builder is not None:
+        return load(found.file, device=device)
+    if plan is None:
+        recipe = found.recipe_file or "FILE"
+        raise ValueError(
+            f"{found.file} holds {card.origin or 'a model'}, which only its recipe can build; "
+            f"name the recipe: --recipe {recipe}"
+        )
+    return load(found.file, plan.make_model, device=device, **plan.model_options)

@@ -1,0 +1,215 @@
+"""Picture: a recipe to look at: its schedules as terminal text and as PNG, its views as a grid in PNG."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from budgetnet.augment import view
+from budgetnet.data import Split
+from budgetnet.recipe import Phase, Recipe
+from budgetnet.schedule import value
+
+What = Literal["lr", "resolution"]
+
+# A braille character is two dots wide and four high; its code point adds up those of its dots.
+_BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+_GAP = 4
+_TILE = 96
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One phase of a curve: its title, how many epochs it has, and (epoch, value) points in rising order.
+
+    Epochs are counted over the whole run, from 0.
+    """
+
+    title: str
+    epochs: int
+    points: tuple[tuple[float, float], ...]
+
+    @property
+    def label(self) -> str:
+        """The title and the length: "learn, 20 epochs"."""
+        return f"{self.title}, {self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+
+
+def curve(recipe: Recipe, what: What) -> list[Stretch]:
+    """The learning rate, or the resolution in pixels, over the whole recipe, phase by phase.
+
+    A schedule that answers to the history, such as a Plateau, is shown as if nothing had happened yet.
+    """
+    found: list[Stretch] = []
+    begun = 0
+    for number, phase in enumerate(recipe.phases, start=1):
+        count = min(max(20 * phase.epochs, 200), 4000)
+        times = [*(k / count for k in range(count)), 1 - 1e-6]
+        points = tuple((begun + t * phase.epochs, _value(phase, what, t)) for t in times)
+        found.append(Stretch(phase.name or f"phase {number}", phase.epochs, points))
+        begun += phase.epochs
+    return found
+
+
+def _value(phase: Phase, what: What, t: float) -> float:
+    return value(phase.lr, t, epochs=phase.epochs) if what == "lr" else float(phase.resolution_at(t))
+
+
+def plot(curve: Sequence[Stretch], *, width: int = 72, height: int = 8, ascii_only: bool = False) -> str:
+    """A curve as text of at most `width` columns: `height` rows from 0 to its highest value, then the phases.
+
+    Drawn in braille dots, or in asterisks where a terminal knows nothing but ASCII.
+    """
+    high = max(y for stretch in curve for _, y in stretch.points) or 1.0
+    labels = {0: f"{high:.3g}", height - 1: "0"}
+    # At least as wide as most labels, so that plots below one another share their epochs.
+    margin = max(7, *(len(label) + 1 for label in labels.values()))
+    columns = max(width - margin - 1, 8)
+    across, down = (1, 1) if ascii_only else (2, 4)
+    dots = _dots(curve, columns * across, height * down, high)
+    bar, corner, line = ("|", "+", "-") if ascii_only else ("│", "└", "─")
+    rows = []
+    for row in range(height):
+        cells = (_cell(dots, column, row, ascii_only) for column in range(columns))
+        rows.append(f"{labels.get(row, ''):>{margin}}{bar}{''.join(cells)}".rstrip())
+    rows.append(f"{'':>{margin}}{corner}{line * columns}")
+    return "\n".join([*rows, f"{'':>{margin}} {_phases(curve, columns)}".rstrip()])
+
+
+def _dots(curve: Sequence[Stretch], across: int, down: int, high: float) -> set[tuple[int, int]]:
+    """The dots (x, y from the top) of a curve: every value of each column, joined to the column before."""
+    whole = sum(stretch.epochs for stretch in curve)
+    spans: dict[int, list[float]] = {}
+    for stretch in curve:
+        for epoch, y in stretch.points:
+            spans.setdefault(min(int(epoch / whole * across), across - 1), []).append(y)
+    dots: set[tuple[int, int]] = set()
+    before: float | None = None
+    for x in range(across):
+        seen = spans.get(x, [] if before is None else [before])
+        joined = seen if before is None else [*seen, before]
+        levels = [round((1 - y / high) * (down - 1)) for y in joined]
+        dots |= {(x, y) for y in range(min(levels), max(levels) + 1)} if levels else set()
+        before = seen[-1] if seen else None
+    return dots
+
+
+def _cell(dots: set[tuple[int, int]], column: int, row: int, ascii_only: bool) -> str:
+    """The character of one column and row."""
+    if ascii_only:
+        return "*" if (column, row) in dots else " "
+    code = sum(
+        bit
+        for dy, bits in enumerate(_BRAILLE)
+        for dx, bit in enumerate(bits)
+        if (2 * column + dx, 4 * row + dy) in dots
+    )
+    return chr(0x2800 + code) if code else " "
+
+
+def _phases(curve: Sequence[Stretch], columns: int) -> str:
+    """The phases' titles below the axis, each where its phase begins, as far as there is room."""
+    whole = sum(stretch.epochs for stretch in curve)
+    text, begun = "", 0
+    for stretch in curve:
+        start, begun = round(begun / whole * columns), begun + stretch.epochs
+        room = max(round(begun / whole * columns) - start - 1, 0)
+        text = text.ljust(start) + (stretch.label if len(stretch.label) <= room else stretch.title[:room])
+    return text
+
+
+def save_schedules(recipe: Recipe, path: str | Path) -> None:
+    """Draw learning rate and resolution over the epochs into a PNG file.
+
+    Raises ValueError without matplotlib, and where the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ValueError(
+            "schedules as PNG need matplotlib, which is not installed: pip install 'budgetnet[plot]'"
+        ) from None
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    whats: tuple[tuple[object, What, str], ...] = (
+        (top, "lr", "learning rate"),
+        (bottom, "resolution", "resolution (pixels)"),
+    )
+    for axes, what, title in whats:
+        _draw(axes, curve(recipe, what), title)
+    top.legend(frameon=False)
+    bottom.set_xlabel("epoch")
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written: {error.strerror or error}; choose another folder"
+        ) from None
+
+
+def _draw(axes: object, stretches: Sequence[Stretch], title: str) -> None:
+    """One curve into matplotlib's axes, each phase in its own colour."""
+    for stretch in stretches:
+        epochs, values = zip(*stretch.points, strict=True)
+        axes.plot(epochs, values, label=stretch.label)  # type: ignore[attr-defined]
+        axes.axvline(epochs[0], color="0.85", linewidth=0.8, zorder=0)  # type: ignore[attr-defined]
+    axes.set_ylim(0, 1.08 * max(y for stretch in stretches for _, y in stretch.points))  # type: ignore[attr-defined]
+    axes.set_ylabel(title)  # type: ignore[attr-defined]
+
+
+def views(
+    split: Split, phase: Phase, *, classes: int, columns: int = 8, rows: int = 6, seed: int = 0
+) -> Tensor:
+    """A grid uint8 (3, H, W): a row of stored images, then `rows` rows of training views of the same images.
+
+    The images are spread evenly over the split, the rows over the phase: a ramp's resolution grows downwards.
+    Every image stands in a square tile of one size, enlarged by whole factors where it is tiny.
+    """
+    if not len(split):
+        raise ValueError("a grid of views needs images, and the split is empty")
+    count = min(columns, len(split))
+    chosen = torch.linspace(0, len(split) - 1, count).round().long()
+    images, labels = split[chosen]
+    shown = [images.cpu()]
+    for row in range(rows):
+        generator = torch.Generator().manual_seed(seed * 1_000 + row)
+        resolution = phase.resolution_at(row / rows if row + 1 < rows else math.nextafter(1.0, 0.0))
+        seen, _ = view(
+            images, labels, phase.augment, resolution=resolution, classes=classes, generator=generator
+        )
+        shown.append(seen.clamp(0, 1).mul(255).round().to(torch.uint8).cpu())
+    return _grid(shown)
+
+
+def _grid(rows: Sequence[Tensor]) -> Tensor:
+    """Rows of uint8 images (N, C, h, w), each of its own size, as one image (3, H, W) on white."""
+    largest = max(max(row.shape[-2:]) for row in rows)
+    side = largest * max(1, _TILE // largest)
+    step = side + _GAP
+    grid = torch.full((3, len(rows) * step + _GAP, len(rows[0]) * step + _GAP), 255, dtype=torch.uint8)
+    for y, row in enumerate(rows):
+        factor = side // max(row.shape[-2:])
+        large = row.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+        height, width = large.shape[-2:]
+        top, left = _GAP + (side - height) // 2, _GAP + (side - width) // 2
+        for x, image in enumerate(large):
+            at_y, at_x = y * step + top, x * step + left
+            grid[:, at_y : at_y + height, at_x : at_x + width] = image
+    return grid
+
+
+def save_png(image: Tensor, path: str | Path) -> None:
+    """Write an image uint8 (3, H, W) to a PNG file. Raises ValueError where it cannot be written."""
+    from PIL import Image
+
+    target = Path(path)
+    try:
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(target, format="PNG")
+    except OSError as error:
+        raise ValueError(
+            f"{target} cannot be written: {error.strerror or error}; choose another folder"
+        ) from None
