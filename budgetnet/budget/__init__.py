@@ -1,0 +1,31 @@
+"""The budget room: what a network may cost, what it does cost, and the search that spends the rest."""
+
+from budgetnet.budget.construction import Built as Built
+from budgetnet.budget.construction import built as built
+from budgetnet.budget.construction import count as count
+from budgetnet.budget.fit import DoesNotFit as DoesNotFit
+from budgetnet.budget.fit import check_fit as check_fit
+from budgetnet.budget.ledger import Ledger as Ledger
+from budgetnet.budget.ledger import Row as Row
+from budgetnet.budget.ledger import ledger as ledger
+from budgetnet.budget.ledger import macs as macs
+from budgetnet.budget.limits import Budget as Budget
+from budgetnet.budget.refusal import OverBudget as OverBudget
+from budgetnet.budget.spend import Spent as Spent
+from budgetnet.budget.spend import StepUp as StepUp
+
+__all__ = [
+    "Budget",
+    "Built",
+    "DoesNotFit",
+    "Ledger",
+    "OverBudget",
+    "Row",
+    "Spent",
+    "StepUp",
+    "built",
+    "check_fit",
+    "count",
+    "ledger",
+    "macs",
+]

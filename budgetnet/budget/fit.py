@@ -1,0 +1,164 @@
+"""Tries a model at a resolution without computing anything: names the module whose input does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from budgetnet.budget.amounts import pixels
+from budgetnet.budget.meta import copy_to, first_line, needs_values, random_states_kept
+from budgetnet.budget.modules import bare, called, walk
+from budgetnet.budget.watch import Watch
+
+_LARGEST_TRIED = 512
+
+
+class DoesNotFit(ValueError):
+    """
+    A model's input does not fit at a resolution.
+
+    `module` is the dotted name of the innermost module that failed ("" for the model itself), `given` the
+    shape of its input, `resolution` (height, width), and `smallest` the smallest resolution that fits, None
+    if none up to 512 does.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        module: str = "",
+        given: tuple[int, ...] | None = None,
+        resolution: tuple[int, int] | None = None,
+        smallest: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.module, self.given, self.resolution, self.smallest = module, given, resolution, smallest
+
+
+def check_fit(model: nn.Module, resolution: int | tuple[int, int], *, channels: int | None = None) -> None:
+    """
+    Raises `DoesNotFit` if `model` cannot take one image (1, channels, resolution, resolution) in evaluation
+    mode.
+
+    Nothing is computed or allocated and the model is left as it was: a copy on the meta device is tried; only
+    a model whose forward reads values is tried on a CPU copy. `channels` are those of the first Conv2d, or 3.
+
+        check_fit(torchvision.models.vgg11(), resolution=16)
+        # DoesNotFit: features.20 (MaxPool2d) does not fit at 16x16: it is given (1, 512, 1, 1) and its map
+        # collapses below 1x1 (...); the smallest resolution that fits is 32
+    """
+    watched(model, resolution, channels, counted=False)
+
+
+def watched(
+    model: nn.Module, resolution: int | tuple[int, int], channels: int | None, *, counted: bool
+) -> tuple[Watch, tuple[int, int]]:
+    """A watched forward pass over a copy of `model`, and its (height, width); raises as `check_fit` does."""
+    model = bare(model)
+    walk(model)  # refuses lazy modules, which cannot be copied
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError(
+            f"{type(model).__name__} holds TorchScript, whose modules cannot be watched: count the module "
+            "that it was made from"
+        )
+    height, width = resolution if isinstance(resolution, tuple) else (resolution, resolution)
+    size = pixels(height), pixels(width)
+    attempts = _Attempts(model, image_channels(model) if channels is None else _channels(channels))
+    with random_states_kept():
+        watch, error = attempts.at(size, counted)
+        if error is None:
+            return watch, size
+        smallest = _smallest(lambda tried: attempts.at((tried, tried), counted=False)[1] is None)
+    raise _refusal(watch, error, size, smallest) from error
+
+
+def image_channels(model: nn.Module) -> int:
+    """The channels of the images that `model` takes: those of its first Conv2d in definition order, or 3."""
+    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+
+
+def _channels(written: object) -> int:
+    if isinstance(written, bool) or not isinstance(written, int) or written < 1:
+        raise ValueError(
+            f"channels={written!r} is no number of image channels: write 3 for colour, 1 for grey"
+        )
+    return written
+
+
+@dataclass
+class _Attempts:
+    """Tries a model at resolutions: on meta while its forward reads no values, else on a CPU copy."""
+
+    model: nn.Module
+    channels: int
+    device: str = "meta"
+
+    def at(self, size: tuple[int, int], counted: bool) -> tuple[Watch, Exception | None]:
+        """The watched pass over a fresh copy, and what its forward raised."""
+        watch = Watch(copy_to(self.model, self.device), counted)
+        try:
+            watch.run(self._images(size))
+        except Exception as error:
+            if self.device == "meta" and needs_values(error):
+                self._refuse_without_values(error)
+                self.device = "cpu"
+                return self.at(size, counted)
+            return watch, error
+        return watch, None
+
+    def _images(self, size: tuple[int, int]) -> Tensor:
+        dtypes = (tensor.dtype for tensor in self.model.parameters() if tensor.is_floating_point())
+        return torch.zeros(1, self.channels, *size, dtype=next(dtypes, torch.float32), device=self.device)
+
+    def _refuse_without_values(self, error: Exception) -> None:
+        if any(tensor.is_meta for tensor in (*self.model.parameters(), *self.model.buffers())):
+            raise ValueError(
+                f"{type(self.model).__name__} reads values in its forward ({first_line(error)}), so it "
+                "cannot be tried before it is built: build it yourself and hand the model over instead"
+            ) from error
+
+
+def _smallest(fits: Callable[[int], bool]) -> int | None:
+    """The smallest resolution that fits, in steps, then exactly; misses windows narrower than a step."""
+    below = 0
+    for tried in (*range(4, 128, 4), *range(128, _LARGEST_TRIED + 1, 16)):
+        if fits(tried):
+            return next((exact for exact in range(below + 1, tried) if fits(exact)), tried)
+        below = tried
+    return None
+
+
+def _refusal(watch: Watch, error: Exception, size: tuple[int, int], smallest: int | None) -> DoesNotFit:
+    if not watch.calls:
+        name, given = "", None
+    else:
+        name, given = watch.calls[-1].name, watch.calls[-1].given
+    module = watch.modules[name]
+    way_out = (
+        f"no resolution up to {_LARGEST_TRIED} fits, so look at the channels"
+        if smallest is None
+        else f"the smallest resolution that fits is {smallest}"
+    )
+    return DoesNotFit(
+        f"{called(name, module)} does not fit at {size[0]}x{size[1]}: it is given {given or 'no tensor'} and "
+        f"{_reason(module, given, error)}; {way_out}",
+        name,
+        given,
+        size,
+        smallest,
+    )
+
+
+def _reason(module: nn.Module, given: tuple[int, ...] | None, error: Exception) -> str:
+    original = first_line(error)
+    if given is None:
+        return original
+    if isinstance(module, nn.Linear) and given[-1] != module.in_features:
+        return f"takes {module.in_features:,} features ({original})"
+    if isinstance(module, nn.Conv2d) and len(given) == 4 and given[1] != module.in_channels:
+        return f"takes {module.in_channels:,} channels ({original})"
+    if isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)) and len(given) == 4:
+        return f"its map collapses below 1x1 ({original})"
+    return original

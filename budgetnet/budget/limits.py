@@ -1,0 +1,159 @@
+"""Budget: how much a network may cost, and the building of networks that stay within it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ParamSpec, TypeVar
+
+from torch import nn
+
+from budgetnet.budget.amounts import amount, pixels
+from budgetnet.budget.construction import Built, built
+from budgetnet.budget.ledger import Ledger, ledger
+from budgetnet.budget.meta import BuildingStopped, build_on_meta, builder_name
+from budgetnet.budget.refusal import OverBudget, excesses, over_budget, over_while_building
+from budgetnet.budget.spend import Spent, spend
+
+_FAR = 16  # times a limit: beyond it nobody needs the MACs too, and counting them could take minutes
+
+Arguments = ParamSpec("Arguments")
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Budget:
+    """
+    The most that a network may cost: parameters, MACs for one image at a resolution, bytes of saved weights.
+
+    Amounts are whole numbers or written: "2M", "300k", "1.5M", "10B" parameters or MACs; "300KB" (300,000) or
+    "300KiB" (307,200) bytes. `macs` needs the `resolution` in pixels that it is counted at. Raises ValueError
+    for anything else.
+
+        Budget(params="2M").build(torchvision.models.resnet18, num_classes=10)   # raises OverBudget
+    """
+
+    params: int | None
+    macs: int | None
+    resolution: int | None
+    bytes: int | None
+
+    def __init__(
+        self,
+        params: int | str | None = None,
+        *,
+        macs: int | str | None = None,
+        resolution: int | None = None,
+        bytes: int | str | None = None,
+    ) -> None:
+        if params is None and macs is None and bytes is None:
+            raise ValueError(
+                'a budget needs at least one limit: write Budget(params="2M"), or macs= or bytes='
+            )
+        if macs is not None and resolution is None:
+            raise ValueError(
+                f"macs={macs!r} needs the resolution that it is counted at: write "
+                f"Budget(macs={macs!r}, resolution=96)"
+            )
+        for limit, written in (("params", params), ("macs", macs), ("bytes", bytes)):
+            object.__setattr__(self, limit, None if written is None else amount(written, limit))
+        object.__setattr__(self, "resolution", None if resolution is None else pixels(resolution))
+
+    def __repr__(self) -> str:
+        return f"Budget({', '.join(f'{option}={value:_}' for option, value in self.describe().items())})"
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The limits that are set, of "params", "macs" and "bytes", in that order."""
+        found = {"params": self.params, "macs": self.macs, "bytes": self.bytes}
+        return {limit: most for limit, most in found.items() if most is not None}
+
+    def describe(self) -> dict[str, int]:
+        """The budget as JSON-able values, which `Budget.read` takes back."""
+        found = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {option: value for option, value in found.items() if value is not None}
+
+    @classmethod
+    def read(cls, described: Mapping[str, Any]) -> Budget:
+        """The budget that `describe` gave; ValueError for what it could not have given."""
+        options = {option.name for option in fields(cls)}
+        if not isinstance(described, Mapping) or not set(described) <= options:
+            raise ValueError(
+                f"{described!r} does not describe a budget: its keys are {', '.join(sorted(options))}"
+            )
+        return cls(**described)
+
+    def check(self, model: nn.Module) -> Ledger:
+        """The ledger of `model`, with MACs where a resolution is set; raises OverBudget over any limit."""
+        found = ledger(model)
+        over = excesses(found, self.limits)
+        if self.resolution is not None and all(
+            excess < _FAR * self.limits[limit] for limit, excess in over.items()
+        ):
+            found = ledger(model, self.resolution)
+        refusal = over_budget(found, self.limits)
+        if refusal is not None:
+            raise refusal
+        return found
+
+    def build(
+        self, make: Callable[Arguments, Network], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Network:
+        """
+        What `make(*args, **kwargs)` returns if it is within budget; any callable that makes an nn.Module.
+
+        It is called on the meta device first, where nothing is allocated and no random number is drawn,
+        counted, and called again for real only when it passes. Raises OverBudget, and ValueError if the
+        second call makes another network than the first. How it was made is kept as the attribute `built` of
+        the model.
+
+            model = Budget(params="2M").build(torchvision.models.shufflenet_v2_x1_0, num_classes=10)
+        """
+        expected = self.check(self._planned(make, args, kwargs))
+        model = make(*args, **kwargs)
+        found = ledger(model)
+        if (found.params, found.bytes) != (expected.params, expected.bytes):
+            raise ValueError(
+                f"{builder_name(make)} made {expected.params:,} parameters ({expected.bytes:,} bytes) when "
+                f"it was counted and {found.params:,} ({found.bytes:,} bytes) when it was built: make it "
+                "return the same network for the same arguments"
+            )
+        if hasattr(model, "built") and built(model) is None:
+            raise ValueError(
+                f"{builder_name(make)} uses the attribute `built`, which the budget needs: rename it"
+            )
+        model.built = Built(make, args, kwargs, self)  # type: ignore[assignment]  # a plain attribute
+        return model
+
+    def widest(self, make: Callable[..., nn.Module], widths: Iterable[Any]) -> Spent:
+        """
+        The search `spend` over one knob: the last of the rising `widths` that keeps `make(width)` in budget.
+
+            Budget(params="100k").widest(lambda width: nn.Linear(64, width), range(100, 5000, 100)).build()
+        """
+        return spend(self, make, {"width": widths}, {}, positional=True)
+
+    def spend(
+        self, make: Callable[..., nn.Module], /, knobs: Mapping[str, Iterable[Any]], **fixed: Any
+    ) -> Spent:
+        """
+        The setting of free `knobs` for which `make(**knobs, **fixed)` leaves least of the budget unspent.
+
+        The values of each knob stand in order of rising cost. Few settings are all counted; of many, the
+        longest knob is bisected for each setting of the others. Networks are made on the meta device only.
+        Raises OverBudget, naming the smallest, when none fits.
+
+            spent = Budget(params="2M").spend(make, {"width": range(8, 513, 8), "depth": (2, 3)}, classes=10)
+            print(spent)  # the setting, what it leaves, and what one step up of each knob would cost
+            model = spent.build()
+        """
+        return spend(self, make, knobs, fixed)
+
+    def _planned(
+        self, make: Callable[..., nn.Module], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> nn.Module:
+        try:
+            return build_on_meta(make, args, kwargs, self.limits)
+        except BuildingStopped as stop:
+            refusal: OverBudget = over_while_building(stop, self.limits)
+        raise refusal

@@ -1,0 +1,64 @@
+"""Walks a model's modules: each once, by its first name, in the order in which they were defined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+@dataclass
+class Walk:
+    """The modules of a model by first name, and the further names under which some of them are found."""
+
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+
+
+def walk(model: nn.Module) -> Walk:
+    """Every module of `model` once; ValueError where weights are not there to be counted."""
+    found = Walk()
+    first_names: dict[int, str] = {}
+    for name, module in _visit("", model, first_names, found.aliases):
+        tensors = (*module._parameters.values(), *module._buffers.values())
+        if any(tensor is not None and is_lazy(tensor) for tensor in tensors):
+            raise ValueError(
+                f"{called(name, module)} has weights that do not exist before its first batch: use the "
+                "module that is not lazy and say its channels, or run one batch through the model first"
+            )
+        found.modules[name] = module
+    return found
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The module inside a compiled or parallel one, whose names are the saved ones; others as they are."""
+    while True:
+        inside = model.module if isinstance(model, _PARALLEL) else getattr(model, "_orig_mod", model)
+        if inside is model or not isinstance(inside, nn.Module):
+            return model
+        model = inside
+
+
+def called(name: str, module: nn.Module) -> str:
+    """How a sentence names a module: `features.3 (Conv2d)`, or `the model itself (ResNet)`."""
+    return f"{name or 'the model itself'} ({type(module).__name__})"
+
+
+def _visit(
+    name: str, module: nn.Module, first_names: dict[int, str], aliases: dict[str, list[str]]
+) -> Iterator[tuple[str, nn.Module]]:
+    waiting = [(name, module)]  # a list, not recursion: a model may be nested deeper than Python's stack
+    while waiting:
+        name, module = waiting.pop()
+        if id(module) in first_names:
+            aliases.setdefault(first_names[id(module)], []).append(name)
+            continue
+        first_names[id(module)] = name
+        yield name, module
+        prefix = f"{name}." if name else ""
+        children = [(prefix + key, child) for key, child in module._modules.items() if child is not None]
+        waiting.extend(reversed(children))

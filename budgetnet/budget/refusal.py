@@ -1,0 +1,103 @@
+"""The refusal of a model that costs too much: the numbers, where the line is crossed, and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from budgetnet.budget.ledger import Ledger, Row
+from budgetnet.budget.meta import BuildingStopped
+from budgetnet.budget.table import label
+
+_LISTED = 3  # largest parts that a message names
+
+
+class OverBudget(ValueError):
+    """A model costs more than its budget allows; `ledger` is what it would have cost, module by module."""
+
+    def __init__(self, message: str, ledger: Ledger) -> None:
+        super().__init__(message)
+        self.ledger = ledger
+
+    def __reduce__(self) -> tuple[type[OverBudget], tuple[str, Ledger]]:
+        return type(self), (str(self), self.ledger)
+
+
+def excesses(ledger: Ledger, limits: Mapping[str, int]) -> dict[str, int]:
+    """How much a ledger is over each of `limits`: negative within one, absent for one that is not counted."""
+    costs = {limit: getattr(ledger, limit) for limit in limits}
+    return {limit: cost - limits[limit] for limit, cost in costs.items() if cost is not None}
+
+
+def over_budget(ledger: Ledger, limits: Mapping[str, int]) -> OverBudget | None:
+    """The refusal of a ledger that is over at least one of `limits`, None for one within all of them."""
+    over = {limit: excess for limit, excess in excesses(ledger, limits).items() if excess > 0}
+    if not over:
+        return None
+    first = next(iter(over))
+    numbers = " and ".join(numbers_over(ledger, limit, limits[limit]) for limit in over)
+    largest = ", ".join(f"{label(row.name)} {getattr(row, first):,}" for row in _largest(ledger, first))
+    crossed = label(_crossed(ledger, first, limits[first]))
+    return OverBudget(
+        f"{numbers}; the line is crossed in {crossed}; largest: {largest}; "
+        "make it narrower or shallower, let budget.spend(make, knobs) find the largest that fits, or allow "
+        f"{allowance(ledger, limits)}",
+        ledger,
+    )
+
+
+def numbers_over(ledger: Ledger, limit: str, most: int) -> str:
+    """The clause "2,236,682 parameters is 236,682 over the budget of 2,000,000"."""
+    cost = getattr(ledger, limit)
+    return f"{cost:,} {unit(limit, ledger)} is {cost - most:,} over the budget of {most:,}"
+
+
+def allowance(ledger: Ledger, limits: Mapping[str, int]) -> str:
+    """The smallest budget with the same limits that would let a ledger pass, as an expression."""
+    raised = {limit: max(most, getattr(ledger, limit) or 0) for limit, most in limits.items()}
+    options = [f"{limit}={most:_}" for limit, most in raised.items()]
+    if "macs" in limits and ledger.resolution is not None:
+        options.append(f"resolution={ledger.resolution[0]}")
+    return f"Budget({', '.join(options)})"
+
+
+def unit(limit: str, ledger: Ledger) -> str:
+    """What a limit is counted in: parameters, MACs at 96x96, bytes."""
+    if limit == "macs" and ledger.resolution is not None:
+        return f"MACs at {ledger.resolution[0]}x{ledger.resolution[1]}"
+    return {"params": "parameters", "macs": "MACs", "bytes": "bytes"}[limit]
+
+
+def over_while_building(stop: BuildingStopped, limits: Mapping[str, int]) -> OverBudget:
+    """The refusal of a model whose building was stopped far over budget; its ledger is what there was."""
+    rows = tuple(
+        Row(name=f"unfinished {kind}", kind=kind, params=params, buffers=0, trainable=params, bytes=size)
+        for kind, (params, size) in stop.kinds.items()
+    )
+    unfinished = Ledger(rows)
+    most = limits[stop.limit]
+    largest = max(rows, key=lambda row: row.bytes)
+    return OverBudget(
+        f"more than {stop.reached:,} {unit(stop.limit, unfinished)} is over {stop.reached // most:,} times "
+        f"the budget of {most:,}; building stopped there, after {stop.tensors:,} parameter tensors, most of "
+        f"them in modules of kind {largest.kind}; make it narrower or shallower, or count all of it with "
+        "budgetnet.count(make, ...)",
+        unfinished,
+    )
+
+
+def _crossed(ledger: Ledger, limit: str, most: int) -> str:
+    total = 0
+    for row in ledger.rows:
+        total += getattr(row, limit) or 0
+        if total > most:
+            return row.name
+    raise AssertionError("a ledger over its limit crosses it in one of its rows")
+
+
+def _largest(ledger: Ledger, limit: str) -> Sequence[Row]:
+    deepest = max(row.name.count(".") for row in ledger.rows) + 1
+    for depth in range(1, deepest + 1):
+        groups = [row for row in ledger.groups(depth) if getattr(row, limit)]
+        if len(groups) > 1 or depth == deepest:  # a model wrapped in another says more one level down
+            break
+    return sorted(groups, key=lambda row: -getattr(row, limit))[:_LISTED]

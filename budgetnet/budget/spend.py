@@ -1,0 +1,249 @@
+"""The search that spends a budget: which setting of a builder's free knobs leaves the least of it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from budgetnet.budget.construction import Built
+from budgetnet.budget.fit import DoesNotFit
+from budgetnet.budget.ledger import Ledger, ledger
+from budgetnet.budget.meta import BuildingStopped, build_on_meta
+from budgetnet.budget.refusal import OverBudget, allowance, excesses, numbers_over, over_while_building, unit
+
+if TYPE_CHECKING:
+    from budgetnet.budget.limits import Budget
+
+_FEW = 24  # settings that are all counted: a network on meta takes tens of milliseconds
+
+Point = tuple[int, ...]  # the position of each knob's value in its list
+
+
+@dataclass(frozen=True)
+class StepUp:
+    """One knob one value up: its costs, how much each is `over` its limit, and why it is out of reach."""
+
+    value: Any
+    costs: Mapping[str, int]
+    over: Mapping[str, int]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """
+    How a budget was spent: the chosen `knobs`, their `ledger`, and the `slack` left of each limit.
+
+    `next` is, for each knob, what one step up would cost, None where the last value was taken; `tried` is the
+    number of settings counted.
+    """
+
+    knobs: Mapping[str, Any]
+    ledger: Ledger
+    slack: Mapping[str, int]
+    next: Mapping[str, StepUp | None]
+    tried: int
+    plan: Built
+
+    def build(self) -> nn.Module:
+        """The chosen network for real, through `Budget.build`."""
+        return self.plan.budget.build(self.plan.make, *self.plan.args, **self.plan.kwargs)
+
+    def __str__(self) -> str:
+        limits = self.plan.budget.limits
+        lines = [_setting(self.knobs)]
+        for limit, left in self.slack.items():
+            cost = getattr(self.ledger, limit)
+            lines.append(f"  {cost:,} of {limits[limit]:,} {unit(limit, self.ledger)}, {left:,} left")
+        for knob, step in self.next.items():
+            lines.append(f"  {knob}: {_next(knob, step, self.ledger)}")
+        return "\n".join([*lines, f"  {self.tried:,} settings counted"])
+
+
+def spend(
+    budget: Budget,
+    make: Callable[..., nn.Module],
+    knobs: Mapping[str, Iterable[Any]],
+    fixed: Mapping[str, Any],
+    *,
+    positional: bool = False,
+) -> Spent:
+    """The search behind `Budget.spend` and, with the knobs passed by position, `Budget.widest`."""
+    values = {knob: tuple(_values(knob, given)) for knob, given in knobs.items()}
+    if not values:
+        raise ValueError('there is no knob to turn: give knobs={"width": range(8, 513, 8)}')
+    if doubled := sorted(set(values) & set(fixed)):
+        raise ValueError(f"{doubled[0]} is both a knob and a fixed argument: give it as one of them")
+    search = _Search(budget, make, values, fixed, positional)
+    search.run()
+    fitting = [trial for trial in search.trials.values() if search.fits(trial)]
+    if not fitting:
+        raise search.nothing_fits()
+    best = max(fitting, key=search.spent)
+    counted = len(search.trials)
+    return Spent(
+        knobs=search.setting(best.point),
+        ledger=best.ledger,
+        slack={limit: -over for limit, over in excesses(best.ledger, budget.limits).items()},
+        next={knob: search.step(best.point, axis) for axis, knob in enumerate(values)},
+        tried=counted,
+        plan=search.plan(best.point),
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    point: Point
+    ledger: Ledger
+    note: str = ""  # why the ledger is not the whole cost
+
+
+@dataclass
+class _Search:
+    budget: Budget
+    make: Callable[..., nn.Module]
+    values: dict[str, tuple[Any, ...]]
+    fixed: Mapping[str, Any]
+    positional: bool
+    trials: dict[Point, _Trial] = field(default_factory=dict)
+
+    def run(self) -> None:
+        lengths = [len(given) for given in self.values.values()]
+        if math.prod(lengths) <= _FEW:
+            for point in itertools.product(*(range(length) for length in lengths)):
+                self.at(point)
+            return
+        axis = max(range(len(lengths)), key=lambda at: (lengths[at], at))
+        others = [range(1) if at == axis else range(length) for at, length in enumerate(lengths)]
+        for point in itertools.product(*others):
+            self._bisect(point, axis)
+
+    def _bisect(self, point: Point, axis: int) -> None:
+        """Looks for the last value along one axis that fits; counts every one if costs do not rise."""
+        length = len(list(self.values.values())[axis])
+        line = {index: self.at(_moved(point, axis, index)) for index in (0, length - 1)}
+        low, high = -1, length
+        while high - low > 1:
+            middle = (low + high) // 2
+            trial = line[middle] = self.at(_moved(point, axis, middle))
+            low, high = (middle, high) if self.fits(trial) else (low, middle)
+        unclear = low < 0 and any(trial.note for trial in line.values())
+        if unclear or not self._rises([line[index] for index in sorted(line)]):
+            for index in range(length):
+                self.at(_moved(point, axis, index))
+
+    def _rises(self, trials: list[_Trial]) -> bool:
+        for limit in self.budget.limits:
+            costs = [getattr(trial.ledger, limit) for trial in trials if not trial.note]
+            known = [cost for cost in costs if cost is not None]
+            if known != sorted(known):
+                return False
+        return True
+
+    def at(self, point: Point) -> _Trial:
+        """The trial of one setting, made once; MACs only of a network that is within budget without them."""
+        if point not in self.trials:
+            self.trials[point] = self._count(point, in_full=False)
+        return self.trials[point]
+
+    def _count(self, point: Point, *, in_full: bool) -> _Trial:
+        plan, limits = self.plan(point), self.budget.limits
+        try:
+            model = build_on_meta(plan.make, plan.args, plan.kwargs, limits)
+            found = ledger(model)
+            if self.budget.resolution is not None and (in_full or _within(found, limits)):
+                found = ledger(model, self.budget.resolution)
+        except BuildingStopped as stop:
+            refusal = over_while_building(stop, limits)
+            return _Trial(point, refusal.ledger, str(refusal))
+        except DoesNotFit as misfit:
+            return _Trial(point, found, str(misfit))
+        except Exception as error:
+            error.add_note(f"while counting {_setting(self.setting(point))}")
+            raise
+        return _Trial(point, found)
+
+    def fits(self, trial: _Trial) -> bool:
+        return not trial.note and _within(trial.ledger, self.budget.limits)
+
+    def spent(self, trial: _Trial) -> Fraction:
+        """The share of its tightest limit that a trial uses."""
+        over = excesses(trial.ledger, self.budget.limits)
+        shares = (Fraction(excess, self.budget.limits[limit]) for limit, excess in over.items())
+        return 1 + max(shares, default=Fraction(0))
+
+    def step(self, point: Point, axis: int) -> StepUp | None:
+        """What the next value of one knob would cost, None after the last."""
+        given = list(self.values.values())[axis]
+        index = point[axis] + 1
+        if index == len(given):
+            return None
+        trial = self._count(_moved(point, axis, index), in_full=True)
+        over = excesses(trial.ledger, self.budget.limits)
+        return StepUp(given[index], {limit: getattr(trial.ledger, limit) for limit in over}, over, trial.note)
+
+    def setting(self, point: Point) -> dict[str, Any]:
+        return {knob: given[index] for (knob, given), index in zip(self.values.items(), point, strict=True)}
+
+    def plan(self, point: Point) -> Built:
+        setting = self.setting(point)
+        if self.positional:
+            return Built(self.make, tuple(setting.values()), {}, self.budget)
+        return Built(self.make, (), {**self.fixed, **setting}, self.budget)
+
+    def nothing_fits(self) -> OverBudget | DoesNotFit:
+        limits = self.budget.limits
+        smallest = min(self.trials.values(), key=self.spent)
+        over = [limit for limit, excess in excesses(smallest.ledger, limits).items() if excess > 0]
+        which = (
+            f"the smallest of {len(self.trials):,} settings counted, {_setting(self.setting(smallest.point))}"
+        )
+        if not over:
+            return DoesNotFit(f"{which}, is within budget but cannot run: {smallest.note}")
+        if smallest.note:
+            return OverBudget(f"{which}, does not fit: {smallest.note}", smallest.ledger)
+        numbers = " and ".join(numbers_over(smallest.ledger, limit, limits[limit]) for limit in over)
+        return OverBudget(
+            f"{which}, does not fit: {numbers}; offer smaller values, or allow "
+            f"{allowance(smallest.ledger, limits)}",
+            smallest.ledger,
+        )
+
+
+def _within(found: Ledger, limits: Mapping[str, int]) -> bool:
+    return all(excess <= 0 for excess in excesses(found, limits).values())
+
+
+def _moved(point: Point, axis: int, index: int) -> Point:
+    return (*point[:axis], index, *point[axis + 1 :])
+
+
+def _values(knob: str, given: Iterable[Any]) -> Iterable[Any]:
+    values = () if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
+    if not values:
+        raise ValueError(
+            f"the knob {knob} has no values in {given!r}: list at least one, in order of rising cost"
+        )
+    return values
+
+
+def _setting(knobs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{knob}={value!r}" for knob, value in knobs.items())
+
+
+def _next(knob: str, step: StepUp | None, counted: Ledger) -> str:
+    if step is None:
+        return "the last value offered"
+    if step.note:
+        return f"{knob}={step.value!r} is out of reach: {step.note}"
+    costs = (
+        f"{step.costs[limit]:,} {unit(limit, counted)}, {abs(over):,} {'over' if over > 0 else 'left'}"
+        for limit, over in step.over.items()
+    )
+    return f"{knob}={step.value!r} would cost {' and '.join(costs)}"

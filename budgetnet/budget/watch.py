@@ -1,0 +1,166 @@
+"""Watches one forward pass of a model's copy: what each module was given, returned and computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from budgetnet.budget.modules import walk
+
+
+@dataclass
+class Seen:
+    """What a pass showed of one module, its calls summed; MACs and bytes without those of inner modules."""
+
+    calls: int = 0
+    shape: tuple[int, ...] | None = None
+    macs: int = 0
+    activation_bytes: int = 0
+    given: tuple[int, ...] | None = None
+    after: str | None = None  # the Linear whose output, untouched, is this Linear's input
+
+
+@dataclass
+class _Call:
+    name: str
+    given: tuple[int, ...] | None
+    started: int
+    inside: int = 0
+
+
+class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes every tensor that operations are given: weights may be used without a call of their module."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.read: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.read.update(id(tensor) for tensor in tensors_in((args, kwargs)))
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass
+class Watch:
+    """One watched pass: `seen` by first name, and in `calls` the stack of modules that have not returned."""
+
+    copied: nn.Module
+    counted: bool
+    seen: dict[str, Seen] = field(default_factory=dict)
+    calls: list[_Call] = field(default_factory=list)
+    unused: set[str] = field(default_factory=set)
+    collapsed: str | None = None
+
+    def __post_init__(self) -> None:
+        self.modules = walk(self.copied).modules
+        self._names = {id(module): name for name, module in self.modules.items()}
+        self._flops: Any = None
+        self._storages: dict[int, Any] = {}
+        self._straight: dict[int, tuple[str, int, Tensor]] = {}
+
+    def run(self, images: Tensor) -> None:
+        """Calls the copy on `images` (1, channels, H, W); whatever its forward raises is raised."""
+        handles = []
+        for module in self.modules.values():
+            handles.append(module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
+            handles.append(module.register_forward_hook(self._after))
+        reads = _Reads()
+        try:
+            with torch.no_grad(), torch.device(images.device), self._counting(), reads:
+                self._storages[images.untyped_storage()._cdata] = images.untyped_storage()
+                self.copied(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.unused = {
+            name
+            for name, module in self.modules.items()
+            if name not in self.seen and _idle(module, reads.read)
+        }
+
+    def _counting(self) -> AbstractContextManager[object]:
+        if not self.counted:
+            return nullcontext()
+        from torch.utils.flop_counter import (
+            FlopCounterMode,
+        )  # costs 0.2 s, which a count of parameters need not pay
+
+        self._flops = FlopCounterMode(display=False)
+        return self._flops  # type: ignore[no-any-return]
+
+    def _total(self) -> int:
+        return 0 if self._flops is None else self._flops.get_total_flops() // 2
+
+    def _before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        given = next(tensors_in((args, kwargs)), None)
+        name = self._names[id(module)]
+        self.calls.append(_Call(name, None if given is None else tuple(given.shape), self._total()))
+        if given is not None and isinstance(module, nn.Linear):
+            first, version, _ = self._straight.get(id(given), (None, 0, None))
+            if first is not None and version == given._version:
+                self.seen.setdefault(name, Seen()).after = first
+
+    def _after(self, module: nn.Module, args: Any, output: Any) -> None:
+        name = self._names[id(module)]
+        caught = 0
+        while (call := self.calls.pop()).name != name:
+            caught += call.inside  # a module whose exception the model's own forward caught never returned
+        call.inside += caught
+        macs = self._total() - call.started
+        if self.calls:
+            self.calls[-1].inside += macs
+        seen = self.seen.setdefault(name, Seen())
+        seen.calls += 1
+        seen.macs += macs - call.inside
+        outputs = list(tensors_in(output))
+        if seen.calls == 1 and outputs:
+            seen.shape, seen.given = tuple(outputs[0].shape), call.given
+        seen.activation_bytes += sum(self._new_bytes(tensor) for tensor in outputs)
+        if outputs:
+            self._follow(name, module, outputs[0])
+        if any(tensor.dim() > 2 and 0 in tensor.shape[2:] for tensor in outputs):
+            self.calls.append(call)  # so that this module is the one that is named
+            self.collapsed = "its output is below 1x1"
+            raise ValueError(self.collapsed)
+
+    def _new_bytes(self, tensor: Tensor) -> int:
+        """The bytes of an output, 0 for one that shares the memory of an input or of an earlier output."""
+        storage = tensor.untyped_storage()
+        if storage._cdata in self._storages:
+            return 0
+        self._storages[storage._cdata] = storage  # kept alive, for its address to stay its own
+        return tensor.nbytes
+
+    def _follow(self, name: str, module: nn.Module, output: Tensor) -> None:
+        if isinstance(module, nn.Linear):
+            self._straight[id(output)] = name, output._version, output
+        elif not module._modules and not isinstance(module, nn.Identity):
+            self._straight.pop(id(output), None)
+
+
+def _idle(module: nn.Module, read: set[int]) -> bool:
+    own = [
+        tensor for tensor in (*module._parameters.values(), *module._buffers.values()) if tensor is not None
+    ]
+    if module._modules and not own:
+        return False  # a list of modules is not called either
+    return not any(id(tensor) in read for tensor in own)
+
+
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from tensors_in(list(value.values()))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
