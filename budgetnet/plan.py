@@ -5,8 +5,10 @@ import difflib
 import inspect
 import os
 import runpy
+import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +89,8 @@ def read_plan(name: str | Path) -> Plan:
     """The plan of a recipe file, or of a recipe that budgetnet brings along, by its name."""
     path = _find(str(name))
     try:
-        found = runpy.run_path(str(path), run_name="budgetnet.recipe_file")
+        with _beside(path):
+            found = runpy.run_path(str(path), run_name="budgetnet.recipe_file")
     except (Exception, SystemExit) as error:
         raise PlanError(f"{_where(path, error)}: {type(error).__name__}: {error}") from error
     for part, kind in (("model", "a function"), ("data", "a function"), ("recipe", "a Recipe")):
@@ -145,9 +148,22 @@ def _where(path: Path, error: BaseException) -> str:
     return f"{path}, line {lines[-1]}" if lines else str(path)
 
 
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Within it, a recipe file may import what lies beside it, as it may when Python runs it."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(folder)
+
+
 def _called(path: Path, part: str, make: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     try:
-        return make(**options)
+        with _beside(path):
+            return make(**options)
     except ValueError:
         raise
     except Exception as error:

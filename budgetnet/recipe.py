@@ -247,6 +247,21 @@ class Phase:
         return self.resolution_at(math.nextafter(1.0, 0.0))
 
     @property
+    def resolutions(self) -> list[int]:
+        """Every resolution in pixels that the phase trains or is tested at, rising."""
+        trained = {self.resolution_at(k / 64) for k in range(64)} | {self.last_resolution}
+        return sorted(trained | {self.test.at(self.last_resolution)[1]})
+
+    def steps(self, images: int, batch_size: int) -> tuple[int, int]:
+        """The steps of an epoch over `images` training images, and the images of each.
+
+        `batch_size` is the recipe's. The last images of an epoch that fill no batch are left to the next.
+        """
+        seen = max(1, round(self.views * images))
+        size = min(self.batch_size or batch_size, seen)
+        return seen // size, size
+
+    @property
     def monitors(self) -> set[str]:
         """The figures that the phase's own decisions read."""
         found = {self.stop.monitor} if self.stop else set()

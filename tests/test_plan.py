@@ -1,5 +1,6 @@
 """Plan: recipe files, the mistakes in them, and values set by their paths."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,17 @@ def test_a_wrong_setting_is_named(setting: str, words: str, tmp_path: Path) -> N
 def test_a_mistake_in_the_file_is_named_with_its_line(old: str, new: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=words):
         read_plan(file(tmp_path, GOOD.replace(old, new)))
+
+
+def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "beside_mine.py").write_text("count = 6\n")
+    before = list(sys.path)
+    text = GOOD.replace("import torch\n", "import torch\nimport beside_mine\n").replace(
+        "= 8)", "= beside_mine.count)"
+    )
+    plan = read_plan(file(tmp_path, text))
+    assert len(plan.data().train) == 6
+    assert sys.path == before
 
 
 def test_what_the_functions_return_is_checked(tmp_path: Path) -> None:

@@ -333,6 +333,44 @@ def test_what_does_not_fit_is_refused_before_the_first_step(
         quiet().fit(**{"model": narrow, "data": data, "recipe": recipe(), **change})
 
 
+def test_what_is_refused_leaves_no_folder_and_is_refused_at_once(data: Data, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="build it with classes=3"):
+        quiet(out=tmp_path / "runs").fit(models.convnet(5), data, recipe())
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(ValueError, match="build it with classes=3"):
+        quiet().epochs(models.convnet(5), data, recipe())
+
+
+def test_check_changes_nothing(data: Data) -> None:
+    model = with_dropout()
+    before = state(model)
+    assert quiet().check(model, data, recipe()) == []
+    assert same(before, state(model))
+    assert model.training
+
+
+def test_a_program_that_exits_leaves_a_stopped_run(data: Data, tmp_path: Path, model: nn.Module) -> None:
+    with pytest.raises(SystemExit):
+        for _ in quiet().epochs(
+            model, data, recipe(phase(augment=[leave_after(10)])), Run.new(tmp_path, "a")
+        ):
+            pass
+    assert Run.read(tmp_path / "a-1").status == "stopped"
+
+
+def leave_after(steps: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """A step after which the program exits, as when nobody reads its output any more."""
+    seen: list[int] = []
+
+    def step(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        seen.append(0)
+        if len(seen) > steps:
+            raise SystemExit(1)
+        return images, labels
+
+    return step
+
+
 def test_a_collapsing_map_is_reported_by_its_module(data: Data) -> None:
     narrow = models.convnet(3, widths=(4, 8, 16, 32))
     with pytest.raises(DoesNotFit, match=r"stages\.\d"):

@@ -24,8 +24,7 @@ _TRAINING = 3
 def check_resolutions(model: nn.Module, recipe: Recipe) -> None:
     """Refuse a model that some phase's images do not fit; needs no data. Raises DoesNotFit."""
     for number, phase in enumerate(recipe.phases, start=1):
-        seen = {phase.resolution_at(k / 64) for k in range(64)}
-        for resolution in sorted(seen | {phase.last_resolution, phase.test.at(phase.last_resolution)[1]}):
+        for resolution in phase.resolutions:
             try:
                 check_fit(model, resolution)
             except DoesNotFit as error:
@@ -89,20 +88,13 @@ def show_phases(recipe: Recipe, images: int | None) -> None:
     columns = ["phase", "epochs", "steps", "views", "resolution", "tested at", "learning rate"]
     rows = []
     for number, phase in enumerate(recipe.phases, start=1):
-        steps = "" if images is None else f"{phase.epochs * steps_of(phase, recipe, images)[0]:,}"
+        steps = "" if images is None else f"{phase.epochs * phase.steps(images, recipe.batch_size)[0]:,}"
         row = [phase.name or f"phase {number}", str(phase.epochs), steps, f"{phase.views:g}"]
         rows.append([*row, _resolution(phase), _tested(phase), _rate(phase)])
     if images is None:
         columns.pop(2)
         rows = [[*row[:2], *row[3:]] for row in rows]
     table("", columns, rows)
-
-
-def steps_of(phase: Phase, recipe: Recipe, images: int) -> tuple[int, int]:
-    """The steps of an epoch of `phase` over `images` training images, and how many images each takes."""
-    seen = max(1, round(phase.views * images))
-    size = min(phase.batch_size or recipe.batch_size, seen)
-    return seen // size, size
 
 
 def _resolution(phase: Phase) -> str:
@@ -141,7 +133,7 @@ def work(model: nn.Module, recipe: Recipe, images: int, validation: int) -> Work
     known: dict[int, int] = {}
     views, tests, total = 0, 0, 0.0
     for phase in recipe.phases:
-        seen = phase.epochs * math.prod(steps_of(phase, recipe, images))
+        seen = phase.epochs * math.prod(phase.steps(images, recipe.batch_size))
         tried = phase.epochs * validation * phase.test.views
         resolutions = Counter(phase.resolution_at((k + 0.5) / _MOMENTS) for k in range(_MOMENTS))
         crop = phase.test.at(phase.last_resolution)[1]

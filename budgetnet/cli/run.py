@@ -1,6 +1,5 @@
 """`budgetnet run`: a recipe file trained, or looked at before it is."""
 
-import contextlib
 import math
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from budgetnet.console import duration, percent, say
 from budgetnet.plan import Plan
 from budgetnet.run import Run
 from budgetnet.trainer import Trainer
-from budgetnet.trainer.ready import make_ready
 
 
 def run_recipe(
@@ -39,16 +37,12 @@ def run_recipe(
         say(data_line(data))
         say(device_line(trainer.device))
         show_phases(plan.recipe, len(data.train))
-    run = Run.new(out, folder)
-    run.record.update(asked.record(plan))
-    try:
-        for _ in trainer.epochs(model, data, plan.recipe, run):
-            pass
-    finally:
-        if run.folder is not None and "status" not in run.record:
-            # Refused before it began: an empty folder would look like a run.
-            with contextlib.suppress(OSError):
-                run.folder.rmdir()
+    run = Run(record=asked.record(plan))
+    epochs = trainer.epochs(model, data, plan.recipe, run)
+    # Only now: what was refused leaves no folder.
+    run.folder = Run.new(out, folder).folder
+    for _ in epochs:
+        pass
     if quiet:
         say(result_line(run))
 
@@ -64,7 +58,7 @@ def dry_run(recipe: str, asked: Asked, device: str | None) -> None:
         say(f"data: {missing}")
         say("what needs the data was not checked")
     else:
-        notes = make_ready(model, data, plan.recipe, trainer.engine)
+        notes = trainer.check(model, data, plan.recipe)
         say(data_line(data))
         for note in notes:
             say(f"note: {note}")

@@ -102,44 +102,18 @@ def _learn(
     number, phase = place
     at = len(history)
     indices = order(len(data.train), phase.views, recipe.seed, len(training.history))
-    size = min(phase.batch_size or recipe.batch_size, len(indices))
-    steps = len(indices) // size
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    steps, size = phase.steps(len(data.train), recipe.batch_size)
     sums = torch.zeros(2, device=engine.device)
-    generator = torch.Generator()
     train_mode(training.model, phase.trains)
     meter.begin(number, phase, at, steps, size)
     with own_randomness(engine.device):
         for i in range(steps):
             t = (at + i / steps) / phase.epochs
-            rate, resolution = (
-                value(phase.lr, t, epochs=phase.epochs, history=history),
-                phase.resolution_at(t),
-            )
+            resolution = phase.resolution_at(t)
+            rate = value(phase.lr, t, epochs=phase.epochs, history=history)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            generator.manual_seed(mixed(recipe.seed, VIEW, training.step))
-            reseed(engine.device, mixed(recipe.seed, MODEL, training.step))
-            images, labels = view(
-                *data.train[indices[i * size : (i + 1) * size]],
-                phase.augment,
-                resolution=resolution,
-                classes=len(data.classes),
-                generator=generator,
-            )
-            logits = engine.forward(training.model, images).float()
-            loss = recipe.loss(logits, labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if recipe.clip is not None:
-                nn.utils.clip_grad_norm_(parameters, recipe.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            if training.average is not None:
-                training.average.update(training.model)
-            training.step += 1
-            with torch.no_grad():
-                truth = labels if labels.ndim == 1 else labels.argmax(dim=1)
-                sums += torch.stack((loss.detach(), (logits.argmax(dim=1) == truth).float().mean()))
+            sums += _step(training, phase, optimizer, indices[i * size : (i + 1) * size], resolution)
             meter.step(i + 1, sums)
     train_loss, train_accuracy = (total / steps for total in sums.tolist())
     if not math.isfinite(train_loss):
@@ -161,6 +135,32 @@ def _learn(
         train_accuracy=train_accuracy,
         train_seconds=meter.lap(),
     )
+
+
+def _step(
+    training: Training, phase: Phase, optimizer: torch.optim.Optimizer, chosen: Tensor, resolution: int
+) -> Tensor:
+    """One step on the training images at `chosen`: the batch's loss and accuracy, (2,) on the device."""
+    recipe, engine, data = training.recipe, training.engine, training.data
+    generator = torch.Generator().manual_seed(mixed(recipe.seed, VIEW, training.step))
+    reseed(engine.device, mixed(recipe.seed, MODEL, training.step))
+    images, labels = data.train[chosen]
+    images, labels = view(
+        images, labels, phase.augment, resolution=resolution, classes=len(data.classes), generator=generator
+    )
+    logits = engine.forward(training.model, images).float()
+    loss = recipe.loss(logits, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if recipe.clip is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, recipe.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if training.average is not None:
+        training.average.update(training.model)
+    training.step += 1
+    truth = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    return torch.stack((loss.detach(), (logits.detach().argmax(dim=1) == truth).float().mean()))
 
 
 def _validate(training: Training, phase: Phase) -> Evaluation | None:

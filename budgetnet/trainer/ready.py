@@ -3,15 +3,15 @@
 from torch import nn
 
 from budgetnet.budget import DoesNotFit, built, check_fit, ledger
-from budgetnet.data import Data
+from budgetnet.data import Data, Split
 from budgetnet.layers import Standardise
-from budgetnet.recipe import Phase, Recipe
+from budgetnet.recipe import Recipe
 from budgetnet.trainer.measure import Engine
 from budgetnet.trainer.parts import chosen_parts
 
 
-def make_ready(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> list[str]:
-    """Check model, data and recipe against one another, move the model to its device, and give what to note.
+def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
+    """Check model, data and recipe against one another, and give what is worth noting.
 
     Raises ValueError (OverBudget, DoesNotFit) for whatever would fail or mislead later.
     """
@@ -23,16 +23,21 @@ def make_ready(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> 
     channels = int(data.train.images.shape[1])
     for number, phase in enumerate(recipe.phases, start=1):
         chosen_parts(model, phase.trains)
-        for resolution in _resolutions(phase):
+        for resolution in phase.resolutions:
             try:
-                check_logits(model, len(data.classes), resolution, channels)
+                check_fit(model, resolution, channels=channels)
             except DoesNotFit as error:
                 raise DoesNotFit(f"phase {number} does not fit its model: {error}") from None
+    check_logits(model, len(data.classes), recipe.phases[0].resolutions[0], channels)
+    return list(data.notes)
+
+
+def settle(model: nn.Module, train: Split, engine: Engine) -> None:
+    """Give the model its training images' pixel statistics if it has none, and move it to its device."""
     for module in model.modules():
         if isinstance(module, Standardise) and not module.fitted:
-            module.fit(*data.train.mean_std())
+            module.fit(*train.mean_std())
     model.to(device=engine.device, memory_format=engine.memory_format)  # type: ignore[call-overload]
-    return list(data.notes)
 
 
 def _check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:
@@ -58,12 +63,6 @@ def _check_validation(data: Data, recipe: Recipe) -> None:
         raise ValueError(
             f"{wants[0]}, and {data.name} has no validation images; hold some out with held_out="
         )
-
-
-def _resolutions(phase: Phase) -> list[int]:
-    """The resolutions that the phase trains and is tested at."""
-    ramp = {phase.resolution_at(k / 64) for k in range(64)} | {phase.last_resolution}
-    return sorted(ramp | {phase.test.at(phase.last_resolution)[1]})
 
 
 def check_logits(model: nn.Module, classes: int, resolution: int, channels: int) -> None:

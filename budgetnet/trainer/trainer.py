@@ -20,7 +20,7 @@ from budgetnet.run import MODEL, Epoch, Run
 from budgetnet.trainer.images import Images, gather
 from budgetnet.trainer.loop import Kept, Training, loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, probabilities
-from budgetnet.trainer.ready import check_logits, make_ready
+from budgetnet.trainer.ready import check, check_logits, settle
 
 SAVE_EVERY = 30.0
 """Seconds between two writings of the weights while a run goes."""
@@ -63,10 +63,18 @@ class Trainer:
         the recipe keeps, in evaluation mode. Mistakes are refused with a ValueError before the first
         step; TrainingFailed is raised if the loss stops being a number. Ctrl-C keeps what there is.
         """
+        notes = check(model, data, recipe)
         run = Run.new(self.out, name) if self.out is not None else Run()
-        for _ in self.epochs(model, data, recipe, run):
+        for _ in self._epochs(model, data, recipe, run, notes):
             pass
         return run
+
+    def check(self, model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
+        """Everything that `fit` would refuse is refused here, with a ValueError; gives what is worth noting.
+
+        Nothing is trained and the model is left as it is.
+        """
+        return check(model, data, recipe)
 
     def epochs(self, model: nn.Module, data: Data, recipe: Recipe, run: Run | None = None) -> Iterator[Epoch]:
         """The training as a generator of its epochs: a `for` loop over it decides when to stop.
@@ -79,11 +87,16 @@ class Trainer:
                     break
 
         Breaking out is an ordinary end: the weights that the recipe keeps are put into the model, evaluated
-        and saved, as at the end of `fit`.
+        and saved, as at the end of `fit`. Mistakes are refused here, before the first epoch is asked for.
         """
-        run = run if run is not None else Run()
+        notes = check(model, data, recipe)
+        return self._epochs(model, data, recipe, run if run is not None else Run(), notes)
+
+    def _epochs(
+        self, model: nn.Module, data: Data, recipe: Recipe, run: Run, notes: Sequence[str]
+    ) -> Iterator[Epoch]:
         watch = Watch(self.show)
-        notes = make_ready(model, data, recipe, self.engine)
+        settle(model, data.train, self.engine)
         data = _moved(data, self.device)
         training = Training(model, data, recipe, self.engine, watch)
         run.model = model
@@ -99,13 +112,14 @@ class Trainer:
                         _save(training, run)
                         saved = time.perf_counter()
                     yield epoch
-            except (KeyboardInterrupt, Exception) as error:
+            except GeneratorExit:
+                # A `break` in the user's loop: an ordinary end.
+                self._end(training, run, begun, None)
+                raise
+            except BaseException as error:
                 self._end(training, run, begun, error)
                 raise
-            finally:
-                # Also reached by a `break` in the user's loop, as GeneratorExit.
-                if run.status == "running":
-                    self._end(training, run, begun, None)
+            self._end(training, run, begun, None)
 
     def evaluate(
         self,
@@ -175,7 +189,7 @@ class Trainer:
         """Put the kept weights into the model, save them, and close the record."""
         kept = training.kept
         status = "finished" if error is None else "failed"
-        if isinstance(error, KeyboardInterrupt):
+        if error is not None and not isinstance(error, Exception):
             status = "stopped"
         result: dict[str, Any] = {}
         if kept is not None:
