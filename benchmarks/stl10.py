@@ -1,6 +1,6 @@
 """Trains the STL-10 recipes and prints their figures, tested plainly and as the original project did.
 
-    python benchmarks/fixres_stl10.py --data DIR --held-out held_out_1000.txt
+    python benchmarks/stl10.py --data DIR --held-out held_out_1000.txt
 
 The original reports 84.01 % on augmented validation views normalised by the batch; a plain test of whole
 images in evaluation mode is another distribution, so both are printed for each model.
