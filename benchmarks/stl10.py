@@ -13,6 +13,7 @@ The full recipes on one GPU are 36 million image views each. On a CPU:
 import argparse
 import os
 import platform
+from dataclasses import replace
 
 import torch
 
@@ -29,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--held-out", default="1000", help="a number, or a file of indices, one a line")
     parser.add_argument("--recipes", nargs="+", default=["fixres_stl10", "fixres_stl10_seed"])
     parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--set", action="append", default=[], help="recipe.batch_size=32 and the like")
     parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "float32"])
     parser.add_argument("--device", default=None)
     parser.add_argument("--seed", type=int, default=0)
@@ -44,13 +46,16 @@ def main() -> None:
     where = torch.cuda.get_device_name() if trainer.device.type == "cuda" else f"{os.cpu_count()} CPU cores"
     say(
         f"{where}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"precision {asked.precision}, scale {asked.scale}"
+        f"precision {asked.precision}, scale {asked.scale} {' '.join(asked.set)}"
     )
     rows = []
     images = 0
     for name in asked.recipes:
         plan = read_plan(name).changed(f"data.held_out={asked.held_out}").changed(f"recipe.seed={asked.seed}")
-        recipe = plan.recipe.scaled(asked.scale)
+        plan = replace(plan, recipe=plan.recipe.scaled(asked.scale))
+        for setting in asked.set:
+            plan = plan.changed(setting)
+        recipe = plan.recipe
         model, data = plan.model(), plan.data()
         if data.val is None:
             raise SystemExit("the recipe's data() should hold images out, and --held-out gives none")

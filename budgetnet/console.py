@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -94,7 +95,9 @@ class Watch:
     def __init__(self, show: bool = True) -> None:
         self.show = show
         self._console = terminal()
-        live = self._console.is_terminal or self._console.is_jupyter
+        # In a notebook rich moves its bar by a widget, and only warns where there are none.
+        widgets = self._console.is_jupyter and find_spec("ipywidgets") is not None
+        live = self._console.is_terminal or widgets
         self._bar = self._make_bar() if show and live and not self._console.is_dumb_terminal else None
         self._task: TaskID | None = None
 

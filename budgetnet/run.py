@@ -64,7 +64,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """The history of one training: its epochs, its final figures and, where it has one, its folder.
 
@@ -76,6 +76,12 @@ class Run:
     folder: Path | None = None
     record: dict[str, Any] = field(default_factory=dict)
     model: nn.Module | None = None
+
+    def __repr__(self) -> str:
+        count = f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
+        accuracy = self.result.get("val_accuracy")
+        figure = f", {100 * accuracy:.2f} % on validation" if accuracy is not None else ""
+        return f"Run({self.folder or 'in memory'}: {self.status}, {count}{figure})"
 
     @property
     def status(self) -> str:

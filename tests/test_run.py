@@ -56,6 +56,14 @@ def test_pace_is_images_over_training_time() -> None:
     assert epoch(1).images_per_second == 112
 
 
+def test_a_run_says_what_it_is_in_a_line(tmp_path: Path) -> None:
+    run = Run.new(tmp_path, "a")
+    run.add(epoch(1, 0.5, 1.0))
+    run.note(status="finished", result={"val_accuracy": 0.5})
+    assert repr(run) == f"Run({tmp_path / 'a-1'}: finished, 1 epoch, 50.00 % on validation)"
+    assert repr(Run()) == "Run(in memory: running, 0 epochs)"
+
+
 def test_what_is_no_run_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds run\.json"):
         Run.read(tmp_path)

@@ -39,7 +39,7 @@ class Row:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ledger:
     """The rows of a model in definition order, their totals, and the (height, width) of the MACs."""
 
@@ -91,7 +91,7 @@ class Ledger:
         """The ledger as plain text: a line for each module that costs something, or for each group."""
         return table(self.rows if depth is None else self.groups(depth), self)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.table()
 
     def json(self) -> str:

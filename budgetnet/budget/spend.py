@@ -35,7 +35,7 @@ class StepUp:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spent:
     """
     How a budget was spent: the chosen `knobs`, their `ledger`, and the `slack` left of each limit.
@@ -55,7 +55,7 @@ class Spent:
         """The chosen network for real, through `Budget.build`."""
         return self.plan.budget.build(self.plan.make, *self.plan.args, **self.plan.kwargs)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         limits = self.plan.budget.limits
         lines = [_setting(self.knobs)]
         for limit, left in self.slack.items():
