@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from budgetnet.optim import SGD as SGD
     from budgetnet.optim import Adam as Adam
     from budgetnet.optim import AdamW as AdamW
+    from budgetnet.plan import read_plan as read_plan
     from budgetnet.recipe import EMA as EMA
     from budgetnet.recipe import EarlyStop as EarlyStop
     from budgetnet.recipe import Phase as Phase
@@ -71,6 +72,7 @@ _ROOMS = {
     "loss": "LabelSmoothingLoss",
     "modelfile": "load save",
     "optim": "SGD Adam AdamW",
+    "plan": "read_plan",
     "recipe": "EMA EarlyStop Phase Ramp Recipe Test",
     "run": "Epoch Run",
     "schedule": "Cosine Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",

@@ -214,7 +214,7 @@ def load(
         model = _built(found, make, args, kwargs)
     _fill(model, target)
     model.card = found  # type: ignore[assignment]
-    ready: nn.Module = model.eval().requires_grad_(False).to(device)
+    ready: nn.Module = model.eval().to(device)
     return ready
 
 

@@ -255,7 +255,8 @@ class Phase:
     def steps(self, images: int, batch_size: int) -> tuple[int, int]:
         """The steps of an epoch over `images` training images, and the images of each.
 
-        `batch_size` is the recipe's. The last images of an epoch that fill no batch are left to the next.
+        `batch_size` is the recipe's. The last images of an epoch that fill no batch are left out, others in
+        each epoch.
         """
         seen = max(1, round(self.views * images))
         size = min(self.batch_size or batch_size, seen)
@@ -293,7 +294,8 @@ class Recipe:
 
     `average` keeps an averaged copy of the weights, which then is what gets validated. `keep` chooses the
     weights that the run ends with: the "last", the "best" validated, or the "averaged". `clip` bounds the
-    gradient's norm. `seed` decides initial order, augmentation and dropout: same seed, same run.
+    gradient's norm. `seed` decides order, augmentation and dropout, and in a recipe file the first weights
+    too: same seed, same run. In a script of your own, seed torch before you build the model.
     """
 
     phases: Sequence[Phase]

@@ -25,7 +25,7 @@ PAGE = Path(__file__).with_name("reference.md")
 PACKAGE = Path(budgetnet.__file__).parent
 ROOMS = (
     *("budget", "models", "layers", "data", "augment", "schedule", "optim", "loss"),
-    *("recipe", "trainer", "run", "modelfile"),
+    *("recipe", "trainer", "run", "modelfile", "plan"),
 )
 WIDTH = 100
 HEAD = """\

@@ -341,6 +341,24 @@ def test_what_is_refused_leaves_no_folder_and_is_refused_at_once(data: Data, tmp
         quiet().epochs(models.convnet(5), data, recipe())
 
 
+def test_a_loaded_model_can_learn_on(data: Data, tmp_path: Path, model: nn.Module) -> None:
+    quiet(out=tmp_path).fit(model, data, recipe())
+    loaded = budgetnet.load(tmp_path / "run-1")
+    before = state(loaded)
+    quiet().fit(loaded, data, recipe())
+    assert not same(before, state(loaded))
+
+
+def test_a_model_that_cannot_learn_is_refused(data: Data) -> None:
+    with pytest.raises(ValueError, match="no parameter that can learn"):
+        quiet().fit(with_dropout().requires_grad_(False), data, recipe())
+
+
+def test_an_epoch_shorter_than_a_batch_is_noted(data: Data, model: nn.Module) -> None:
+    notes = quiet().check(model, data, recipe(batch_size=500))
+    assert notes == ["an epoch of phase 1 is one step of 240 images, under its batch size 500"]
+
+
 def test_check_changes_nothing(data: Data) -> None:
     model = with_dropout()
     before = state(model)

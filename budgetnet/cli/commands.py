@@ -100,7 +100,13 @@ def count(
 @main.command()
 @click.argument("target", metavar="RUN|MODEL")
 @click.argument("recipe", metavar="RECIPE", required=False)
-@click.option("--split", type=click.Choice(["val", "test", "train"]), default="val", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["val", "test", "train"]),
+    default="val",
+    show_default=True,
+    help="Which part.",
+)
 @click.option(
     "--resolution", type=click.IntRange(min=1), metavar="PIXELS", help="By default the model's own."
 )

@@ -80,7 +80,8 @@ def device_line(device: torch.device) -> str:
     """The device in one line."""
     if device.type == "cuda":
         return f"device: {device} ({torch.cuda.get_device_name(device)})"
-    return f"device: cpu ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"device: cpu ({threads} thread{'' if threads == 1 else 's'})"
 
 
 def show_phases(recipe: Recipe, images: int | None) -> None:

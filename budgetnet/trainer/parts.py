@@ -17,7 +17,10 @@ def _covers(pattern: str, name: str) -> bool:
 def chosen_parts(model: nn.Module, trains: Sequence[str] | None) -> tuple[list[Parameter], set[str]]:
     """The parameters that learn, and the names of the modules that stay as they are."""
     if trains is None:
-        return [p for p in model.parameters() if p.requires_grad], set()
+        learns = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not learns:
+            raise ValueError("the model has no parameter that can learn: each has requires_grad=False")
+        return learns, set()
     names = [name for name, _ in model.named_modules()] + [name for name, _ in model.named_parameters()]
     for pattern in trains:
         if not any(_covers(pattern, name) for name in names if name):

@@ -29,7 +29,20 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
             except DoesNotFit as error:
                 raise DoesNotFit(f"phase {number} does not fit its model: {error}") from None
     check_logits(model, len(data.classes), recipe.phases[0].resolutions[0], channels)
-    return list(data.notes)
+    return [*data.notes, *_small_epochs(data, recipe)]
+
+
+def _small_epochs(data: Data, recipe: Recipe) -> list[str]:
+    """A sentence for each phase whose epochs are shorter than one batch."""
+    notes = []
+    for number, phase in enumerate(recipe.phases, start=1):
+        size = phase.steps(len(data.train), recipe.batch_size)[1]
+        asked = phase.batch_size or recipe.batch_size
+        if size < asked:
+            notes.append(
+                f"an epoch of phase {number} is one step of {size} images, under its batch size {asked}"
+            )
+    return notes
 
 
 def settle(model: nn.Module, train: Split, engine: Engine) -> None:
