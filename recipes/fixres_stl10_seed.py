@@ -11,7 +11,7 @@ has the accuracy in that way as `val_accuracy`, and on the plain images in evalu
 
 Two things are left out because they changed nothing: an early stop that never fired, and the validation
 images' traces in the running statistics, which the project never used. One differs: rotation and crop are
-one bilinear read of the stored image here, two in the original.
+one bilinear read of the stored image here, two in the original. It has not been run at length here yet.
 """
 
 from torch import nn

@@ -1,7 +1,7 @@
 """The commands with their arguments, options and help; each imports what does its work when it is called."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -40,13 +40,27 @@ def _out(default: str, help: str) -> Callable[[Any], Any]:
 @_out("runs", "Where the run's numbered folder is made.")
 @asking(data_option, scale_option, set_option, seed_option)
 @device_option
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "bf16", "float32"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 on CUDA, float32 on a CPU, where bf16 pays if the processor has it.",
+)
 @click.option("--name", help="What the run's folder is called; by default as the recipe.")
 @click.option(
     "--dry-run", is_flag=True, help="Check and show everything, and stop before training; no download."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
 def run(
-    recipe: str, asked: Asked, out: str, device: str | None, name: str | None, dry_run: bool, quiet: bool
+    recipe: str,
+    asked: Asked,
+    out: str,
+    device: str | None,
+    precision: Literal["auto", "bf16", "float32"],
+    name: str | None,
+    dry_run: bool,
+    quiet: bool,
 ) -> None:
     """Train a recipe: a file, or one that comes along.
 
@@ -55,11 +69,13 @@ def run(
     """
     from budgetnet.cli.run import dry_run as try_out
     from budgetnet.cli.run import run_recipe
+    from budgetnet.trainer import Trainer
 
+    trainer = Trainer(device, precision=precision, out=out, show=not (quiet or dry_run))
     if dry_run:
-        try_out(recipe, asked, device)
+        try_out(recipe, asked, trainer)
     else:
-        run_recipe(recipe, asked, device=device, out=out, name=name, quiet=quiet)
+        run_recipe(recipe, asked, trainer, name=name, quiet=quiet)
 
 
 @main.command()

@@ -22,11 +22,8 @@ from budgetnet.run import Run
 from budgetnet.trainer import Trainer
 
 
-def run_recipe(
-    recipe: str, asked: Asked, *, device: str | None, out: str, name: str | None, quiet: bool
-) -> None:
+def run_recipe(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None, quiet: bool) -> None:
     """Train a recipe, by file or name; what can be found wrong without data is, before any are fetched."""
-    trainer = Trainer(device, out=out, show=not quiet)
     plan = asked.plan(recipe)
     folder = _folder_name(name or plan.name)
     model = _checked_model(plan)
@@ -40,16 +37,15 @@ def run_recipe(
     run = Run(record=asked.record(plan))
     epochs = trainer.epochs(model, data, plan.recipe, run)
     # Only now: what was refused leaves no folder.
-    run.folder = Run.new(out, folder).folder
+    run.folder = Run.new(trainer.out or "runs", folder).folder
     for _ in epochs:
         pass
     if quiet:
         say(result_line(run))
 
 
-def dry_run(recipe: str, asked: Asked, device: str | None) -> None:
+def dry_run(recipe: str, asked: Asked, trainer: Trainer) -> None:
     """Check and show all that `run` would do, and train nothing; data are used if they are at hand."""
-    trainer = Trainer(device, out=None, show=False)
     plan = asked.plan(recipe)
     model = _checked_model(plan)
     _introduce(plan, model)
