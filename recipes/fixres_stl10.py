@@ -13,7 +13,7 @@ An epoch shows each of the 4,000 images 20 times: 24 million views in the first 
 second. Shorten it in proportion with --scale. For the original's own split give its list of held-out indices:
 --set data.held_out=held_out_1000.txt.
 
-Reached here: 34.10 % with --scale 0.0013 --precision bf16 on that split, against 32.60 % after the first phase
+Reached here: 34.10 % with --scale 0.0013 --precision bf16 on that split, and 32.60 % after the first phase
 at 70 pixels (n = 1, 2 CPU cores, 21 minutes, torch 2.15.0). It has not been run at full length yet.
 """
 
