@@ -36,13 +36,14 @@ from budgetnet import (
 )
 
 
-def model() -> nn.Module:
+def model(zero_init: bool = False) -> nn.Module:
     return Budget(params="2M").build(
         models.resnet,
         classes=10,
         widths=(120, 240, 384),
         blocks=(4, 9, 8),
         act=layers.leaky,
+        zero_init=zero_init,
     )
 
 

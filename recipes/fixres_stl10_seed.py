@@ -41,6 +41,7 @@ def model() -> nn.Module:
         widths=(120, 240, 384),
         blocks=(4, 9, 8),
         act=layers.leaky,
+        zero_init=False,
         mean=(0.507, 0.487, 0.441),
         std=(0.267, 0.256, 0.276),
     )

@@ -124,7 +124,7 @@ def test_one_more_plane_or_one_more_block_than_seed_000_is_over_two_million(stag
 
 def test_a_fresh_resnet_is_drawn_as_seed_000_draws() -> None:
     torch.manual_seed(0)
-    model = models.resnet(10)
+    model = models.resnet(10, zero_init=False)
     for name, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.out_channels * module.kernel_size[0] ** 2
@@ -161,7 +161,7 @@ def test_a_small_resnet_learns() -> None:
     model = models.resnet(4, **SMALL, stem_pool=False)
     images, labels = torch.rand(16, 1, 8, 8), torch.arange(16) % 4
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    for _ in range(20):
+    for _ in range(40):
         optimizer.zero_grad()
         F.cross_entropy(model(images), labels).backward()
         optimizer.step()
@@ -192,7 +192,7 @@ def test_stochastic_depth_rises_linearly_to_the_last_block() -> None:
 
 
 def test_zero_init_makes_every_block_start_as_its_shortcut() -> None:
-    model = models.resnet(4, **SMALL, zero_init=True)
+    model = models.resnet(4, **SMALL)
     for block in model.modules():
         if isinstance(block, Residual):
             x = torch.rand(2, block.branch.first.conv.in_channels, 4, 4)

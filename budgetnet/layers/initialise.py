@@ -29,23 +29,32 @@ def kaiming(model: nn.Module, *, zero_init: bool = False) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     if zero_init:
-        blocks = {name: module for name, module in model.named_modules() if isinstance(module, Residual)}
-        if not blocks:
+        last = _last_norms(model)
+        if not last:
             raise ValueError("kaiming: zero_init needs Residual blocks, found none; leave zero_init out")
-        for name, block in blocks.items():
-            _fill(_last_norm(name, block), 0.0)
+        for name, norm in last.items():
+            if norm is None:
+                raise ValueError(
+                    f"kaiming: zero_init needs a norm with weights in every residual branch, found none in "
+                    f"{name or 'the block'}; build it with a norm, or leave zero_init out"
+                )
+            _fill(norm, 0.0)
 
 
-def _last_norm(name: str, residual: Residual) -> nn.Module:
-    norms = [
-        part for part in residual.branch.modules() if isinstance(part, _NORMS) and part.weight is not None
-    ]
-    if not norms:
-        raise ValueError(
-            f"kaiming: zero_init needs a norm with weights in every residual branch, found none in "
-            f"{name or 'the block'}; build it with a norm, or leave zero_init out"
-        )
-    return norms[-1]
+def can_start_at_zero(model: nn.Module) -> bool:
+    """Whether `kaiming(model, zero_init=True)` is possible: residual blocks, a norm in each branch."""
+    last = _last_norms(model)
+    return bool(last) and None not in last.values()
+
+
+def _last_norms(model: nn.Module) -> dict[str, nn.Module | None]:
+    """The last norm with weights in the branch of each Residual, by the block's name."""
+    last: dict[str, nn.Module | None] = {}
+    for name, block in model.named_modules():
+        if isinstance(block, Residual):
+            norms = [part for part in block.branch.modules() if isinstance(part, _NORMS)]
+            last[name] = next((norm for norm in reversed(norms) if norm.weight is not None), None)
+    return last
 
 
 def _fill(norm: nn.Module, value: float) -> None:

@@ -18,6 +18,7 @@ from budgetnet.layers import (
     standardise,
 )
 from budgetnet.layers.arguments import Act, require_counts, require_makers, require_rates, require_stages
+from budgetnet.layers.initialise import can_start_at_zero
 
 
 def resnet(
@@ -31,7 +32,7 @@ def resnet(
     stem_pool: bool = True,
     block: Callable[..., nn.Module] = bottleneck,
     act: Act = leaky,
-    zero_init: bool = False,
+    zero_init: bool | None = None,
     drop: float = 0.0,
     dropout: float = 0.0,
     mean: Sequence[float] | None = None,
@@ -45,7 +46,8 @@ def resnet(
     is any builder (inputs, outputs, *, stride, act); `drop` is the rate of stochastic depth of the last
     block, rising to it linearly from the first, and then the block must take drop too; `dropout` is the rate
     before the linear layer; `mean` and `std` are pixel statistics in [0, 1], the training split's if left
-    out. The defaults have 1,996,986 parameters with 10 classes.
+    out. Each block starts as its shortcut (see `layers.kaiming`), where its kind allows that, unless
+    `zero_init=False`. The defaults have 1,996,986 parameters with 10 classes.
 
     Raises ValueError for counts below 1, a number of blocks that is not that of widths, rates outside [0, 1),
     and whatever the block refuses. Reference: https://arxiv.org/abs/1512.03385.
@@ -83,5 +85,5 @@ def resnet(
             head=head(inputs, classes, dropout=dropout),
         )
     )
-    kaiming(model, zero_init=zero_init)
+    kaiming(model, zero_init=can_start_at_zero(model) if zero_init is None else zero_init)
     return model
