@@ -1,0 +1,141 @@
+"""Phase: one stretch of training, as a plain value."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from budgetnet.augment import Step
+from budgetnet.recipe.check import above_zero, one_of, steps_of, whole
+from budgetnet.recipe.resolution import Resolution
+from budgetnet.recipe.stop import EarlyStop
+from budgetnet.recipe.testing import Test
+from budgetnet.schedule import Plateau, Schedule, Timed, stretched
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training: `epochs` epochs at one `resolution` (pixels) and learning rate schedule `lr`.
+
+    `augment` lists the steps of the training views, in order. An epoch shows each training image `views`
+    times. `trains` names the parts that learn (prefixes of module names, such as "head"; all by default);
+    the others keep their parameters and statistics. `stop` ends the phase early. A phase starts from the
+    weights that the one before it ended with (`start="last"`) or from its best validated ones ("best").
+    `test` says how it is validated, `batch_size` overrides the recipe's.
+    """
+
+    epochs: int
+    resolution: Resolution
+    lr: Schedule
+    augment: Sequence[Step] = ()
+    views: float = 1
+    trains: Sequence[str] | None = None
+    batch_size: int | None = None
+    stop: EarlyStop | None = None
+    start: Literal["last", "best"] = "last"
+    test: Test = Test()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        whole("Phase", "epochs", self.epochs)
+        if isinstance(self.resolution, int):
+            whole("Phase", "resolution", self.resolution)
+        elif not callable(self.resolution):
+            raise ValueError(f"Phase's resolution should be pixels or a Ramp, not {self.resolution!r}")
+        above_zero("Phase", "views", self.views)
+        if self.batch_size is not None:
+            whole("Phase", "batch_size", self.batch_size)
+        one_of("Phase", "start", self.start, ("last", "best"))
+        object.__setattr__(self, "augment", steps_of("Phase", self.augment))
+        self._check_parts()
+        self._check_rate()
+        self._check_test()
+
+    def _check_parts(self) -> None:
+        if self.trains is None:
+            return
+        if (
+            isinstance(self.trains, str)
+            or not self.trains
+            or not all(isinstance(p, str) for p in self.trains)
+        ):
+            raise ValueError(
+                f"Phase's trains should be a list of module names such as ['head'], not {self.trains!r}"
+            )
+        object.__setattr__(self, "trains", tuple(self.trains))
+
+    def _check_rate(self) -> None:
+        if isinstance(self.lr, int | float):
+            above_zero("Phase", "lr", self.lr)
+        elif isinstance(self.lr, type) or not (
+            callable(self.lr) or hasattr(self.lr, "over") or hasattr(self.lr, "of")
+        ):
+            raise ValueError(
+                f"Phase's lr should be a number or a schedule such as Cosine(0.1), not {self.lr!r}"
+            )
+        if isinstance(self.lr, Timed):
+            self.lr.over(self.epochs)
+        if isinstance(self.lr, Plateau) and self.stop and self.stop.monitor == self.lr.monitor:
+            acts = self.lr.patience + 1
+            if self.stop.patience <= acts:
+                raise ValueError(
+                    f"Phase's stop would always fire before its lr can drop: EarlyStop ends the phase after "
+                    f"{self.stop.patience} epochs without improvement, Plateau lowers the rate after {acts}; "
+                    f"give EarlyStop a patience of {acts + 1} or more"
+                )
+
+    def _check_test(self) -> None:
+        if not isinstance(self.test, Test):
+            raise ValueError(f"Phase's test should be a Test(resize, crop), not {self.test!r}")
+        if self.stop is not None and not isinstance(self.stop, EarlyStop):
+            raise ValueError(f"Phase's stop should be an EarlyStop or None, not {self.stop!r}")
+
+    def resolution_at(self, t: float) -> int:
+        """The resolution in pixels at progress t in [0, 1)."""
+        return self.resolution if isinstance(self.resolution, int) else int(self.resolution(t))
+
+    @property
+    def last_resolution(self) -> int:
+        """The resolution in pixels that the phase ends at."""
+        return self.resolution_at(math.nextafter(1.0, 0.0))
+
+    @property
+    def resolutions(self) -> list[int]:
+        """Every resolution in pixels that the phase trains or is tested at, rising."""
+        trained = {self.resolution_at(k / 64) for k in range(64)} | {self.last_resolution}
+        return sorted(trained | {self.test.at(self.last_resolution)[1]})
+
+    def steps(self, images: int, batch_size: int) -> tuple[int, int]:
+        """The steps of an epoch over `images` training images, and the images of each.
+
+        `batch_size` is the recipe's. The last images of an epoch that fill no batch are left out, others in
+        each epoch.
+        """
+        seen = max(1, round(self.views * images))
+        size = min(self.batch_size or batch_size, seen)
+        return seen // size, size
+
+    @property
+    def monitors(self) -> set[str]:
+        """The figures that the phase's own decisions read."""
+        found = {self.stop.monitor} if self.stop else set()
+        return found | ({self.lr.monitor} if isinstance(self.lr, Plateau) else set())
+
+    def scaled(self, factor: float) -> Self:
+        """The phase with `factor` times as many views in all; schedules and patience shrink in proportion.
+
+        Epochs are kept at ten or so where there are as many passes over the data, with fewer views each, so
+        that a short run still has a curve.
+        """
+        passes = self.epochs * self.views * factor
+        epochs = max(1, round(self.epochs * factor), min(self.epochs, 10, math.floor(passes + 1e-9)))
+        length = epochs / self.epochs
+        stop = self.stop and replace(self.stop, patience=max(1, round(self.stop.patience * length)))
+        lr = stretched(self.lr, length)
+        if isinstance(lr, Plateau):
+            # A shorter patience for both, in an order that can still work.
+            lr = replace(lr, patience=max(0, round(lr.patience * length)))
+            if stop and stop.monitor == lr.monitor:
+                stop = replace(stop, patience=max(stop.patience, lr.patience + 2))
+        views = passes / epochs
+        return replace(self, epochs=epochs, lr=lr, stop=stop, views=round(views) if views > 4 else views)

@@ -1,0 +1,72 @@
+"""Recipe: a whole training, as a plain value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any, Literal, Self
+
+from budgetnet.loss import LabelSmoothingLoss, Loss
+from budgetnet.optim import SGD, OptimizerFactory
+from budgetnet.recipe.average import EMA
+from budgetnet.recipe.check import above_zero, one_of, whole
+from budgetnet.recipe.phase import Phase
+from budgetnet.recipe.values import described_value, with_value
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training: `phases` in order, and what they share.
+
+    `average` keeps an averaged copy of the weights, which then is what gets validated. `keep` chooses the
+    weights that the run ends with: the "last", the "best" validated, or the "averaged". `clip` bounds the
+    gradient's norm. `seed` decides order, augmentation and dropout, and in a recipe file the first weights
+    too: same seed, same run. In a script of your own, seed torch before you build the model.
+    """
+
+    phases: Sequence[Phase]
+    optimizer: OptimizerFactory = SGD()
+    loss: Loss = LabelSmoothingLoss(0.0)
+    batch_size: int = 128
+    average: EMA | None = None
+    clip: float | None = None
+    keep: Literal["last", "best", "averaged"] = "last"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        phases = [self.phases] if isinstance(self.phases, Phase) else self.phases
+        if not isinstance(phases, Sequence) or not phases or not all(isinstance(p, Phase) for p in phases):
+            raise ValueError(f"Recipe's phases should be a list of at least one Phase, not {self.phases!r}")
+        object.__setattr__(self, "phases", tuple(phases))
+        for name in ("optimizer", "loss"):
+            found = getattr(self, name)
+            if isinstance(found, type) and is_dataclass(found):
+                raise ValueError(
+                    f"Recipe's {name} is the class {found.__name__}; call it: {found.__name__}(...)"
+                )
+            if not callable(found):
+                raise ValueError(
+                    f"Recipe's {name} should be callable, such as SGD() or a loss, not {found!r}"
+                )
+        whole("Recipe", "batch_size", self.batch_size)
+        whole("Recipe", "seed", self.seed, least=0)
+        if self.clip is not None:
+            above_zero("Recipe", "clip", self.clip)
+        one_of("Recipe", "keep", self.keep, ("last", "best", "averaged"))
+        if self.average is not None and not isinstance(self.average, EMA):
+            raise ValueError(f"Recipe's average should be an EMA(decay) or None, not {self.average!r}")
+        if self.keep == "averaged" and self.average is None:
+            raise ValueError("Recipe's keep='averaged' needs an average, such as average=EMA(0.999)")
+
+    def scaled(self, factor: float) -> Self:
+        """The whole recipe made shorter (or longer) in proportion: 0.05 is a twentieth of the views."""
+        above_zero("scaled", "factor", factor)
+        return replace(self, phases=[phase.scaled(factor) for phase in self.phases])
+
+    def changed(self, path: str, found: object) -> Self:
+        """The recipe with one value changed, by its dotted path: "batch_size", "phases.0.lr.peak"."""
+        new: Self = with_value(self, path.split("."), found, "recipe")
+        return new
+
+    def describe(self) -> dict[str, Any]:
+        """The recipe as plain JSON values, for records."""
+        described: dict[str, Any] = described_value(self)
+        return described
