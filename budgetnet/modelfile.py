@@ -15,7 +15,7 @@ from safetensors.torch import save as pack
 from torch import Tensor, nn
 
 import budgetnet
-from budgetnet.budget import Budget, built
+from budgetnet.budget import Budget, built, external
 from budgetnet.run import MODEL, write_whole
 
 CARD = "budgetnet"
@@ -28,7 +28,8 @@ class Card:
 
     `builder` is the name of a function of `budgetnet.models` with its `arguments`, or None for a model that
     was built in another way; `origin` then names that. `classes` are the labels' names in order, `resize`
-    and `crop` the pixels that it is to be tested at, `budget` the limits that it keeps.
+    and `crop` the pixels that it is to be tested at, `budget` the limits that it keeps. `external` says what
+    external weights it began from, "" for none; `arguments` leave them out, so that a load never needs them.
     """
 
     classes: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Card:
     arguments: Any = None
     origin: str = ""
     budget: dict[str, Any] | None = None
+    external: str = ""
 
     def text(self) -> str:
         """The card as JSON."""
@@ -54,6 +56,7 @@ def card(model: nn.Module) -> Card | None:
 def described(model: nn.Module, **entries: Any) -> Card:
     """A card for `model`: how Budget.build built it, with `entries` (classes, resize, crop, channels)."""
     made = built(model)
+    entries["external"] = external(model)
     if made is None:
         return Card(origin=f"a {type(model).__name__}", **entries)
     name = getattr(made.make, "__qualname__", repr(made.make))
@@ -61,7 +64,10 @@ def described(model: nn.Module, **entries: Any) -> Card:
     budget = made.budget.describe()
     try:
         builder = _public_name(made.make, "models")
-        arguments = _encoded([list(made.args), dict(made.kwargs)])
+        keywords = dict(made.kwargs)
+        if entries["external"] and "weights" in keywords:
+            keywords["weights"] = None  # the file holds what became of them
+        arguments = _encoded([list(made.args), keywords])
     except _NotPortable:
         return Card(origin=origin, budget=budget, **entries)
     return Card(builder=builder, arguments=arguments, origin=origin, budget=budget, **entries)
@@ -203,6 +209,7 @@ def load(
     A model of `budgetnet.models` is rebuilt from the file's own card. Any other builder is named by the
     caller: `load("runs/mine-1", my_model, classes=10)`; no code named by a file is ever imported. The card's
     budget is checked again. Raises ValueError (OverBudget, for that) with what was expected and found.
+    External weights that a model began from are not needed; its attribute `external` still names them.
     """
     target = Path(path)
     if target.is_dir():
@@ -212,7 +219,12 @@ def load(
         model = _from_card(found, target)
     else:
         model = _built(found, make, args, kwargs)
-    _fill(model, target)
+    fill(model, target)
+    if found.external:
+        model.external = found.external  # type: ignore[assignment]
+        made = built(model)
+        if made is not None:
+            made.budget.check(model)  # as it was built anew, it looked as if from scratch
     model.card = found  # type: ignore[assignment]
     ready: nn.Module = model.eval().to(device)
     return ready
@@ -231,6 +243,8 @@ def _from_card(found: Card, path: Path) -> nn.Module:
     make = getattr(budgetnet.models, found.builder)
     try:
         args, keywords = _decoded(found.arguments, path)
+        if isinstance(keywords, dict) and "weights" in keywords:
+            keywords = {**keywords, "weights": None}  # a load fetches nothing, whatever a card says
         # Shapes are compared before any memory is taken: a card may promise more than the file holds.
         with torch.device("meta"):
             planned = make(*args, **keywords)
@@ -265,7 +279,7 @@ def _compare(model: nn.Module, path: Path) -> None:
             )
 
 
-def _fill(model: nn.Module, path: Path) -> None:
-    """Load the file's tensors into `model`."""
+def fill(model: nn.Module, path: Path) -> None:
+    """Load the file's tensors into `model`. Raises ValueError where they are not those of `model`."""
     _compare(model, path)
     model.load_state_dict(load_file(path), strict=False)

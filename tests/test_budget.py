@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from budgetnet.budget import Budget, Built, DoesNotFit, OverBudget, built, check_fit, count, ledger
+from budgetnet.budget import (
+    Budget,
+    Built,
+    DoesNotFit,
+    NotFromScratch,
+    OverBudget,
+    built,
+    check_fit,
+    count,
+    external,
+    ledger,
+)
 
 
 def network(width: int = 8, classes: int = 10) -> nn.Module:
@@ -137,13 +149,17 @@ def test_a_budget_is_a_value() -> None:
     macs=st.none() | st.integers(1, 10**12),
     size=st.none() | st.integers(1, 4096),
     saved=st.integers(1, 10**12),
+    scratch=st.booleans(),
 )
-def test_a_described_budget_reads_back(params: Any, macs: Any, size: Any, saved: int) -> None:
-    budget = Budget(params, macs=macs if size else None, resolution=size, bytes=saved)
+def test_a_described_budget_reads_back(params: Any, macs: Any, size: Any, saved: int, scratch: bool) -> None:
+    budget = Budget(params, macs=macs if size else None, resolution=size, bytes=saved, scratch=scratch)
+    assert eval(repr(budget)) == budget
     assert Budget.read(json.loads(json.dumps(budget.describe()))) == budget
 
 
-@pytest.mark.parametrize("described", [{"parameters": 3}, [], "2M", {}, {"params": "many"}])
+@pytest.mark.parametrize(
+    "described", [{"parameters": 3}, [], "2M", {}, {"params": "many"}, {"params": 1, "scratch": 1}]
+)
 def test_a_description_of_something_else_is_refused(described: Any) -> None:
     with pytest.raises(ValueError, match="budget"):
         Budget.read(described)
@@ -573,3 +589,93 @@ def test_a_resolution_is_a_whole_number_of_pixels(nonsense: Any) -> None:
 def test_a_budget_in_macs_refuses_a_network_that_collapses_at_its_resolution() -> None:
     with pytest.raises(DoesNotFit, match="the smallest resolution that fits is 32"):
         Budget(macs="1G", resolution=16).build(pools, 5)
+
+
+def adopted(width: int = 8, origin: str = "somewhere") -> nn.Module:
+    """A network that says it began from external weights."""
+    model = network(width)
+    model.external = origin
+    return model
+
+
+def test_scratch_is_part_of_a_budget_and_off_by_default() -> None:
+    assert Budget("2M").scratch is False
+    assert Budget("2M").describe() == {"params": 2_000_000}  # as before there was such an option
+    strict = Budget("2M", scratch=True)
+    assert strict != Budget("2M")
+    assert strict.describe() == {"params": 2_000_000, "scratch": True}
+    assert repr(strict) == "Budget(params=2_000_000, scratch=True)"
+    assert replace(strict, scratch=False) == Budget("2M")
+    with pytest.raises(ValueError, match="needs at least one limit"):
+        Budget(scratch=True)
+    with pytest.raises(ValueError, match=r"scratch is True, .* or False, but not 'no'"):
+        Budget("2M", scratch="no")  # type: ignore[arg-type]
+
+
+def test_a_budget_from_scratch_refuses_what_began_elsewhere() -> None:
+    strict, lenient = Budget("1k", scratch=True), Budget("1k")
+    with pytest.raises(NotFromScratch) as refusal:
+        strict.check(adopted())
+    assert str(refusal.value) == (
+        "Sequential began from external weights, somewhere, and the budget says scratch=True: build it "
+        "without them, or drop scratch=True"
+    )
+    assert isinstance(refusal.value, ValueError)
+    with pytest.raises(NotFromScratch):
+        strict.build(adopted, 4)
+    with pytest.raises(NotFromScratch):
+        strict.check(nn.Sequential(nn.Identity(), adopted()))  # a part of it is enough
+    assert strict.check(network()) == lenient.check(adopted())
+    assert external(strict.build(network)) == ""
+    assert external(lenient.build(adopted, origin="there")) == "there"
+
+
+def test_what_is_not_from_scratch_is_never_built_for_real() -> None:
+    devices: list[str] = []
+
+    def make() -> nn.Module:
+        devices.append(torch.empty(1).device.type)
+        return adopted()
+
+    with pytest.raises(NotFromScratch):
+        Budget("1k", scratch=True).build(make)
+    assert devices == ["meta"]
+
+
+def test_the_origins_of_all_parts_are_named_once_each() -> None:
+    model = nn.Sequential(adopted(origin="a"), network(), adopted(origin="b"), adopted(origin="a"))
+    assert external(model) == "a and b"
+
+    class Other(nn.Module):
+        """One whose attribute of that name is something else."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.external = nn.Linear(2, 2)
+
+    assert external(Other()) == ""
+
+
+def test_trained_weights_of_torchvision_are_noticed_by_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = torchvision.models.shufflenet_v2_x0_5
+    # Where torch looks before it fetches anything.
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    weights = torchvision.models.ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1
+    strict = Budget("2M", scratch=True)
+    for asked in (functools.partial(make, weights="DEFAULT"), functools.partial(make, weights=weights)):
+        with pytest.raises(NotFromScratch, match=r"torchvision shufflenet_v2_x0_5\(weights="):
+            strict.build(asked)  # before it is fetched
+    with pytest.raises(NotFromScratch, match=r"'IMAGENET1K_V1'"):
+        strict.build(make, weights="IMAGENET1K_V1")
+    strict.build(make, weights=None)
+    torch.save(make().state_dict(), folder / weights.url.rsplit("/", 1)[-1])
+    model = Budget("2M").build(make, weights=weights)
+    assert external(model) == (
+        "torchvision shufflenet_v2_x0_5(weights=ShuffleNet_V2_X0_5_Weights.IMAGENET1K_V1)"
+    )
+    with pytest.raises(NotFromScratch):
+        strict.check(model)

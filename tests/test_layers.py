@@ -30,6 +30,7 @@ from budgetnet.layers import (
     basic,
     bottleneck,
     conv_norm_act,
+    dense_head,
     depthwise_separable,
     dropout,
     gelu,
@@ -47,6 +48,7 @@ from budgetnet.layers import (
     squeeze_excite,
     stage,
     standardise,
+    stem,
     stochastic_depth,
 )
 
@@ -128,6 +130,30 @@ def test_conv_norm_act_is_what_torch_says_in_full() -> None:
     ours = conv_norm_act(4, 6, 5, stride=2, groups=2, act=nn.Tanh)
     conv = nn.Conv2d(4, 6, 5, stride=2, padding=2, groups=2, bias=False)
     assert_same(ours, nn.Sequential(conv, nn.BatchNorm2d(6), nn.Tanh()), inputs=4)
+
+
+def test_the_stem_is_torchvisions() -> None:
+    theirs = torchvision.models.resnet18()
+    assert_same(stem(3, 64), nn.Sequential(theirs.conv1, theirs.bn1, theirs.relu, theirs.maxpool), 3, size=37)
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [({}, {224: 56, 97: 25, 32: 8}), ({"pool": 2}, {224: 56, 97: 24}), ({"padding": 5}, {224: 57, 128: 33})],
+)
+def test_a_stem_divides_by_four_unless_its_padding_is_too_large(
+    options: dict[str, int], sizes: dict[int, int]
+) -> None:
+    with torch.device("meta"):
+        for before, after in sizes.items():
+            assert stem(3, 4, **options)(torch.empty(2, 3, before, before)).shape == (2, 4, after, after)
+
+
+def test_a_stem_has_a_bias_where_it_is_asked_for_or_has_no_norm() -> None:
+    assert stem(3, 4).conv.bias is None
+    assert stem(3, 4, bias=True).conv.bias is not None
+    assert stem(3, 4, norm=None).conv.bias is not None
+    assert [name for name, _ in stem(3, 4, norm=None, act=None).named_children()] == ["conv", "pool"]
 
 
 def test_depthwise_separable_is_a_grouped_and_a_pointwise_convolution() -> None:
@@ -343,6 +369,45 @@ def test_dropout_in_a_head_moves_no_name_of_a_weight() -> None:
     assert head(5, 7, dropout=0.2).state_dict().keys() == head(5, 7).state_dict().keys()
 
 
+def test_a_hidden_layer_in_a_head_has_an_activation_unless_it_is_left_out() -> None:
+    end, x = head(5, 7, hidden=4, dropout=0.3).eval(), torch.randn(2, 5, 3, 3)
+    assert [name for name, _ in end.named_children()] == ["pool", "dropout", "hidden", "act", "linear"]
+    torch.testing.assert_close(end(x), end.linear(F.relu(end.hidden(x.mean((2, 3))))))
+    straight = head(5, 7, hidden=4, act=None)
+    torch.testing.assert_close(straight(x), straight.linear(straight.hidden(x.mean((2, 3)))))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_dense_head_at_its_size_is_three_linear_layers(training: bool) -> None:
+    end, x = dense_head(5, 7, size=3, hidden=6, dropout=0.4).train(training), torch.randn(2, 5, 3, 3)
+    plain = nn.Sequential(
+        nn.Flatten(), end.first.linear, nn.ReLU(), nn.Dropout(0.4), end.second.linear, nn.ReLU(),
+        nn.Dropout(0.4), end.linear,
+    ).train(training)  # fmt: skip
+    torch.manual_seed(3)
+    expected = plain(x)
+    torch.manual_seed(3)
+    assert torch.equal(end(x), expected)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (5, 5), (3, 6), (7, 4)])
+def test_a_dense_head_on_a_larger_map_is_a_convolution_whose_scores_are_averaged(
+    shape: tuple[int, int],
+) -> None:
+    end, x = dense_head(5, 7, size=3, hidden=6).eval(), torch.randn(2, 5, *shape)
+    first, second, last = end.first.linear, end.second.linear, end.linear
+    y = F.relu(F.conv2d(x, first.weight.view(6, 5, 3, 3), first.bias))
+    assert y.shape[2:] == (shape[0] - 2, shape[1] - 2)
+    y = F.relu(F.conv2d(y, second.weight[:, :, None, None], second.bias))
+    expected = F.conv2d(y, last.weight[:, :, None, None], last.bias).mean((2, 3))
+    torch.testing.assert_close(end(x), expected)
+
+
+def test_a_dense_head_refuses_a_map_below_its_own() -> None:
+    with pytest.raises(ValueError, match="at least 3x3, found 5x2: show the model larger images"):
+        dense_head(5, 7, size=3, hidden=6)(torch.rand(2, 5, 5, 2))
+
+
 # --- standardisation ----------------------------------------------------------------------------------------
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -507,6 +572,16 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: avg_pool(2, padding=2), "avg_pool: padding must be at most half the size, 1 of 2, found 2"),
     (lambda: head(8, 0), "head: classes .* found 0"),
     (lambda: head(8, 2, dropout=1), "head: dropout .* found 1"),
+    (lambda: head(8, 2, hidden=0), "head: hidden .* found 0"),
+    (lambda: head(8, 2, act=nn.ReLU()), "head: act must be a function"),
+    (lambda: stem(0, 8), "stem: inputs .* found 0"),
+    (lambda: stem(3, 8, padding=-1), "stem: padding .* at least 0, found -1"),
+    (lambda: stem(3, 8, pool=0), "stem: pool .* found 0"),
+    (lambda: stem(3, 8, act="relu"), "stem: act must be a function"),  # type: ignore[arg-type]
+    (lambda: dense_head(8, 2, size=0), "dense_head: size .* found 0"),
+    (lambda: dense_head(8, 2, size=1, hidden=0), "dense_head: hidden .* found 0"),
+    (lambda: dense_head(8, 2, size=1, dropout=1), "dense_head: dropout .* found 1"),
+    (lambda: dense_head(8, 2, size=1, act=nn.ReLU()), "dense_head: act must be a function"),
     (lambda: dropout(-0.5), "dropout: rate"),
     (lambda: stochastic_depth(1), "stochastic_depth: rate"),
     (lambda: rising(1.0, [2]), "rising: rate"),
@@ -611,7 +686,7 @@ def test_stochastic_depth_compiles_into_one_graph() -> None:
     assert set(compiled(torch.ones(64, 1)).unique().tolist()) == {0.0, 2.0}
 
 
-@pytest.mark.parametrize("room", ["", ".convolution", ".noise", ".pixels", ".residual"])
+@pytest.mark.parametrize("room", ["", ".convolution", ".dense", ".noise", ".pixels", ".residual"])
 def test_the_examples_in_docstrings_hold(room: str) -> None:
     tested = doctest.testmod(importlib.import_module(f"budgetnet.layers{room}"))
     assert tested.attempted > 0

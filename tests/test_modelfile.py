@@ -13,6 +13,7 @@ from torch import nn
 
 import budgetnet
 from budgetnet import Budget, OverBudget, Trainer, layers, models
+from budgetnet.budget import NotFromScratch, external
 from budgetnet.modelfile import Card, card, read_card, write
 
 
@@ -166,3 +167,66 @@ def test_a_loaded_model_predicts_by_its_card(tmp_path: Path) -> None:
     found = Trainer("cpu", out=None).predict(budgetnet.load(tmp_path / "m"), torch.rand(4, 3, 20, 20))
     assert found.classes == ("x", "y", "z")
     assert found.probabilities.shape == (4, 3)
+
+
+def adopted(classes: int) -> nn.Module:
+    """A builder whose network says that it began from external weights."""
+    model = mine(classes)
+    model.external = "a friend's disk"
+    return model
+
+
+def test_external_weights_are_named_by_the_card_and_by_what_is_loaded(tmp_path: Path) -> None:
+    budgetnet.save(Budget(params=200).build(adopted, 3), tmp_path / "m")
+    assert read_card(tmp_path / "m").external == "a friend's disk"
+    found = budgetnet.load(tmp_path / "m", mine, 3)
+    assert external(found) == "a friend's disk"
+    budgetnet.save(found, tmp_path / "again")
+    assert read_card(tmp_path / "again").external == "a friend's disk"
+    budgetnet.save(adopted(3), tmp_path / "bare")  # built by no budget
+    assert read_card(tmp_path / "bare").external == "a friend's disk"
+    budgetnet.save(mine(3), tmp_path / "scratch")
+    assert read_card(tmp_path / "scratch").external == ""
+
+
+def test_a_file_from_before_external_weights_were_recorded_still_loads(tmp_path: Path) -> None:
+    path = forged(tmp_path / "m", arguments=[[], {"dict": {"classes": 3, "widths": [8]}}])
+    with safe_open(path, framework="pt") as file:
+        entries = json.loads(file.metadata()["budgetnet"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del entries["external"]
+    save_file(tensors, path, {"budgetnet": json.dumps(entries)})
+    assert external(budgetnet.load(path)) == ""
+
+
+def test_a_budget_from_scratch_is_kept_by_save_and_load(tmp_path: Path) -> None:
+    model = Budget(params=200, scratch=True).build(mine, 3)
+    budgetnet.save(model, tmp_path / "m")
+    assert read_card(tmp_path / "m").budget == {"params": 200, "scratch": True}
+    budgetnet.load(tmp_path / "m", mine, 3)
+    model.external = "put there later"
+    with pytest.raises(NotFromScratch):
+        budgetnet.save(model, tmp_path / "m")
+    contradictory = forged(
+        tmp_path / "forged",
+        arguments=[[], {"dict": {"classes": 3, "widths": [8]}}],
+        budget={"params": 10_000, "scratch": True},
+        external="elsewhere",
+    )
+    with pytest.raises(NotFromScratch, match="elsewhere"):
+        budgetnet.load(contradictory)
+
+
+def test_a_card_that_asks_for_external_weights_fetches_nothing(tmp_path: Path) -> None:
+    model = Budget("5M").build(models.efficientnet, 3)
+    for weights in ("imagenet", str(tmp_path / "absent.safetensors")):
+        card_text = Card(
+            builder="efficientnet", arguments=[[], {"dict": {"classes": 3, "weights": weights}}]
+        ).text()
+        save_file(
+            {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+            tmp_path / "m",
+            {"budgetnet": card_text},
+        )
+        found = budgetnet.load(tmp_path / "m")
+        assert torch.equal(found[1][0][0].weight, model[1][0][0].weight)

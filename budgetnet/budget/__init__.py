@@ -3,6 +3,7 @@
 from budgetnet.budget.construction import Built as Built
 from budgetnet.budget.construction import built as built
 from budgetnet.budget.construction import count as count
+from budgetnet.budget.construction import external as external
 from budgetnet.budget.fit import DoesNotFit as DoesNotFit
 from budgetnet.budget.fit import check_fit as check_fit
 from budgetnet.budget.ledger import Ledger as Ledger
@@ -10,22 +11,31 @@ from budgetnet.budget.ledger import Row as Row
 from budgetnet.budget.ledger import ledger as ledger
 from budgetnet.budget.ledger import macs as macs
 from budgetnet.budget.limits import Budget as Budget
+from budgetnet.budget.refusal import NotFromScratch as NotFromScratch
 from budgetnet.budget.refusal import OverBudget as OverBudget
 from budgetnet.budget.spend import Spent as Spent
 from budgetnet.budget.spend import StepUp as StepUp
+from budgetnet.budget.summary import Layer as Layer
+from budgetnet.budget.summary import Summary as Summary
+from budgetnet.budget.summary import summary as summary
 
 __all__ = [
     "Budget",
     "Built",
     "DoesNotFit",
+    "Layer",
     "Ledger",
+    "NotFromScratch",
     "OverBudget",
     "Row",
     "Spent",
     "StepUp",
+    "Summary",
     "built",
     "check_fit",
     "count",
+    "external",
     "ledger",
     "macs",
+    "summary",
 ]

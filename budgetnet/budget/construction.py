@@ -1,14 +1,15 @@
-"""How a model was made: its builder and arguments, and what they count without being built."""
+"""How a model was made: its builder and arguments, what they count, and what weights they began from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from torch import nn
 
-from budgetnet.budget.meta import build_on_meta
+from budgetnet.budget.meta import build_on_meta, builder_name
 from budgetnet.budget.modules import walk
 
 if TYPE_CHECKING:
@@ -31,6 +32,32 @@ def built(model: nn.Module) -> Built | None:
     """How `Budget.build` made `model`, None for a model made elsewhere."""
     found = getattr(model, "built", None)
     return found if isinstance(found, Built) else None
+
+
+def external(model: nn.Module) -> str:
+    """
+    What external weights `model`, or a part of it, began from; "" for a model that is trained from scratch.
+
+    A model says so itself, with a string in its attribute `external`; `models.efficientnet(weights=...)` and
+    `Budget.build` of a torchvision or timm builder set it.
+    """
+    stated = (getattr(module, "external", None) for module in model.modules())
+    return " and ".join(dict.fromkeys(words for words in stated if isinstance(words, str) and words))
+
+
+def asked_for(make: Callable[..., nn.Module], kwargs: Mapping[str, Any]) -> str:
+    """The external weights that a call of a builder of torchvision or timm names, "" for none."""
+    keywords = dict(kwargs)
+    while isinstance(make, partial):
+        keywords = {**make.keywords, **keywords}
+        make = make.func
+    package = str(getattr(make, "__module__", "")).split(".")[0]
+    if package not in ("torchvision", "timm"):
+        return ""
+    for option in ("weights", "pretrained"):
+        if keywords.get(option):
+            return f"{package} {builder_name(make)}({option}={keywords[option]!r})"
+    return ""
 
 
 def count(make: Callable[Arguments, nn.Module], /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> int:

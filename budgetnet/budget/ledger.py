@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from budgetnet.budget.fit import watched
 from budgetnet.budget.modules import bare, walk
-from budgetnet.budget.notes import redundant, straight_in_sequence, uneven
+from budgetnet.budget.notes import redundant, straight_in_sequence, uneven, wasted
 from budgetnet.budget.table import table
 from budgetnet.budget.watch import Seen, Watch
 
@@ -182,7 +182,7 @@ def _notes(
         for name, seen in watch.seen.items():
             if seen.calls > 1 and modules[name]._parameters:
                 notes[name].append(f"called {seen.calls} times")
-            notes[name] += uneven(modules[name], seen)
+            notes[name] += uneven(modules[name], seen) + wasted(modules[name], seen)
         for name in watch.unused:
             notes[name].append("unused: never called in forward (evaluation mode)")
     for name, first_name in straight.items():

@@ -9,10 +9,16 @@ from typing import Any, ParamSpec, TypeVar
 from torch import nn
 
 from budgetnet.budget.amounts import amount, pixels
-from budgetnet.budget.construction import Built, built
+from budgetnet.budget.construction import Built, asked_for, built, external
 from budgetnet.budget.ledger import Ledger, ledger
 from budgetnet.budget.meta import BuildingStopped, build_on_meta, builder_name
-from budgetnet.budget.refusal import OverBudget, excesses, over_budget, over_while_building
+from budgetnet.budget.refusal import (
+    NotFromScratch,
+    OverBudget,
+    excesses,
+    over_budget,
+    over_while_building,
+)
 from budgetnet.budget.spend import Spent, spend
 
 _FAR = 16  # times a limit: beyond it nobody needs the MACs too, and counting them could take minutes
@@ -27,8 +33,9 @@ class Budget:
     The most that a network may cost: parameters, MACs for one image at a resolution, bytes of saved weights.
 
     Amounts are whole numbers or written: "2M", "300k", "1.5M", "10B" parameters or MACs; "300KB" (300,000) or
-    "300KiB" (307,200) bytes. `macs` needs the `resolution` in pixels that it is counted at. Raises ValueError
-    for anything else.
+    "300KiB" (307,200) bytes. `macs` needs the `resolution` in pixels that it is counted at. With
+    `scratch=True` a model that began from external weights is refused too. Raises ValueError for anything
+    else.
 
         Budget(params="2M").build(torchvision.models.resnet18, num_classes=10)   # raises OverBudget
     """
@@ -37,6 +44,7 @@ class Budget:
     macs: int | None
     resolution: int | None
     bytes: int | None
+    scratch: bool
 
     def __init__(
         self,
@@ -45,6 +53,7 @@ class Budget:
         macs: int | str | None = None,
         resolution: int | None = None,
         bytes: int | str | None = None,
+        scratch: bool = False,
     ) -> None:
         if params is None and macs is None and bytes is None:
             raise ValueError(
@@ -55,12 +64,21 @@ class Budget:
                 f"macs={macs!r} needs the resolution that it is counted at: write "
                 f"Budget(macs={macs!r}, resolution=96)"
             )
+        if not isinstance(scratch, bool):
+            raise ValueError(
+                f"a budget's scratch is True, which refuses external weights, or False, but not {scratch!r}"
+            )
         for limit, written in (("params", params), ("macs", macs), ("bytes", bytes)):
             object.__setattr__(self, limit, None if written is None else amount(written, limit))
         object.__setattr__(self, "resolution", None if resolution is None else pixels(resolution))
+        object.__setattr__(self, "scratch", scratch)
 
     def __repr__(self) -> str:
-        return f"Budget({', '.join(f'{option}={value:_}' for option, value in self.describe().items())})"
+        options = (
+            f"{option}={value}" if isinstance(value, bool) else f"{option}={value:_}"
+            for option, value in self.describe().items()
+        )
+        return f"Budget({', '.join(options)})"
 
     @property
     def limits(self) -> dict[str, int]:
@@ -69,9 +87,9 @@ class Budget:
         return {limit: most for limit, most in found.items() if most is not None}
 
     def describe(self) -> dict[str, int]:
-        """The budget as JSON-able values, which `Budget.read` takes back."""
+        """The budget's options that are set, as JSON-able values, which `Budget.read` takes back."""
         found = {option.name: getattr(self, option.name) for option in fields(self)}
-        return {option: value for option, value in found.items() if value is not None}
+        return {option: value for option, value in found.items() if value is not None and value is not False}
 
     @classmethod
     def read(cls, described: Mapping[str, Any]) -> Budget:
@@ -84,7 +102,12 @@ class Budget:
         return cls(**described)
 
     def check(self, model: nn.Module) -> Ledger:
-        """The ledger of `model`, with MACs where a resolution is set; raises OverBudget over any limit."""
+        """
+        The ledger of `model`, with MACs where a resolution is set.
+
+        Raises OverBudget over any limit, and NotFromScratch for external weights where `scratch` is set.
+        """
+        self._check_scratch(type(model).__name__, external(model))
         found = ledger(model)
         over = excesses(found, self.limits)
         if self.resolution is not None and all(
@@ -103,13 +126,18 @@ class Budget:
         What `make(*args, **kwargs)` returns if it is within budget; any callable that makes an nn.Module.
 
         It is called on the meta device first, where nothing is allocated and no random number is drawn,
-        counted, and called again for real only when it passes. Raises OverBudget, and ValueError if the
-        second call makes another network than the first. How it was made is kept as the attribute `built` of
-        the model.
+        counted, and called again for real only when it passes. Raises OverBudget and NotFromScratch, and
+        ValueError if the second call makes another network than the first. How it was made is kept as the
+        attribute `built` of the model; that a builder of torchvision or timm was asked for trained weights,
+        as its attribute `external`.
 
             model = Budget(params="2M").build(torchvision.models.shufflenet_v2_x1_0, num_classes=10)
         """
-        expected = self.check(self._planned(make, args, kwargs))
+        began = asked_for(make, kwargs)
+        self._check_scratch(builder_name(make), began)  # planning may fetch them already
+        planned = self._planned(make, args, kwargs)
+        self._check_scratch(builder_name(make), external(planned))
+        expected = self.check(planned)
         model = make(*args, **kwargs)
         found = ledger(model)
         if (found.params, found.bytes) != (expected.params, expected.bytes):
@@ -123,6 +151,8 @@ class Budget:
                 f"{builder_name(make)} uses the attribute `built`, which the budget needs: rename it"
             )
         model.built = Built(make, args, kwargs, self)  # type: ignore[assignment]  # a plain attribute
+        if began and not external(model):
+            model.external = began  # type: ignore[assignment]
         return model
 
     def widest(self, make: Callable[..., nn.Module], widths: Iterable[Any]) -> Spent:
@@ -148,6 +178,13 @@ class Budget:
             model = spent.build()
         """
         return spend(self, make, knobs, fixed)
+
+    def _check_scratch(self, name: str, began: str) -> None:
+        if self.scratch and began:
+            raise NotFromScratch(
+                f"{name} began from external weights, {began}, and the budget says scratch=True: build it "
+                "without them, or drop scratch=True"
+            )
 
     def _planned(
         self, make: Callable[..., nn.Module], args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What a builder should know of a network that runs: redundant layers, padding that does not halve."""
+"""What a builder should know of a network that runs: redundant layers, odd padding, kernels wasted."""
 
 from __future__ import annotations
 
@@ -63,6 +63,21 @@ def uneven(module: nn.Module, seen: Seen) -> list[str]:
         if better is not None:
             return [f"padding {padding} takes {before} to {after}, where padding {better} would give {exact}"]
     return []
+
+
+def wasted(module: nn.Module, seen: Seen) -> list[str]:
+    """The note for a convolution wider than a pixel on a map of one pixel, where only its middle can act."""
+    if not isinstance(module, nn.Conv2d) or module.padding_mode != "zeros":
+        return []
+    if seen.given is None or len(seen.given) != 4:
+        return []
+    height, width = module.kernel_size
+    if tuple(seen.given[2:]) != (1, 1) or height * width == 1:
+        return []
+    return [
+        f"its {height}x{width} kernel meets a map of 1x1, so all but one of its weights see only padding; "
+        "a higher resolution would use them"
+    ]
 
 
 def _padding_for(after: int, before: int, kernel: int, stride: int, dilation: int) -> int | None:

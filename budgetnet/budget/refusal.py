@@ -1,4 +1,4 @@
-"""The refusal of a model that costs too much: the numbers, where the line is crossed, and the way out."""
+"""The refusals of a model: that it costs too much, in which module, or that it is not from scratch."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class OverBudget(ValueError):
 
     def __reduce__(self) -> tuple[type[OverBudget], tuple[str, Ledger]]:
         return type(self), (str(self), self.ledger)
+
+
+class NotFromScratch(ValueError):
+    """A model began from external weights, and its budget says `scratch=True`."""
 
 
 def excesses(ledger: Ledger, limits: Mapping[str, int]) -> dict[str, int]:

@@ -50,11 +50,15 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass
 class Watch:
-    """One watched pass: `seen` by first name, and in `calls` the stack of modules that have not returned."""
+    """
+    One watched pass: `seen` by first name, in `returned` name and output shape of every call that ended, in
+    order, and in `calls` the stack of modules that have not returned.
+    """
 
     copied: nn.Module
     counted: bool
     seen: dict[str, Seen] = field(default_factory=dict)
+    returned: list[tuple[str, tuple[int, ...] | None]] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     unused: set[str] = field(default_factory=set)
     collapsed: str | None = None
@@ -121,6 +125,7 @@ class Watch:
         seen.calls += 1
         seen.macs += macs - call.inside
         outputs = list(tensors_in(output))
+        self.returned.append((name, tuple(outputs[0].shape) if outputs else None))
         if seen.calls == 1 and outputs:
             seen.shape, seen.given = tuple(outputs[0].shape), call.given
         seen.activation_bytes += sum(self._new_bytes(tensor) for tensor in outputs)

@@ -10,7 +10,8 @@ torch.Size([1, 10])
 
 from budgetnet.layers.activations import gelu, hardswish, leaky, relu, relu6, silu
 from budgetnet.layers.arguments import Act, Norm
-from budgetnet.layers.convolution import conv_norm_act, depthwise_separable
+from budgetnet.layers.convolution import conv_norm_act, depthwise_separable, stem
+from budgetnet.layers.dense import DenseHead, dense_head
 from budgetnet.layers.initialise import kaiming
 from budgetnet.layers.mobile import SqueezeExcite, inverted_residual, squeeze_excite
 from budgetnet.layers.noise import StochasticDepth, dropout, rising, stochastic_depth
@@ -20,6 +21,7 @@ from budgetnet.layers.residual import Residual, basic, bottleneck, stage
 
 __all__ = [
     "Act",
+    "DenseHead",
     "Norm",
     "Residual",
     "SqueezeExcite",
@@ -29,6 +31,7 @@ __all__ = [
     "basic",
     "bottleneck",
     "conv_norm_act",
+    "dense_head",
     "depthwise_separable",
     "dropout",
     "gelu",
@@ -46,5 +49,6 @@ __all__ = [
     "squeeze_excite",
     "stage",
     "standardise",
+    "stem",
     "stochastic_depth",
 ]

@@ -1,4 +1,4 @@
-"""Convolutions with their norm and activation: the plain one and the depthwise separable one."""
+"""Convolutions with their norm and activation: the plain one, the depthwise separable one, the large stem."""
 
 from collections import OrderedDict
 
@@ -6,6 +6,7 @@ from torch import nn
 
 from budgetnet.layers.activations import relu
 from budgetnet.layers.arguments import Act, Norm, require_counts, require_makers, require_multiple
+from budgetnet.layers.pooling import max_pool
 
 
 def conv_norm_act(
@@ -91,6 +92,40 @@ def depthwise_separable(
             pointwise=conv_norm_act(inputs, outputs, 1, norm=norm, act=act),
         )
     )
+
+
+def stem(
+    inputs: int,
+    outputs: int,
+    *,
+    padding: int = 3,
+    bias: bool = False,
+    pool: int = 3,
+    norm: Norm | None = nn.BatchNorm2d,
+    act: Act | None = relu,
+) -> nn.Sequential:
+    """The entry of the large residual networks: a 7x7 convolution at stride 2, norm, act, and a max pool.
+
+    (B, inputs, H, W) -> (B, outputs, H/4, W/4), rounded up. The max pool has windows of pool x pool pixels
+    at stride 2, padded so that an odd `pool` rounds up and an even one down; with a `padding` above 3 the
+    convolution does not halve the map, which the ledger notes. `bias` gives it one although a norm follows.
+    Raises ValueError for counts below 1 and a padding below 0. Reference: https://arxiv.org/abs/1512.03385.
+
+    >>> stem(3, 64, padding=5, bias=True, pool=2).conv
+    Conv2d(3, 64, kernel_size=(7, 7), stride=(2, 2), padding=(5, 5))
+    """
+    name = "stem"
+    require_counts(name, inputs=inputs, outputs=outputs, pool=pool)
+    require_counts(name, least=0, padding=padding)
+    require_makers(name, optional=True, norm=norm, act=act)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv"] = nn.Conv2d(inputs, outputs, 7, stride=2, padding=padding, bias=bias or norm is None)
+    if norm is not None:
+        layers["norm"] = norm(outputs)
+    if act is not None:
+        layers["act"] = act()
+    layers["pool"] = max_pool(pool, stride=2, padding=(pool - 1) // 2)
+    return nn.Sequential(layers)
 
 
 def require_odd_kernel(builder: str, kernel: int) -> None:

@@ -4,7 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from budgetnet.layers.arguments import require_counts, require_rates
+from budgetnet.layers.activations import relu
+from budgetnet.layers.arguments import Act, require_counts, require_makers, require_rates
 
 
 def max_pool(size: int = 2, *, stride: int | None = None, padding: int = 0) -> nn.Module:
@@ -37,17 +38,28 @@ def global_pool() -> nn.Sequential:
     return nn.Sequential(OrderedDict(mean=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten()))
 
 
-def head(inputs: int, classes: int, *, dropout: float = 0.0) -> nn.Sequential:
+def head(
+    inputs: int, classes: int, *, dropout: float = 0.0, hidden: int | None = None, act: Act | None = relu
+) -> nn.Sequential:
     """Global average pool, dropout where its rate is above 0, and a linear layer to the logits.
 
-    (B, inputs, H, W) -> (B, classes), at any resolution. The children are called pool, dropout and linear.
-    Raises ValueError for counts below 1 and a rate outside [0, 1).
+    (B, inputs, H, W) -> (B, classes), at any resolution. With `hidden`, a linear layer to so many features
+    and an activation come before the last one; without an activation the two could be one, which the ledger
+    notes. The children are called pool, dropout, hidden, act and linear. Raises ValueError for counts below 1
+    and a rate outside [0, 1).
     """
     require_counts("head", inputs=inputs, classes=classes)
     require_rates("head", dropout=dropout)
+    require_makers("head", optional=True, act=act)
     layers: OrderedDict[str, nn.Module] = OrderedDict(pool=global_pool())
     if dropout:
         layers["dropout"] = nn.Dropout(dropout)
+    if hidden is not None:
+        require_counts("head", hidden=hidden)
+        layers["hidden"] = nn.Linear(inputs, hidden)
+        if act is not None:
+            layers["act"] = act()
+        inputs = hidden
     layers["linear"] = nn.Linear(inputs, classes)
     return nn.Sequential(layers)
 

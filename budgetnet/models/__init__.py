@@ -5,12 +5,24 @@
 1996986
 """
 
+from budgetnet.models.efficient import efficientnet
+from budgetnet.models.imagenet import resnet18, resnet34, resnext50
+from budgetnet.models.inherit import inherit
+from budgetnet.models.mini import mini_resnet
 from budgetnet.models.mobile import mobilenet
 from budgetnet.models.plain import convnet
 from budgetnet.models.residual import resnet
+from budgetnet.models.vgg import vgg
 
 __all__ = [
     "convnet",
+    "efficientnet",
+    "inherit",
+    "mini_resnet",
     "mobilenet",
     "resnet",
+    "resnet18",
+    "resnet34",
+    "resnext50",
+    "vgg",
 ]
