@@ -111,7 +111,9 @@ class Restarts:
     The value moves at every step, so no epoch is spent at `final`. `whole_epochs=True` instead holds it
     for a whole epoch and gives every cycle one more epoch, spent at `final`, which is what re-creating
     torch's `CosineAnnealingLR` per cycle did before it stopped working (pytorch issue 78003); for parity
-    with such runs only. Reference: https://arxiv.org/abs/1608.03983 (SGDR).
+    with such runs only. With `warmup`, every cycle begins with a straight line from `start` times its peak to
+    its peak, for that many epochs of its length, and the cosine takes the rest. Reference:
+    https://arxiv.org/abs/1608.03983 (SGDR); the warm-up is https://arxiv.org/abs/1706.02677.
     """
 
     peak: float
@@ -120,6 +122,8 @@ class Restarts:
     decay: float = 1.0
     final: float = 0.0
     whole_epochs: bool = False
+    warmup: float = 0.0
+    start: float = 0.0
 
     def __post_init__(self) -> None:
         _refuse_unless(self.peak > 0, "Restarts's peak", "above 0", self.peak)
@@ -127,9 +131,18 @@ class Restarts:
         _refuse_unless(self.grow >= 1, "Restarts's grow", "1 or more", self.grow)
         _refuse_unless(0 < self.decay <= 1, "Restarts's decay", "above 0 and at most 1", self.decay)
         _refuse_unless(self.final >= 0, "Restarts's final", "0 or more", self.final)
+        _refuse_unless(
+            0 <= self.warmup < self.first,
+            "Restarts's warmup (epochs at the start of every cycle)",
+            f"0 or more and below the first cycle's {self.first:g}",
+            self.warmup,
+        )
+        _refuse_unless(
+            0 <= self.start <= 1, "Restarts's start (part of each cycle's peak)", "in [0, 1]", self.start
+        )
 
     def stretched(self, factor: float) -> Self:
-        return replace(self, first=self.first * factor)
+        return replace(self, first=self.first * factor, warmup=self.warmup * factor)
 
     def over(self, epochs: float) -> Curve:
         extra = 1.0 if self.whole_epochs else 0.0
@@ -142,7 +155,10 @@ class Restarts:
             while at >= length + extra - 1e-9:
                 at -= length + extra
                 peak, length = peak * self.decay, length * self.grow
-            return _cosine(max(peak, self.final), self.final, min(max(at, 0.0) / length, 1.0))
+            peak, at = max(peak, self.final), max(at, 0.0)
+            if at < self.warmup:
+                return peak * (self.start + (1 - self.start) * at / self.warmup)
+            return _cosine(peak, self.final, min((at - self.warmup) / (length - self.warmup), 1.0))
 
         return curve
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budgetnet.data import DataError, HeldOut, Split, balanced, split, stratified
+from budgetnet.data import DataError, HeldOut, Split, balanced, left_over, split, stratified
 
 LABELS = [0] * 50 + [1] * 30 + [2] * 20
 
@@ -164,3 +164,26 @@ def test_holding_out_the_last_of_a_class_is_refused() -> None:
 def test_unlabelled_images_cannot_be_drawn_by_class() -> None:
     with pytest.raises(DataError, match="unlabelled"):
         stratified([-1, 0], 1)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_is_left_over_is_in_no_other_part_and_has_no_labels(seed: int) -> None:
+    whole = make(LABELS, list(range(200, 100, -1)))
+    train, val = split(whole, 10, seed, per_class=5)
+    rest = left_over(whole, train, val)
+    assert val is not None
+    parts = (train, val, rest)
+    assert sorted(i for part in parts for i in part.indices.tolist()) == list(range(101, 201))
+    assert (len(train), len(val), len(rest)) == (15, 10, 75)
+    assert rest.labels.unique().tolist() == [-1]
+    assert torch.equal(rest.images[:, 0, 0, 0].long(), 200 - rest.indices)
+    assert whole.labels.min() == 0
+
+
+def test_a_split_that_leaves_nothing_over_is_told_to_take_fewer() -> None:
+    whole = make(LABELS)
+    train, val = split(whole, 10)
+    with pytest.raises(DataError, match="per_class leaves over, and all 100 are in use"):
+        left_over(whole, train, val)
+    assert len(left_over(whole, val)) == 90
+    assert len(left_over(whole, None)) == 100

@@ -8,14 +8,16 @@ import socket
 import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from budgetnet.data import DataError, Source, Unavailable, cifar10, stl10
+from budgetnet.data import DataError, Source, Unavailable, cifar10, stl10, tiny_imagenet
 from budgetnet.data.download import download
 from budgetnet.data.source import published
 from budgetnet.data.unpack import unpack
@@ -410,3 +412,73 @@ def test_the_publishers_addresses_are_these() -> None:
     assert (STL10.archive, STL10.md5) == ("stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb")
     assert CIFAR10.url == "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
     assert (CIFAR10.archive, CIFAR10.md5) == ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530")
+
+
+def zipped(files: dict[str, bytes], *links: str) -> bytes:
+    """Return a .zip of these files, and of these links to /etc/passwd."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        for name in links:
+            member = zipfile.ZipInfo(name)
+            member.create_system, member.external_attr = 3, 0o120777 << 16
+            archive.writestr(member, "/etc/passwd")
+    return out.getvalue()
+
+
+def test_a_zip_archive_is_unpacked_whole(tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(zipped({"set/a.bin": NOISE, "set/deep/": b"", "set/deep/b.bin": b"b"}))
+    folder = unpack(tmp_path / "set.zip", tmp_path, folder="set", limit=LIMIT)
+    assert (folder / "a.bin").read_bytes() == NOISE
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.bin", "b.bin", "deep", "set", "set.zip"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (zipped({"set/a": b"a", "set/../../b": b"b"}), "a path outside its folder"),
+        (zipped({"/set/a": b"a"}), "a path outside its folder"),
+        (zipped({"set/a": b"a", "other/b": b"b"}), "'other/b' outside the folder set"),
+        (zipped({"set/a": b"a"}, "set/link"), r"a link \('set/link'\)"),
+        (zipped({"set/a": b"a" * (LIMIT + 1)}), "it would take more than 1,000,000 bytes"),
+        (zipped({"set/a": NOISE})[:-30], "cut short or damaged"),
+        (zipped({"set/a": NOISE}).replace(NOISE[1000:1010], b"0123456789"), "cut short or damaged"),
+        (b"no archive at all", "cut short or damaged"),
+    ],
+)
+def test_a_zip_archive_that_is_not_as_it_should_be_leaves_nothing(
+    tmp_path: Path, body: bytes, message: str
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "set.zip").write_bytes(body)
+    with pytest.raises(DataError, match=message):
+        unpack(root / "set.zip", root, folder="set", limit=LIMIT)
+    assert [path.name for path in root.iterdir()] == ["set.zip"]
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+def test_tiny_imagenet_is_fetched_and_read(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photo = io.BytesIO()
+    Image.new("L", (64, 64), 77).save(photo, "JPEG")
+    top = "tiny-imagenet-200"
+    files = {f"{top}/wnids.txt": b"n00000001\nn00000002\n", f"{top}/words.txt": b"n00000001\tant, emmet\n"}
+    for k in (1, 2):
+        files[f"{top}/train/n0000000{k}/images/n0000000{k}_0.JPEG"] = photo.getvalue()
+        files[f"{top}/val/images/val_{k}.JPEG"] = photo.getvalue()
+    files[f"{top}/val/val_annotations.txt"] = b"val_1.JPEG\tn00000002\t0\nval_2.JPEG\tn00000001\t0\n"
+    publisher.body = zipped(files)
+    url = publisher.url.replace("set.tar.gz", f"{top}.zip")
+    source = Source(url, hashlib.md5(publisher.body).hexdigest(), top, LIMIT)
+    for _ in range(2):
+        data = tiny_imagenet(tmp_path, download=source)
+        assert data.classes == ("ant", "n00000002")
+        assert data.val is not None
+        assert data.val.labels.tolist() == [1, 0]
+        assert int(data.train.images.float().mean().round()) == 77
+    assert publisher.paths == [f"/pub/{top}.zip"]
+    assert not (tmp_path / f"{top}.zip").exists()

@@ -1,12 +1,13 @@
-"""STL-10 and CIFAR-10 as their publishers lay them out, on small files of the same layout."""
+"""STL-10, CIFAR-10 and Tiny-ImageNet as their publishers lay them out, on small files of the same layout."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from budgetnet.data import DataError, cifar10, stl10
+from budgetnet.data import DataError, cifar10, folder, stl10, tiny_imagenet
 
 
 def write_stl10(folder: Path, part: str, count: int, seed: int = 0) -> np.ndarray:
@@ -31,6 +32,51 @@ def write_cifar10(folder: Path, count: int = 20) -> np.ndarray:
         rows[:, 1:] = batch.reshape(count, -1)
         rows.tofile(folder / name)
     return images[:5].reshape(-1, 3, 32, 32)
+
+
+NUMBERS = ("n02113186", "n01443537", "n02963159", "n09999999")
+WORDS = """n00001740\tentity
+n02113186\tCardigan, Cardigan Welsh corgi
+n01443537\tgoldfish, Carassius auratus
+n02963159\tcardigan
+"""
+
+
+def write_tiny_imagenet(folder: Path, *, train: int = 6, val: int = 2) -> None:
+    """Write a set of four classes as the publisher lays out his 200: image number k has the green value k."""
+    generator = np.random.default_rng(0)
+
+    def photo(path: Path, green: int, mode: str = "RGB") -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.zeros((64, 64, 3), np.uint8)
+        pixels[..., 1] = 10 * green
+        pixels[32:, :, 0] = generator.integers(256)
+        Image.fromarray(pixels).convert(mode).save(path, "JPEG", quality=95)
+
+    lines, number = [], 0
+    for label, wnid in enumerate(NUMBERS):
+        for k in range(train):
+            mode = "L" if k == 0 else "RGB"
+            photo(folder / "train" / wnid / "images" / f"{wnid}_{k}.JPEG", label, mode)
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t63\t63\n")
+        for _ in range(val):
+            name = f"val_{(number * 5) % (val * len(NUMBERS))}.JPEG"
+            photo(folder / "val" / "images" / name, label)
+            lines.append(f"{name}\t{wnid}\t0\t32\t44\t62\n")
+            number += 1
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    (folder / "wnids.txt").write_text("\n".join(NUMBERS))
+    (folder / "words.txt").write_text(WORDS)
+    photo(folder / "test" / "images" / "test_0.JPEG", 0)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root with a small Tiny-ImageNet in it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("BUDGETNET_DATA", raising=False)
+    write_tiny_imagenet(tmp_path / "data" / "tiny-imagenet-200")
+    return tmp_path / "data"
 
 
 def test_stl10_is_read_upright_with_labels_from_zero(tmp_path: Path) -> None:
@@ -209,3 +255,115 @@ def test_missing_data_without_a_download_says_what_to_put_where(tmp_path: Path) 
     with pytest.raises(DataError, match=r"data_batch_1\.bin is not there.*cifar-10-binary\.tar\.gz"):
         cifar10(tmp_path, download=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_cifar10_keeps_what_per_class_leaves_over_without_labels(tmp_path: Path) -> None:
+    images = write_cifar10(tmp_path / "cifar-10-batches-bin")
+    data = cifar10(tmp_path, held_out=20, per_class=3, unlabelled=True)
+    assert data.val is not None
+    assert data.unlabelled is not None
+    assert data.val.counts(10) == (2,) * 10
+    assert data.train.counts(10) == (3,) * 10
+    assert data.unlabelled.labels.tolist() == [-1] * 50
+    parts = (data.train, data.val, data.unlabelled)
+    assert sorted(i for part in parts for i in part.indices.tolist()) == list(range(100))
+    np.testing.assert_array_equal(data.unlabelled.images.numpy(), images[data.unlabelled.indices.numpy()])
+    again = cifar10(tmp_path, held_out=20, per_class=3, unlabelled=True).unlabelled
+    assert again is not None
+    assert again.fingerprint() == data.unlabelled.fingerprint()
+    assert cifar10(tmp_path, held_out=20, per_class=3).unlabelled is None
+    with pytest.raises(DataError, match="all 100 are in use"):
+        cifar10(tmp_path, held_out=20, unlabelled=True)
+
+
+def test_the_seed_chooses_both_the_labelled_and_the_unlabelled(tmp_path: Path) -> None:
+    write_cifar10(tmp_path / "cifar-10-batches-bin")
+    first, other = (
+        cifar10(tmp_path, held_out=20, per_class=3, seed=s, unlabelled=True).unlabelled for s in (0, 1)
+    )
+    assert first is not None
+    assert other is not None
+    assert first.indices.tolist() != other.indices.tolist()
+
+
+def test_a_folder_keeps_what_per_class_leaves_over_too(tiny: Path) -> None:
+    train = tiny / "tiny-imagenet-200" / "train"
+    data = folder(train, size=16, held_out=4, per_class=2, unlabelled=True)
+    assert data.val is not None
+    assert data.unlabelled is not None
+    assert (len(data.train), len(data.val), len(data.unlabelled)) == (8, 4, 12)
+    names = [set(part.names or ()) for part in (data.train, data.val, data.unlabelled)]
+    assert len(set.union(*names)) == 24
+
+
+def test_tiny_imagenets_official_validation_images_are_val(tiny: Path) -> None:
+    data = tiny_imagenet(tiny)
+    assert data.val is not None
+    assert data.test is None
+    assert data.train.images.shape == (24, 3, 64, 64)
+    assert data.train.counts(4) == (6,) * 4
+    assert data.val.counts(4) == (2,) * 4
+    # Labels follow the numbers in order, and the annotations, not the names of the files.
+    assert data.classes == (
+        "goldfish", "Cardigan (n02113186)", "cardigan (n02963159)", "n09999999"
+    )  # fmt: skip
+    for split in (data.train, data.val):
+        green = split.images[:, 1, :28].float().mean((1, 2)) / 10
+        colour = split.images[:, 1].ne(split.images[:, 0]).flatten(1).any(1)
+        named = torch.tensor([NUMBERS.index(sorted(NUMBERS)[k]) for k in split.labels.tolist()])
+        assert torch.equal(green[colour].round().long(), named[colour])
+    grey = [
+        name
+        for name, image in zip(data.train.names or (), data.train.images)
+        if len(image.unique(dim=0)) == 1
+    ]
+    assert sum(name.endswith("_0.JPEG") for name in grey) == 4
+    assert data.notes == (
+        "24 training and 8 official validation images of 4 classes, the published set has 100,000 and "
+        "10,000 of 200",
+    )
+    assert data.name == "tiny_imagenet"
+
+
+@pytest.mark.parametrize("held_out", [8, 1 / 3])
+def test_with_held_out_the_official_validation_images_are_the_test(tiny: Path, held_out: int | float) -> None:
+    official = tiny_imagenet(tiny).val
+    data = tiny_imagenet(tiny, held_out=held_out, per_class=3, seed=1)
+    assert official is not None
+    assert data.val is not None
+    assert data.test is not None
+    assert data.test.fingerprint() == official.fingerprint()
+    assert data.val.counts(4) == (2,) * 4
+    assert data.train.counts(4) == (3,) * 4
+    assert not set(data.train.indices.tolist()) & set(data.val.indices.tolist())
+    assert tiny_imagenet(tiny, held_out=0).val is None
+
+
+def test_a_smaller_tiny_imagenet_in_class_folders_is_read_by_its_own_name(tiny: Path) -> None:
+    whole, small = tiny / "tiny-imagenet-200", tiny / "tiny-imagenet-2"
+    for part, count in (("train", 3), ("val", 2)):
+        for wnid in NUMBERS[:2]:
+            (small / part / wnid).mkdir(parents=True)
+            for k in range(count):
+                photo = whole / "train" / wnid / "images" / f"{wnid}_{k + 2}.JPEG"
+                (small / part / wnid / f"{part}_{k}.JPEG").write_bytes(photo.read_bytes())
+    (small / "classes.txt").write_text("n01443537\tgoldfish, Carassius auratus\n")
+    data = tiny_imagenet(small)
+    assert data.classes == ("goldfish", "n02113186")
+    assert (len(data.train), len(data.val or ())) == (6, 4)
+    assert tiny_imagenet(whole).classes == tiny_imagenet(tiny).classes
+
+
+def test_tiny_imagenet_without_its_validation_images_is_refused(tiny: Path) -> None:
+    (tiny / "tiny-imagenet-200" / "val").rename(tiny / "elsewhere")
+    with pytest.raises(DataError, match=r"should hold the official validation images in val, and holds none"):
+        tiny_imagenet(tiny)
+
+
+def test_other_photos_in_the_root_are_not_taken_for_tiny_imagenet(tmp_path: Path) -> None:
+    for name in ("nails", "nuts"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    with pytest.raises(
+        DataError, match=r"wnids\.txt is not there: .* put tiny-imagenet-200\.zip from http://cs231n"
+    ):
+        tiny_imagenet(tmp_path, download=False)

@@ -225,7 +225,12 @@ def test_duplicates_are_found_across_splits_and_only_there() -> None:
         ("val", 6, "test", 5),
     }
     notes = remarked(data).notes
-    assert notes[0] == "2 images occur in both train and val, byte for byte (for one train[3] = val[5])"
+    assert notes[:2] == (
+        "2 images occur in both train and val, byte for byte (for one train[3] = val[5]); what is learnt by "
+        "heart counts as recognised there",
+        "2 images occur in both val and test, byte for byte (for one val[0] = test[4])",
+    )
+    assert notes[:3] == data.overlaps()
     assert len(notes) == 4
 
 

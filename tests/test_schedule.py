@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
@@ -86,6 +86,46 @@ def test_triangular_is_torchs_and_leaves_the_momentum_alone(mode: str) -> None:
     assert ours(schedule, 400, 40) == pytest.approx(theirs)
 
 
+@settings(deadline=None, max_examples=30)
+@given(
+    up=st.integers(1, 12),
+    down=st.integers(1, 12),
+    steps=st.integers(1, 9),
+    low=st.sampled_from([0.0, 1e-4]),
+    high=st.sampled_from([0.01, 0.1]),
+)
+def test_triangular2_counts_epochs_where_torch_counts_steps(
+    up: int, down: int, steps: int, low: float, high: float
+) -> None:
+    def make(optimizer: torch.optim.Optimizer) -> Any:
+        sizes = {"step_size_up": up * steps, "step_size_down": down * steps}
+        return lr_scheduler.CyclicLR(optimizer, low, high, **sizes, mode="triangular2", cycle_momentum=False)
+
+    theirs = torch_rates(make, high, 40 * steps)
+    schedule = Triangular(low, high, up=up, down=down, mode="triangular2")
+    assert ours(schedule, 40 * steps, 40) == pytest.approx(theirs, rel=1e-6, abs=1e-9)
+
+
+def test_up_of_five_epochs_is_a_cycle_of_ten() -> None:
+    schedule = Triangular(1e-4, 0.1, up=5, mode="triangular2")
+    peaks = [value(schedule, (5 + 10 * k) / 40, epochs=40) for k in range(4)]
+    assert peaks == pytest.approx([1e-4 + 0.0999 / 2**k for k in range(4)])
+    assert [value(schedule, k / 40, epochs=40) for k in (0, 10, 20, 30)] == pytest.approx([1e-4] * 4)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    milestones=st.lists(st.integers(1, 29), min_size=1, max_size=5, unique=True).map(sorted),
+    steps=st.integers(1, 9),
+    factor=st.sampled_from([0.1, 0.5]),
+)
+def test_milestones_are_epochs_whatever_the_steps(milestones: list[int], steps: int, factor: float) -> None:
+    at = [m * steps for m in milestones]
+    theirs = torch_rates(lambda o: lr_scheduler.MultiStepLR(o, at, gamma=factor), 0.1, 30 * steps)
+    found = ours(MultiStep(0.1, tuple(milestones), factor), 30 * steps, 30)
+    assert found == pytest.approx(theirs)
+
+
 def test_one_cycle_is_torchs() -> None:
     # torch counts its last step as the end of the cycle, we count the end of the phase.
     theirs = torch_rates(lambda o: lr_scheduler.OneCycleLR(o, 0.5, total_steps=1001), 0.5, 1001)
@@ -99,6 +139,61 @@ def test_restarts_are_torchs_warm_restarts_where_the_peak_stays() -> None:
 
     theirs = torch_rates(make, 1e-3, 150)
     assert ours(Restarts(1e-3, first=10, grow=2), 150, 150) == pytest.approx(theirs)
+
+
+def test_no_warm_up_is_the_plain_cycle() -> None:
+    warm = Restarts(0.5, first=10, grow=2, decay=0.6, warmup=0.0, start=0.3)
+    assert ours(warm, 700, 70) == ours(Restarts(0.5, first=10, grow=2, decay=0.6), 700, 70)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    first=st.integers(6, 12),
+    warmup=st.integers(1, 5),
+    grow=st.sampled_from([1.0, 1.5, 2.0]),
+    decay=st.sampled_from([0.5, 1.0]),
+    start=st.sampled_from([0.0, 0.1, 1.0]),
+    steps=st.sampled_from([1, 3, 10]),
+)
+def test_restarts_with_a_warm_up_are_a_scheduler_that_is_made_anew_each_cycle(
+    first: int, warmup: int, grow: float, decay: float, start: float, steps: int
+) -> None:
+    expected: list[float] = []
+    peak, length = 0.5, float(first)
+    while len(expected) < 60 * steps:
+        rise, total, top = warmup * steps, round(length * steps), max(peak, 0.01)
+        for k in range(total):
+            if k < rise:
+                expected.append(top * (start + (1 - start) * k / rise))
+            else:
+                through = (k - rise) / (length * steps - rise)
+                expected.append(0.01 + (top - 0.01) * (1 + math.cos(math.pi * through)) / 2)
+        if length * steps != total:
+            return  # a cycle that ends within a step has no counterpart that counts steps
+        peak, length = peak * decay, length * grow
+    schedule = Restarts(0.5, first, grow, decay, final=0.01, warmup=warmup, start=start)
+    found = ours(schedule, 60 * steps, 60)
+    assert found == pytest.approx(expected[: 60 * steps], rel=1e-6, abs=1e-9)
+
+
+def test_the_first_warm_cycle_is_torchs_linear_then_cosine() -> None:
+    def make(optimizer: torch.optim.Optimizer) -> Any:
+        rise = lr_scheduler.LinearLR(optimizer, start_factor=0.1, end_factor=1.0, total_iters=50)
+        fall = lr_scheduler.CosineAnnealingLR(optimizer, T_max=250)
+        return lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[50])
+
+    theirs = torch_rates(make, 0.5, 300)
+    schedule = Restarts(0.5, first=30, grow=1, warmup=5, start=0.1)
+    assert ours(schedule, 300, 30) == pytest.approx(theirs)
+
+
+def test_seed_004_warms_up_every_thirty_epochs() -> None:
+    schedule = Restarts(0.5, first=30, grow=1, warmup=5)
+    at = {k: value(schedule, k / 300, epochs=300) for k in range(300)}
+    assert [k for k in at if at[k] < 1e-12] == list(range(0, 300, 30))
+    assert [k for k in at if at[k] == pytest.approx(0.5)] == list(range(5, 300, 30))
+    assert at[32] == pytest.approx(0.2)
+    assert value(schedule, 29.99 / 300, epochs=300) < 1e-5
 
 
 def test_shrinking_peaks_start_each_cycle() -> None:
@@ -164,6 +259,35 @@ def test_plateau_is_torchs_on_any_history(losses: list[float], patience: int) ->
     assert plateau_rates(Plateau(0.1, factor=0.5, patience=patience), losses) == pytest.approx(theirs)
 
 
+@dataclass
+class Judged:
+    val_accuracy: float
+
+    def measure(self, name: str) -> float:
+        return float(getattr(self, name))
+
+
+@given(st.lists(st.sampled_from([0.1, 0.3, 0.5, 0.50004, 0.6, 0.9]), max_size=40), st.integers(0, 3))
+def test_plateau_on_accuracy_with_a_minimum_is_torchs(accuracies: list[float], patience: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    scheduler = lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.1, patience=patience, min_lr=1e-5, eps=0.0
+    )
+    schedule = Plateau(0.01, patience=patience, monitor="val_accuracy", minimum=1e-5)
+    for count, accuracy in enumerate(accuracies, start=1):
+        scheduler.step(accuracy)
+        found = schedule.of([Judged(a) for a in accuracies[:count]])
+        assert found == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_a_minimum_leaves_the_vgg_paper_its_three_divisions_by_ten() -> None:
+    schedule = Plateau(1e-2, factor=0.1, patience=2, monitor="val_accuracy", minimum=1e-5)
+    rates = [schedule.of([Judged(0.5)] * count) for count in range(30)]
+    drops = [k for k in range(1, 30) if rates[k] < rates[k - 1] * 0.5]
+    assert drops == [4, 7, 10]
+    assert rates[-1] == pytest.approx(1e-5)
+
+
 def test_nan_never_counts_as_better() -> None:
     assert plateau_rates(Plateau(1.0, patience=1), [1.0, math.nan, math.nan])[-1] == pytest.approx(0.1)
 
@@ -172,6 +296,7 @@ def test_nan_never_counts_as_better() -> None:
     "schedule",
     [
         Restarts(0.1, first=4, grow=2, decay=0.5),
+        Restarts(0.1, first=4, grow=2, decay=0.5, warmup=1, start=0.2),
         Step(0.1, every=6),
         MultiStep(0.1, (3, 9)),
         Triangular(0.01, 0.1, up=3),
@@ -193,6 +318,9 @@ def test_a_stretched_schedule_is_the_same_curve(schedule: Schedule, t: float, fa
         (lambda: Cosine(-0.1), "Cosine's peak should be above 0, not -0.1"),
         (lambda: Restarts(0.1, first=0), "first"),
         (lambda: Restarts(0.1, decay=1.5), "decay"),
+        (lambda: Restarts(0.1, first=5, warmup=5), "warmup .* below the first cycle's 5, not 5"),
+        (lambda: Restarts(0.1, warmup=-1), "warmup"),
+        (lambda: Restarts(0.1, warmup=2, start=1.5), "start"),
         (lambda: Step(0.1, every=0), "every"),
         (lambda: MultiStep(0.1, (5, 3)), "rising"),
         (lambda: Triangular(0.1, 0.01, up=3), "low"),

@@ -4,6 +4,7 @@ from budgetnet.data.arrays import arrays as arrays
 from budgetnet.data.arrays import digits as digits
 from budgetnet.data.choose import HeldOut as HeldOut
 from budgetnet.data.choose import balanced as balanced
+from budgetnet.data.choose import left_over as left_over
 from budgetnet.data.choose import split as split
 from budgetnet.data.choose import stratified as stratified
 from budgetnet.data.cifar10 import cifar10 as cifar10
@@ -15,3 +16,4 @@ from budgetnet.data.splits import Data as Data
 from budgetnet.data.splits import Duplicate as Duplicate
 from budgetnet.data.splits import Split as Split
 from budgetnet.data.stl10 import stl10 as stl10
+from budgetnet.data.tiny_imagenet import tiny_imagenet as tiny_imagenet

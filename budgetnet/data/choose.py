@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -90,6 +91,24 @@ def split(
         kept = kept[balanced(labels[kept], per_class, seed, classes=classes)]
     train = whole if len(kept) == len(whole) else whole.subset(kept)
     return train, whole.subset(taken) if len(taken) else None
+
+
+def left_over(whole: Split, *used: Split | None) -> Split:
+    """Return the images of `whole` that are in none of the splits `used`, without their labels (-1).
+
+    They keep their indices, by which they are told apart. Raises `DataError` when nothing is left.
+
+        train, val = split(whole, 500, per_class=450)
+        unlabelled = left_over(whole, train, val)
+    """
+    taken = torch.cat([torch.zeros(0, dtype=torch.int64), *(part.indices for part in used if part)])
+    rest = whole.subset(~torch.isin(whole.indices, taken))
+    if not len(rest):
+        raise DataError(
+            f"unlabelled takes the images that per_class leaves over, and all {len(whole):,} are in use: "
+            "give a per_class that leaves some"
+        )
+    return replace(rest, labels=torch.full_like(rest.labels, -1))
 
 
 def _known(labels: Tensor | Sequence[int]) -> Tensor:

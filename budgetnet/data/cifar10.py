@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from budgetnet.data.binary import mapped
-from budgetnet.data.choose import HeldOut, split
+from budgetnet.data.choose import HeldOut, left_over, split
 from budgetnet.data.error import DataError
 from budgetnet.data.source import Source, data_root, published
 from budgetnet.data.splits import Data, Split, remarked
@@ -28,6 +28,7 @@ def cifar10(
     held_out: HeldOut = 5000,
     per_class: int | None = None,
     seed: int = 0,
+    unlabelled: bool = False,
     download: bool | Source = True,
 ) -> Data:
     """Return CIFAR-10: images uint8 (N, 3, 32, 32), ten classes, `held_out` of the training images as val.
@@ -35,16 +36,18 @@ def cifar10(
     The files are read from `root` (else BUDGETNET_DATA, else ./data), the folder with cifar-10-batches-bin
     or that folder itself, and fetched from the publisher when missing (170 MB, once; a `Source` as
     `download` names another place). Without test_batch.bin, test is None. `held_out`, `per_class` and
-    `seed` are as in `split`. Raises `DataError`.
+    `seed` are as in `split`. `unlabelled=True` keeps, without their labels, the training images that
+    `per_class` leaves over. Raises `DataError`.
 
     Reference: https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2009).
 
-        data = cifar10("data", per_class=500)
+        data = cifar10("data", per_class=450, held_out=500, unlabelled=True)  # and 45,000 without labels
     """
     source = download if isinstance(download, Source) else CIFAR10
     folder = published(data_root(root), source, TRAIN, fetch=bool(download))
     whole = _read([folder / name for name in TRAIN])
     train, val = split(whole, held_out, seed, per_class=per_class, classes=CLASSES)
+    rest = left_over(whole, train, val) if unlabelled else None
     test = _read([folder / "test_batch.bin"]) if os.path.exists(folder / "test_batch.bin") else None
     official = ((whole, 50_000, "data_batch_1 ... 5.bin hold"), (test, 10_000, "test_batch.bin holds"))
     notes = tuple(
@@ -52,7 +55,7 @@ def cifar10(
         for part, count, files in official
         if part is not None and len(part) != count
     )
-    return remarked(Data(train, val, test, CLASSES, "cifar10", None, notes))
+    return remarked(Data(train, val, test, CLASSES, "cifar10", rest, notes))
 
 
 def _read(paths: list[Path]) -> Split:

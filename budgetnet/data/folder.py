@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from budgetnet.data.choose import HeldOut, split
+from budgetnet.data.choose import HeldOut, left_over, split
 from budgetnet.data.error import DataError
 from budgetnet.data.listing import Listing, listing
 from budgetnet.data.source import data_root
@@ -24,6 +24,7 @@ def folder(
     held_out: HeldOut = None,
     per_class: int | None = None,
     seed: int = 0,
+    unlabelled: bool = False,
     unreadable: Literal["skip", "refuse"] = "skip",
     shape: Literal["crop", "squash"] = "crop",
     cache: str | os.PathLike[str] | None = None,
@@ -36,7 +37,8 @@ def folder(
     mode become RGB: the largest square at the centre ("crop") or the whole ("squash"), resized with
     antialias. They are stored once, in `cache` (else $XDG_CACHE_HOME/budgetnet, else ~/.cache/budgetnet),
     and mapped into memory. Files that cannot be read are counted in the notes and skipped, or refused.
-    `held_out`, `per_class` and `seed` are as in `split`; indices count the files of a part in order. Raises
+    `held_out`, `per_class` and `seed` are as in `split`; indices count the files of a part in order.
+    `unlabelled=True` keeps the training photos that `per_class` leaves over, without their labels. Raises
     `DataError`.
 
         data = folder("photos", size=128, held_out=0.1)
@@ -52,26 +54,39 @@ def folder(
         raise DataError(
             f"{found.root} has a val folder and held_out={held_out!r} was given: leave held_out out"
         )
+    splits, notes = parts(found, size, squash=shape == "squash", unreadable=unreadable, cache=cache)
+    whole, val = splits["train"], splits.get("val")
+    share = held_out if held_out is not None or val is not None else 0.2
+    train, drawn = split(whole, share, seed, per_class=per_class, classes=found.classes)
+    rest = left_over(whole, train, drawn) if unlabelled else None
+    name = found.root.resolve().name
+    return remarked(Data(train, val or drawn, splits.get("test"), found.classes, name, rest, notes))
+
+
+def parts(
+    found: Listing,
+    size: int,
+    *,
+    squash: bool = False,
+    unreadable: Literal["skip", "refuse"] = "skip",
+    cache: str | os.PathLike[str] | None = None,
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """Return the parts of a listing with their images uint8 (N, 3, size, size), and notes on what is missing.
+
+    The photos are decoded once and stored in `cache`, as `folder` says. Raises `DataError`.
+    """
     # Pillow is imported with it, which only those who have photos should wait for.
     from budgetnet.data.store import stored
 
     files = [file for part in found.parts.values() for file in part]
-    kept = stored(found.root, files, size, squash=shape == "squash", cache=_cache(cache))
+    kept = stored(found.root, files, size, squash=squash, cache=_cache(cache))
     notes = found.notes
     if kept.unreadable:
         sentence = _unreadable([file.path for file in files], kept.unreadable)
         if unreadable == "refuse":
             raise DataError(f'{sentence}: mend or remove them, or pass unreadable="skip"')
         notes += (f"{sentence}, and were skipped",)
-    splits = _splits(found, kept)
-    train, val = splits["train"], splits.get("val")
-    if val is None or per_class is not None:
-        share = held_out if held_out is not None or val is not None else 0.2
-        train, drawn = split(train, share, seed, per_class=per_class, classes=found.classes)
-        val = val or drawn
-    return remarked(
-        Data(train, val, splits.get("test"), found.classes, found.root.resolve().name, None, notes)
-    )
+    return _splits(found, kept), notes
 
 
 def _place(root: str | os.PathLike[str] | None) -> Path:

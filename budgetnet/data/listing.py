@@ -37,12 +37,31 @@ class File:
 
 @dataclass(frozen=True)
 class Listing:
-    """The photos of each part that is there, in order, with sentences on what was left out."""
+    """The photos of each part that is there, in order, and what was left out.
+
+    `ignored` counts the endings of files that are no photos in a class folder, `unlabelled` are the folders
+    of parts that tell no classes.
+    """
 
     root: Path
     classes: tuple[str, ...]
     parts: dict[str, tuple[File, ...]]
-    notes: tuple[str, ...]
+    ignored: Counter[str]
+    unlabelled: tuple[Path, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what was left out."""
+        notes = [
+            f"{folder} was left out, for it has none of train's class folders and so no labels"
+            for folder in self.unlabelled
+        ]
+        if self.ignored:
+            kinds = ", ".join(kind or "without an ending" for kind, _ in self.ignored.most_common(4))
+            count = self.ignored.total()
+            files = "1 file was" if count == 1 else f"{count:,} files were"
+            notes.append(f"{files} ignored, not being photos in a class folder ({kinds})")
+        return tuple(notes)
 
 
 def listing(root: Path) -> Listing:
@@ -72,7 +91,7 @@ def _listing(root: Path) -> Listing:
             f"{folders['train']} should hold a folder for each of two classes or more, but holds {found}"
         )
     ignored: Counter[str] = Counter()
-    parts, notes = {}, []
+    parts, unlabelled = {}, []
     for name, folder in folders.items():
         annotations = folder / "val_annotations.txt"
         if name != "train" and annotations.is_file():
@@ -80,7 +99,7 @@ def _listing(root: Path) -> Listing:
             continue
         strays = [found for found in _subfolders(folder) if found not in classes]
         if name != "train" and len(strays) == len(_subfolders(folder)):
-            notes.append(f"{folder} was left out, for it has none of train's class folders and so no labels")
+            unlabelled.append(folder)
             continue
         if strays:
             raise DataError(
@@ -94,11 +113,8 @@ def _listing(root: Path) -> Listing:
             raise DataError(
                 f"the class folder {folder} holds no photos ({' '.join(ENDINGS[:6])} ...): fill or remove it"
             )
-    if ignored:
-        kinds = ", ".join(kind or "without an ending" for kind, _ in ignored.most_common(4))
-        files = "1 file was" if ignored.total() == 1 else f"{ignored.total():,} files were"
-        notes.append(f"{files} ignored, not being photos in a class folder ({kinds})")
-    return Listing(root, classes, {name: files for name, files in parts.items() if files}, tuple(notes))
+    filled = {name: files for name, files in parts.items() if files}
+    return Listing(root, classes, filled, ignored, tuple(unlabelled))
 
 
 def _parts(root: Path) -> dict[str, Path]:

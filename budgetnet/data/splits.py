@@ -200,8 +200,8 @@ class Split:
         labels = self.labels.cpu()
         return tuple(torch.bincount(labels[labels >= 0], minlength=classes).tolist())
 
-    def _hashes(self) -> Iterator[bytes]:
-        """Yield one hash for each image."""
+    def digests(self) -> Iterator[bytes]:
+        """Yield the SHA-256 (32 bytes) of each image's pixels, whatever its label."""
         for chunk in self._chunks():
             for image in chunk.cpu().flatten(1).numpy():
                 yield hashlib.sha256(image.data).digest()
@@ -280,7 +280,7 @@ class Data:
             if name == "unlabelled":
                 continue
             here: dict[bytes, int] = {}
-            for position, digest in enumerate(split._hashes()):
+            for position, digest in enumerate(split.digests()):
                 pairs += (
                     Duplicate(earlier, known[digest], name, position)
                     for earlier, known in seen.items()
@@ -290,17 +290,24 @@ class Data:
             seen[name] = here
         return tuple(pairs)
 
+    def overlaps(self) -> tuple[str, ...]:
+        """Return a sentence for each two splits that share images byte for byte: how many, and one such."""
+        pairs: dict[tuple[str, str], list[Duplicate]] = {}
+        for pair in self.duplicates():
+            pairs.setdefault((pair.first, pair.second), []).append(pair)
+        return tuple(_overlap(*names, found) for names, found in pairs.items())
+
+
+def _overlap(first: str, second: str, found: Sequence[Duplicate]) -> str:
+    images = "1 image occurs" if len(found) == 1 else f"{len(found):,} images occur"
+    example = f"for one {first}[{found[0].first_at}] = {second}[{found[0].second_at}]"
+    so = "; what is learnt by heart counts as recognised there" if first == "train" else ""
+    return f"{images} in both {first} and {second}, byte for byte ({example}){so}"
+
 
 def remarked(data: Data) -> Data:
     """Return the data with notes on duplicates across splits and on classes that train lacks."""
-    notes = list(data.notes)
-    pairs: dict[tuple[str, str], list[Duplicate]] = {}
-    for pair in data.duplicates():
-        pairs.setdefault((pair.first, pair.second), []).append(pair)
-    for (first, second), found in pairs.items():
-        images = "1 image occurs" if len(found) == 1 else f"{len(found):,} images occur"
-        example = f"for one {first}[{found[0].first_at}] = {second}[{found[0].second_at}]"
-        notes.append(f"{images} in both {first} and {second}, byte for byte ({example})")
+    notes = [*data.notes, *data.overlaps()]
     counts = data.train.counts(len(data.classes))
     empty = [f"'{name}'" for name, count in zip(data.classes, counts) if count == 0]
     if empty:

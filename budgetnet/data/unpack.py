@@ -1,10 +1,14 @@
-"""Unpacking a tar archive that is not trusted: only plain files, inside one folder, of bounded size."""
+"""Unpacking an archive (zip or tar) that is not trusted: plain files, inside one folder, of bounded size."""
 
 import io
 import shutil
+import stat
 import tarfile
 import tempfile
+import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from budgetnet.data.error import DataError
 from budgetnet.data.progress import Progress
@@ -31,7 +35,7 @@ class _Counted(io.RawIOBase):
 
 
 def unpack(archive: Path, into: Path, *, folder: str, limit: int) -> Path:
-    """Unpack the one `folder` that a tar archive holds to `into`/`folder` and return that path.
+    """Unpack the one `folder` that an archive (.zip, else tar) holds to `into`/`folder` and return that path.
 
     It appears there whole or not at all; where the folder exists already, only files that it lacks are
     added. Raises `DataError`, and leaves nothing outside, for a path outside `folder`, a link, a device,
@@ -39,7 +43,8 @@ def unpack(archive: Path, into: Path, *, folder: str, limit: int) -> Path:
     """
     try:
         with tempfile.TemporaryDirectory(dir=into, prefix=f".{folder}-") as aside:
-            _extract(archive, Path(aside), folder, limit)
+            extract = _extract_zip if archive.suffix == ".zip" else _extract
+            extract(archive, Path(aside), folder, limit)
             if not (Path(aside) / folder).is_dir():
                 raise DataError(
                     f"{archive.name} should hold the folder {folder}, but found none: fetch it again"
@@ -61,17 +66,8 @@ def _extract(archive: Path, aside: Path, folder: str, limit: int) -> None:
             tarfile.open(fileobj=counted, mode="r|*") as packed,
         ):
             for number, member in enumerate(packed):
-                wrong = _suspect(member, folder)
                 total += member.size
-                if wrong or number >= MEMBERS:
-                    wrong = wrong or f"more than {MEMBERS:,} files"
-                    raise DataError(
-                        f"{archive.name} was not unpacked, for it holds {wrong}: fetch it from its publisher"
-                    )
-                if total > limit:
-                    raise DataError(
-                        f"{archive.name} was not unpacked, for it would take more than {limit:,} bytes"
-                    )
+                _admit(archive, _suspect(member, folder), number, total, limit)
                 _place(packed, member, aside)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(
@@ -79,17 +75,63 @@ def _extract(archive: Path, aside: Path, folder: str, limit: int) -> None:
         ) from None
 
 
+def _extract_zip(archive: Path, aside: Path, folder: str, limit: int) -> None:
+    total = 0
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = packed.infolist()
+            size = sum(member.file_size for member in members)
+            with Progress(f"unpacking {archive.name}", size) as progress:
+                for number, member in enumerate(members):
+                    total += member.file_size
+                    _admit(archive, _suspect_in_zip(member, folder), number, total, limit)
+                    if member.is_dir():
+                        (aside / member.filename).mkdir(parents=True, exist_ok=True)
+                    else:
+                        with packed.open(member) as content:
+                            _write(content, aside / member.filename)
+                    progress.add(member.file_size)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{archive.name} is cut short or damaged ({error}): delete it and fetch it again"
+        ) from None
+
+
+def _admit(archive: Path, wrong: str, number: int, total: int, limit: int) -> None:
+    """Refuse an archive for what is wrong with a member, for too many of them, or for too many bytes."""
+    if wrong or number >= MEMBERS:
+        wrong = wrong or f"more than {MEMBERS:,} files"
+        raise DataError(f"{archive.name} was not unpacked, for it holds {wrong}: fetch it from its publisher")
+    if total > limit:
+        raise DataError(f"{archive.name} was not unpacked, for it would take more than {limit:,} bytes")
+
+
 def _suspect(member: tarfile.TarInfo, folder: str) -> str:
-    """Return what makes a member unfit to unpack, or nothing."""
-    path = PurePosixPath(member.name)
-    if path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name:
-        return f"a path outside its folder ({member.name!r})"
+    """Return what makes a member of a tar archive unfit to unpack, or nothing."""
     if member.issym() or member.islnk():
         return f"a link ({member.name!r})"
     if not (member.isfile() or member.isdir()):
         return f"something that is neither file nor folder ({member.name!r})"
+    return _misplaced(member.name, folder)
+
+
+def _suspect_in_zip(member: zipfile.ZipInfo, folder: str) -> str:
+    """Return what makes a member of a zip archive unfit to unpack, or nothing."""
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if stat.S_ISLNK(kind):
+        return f"a link ({member.filename!r})"
+    if kind and not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        return f"something that is neither file nor folder ({member.filename!r})"
+    return _misplaced(member.filename, folder)
+
+
+def _misplaced(name: str, folder: str) -> str:
+    """Return how a path leaves the folder, or nothing."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        return f"a path outside its folder ({name!r})"
     if path.parts and path.parts[0] != folder:
-        return f"{member.name!r} outside the folder {folder}"
+        return f"{name!r} outside the folder {folder}"
     return ""
 
 
@@ -102,10 +144,15 @@ def _place(packed: tarfile.TarFile, member: tarfile.TarInfo, aside: Path) -> Non
     if member.isdir():
         path.mkdir(parents=True, exist_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = packed.extractfile(member)
     assert content is not None
-    with content, path.open("wb") as file:
+    with content:
+        _write(content, path)
+
+
+def _write(content: IO[bytes], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
         shutil.copyfileobj(content, file, 1 << 20)
 
 
