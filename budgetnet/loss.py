@@ -1,5 +1,6 @@
 """Losses: functions of logits (B, K) and labels, (B,) class indices or (B, K) probabilities, to a scalar."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -36,6 +37,11 @@ class LabelSmoothingLoss:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         classes = logits.shape[1]
+        if labels.ndim == 3:
+            raise ValueError(
+                f"LabelSmoothingLoss needs labels (B,) or (B, K), found {tuple(labels.shape)}: a teacher's "
+                "beside the given ones are for DistillationLoss"
+            )
         smoothing = self.smoothing
         if self.spread == "others":
             if classes < 2:
@@ -47,3 +53,52 @@ class LabelSmoothingLoss:
         target = labels if labels.ndim == 2 else F.one_hot(labels, classes).to(logits.dtype)
         target = (1 - smoothing) * target + smoothing / classes
         return -(target * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+@dataclass(frozen=True)
+class DistillationLoss:
+    """What a teacher says beside what the labels say: w * T^2 * KL(teacher || student) + (1 - w) * hard.
+
+    Logits (B, K) and labels (B, 2, K), which `Distill(teacher, temperature=T, beside=True)` gives with the
+    same T: the teacher's probabilities softmax(teacher / T), and the given labels. KL is that of
+    softmax(logits / T) from the teacher's, summed over classes, the mean over the batch; T^2 keeps its
+    gradient of one size whatever T is. Raises ValueError for labels of another shape. Reference:
+    https://arxiv.org/abs/1503.02531.
+
+    Much code has KLDivLoss(log_softmax(s / T), softmax(t / T)) * T^2 * 2a + cross_entropy * (1 - a) instead.
+    With the reduction "batchmean" that is 1 + a times the loss here with weight = 2a / (1 + a). With torch's
+    default, a mean over the K classes as well, it is c times the loss here with weight = 2a / (c * K), where
+    c = 1 - a + 2a / K: much less of a teacher than it looks. Adam hardly sees such a factor; with SGD it is
+    one of the learning rate.
+
+    Args:
+        weight: w in [0, 1], the teacher's share.
+        temperature: T above 0; above 1 the smaller of the teacher's probabilities count for more.
+        hard: the loss of logits and the given labels (B, K).
+    """
+
+    weight: float
+    temperature: float
+    hard: Loss = LabelSmoothingLoss(0.0)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ValueError(f"DistillationLoss's weight should be in [0, 1], not {self.weight!r}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"DistillationLoss's temperature should be above 0, not {self.temperature!r}")
+        if isinstance(self.hard, type) or not callable(self.hard):
+            raise ValueError(
+                f"DistillationLoss's hard should be a loss such as LabelSmoothingLoss(0.1), not {self.hard!r}"
+            )
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        batch, classes = logits.shape
+        if tuple(labels.shape) != (batch, 2, classes):
+            raise ValueError(
+                f"DistillationLoss needs labels of shape ({batch}, 2, {classes}), found "
+                f"{tuple(labels.shape)}: let Distill(teacher, beside=True) be the last step of augment"
+            )
+        teacher, given = labels.unbind(dim=1)
+        student = torch.log_softmax(logits / self.temperature, dim=1)
+        soft = F.kl_div(student, teacher, reduction="batchmean") * self.temperature**2
+        return self.weight * soft + (1 - self.weight) * self.hard(logits, given)

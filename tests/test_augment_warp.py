@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
-from budgetnet.augment import Crop, Flip, Rotate, Translate, view
+from budgetnet.augment import CenterCrop, Crop, Flip, Rotate, Translate, view
+from budgetnet.augment import test_view as view_of_test
 from budgetnet.augment.read import read
 from budgetnet.augment.warp import draw_maps, rotations
 
@@ -271,6 +272,51 @@ def test_angles_and_shifts_are_drawn_as_torchvision_draws_them() -> None:
     assert all(same_distribution(shifts[:, axis], theirs[:, axis]) for axis in (0, 1))
 
 
+def central(images: Tensor, resolution: int, part: float = 7 / 8) -> Tensor:
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    steps = [CenterCrop(part)]
+    seen, _ = view(images, labels, steps, resolution=resolution, classes=2, generator=seeded())
+    return seen
+
+
+@pytest.mark.parametrize("size", [(96, 96), (64, 96), (96, 48)])
+@pytest.mark.parametrize("resolution", [98, 112, 126, 224])
+def test_a_magnified_centre_crop_is_the_tests_transform(resolution: int, size: tuple[int, int]) -> None:
+    images = smooth(6, *size)
+    resize = int(256 / 224 * resolution)
+    expected = view_of_test(images, resize=resize, crop=resolution)
+    assert (central(images, resolution) - expected).abs().max() < 1e-4
+    if size == (96, 96):
+        resized = reference.resize(floats(images), [resize], antialias=True)
+        theirs = reference.center_crop(resized, [resolution, resolution])
+        assert (central(images, resolution) - theirs).abs().max() < 1e-4
+    assert (central(images, resolution, 1.0) - expected).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize(("resolution", "said"), [(112, 0.000001), (120, 0.016), (70, 0.0042), (42, 0.010)])
+def test_a_centre_crop_is_as_far_from_the_tests_transform_as_its_docstring_says(
+    resolution: int, said: float
+) -> None:
+    images = photos(400, 96)
+    expected = view_of_test(images, resize=int(256 / 224 * resolution), crop=resolution)
+    difference = (central(images, resolution) - expected).abs().mean()
+    assert difference < 1.05 * said
+    assert said < 0.00001 or difference > 0.9 * said
+
+
+def test_a_centre_crop_draws_nothing_and_joins_the_other_warps() -> None:
+    generator = seeded()
+    before = generator.get_state()
+    maps = CenterCrop(0.5).maps(generator, 5, 40, 60)
+    assert torch.equal(generator.get_state(), before)
+    assert torch.equal(maps[0], torch.diag(torch.tensor([20 / 60, 20 / 40, 1.0], dtype=torch.float64)))
+    assert (maps == maps[0]).all()
+    images = smooth(8, 96, 96)
+    steps = [CenterCrop(), Flip(1.0)]
+    seen, _ = view(images, torch.arange(8), steps, resolution=112, classes=8, generator=seeded())
+    assert (seen.flip(-1) - view_of_test(images, resize=128, crop=112)).abs().max() < 1e-4
+
+
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
 def test_flips_happen_as_often_as_asked(p: float) -> None:
     flipped = Flip(p).maps(seeded(), 4000, 8, 8)[:, 0, 0] < 0
@@ -335,6 +381,10 @@ def test_maps_that_are_none_are_refused_by_the_name_of_the_step(maps: Tensor, sa
         lambda: Rotate(True),
         lambda: Rotate(10, fill=1.5),
         lambda: Rotate(10, fill=(0.1, 0.2)),
+        lambda: CenterCrop(0),
+        lambda: CenterCrop(1.1),
+        lambda: CenterCrop(True),
+        lambda: CenterCrop("224"),  # type: ignore[arg-type]
         lambda: Crop((0.5, 0.1)),
         lambda: Crop((0.5, 1.1)),
         lambda: Crop((0.0, 0.0)),

@@ -12,6 +12,7 @@ from budgetnet.augment.views import Act as Act
 from budgetnet.augment.views import Step as Step
 from budgetnet.augment.views import test_view as test_view
 from budgetnet.augment.views import view as view
+from budgetnet.augment.warp import CenterCrop as CenterCrop
 from budgetnet.augment.warp import Crop as Crop
 from budgetnet.augment.warp import Flip as Flip
 from budgetnet.augment.warp import Rotate as Rotate

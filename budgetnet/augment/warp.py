@@ -117,6 +117,38 @@ class Crop:
 
 
 @dataclass(frozen=True)
+class CenterCrop:
+    """Show the central square of each image, its side `part` of the shorter side: what a test sees.
+
+    Nothing is drawn. In a phase at s pixels it is FixRes's test transform, torchvision's
+    `Resize(int(s / part))` and `CenterCrop(s)`, so that a fine-tuning phase can train on the views that it is
+    tested on: `Test(resize=int(s / part), crop=s)`. Reference: https://arxiv.org/abs/1906.06423.
+
+    It equals that transform where it magnifies and both sides s / part are whole, with an even margin.
+    Elsewhere torchvision rounds to whole pixels, which moves the zoom by up to one pixel of the view and the
+    crop by up to half of one; and where the square is made smaller torchvision blurs first, while a read
+    blurs only from 1.5 times on. Mean absolute difference for the default part on 400 patches of 96 pixels of
+    two photographs: at 112 pixels below 0.000001, at 120 (137 is odd) 0.016, at 70 0.0042, at 42 0.010.
+
+    Args:
+        part: in (0, 1], the side of the square over the shorter side of the image.
+    """
+
+    part: float = 224 / 256
+
+    def __post_init__(self) -> None:
+        check.number("CenterCrop's part", self.part, 0.0, 1.0)
+        if self.part == 0:
+            raise ValueError("CenterCrop's part must be above 0, found 0: give 224/256, or 1 for the square")
+
+    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+        """(count, 3, 3) from the whole frame into the central square, the same for each; see `Warp`."""
+        side = self.part * min(height, width)
+        scales = torch.tensor([side / width, side / height, 1.0], dtype=torch.float64)
+        return scales.diag().repeat(count, 1, 1)
+
+
+@dataclass(frozen=True)
 class Flip:
     """Mirror each image left to right, or top to bottom, with probability `p`.
 
