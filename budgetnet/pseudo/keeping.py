@@ -1,0 +1,118 @@
+"""Kept: the unlabelled images that a model is sure of, chosen by their sharpened probabilities."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from budgetnet.data import Split
+from budgetnet.pseudo.check import above_zero, check_keeping, check_probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """
+    The unlabelled images that were kept: their `positions` in the split, int64 (n,) rising, with the `labels`
+    int64 (n,) that they were given and the `confidence` float32 (n,) in it, all on the CPU.
+
+    `threshold` and `temperature` are those that they were kept at, NaN where a list does not say. Raises
+    ValueError unless these fit together.
+    """
+
+    positions: Tensor
+    labels: Tensor
+    confidence: Tensor
+    threshold: float
+    temperature: float
+
+    def __post_init__(self) -> None:
+        kinds = (("positions", torch.int64), ("labels", torch.int64), ("confidence", torch.float32))
+        for name, kind in kinds:
+            values: Tensor = getattr(self, name)
+            if values.dtype != kind or values.shape != (len(self.positions),):
+                raise ValueError(
+                    f"Kept's {name} should be {_kind(kind)} ({len(self.positions)},), not "
+                    f"{_kind(values.dtype)} {tuple(values.shape)}"
+                )
+        if len(self) and (int(self.positions[0]) < 0 or not bool((self.positions.diff() > 0).all())):
+            raise ValueError("Kept's positions should rise from 0 or more, each image once: sort them")
+
+    def __len__(self) -> int:
+        return self.positions.numel()
+
+    def __repr__(self) -> str:
+        return f"Kept({len(self):,} images above {self.threshold:g} at temperature {self.temperature:g})"
+
+    def counts(self, classes: int) -> tuple[int, ...]:
+        """How many images of each class from 0 to classes - 1 were kept."""
+        return tuple(torch.bincount(self.labels, minlength=classes).tolist())
+
+
+def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
+    """
+    p ** (1 / temperature), rows summing to one again: (..., K) -> float64 (..., K).
+
+    Below 1 it moves probability towards the largest, above 1 away from it; it never changes their order.
+    Computed as a softmax of logarithms, so that small temperatures are safe. Raises ValueError for what are
+    no probabilities and a temperature that is not above 0. Reference: https://arxiv.org/abs/1905.02249.
+
+    >>> sharpen(torch.tensor([0.6, 0.4], dtype=torch.float64), 0.5).tolist()
+    [0.6923076923076923, 0.3076923076923077]
+    """
+    above_zero("sharpen", "temperature", temperature)
+    check_probabilities("sharpen", probabilities)
+    logarithms = probabilities.double().log()
+    # Divided after the largest is at 0: so nothing overflows however small the temperature is.
+    return ((logarithms - logarithms.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
+
+
+def keep(
+    probabilities: Tensor, threshold: float, temperature: float = 1.0, per_class: int | None = None
+) -> Kept:
+    """
+    The images whose largest probability, sharpened, is strictly above `threshold`.
+
+    `probabilities` are (N, K), one row for each unlabelled image. Compared are float32 confidences; with
+    `per_class` only so many of each class are kept, the most confident ones, the first among equals. Of two
+    classes, a `temperature` T keeps exactly what T = 1 keeps above t ** T / (t ** T + (1 - t) ** T): for t =
+    0.8 and T = 0.5 that is 0.667. With more classes it depends on how the rest is spread, and is lower still
+    for T < 1. So a threshold says nothing without its temperature, and `Kept` records both. Raises ValueError
+    as `PseudoLabels` does, and for what are no probabilities.
+
+        kept = keep(trainer.predict(model, data.unlabelled).probabilities, 0.8)
+    """
+    check_keeping("keep", threshold, temperature, per_class)
+    if probabilities.ndim != 2:
+        raise ValueError(f"keep takes probabilities (N, K), found {tuple(probabilities.shape)}")
+    if not len(probabilities):
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return Kept(nothing, nothing, torch.zeros(0), threshold, temperature)
+    found = probabilities.detach().cpu()
+    confidence = sharpen(found, temperature).amax(dim=1).float()
+    labels = found.argmax(dim=1)
+    positions = (confidence > torch.tensor(threshold)).nonzero().flatten()
+    if per_class is not None:
+        positions = _most_confident(positions, labels, confidence, per_class)
+    return Kept(positions, labels[positions], confidence[positions], threshold, temperature)
+
+
+def _most_confident(positions: Tensor, labels: Tensor, confidence: Tensor, per_class: int) -> Tensor:
+    """At most `per_class` of the positions of each label, in rising order."""
+    order = positions[confidence[positions].argsort(descending=True, stable=True)]
+    order = order[labels[order].argsort(stable=True)]
+    counts = torch.bincount(labels[order])
+    ranks = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
+    return order[ranks < per_class].sort().values
+
+
+def check_within(kept: Kept, unlabelled: Split) -> None:
+    """Refuse what was kept of another split than this one."""
+    if len(kept) and int(kept.positions[-1]) >= len(unlabelled):
+        raise ValueError(
+            f"image {int(kept.positions[-1]):,} was kept, and the unlabelled images are {len(unlabelled):,}: "
+            "give the split that the model labelled"
+        )
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
