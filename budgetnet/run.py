@@ -3,8 +3,9 @@
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,9 @@ class Epoch:
 
     `number` counts over the whole run and `epoch` within its phase, both from 1. Training figures are the
     running mean over the epoch's batches, in training mode; `lr` and `resolution` are those of its last step.
+    `train_eval_*` are those of the training images in evaluation mode, after the epoch. `session` counts the
+    trainings that went on from one another's weights, from 1. `pseudo_images` of the training images carry
+    pseudo-labels; `pseudo_share` is the part of the unlabelled images that FixMatch was sure enough of.
     """
 
     number: int
@@ -36,6 +40,13 @@ class Epoch:
     val_loss: float = math.nan
     val_accuracy: float = math.nan
     val_seconds: float = 0.0
+    train_eval_loss: float = math.nan
+    train_eval_accuracy: float = math.nan
+    test_loss: float = math.nan
+    test_accuracy: float = math.nan
+    pseudo_images: int = 0
+    pseudo_share: float = math.nan
+    session: int = 1
 
     @property
     def images_per_second(self) -> float:
@@ -55,8 +66,11 @@ class Epoch:
     def read(cls, line: str) -> Self:
         """The epoch that `line` holds."""
         found = json.loads(line)
-        names = [f.name for f in fields(cls)]
-        entries: dict[str, Any] = {name: math.nan if found[name] is None else found[name] for name in names}
+        entries: dict[str, Any] = {}
+        for wanted in fields(cls):
+            if wanted.name in found or wanted.default is MISSING:
+                held = found[wanted.name]
+                entries[wanted.name] = math.nan if held is None else held
         return cls(**entries)
 
 
@@ -69,7 +83,7 @@ class Run:
     """The history of one training: its epochs, its final figures and, where it has one, its folder.
 
     `result` holds the final validation figures; `model` the trained model in evaluation mode.
-    `status` is "running", "finished", "stopped" (by the user) or "failed".
+    `status` is "running", "finished", "paused" (at its time limit), "stopped" (by the user) or "failed".
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -85,7 +99,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """ "running", "finished", "stopped" or "failed"."""
+        """ "running", "finished", "paused", "stopped" or "failed"."""
         return str(self.record.get("status", "running"))
 
     @property
@@ -114,6 +128,12 @@ class Run:
             with (self.folder / METRICS).open("a") as lines:
                 lines.write(epoch.line() + "\n")
 
+    def rewind(self, history: Sequence[Epoch]) -> None:
+        """Make `history` the whole history, also in the folder: what came after it is trained anew."""
+        self.history = list(history)
+        if self.folder is not None and (history or (self.folder / METRICS).exists()):
+            write_whole(self.folder / METRICS, "".join(f"{epoch.line()}\n" for epoch in history).encode())
+
     @classmethod
     def new(cls, out: str | Path, name: str) -> Self:
         """A run with a new folder `out/name-N`, N the first free number; never one that exists already."""
@@ -134,11 +154,17 @@ class Run:
         if not isinstance(record, dict):
             raise ValueError(f"{path / RECORD} should be a run's record, a JSON object, and is not")
         lines = (path / METRICS).read_text().splitlines() if (path / METRICS).exists() else []
-        return cls([Epoch.read(line) for line in lines if line.strip()], path, record)
+        try:
+            history = [Epoch.read(line) for line in lines if line.strip()]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path / METRICS} should hold a line of JSON an epoch, and does not: {error}"
+            ) from None
+        return cls(history, path, record)
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: aside, flushed to the disk, then renamed."""
+    """Write a file whole or not at all: aside, flushed to the disk, then renamed, and its folder flushed."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with aside.open("wb") as file:
@@ -148,6 +174,17 @@ def write_whole(path: Path, content: bytes) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Make what was renamed or removed in a folder last, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _new_folder(out: str | Path, name: str) -> Path:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from budgetnet.augment import Step
-from budgetnet.recipe.check import above_zero, one_of, steps_of, whole
+from budgetnet.optim import OptimizerFactory
+from budgetnet.pseudo import FixMatch, PseudoLabels
+from budgetnet.recipe.check import above_zero, made, one_of, steps_of, whole
 from budgetnet.recipe.resolution import Resolution
 from budgetnet.recipe.stop import EarlyStop
 from budgetnet.recipe.testing import Test
@@ -19,21 +21,27 @@ class Phase:
 
     `augment` lists the steps of the training views, in order. An epoch shows each training image `views`
     times. `trains` names the parts that learn (prefixes of module names, such as "head"; all by default);
-    the others keep their parameters and statistics. `stop` ends the phase early. A phase starts from the
-    weights that the one before it ended with (`start="last"`) or from its best validated ones ("best").
-    `test` says how it is validated, `batch_size` overrides the recipe's.
+    the others keep their parameters, statistics and dropout. Of the parts that `calibrates` names, the
+    batch-norm statistics move although nothing else does; `trains=()` with `calibrates=["*"]` learns nothing
+    and measures the statistics anew at the phase's resolution. `stop` ends the phase early. A phase starts
+    from the weights that the one before it ended with (`start="last"`) or from its best validated ones
+    ("best"). `test` says how it is validated, `batch_size` and `optimizer` override the recipe's. `pseudo`
+    says how the unlabelled images are used, with `PseudoLabels` or `FixMatch`.
     """
 
     epochs: int
     resolution: Resolution
-    lr: Schedule
+    lr: Schedule = 0.0
     augment: Sequence[Step] = ()
     views: float = 1
     trains: Sequence[str] | None = None
+    calibrates: Sequence[str] = ()
     batch_size: int | None = None
+    optimizer: OptimizerFactory | None = None
     stop: EarlyStop | None = None
     start: Literal["last", "best"] = "last"
     test: Test = Test()
+    pseudo: PseudoLabels | FixMatch | None = None
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -45,6 +53,8 @@ class Phase:
         above_zero("Phase", "views", self.views)
         if self.batch_size is not None:
             whole("Phase", "batch_size", self.batch_size)
+        if self.optimizer is not None:
+            made("Phase", "optimizer", self.optimizer)
         one_of("Phase", "start", self.start, ("last", "best"))
         object.__setattr__(self, "augment", steps_of("Phase", self.augment))
         self._check_parts()
@@ -52,19 +62,30 @@ class Phase:
         self._check_test()
 
     def _check_parts(self) -> None:
-        if self.trains is None:
-            return
-        if (
-            isinstance(self.trains, str)
-            or not self.trains
-            or not all(isinstance(p, str) for p in self.trains)
-        ):
+        for name in ("trains", "calibrates"):
+            found = getattr(self, name)
+            if found is None and name == "trains":
+                continue
+            names = isinstance(found, Sequence) and not isinstance(found, str)
+            if not names or not all(isinstance(part, str) for part in found):
+                raise ValueError(
+                    f"Phase's {name} should be a list of module names such as ['head'], not {found!r}"
+                )
+            object.__setattr__(self, name, tuple(found))
+        if self.trains == () and not self.calibrates:
             raise ValueError(
-                f"Phase's trains should be a list of module names such as ['head'], not {self.trains!r}"
+                "Phase's trains should be a list of module names such as ['head'], and is empty; "
+                "only a phase that calibrates may train nothing"
             )
-        object.__setattr__(self, "trains", tuple(self.trains))
+
+    @property
+    def learns(self) -> bool:
+        """Whether any weights learn; a phase that only calibrates takes no optimizer steps."""
+        return self.trains != ()
 
     def _check_rate(self) -> None:
+        if not self.learns:
+            return
         if isinstance(self.lr, int | float):
             above_zero("Phase", "lr", self.lr)
         elif isinstance(self.lr, type) or not (
@@ -89,6 +110,10 @@ class Phase:
             raise ValueError(f"Phase's test should be a Test(resize, crop), not {self.test!r}")
         if self.stop is not None and not isinstance(self.stop, EarlyStop):
             raise ValueError(f"Phase's stop should be an EarlyStop or None, not {self.stop!r}")
+        if self.pseudo is not None and not isinstance(self.pseudo, PseudoLabels | FixMatch):
+            raise ValueError(
+                f"Phase's pseudo should be PseudoLabels(), FixMatch() or None, not {self.pseudo!r}"
+            )
 
     def resolution_at(self, t: float) -> int:
         """The resolution in pixels at progress t in [0, 1)."""

@@ -1,13 +1,13 @@
 """Recipe: a whole training, as a plain value."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from budgetnet.loss import LabelSmoothingLoss, Loss
 from budgetnet.optim import SGD, OptimizerFactory
 from budgetnet.recipe.average import EMA
-from budgetnet.recipe.check import above_zero, one_of, whole
+from budgetnet.recipe.check import above_zero, made, one_of, whole
 from budgetnet.recipe.phase import Phase
 from budgetnet.recipe.values import described_value, with_value
 
@@ -18,8 +18,10 @@ class Recipe:
 
     `average` keeps an averaged copy of the weights, which then is what gets validated. `keep` chooses the
     weights that the run ends with: the "last", the "best" validated, or the "averaged". `clip` bounds the
-    gradient's norm. `seed` decides order, augmentation and dropout, and in a recipe file the first weights
-    too: same seed, same run. In a script of your own, seed torch before you build the model.
+    gradient's norm. `measure` lists the splits that are measured after every epoch, in evaluation mode, as
+    the phase's test says: "val", and "train" or "test" for curves of them too. `seed` decides order,
+    augmentation and dropout, and in a recipe file the first weights too: same seed, same run. In a script of
+    your own, seed torch before you build the model.
     """
 
     phases: Sequence[Phase]
@@ -29,6 +31,7 @@ class Recipe:
     average: EMA | None = None
     clip: float | None = None
     keep: Literal["last", "best", "averaged"] = "last"
+    measure: Sequence[str] = ("val",)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -37,20 +40,17 @@ class Recipe:
             raise ValueError(f"Recipe's phases should be a list of at least one Phase, not {self.phases!r}")
         object.__setattr__(self, "phases", tuple(phases))
         for name in ("optimizer", "loss"):
-            found = getattr(self, name)
-            if isinstance(found, type) and is_dataclass(found):
-                raise ValueError(
-                    f"Recipe's {name} is the class {found.__name__}; call it: {found.__name__}(...)"
-                )
-            if not callable(found):
-                raise ValueError(
-                    f"Recipe's {name} should be callable, such as SGD() or a loss, not {found!r}"
-                )
+            made("Recipe", name, getattr(self, name))
         whole("Recipe", "batch_size", self.batch_size)
         whole("Recipe", "seed", self.seed, least=0)
         if self.clip is not None:
             above_zero("Recipe", "clip", self.clip)
         one_of("Recipe", "keep", self.keep, ("last", "best", "averaged"))
+        if isinstance(self.measure, str) or not isinstance(self.measure, Sequence):
+            raise ValueError(f"Recipe's measure should be a list such as ['val'], not {self.measure!r}")
+        for split in self.measure:
+            one_of("Recipe", "measure", split, ("train", "val", "test"))
+        object.__setattr__(self, "measure", tuple(self.measure))
         if self.average is not None and not isinstance(self.average, EMA):
             raise ValueError(f"Recipe's average should be an EMA(decay) or None, not {self.average!r}")
         if self.keep == "averaged" and self.average is None:

@@ -1,189 +1,173 @@
 """The loop: one visible generator of epochs; everything else in this room serves it."""
 
+import contextlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from budgetnet.augment import view
-from budgetnet.console import Watch
-from budgetnet.data import Data
-from budgetnet.recipe import Phase, Recipe
+from budgetnet.pseudo import PseudoLabels
+from budgetnet.recipe import Phase
 from budgetnet.run import Epoch
 from budgetnet.schedule import value
 from budgetnet.trainer.average import Average
-from budgetnet.trainer.measure import Engine, Evaluation, evaluate
+from budgetnet.trainer.labelling import joined, label
+from budgetnet.trainer.measure import Evaluation, evaluate
 from budgetnet.trainer.meter import Meter
-from budgetnet.trainer.parts import learning, train_mode
-from budgetnet.trainer.randomness import MODEL, VIEW, mixed, order, own_randomness, reseed
+from budgetnet.trainer.parts import forget, learning, plain_mean, train_mode
+from budgetnet.trainer.randomness import mixed, order, own_randomness
+from budgetnet.trainer.state import restore_optimizer
+from budgetnet.trainer.step import calibration, take
+from budgetnet.trainer.training import Kept, Training, TrainingFailed
+
+AfterStep = Callable[[Training], None]
 
 
-class TrainingFailed(RuntimeError):
-    """A training that cannot go on: what happened, where, and what is left."""
+def loop(training: Training, after_step: AfterStep) -> Iterator[Epoch]:
+    """Train through all phases, one epoch at a time, from wherever `training` is.
 
-
-@dataclass(frozen=True)
-class Kept:
-    """Weights as they were after an epoch of `phase`; `validation` is theirs, where it was measured."""
-
-    state: dict[str, Tensor]
-    epoch: Epoch
-    phase: Phase
-    validation: Evaluation | None
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Higher is better: validation accuracy, then the lower loss."""
-        accuracy = self.epoch.val_accuracy
-        return (-math.inf if math.isnan(accuracy) else accuracy, -self.epoch.val_loss)
-
-
-@dataclass
-class Training:
-    """What one training holds while it goes: the model, its average, the history, and the weights kept."""
-
-    model: nn.Module
-    data: Data
-    recipe: Recipe
-    engine: Engine
-    watch: Watch
-    average: Average | None = None
-    history: list[Epoch] = field(default_factory=list)
-    last: Kept | None = None
-    best: Kept | None = None
-    best_of_phase: Kept | None = None
-    step: int = 0
-
-    @property
-    def kept(self) -> Kept | None:
-        """The weights that the recipe keeps, None before the first epoch."""
-        return self.best if self.recipe.keep == "best" else self.last
-
-
-def loop(training: Training) -> Iterator[Epoch]:
-    """Train through all phases, one epoch at a time."""
+    `after_step` is called between two steps, where everything that makes the rest is in `training`; what it
+    raises ends the loop there.
+    """
     recipe = training.recipe
     meter = Meter(recipe.phases, training.watch)
-    if recipe.average is not None:
+    if recipe.average is not None and training.average is None:
         training.average = Average(training.model, recipe.average)
     for number, phase in enumerate(recipe.phases, start=1):
-        if phase.start == "best" and training.best_of_phase is not None:
-            training.model.load_state_dict(training.best_of_phase.state)
-        training.best_of_phase = None
-        history: list[Epoch] = []
-        with learning(training.model, phase.trains) as parameters:
-            optimizer = recipe.optimizer(parameters)
-            for at in range(phase.epochs):
-                learnt = _learn(training, (number, phase), optimizer, history, meter)
-                validation = _validate(training, phase)
-                epoch = learnt if validation is None else _with(learnt, validation, meter.lap())
-                history.append(epoch)
-                training.history.append(epoch)
-                _keep(training, phase, epoch, validation)
-                training.watch.epoch(epoch)
-                yield epoch
-                if phase.stop is not None and at + 1 < phase.epochs and phase.stop.fires(history):
-                    bad = f"{phase.stop.monitor} has not improved for {phase.stop.patience} epochs"
-                    training.watch.say(f"stopped early after epoch {at + 1}: {bad}")
-                    break
+        if number > training.phase:
+            _begin(training, number, phase)
+        if number == training.phase:
+            yield from _phase(training, phase, meter, after_step)
+
+
+def _begin(training: Training, number: int, phase: Phase) -> None:
+    """Set the training to the beginning of a phase."""
+    if phase.start == "best" and training.best_of_phase is not None:
+        training.model.load_state_dict(training.best_of_phase.state)
+    if not phase.learns:
+        forget(training.model, phase.calibrates)
+    training.labelled = None
+    if isinstance(phase.pseudo, PseudoLabels):
+        training.labelled = label(training, number, phase, phase.pseudo)
+    training.train = joined(training)
+    training.best_of_phase = None
+    training.phase, training.done, training.sums, training.spent = number, 0, None, 0.0
+
+
+def _phase(training: Training, phase: Phase, meter: Meter, after_step: AfterStep) -> Iterator[Epoch]:
+    history = training.of_phase(training.phase)
+    measures = plain_mean(training.model, phase.calibrates) if not phase.learns else contextlib.nullcontext()
+    with learning(training.model, phase.trains) as parameters, measures:
+        make = phase.optimizer or training.recipe.optimizer
+        training.optimizer = make(parameters) if phase.learns else None
+        restore_optimizer(training)
+        while len(history) < phase.epochs:
+            if history and phase.stop is not None and phase.stop.fires(history):
+                bad = f"{phase.stop.monitor} has not improved for {phase.stop.patience} epochs"
+                training.watch.say(f"stopped early after epoch {len(history)}: {bad}")
+                break
+            epoch, found = _epoch(training, phase, history, meter, after_step)
+            history.append(epoch)
+            training.history.append(epoch)
+            _keep(training, epoch, found)
+            training.done, training.sums, training.spent = 0, None, 0.0
+            training.watch.epoch(epoch)
+            yield epoch
+
+
+def _epoch(
+    training: Training, phase: Phase, history: list[Epoch], meter: Meter, after_step: AfterStep
+) -> tuple[Epoch, Evaluation | None]:
+    """The next epoch of a phase, and its validation."""
+    epoch = _learn(training, phase, history, meter, after_step)
+    found = {split: _measure(training, phase, split) for split in training.recipe.measure}
+    figures: dict[str, Any] = {}
+    for split, name in (("val", "val"), ("train", "train_eval"), ("test", "test")):
+        evaluation = found.get(split)
+        if evaluation is not None:
+            figures |= {f"{name}_loss": evaluation.loss, f"{name}_accuracy": evaluation.accuracy}
+    return replace(epoch, val_seconds=meter.lap(), **figures), found.get("val")
 
 
 def _learn(
-    training: Training,
-    place: tuple[int, Phase],
-    optimizer: torch.optim.Optimizer,
-    history: list[Epoch],
-    meter: Meter,
+    training: Training, phase: Phase, history: list[Epoch], meter: Meter, after_step: AfterStep
 ) -> Epoch:
     """The next epoch of a phase, not yet validated; the device is waited for once, at its end."""
-    recipe, engine, data = training.recipe, training.engine, training.data
-    number, phase = place
-    at = len(history)
-    indices = order(len(data.train), phase.views, recipe.seed, len(training.history))
-    steps, size = phase.steps(len(data.train), recipe.batch_size)
-    sums = torch.zeros(2, device=engine.device)
-    train_mode(training.model, phase.trains)
-    meter.begin(number, phase, at, steps, size)
-    with own_randomness(engine.device):
-        for i in range(steps):
+    recipe, device = training.recipe, training.engine.device
+    at, images = len(history), len(training.train)
+    indices = order(images, phase.views, training.seed, len(training.history))
+    steps, size = phase.steps(images, recipe.batch_size)
+    if training.sums is None:
+        training.sums = torch.zeros(3, device=device)
+    train_mode(training.model, phase.trains, phase.calibrates)
+    meter.begin(training.phase, phase, at, steps, size, spent=training.spent)
+    rate = 0.0
+    with own_randomness(device):
+        for i in range(training.done, steps):
             t = (at + i / steps) / phase.epochs
-            resolution = phase.resolution_at(t)
-            rate = value(phase.lr, t, epochs=phase.epochs, history=history)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            sums += _step(training, phase, optimizer, indices[i * size : (i + 1) * size], resolution)
-            meter.step(i + 1, sums)
-    train_loss, train_accuracy = (total / steps for total in sums.tolist())
+            chosen, resolution = indices[i * size : (i + 1) * size], phase.resolution_at(t)
+            if training.optimizer is None:
+                training.sums += calibration(training, phase, chosen, resolution)
+            else:
+                rate = value(phase.lr, t, epochs=phase.epochs, history=history)
+                for group in training.optimizer.param_groups:
+                    group["lr"] = rate
+                training.sums += take(training, phase, training.optimizer, chosen, resolution)
+            training.done, training.step = i + 1, training.step + 1
+            meter.step(i + 1, training.sums)
+            training.spent = meter.spent
+            after_step(training)
+    # The last step's, also where a resumed epoch has no step left.
+    last = (at + (steps - 1) / steps) / phase.epochs
+    if training.optimizer is not None:
+        rate = value(phase.lr, last, epochs=phase.epochs, history=history)
+    train_loss, train_accuracy, share = (total / steps for total in training.sums.tolist())
     if not math.isfinite(train_loss):
         raise TrainingFailed(
-            f"the loss became {train_loss} in epoch {at + 1} of phase {number} (lr {rate:.3g}); the weights "
-            "of the epoch before it are kept; lower the learning rate, add a Warmup, or set the recipe's clip"
+            f"the loss became {train_loss} in epoch {at + 1} of phase {training.phase} (lr {rate:.3g}); the "
+            "weights of the epoch before it are kept; lower the learning rate, add a Warmup, or set the "
+            "recipe's clip"
         )
+    labelled = training.labelled
     return Epoch(
-        number=len(training.history) + 1,
-        phase=number,
+        number=len(training.earlier) + len(training.history) + 1,
+        phase=training.phase,
         name=phase.name,
         epoch=at + 1,
         epochs=phase.epochs,
         steps=steps,
         images=steps * size,
         lr=rate,
-        resolution=resolution,
+        resolution=phase.resolution_at(last),
         train_loss=train_loss,
         train_accuracy=train_accuracy,
         train_seconds=meter.lap(),
+        pseudo_images=len(labelled) if labelled is not None else 0,
+        pseudo_share=share if share >= 0 else math.nan,
+        session=training.session,
     )
 
 
-def _step(
-    training: Training, phase: Phase, optimizer: torch.optim.Optimizer, chosen: Tensor, resolution: int
-) -> Tensor:
-    """One step on the training images at `chosen`: the batch's loss and accuracy, (2,) on the device."""
-    recipe, engine, data = training.recipe, training.engine, training.data
-    generator = torch.Generator().manual_seed(mixed(recipe.seed, VIEW, training.step))
-    reseed(engine.device, mixed(recipe.seed, MODEL, training.step))
-    images, labels = data.train[chosen]
-    images, labels = view(
-        images, labels, phase.augment, resolution=resolution, classes=len(data.classes), generator=generator
-    )
-    logits = engine.forward(training.model, images).float()
-    loss = recipe.loss(logits, labels)
-    loss.backward()  # type: ignore[no-untyped-call]
-    if recipe.clip is not None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, recipe.clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    if training.average is not None:
-        training.average.update(training.model)
-    training.step += 1
-    truth = labels if labels.ndim == 1 else labels.argmax(dim=1)
-    return torch.stack((loss.detach(), (logits.detach().argmax(dim=1) == truth).float().mean()))
-
-
-def _validate(training: Training, phase: Phase) -> Evaluation | None:
-    """The figures of the averaged weights, or of the model's own; None without a validation split."""
-    if training.data.val is None:
+def _measure(training: Training, phase: Phase, name: str) -> Evaluation | None:
+    """The figures of the averaged weights, or of the model's own, on a split; None where there is none."""
+    split = training.data.splits.get(name)
+    if split is None:
         return None
     return evaluate(
-        training.average.model if training.average is not None else training.model,
-        training.data.val,
+        training.measured,
+        split,
         training.data.classes,
         phase.test,
         engine=training.engine,
         resolution=phase.last_resolution,
         batch_size=phase.batch_size or training.recipe.batch_size,
-        seed=mixed(training.recipe.seed, len(training.history)),
+        seed=mixed(training.seed, len(training.history)),
     )
 
 
-def _with(epoch: Epoch, validation: Evaluation, seconds: float) -> Epoch:
-    return replace(epoch, val_loss=validation.loss, val_accuracy=validation.accuracy, val_seconds=seconds)
-
-
-def _keep(training: Training, phase: Phase, epoch: Epoch, validation: Evaluation | None) -> None:
+def _keep(training: Training, epoch: Epoch, validation: Evaluation | None) -> None:
     """Remember this epoch's weights as the last, and as the best where they are."""
     average = training.average
     # With an average, "last" means the model's own weights; what was validated are the averaged ones.
@@ -191,7 +175,7 @@ def _keep(training: Training, phase: Phase, epoch: Epoch, validation: Evaluation
     source = training.model if own or average is None else average.model
     state = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
     measured = validation if average is None or not own else None
-    training.last = Kept(state, epoch, phase, measured)
+    training.last = Kept(state, epoch, measured)
     for name in ("best", "best_of_phase"):
         found = getattr(training, name)
         if found is None or training.last.rank > found.rank:

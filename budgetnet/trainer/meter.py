@@ -27,9 +27,12 @@ class Meter:
         self._copy: tuple[Tensor, torch.cuda.Event, int] | None = None
         self._figures = ""
 
-    def begin(self, number: int, phase: Phase, at: int, steps: int, size: int) -> None:
-        """Begin the epoch after `at` others of phase `number`: `steps` steps of `size` images."""
-        self._mark = time.perf_counter()
+    def begin(self, number: int, phase: Phase, at: int, steps: int, size: int, *, spent: float = 0.0) -> None:
+        """Begin the epoch after `at` others of phase `number`: `steps` steps of `size` images.
+
+        `spent` seconds of it were spent before, by a run that was interrupted.
+        """
+        self._mark = time.perf_counter() - spent
         self._steps, self._size = steps, size
         self._label = f"{phase.name or f'phase {number}'} {at + 1}/{phase.epochs}"
         earlier = sum(p.epochs * _cost(p) for p in self._phases[: number - 1])
@@ -38,14 +41,14 @@ class Meter:
         self._copy, self._figures = None, ""
 
     def step(self, done: int, sums: Tensor) -> None:
-        """After `done` steps of the epoch, with the sums of loss and accuracy over them."""
+        """After `done` steps of the epoch, with the sums over them of loss, accuracy and pseudo-labelled share."""
         now = time.perf_counter()
         if now - self._shown < SECONDS_BETWEEN or not self._watch.live:
             return
         self._shown = now
         seen = self._read(done, sums)
         if seen is not None:
-            (loss, accuracy), steps = seen
+            (loss, accuracy, _), steps = seen
             self._figures = f"loss {loss / steps:.4f}  accuracy {percent(accuracy / steps)}"
         pace = done * self._size / (now - self._mark)
         part = (self._done + self._each * done / self._steps) / self._whole
@@ -61,11 +64,16 @@ class Meter:
             seen = (self._copy[0].tolist(), self._copy[2])
             self._copy = None
         if self._copy is None:
-            aside = torch.empty(2, pin_memory=True).copy_(sums, non_blocking=True)
+            aside = torch.empty(len(sums), pin_memory=True).copy_(sums, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
             self._copy = (aside, event, done)
         return seen
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the epoch's beginning."""
+        return time.perf_counter() - self._mark
 
     def lap(self) -> float:
         """Seconds since the last lap or the epoch's beginning."""

@@ -6,6 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn import Parameter
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def _covers(pattern: str, name: str) -> bool:
@@ -16,6 +17,8 @@ def _covers(pattern: str, name: str) -> bool:
 
 def chosen_parts(model: nn.Module, trains: Sequence[str] | None) -> tuple[list[Parameter], set[str]]:
     """The parameters that learn, and the names of the modules that stay as they are."""
+    if trains is not None and not trains:
+        return [], {name for name, _ in model.named_modules()}
     if trains is None:
         learns = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not learns:
@@ -58,8 +61,26 @@ def learning(model: nn.Module, trains: Sequence[str] | None) -> Iterator[list[Pa
             parameter.requires_grad_(True)
 
 
-def train_mode(model: nn.Module, trains: Sequence[str] | None) -> None:
-    """Training mode for the parts that learn, evaluation mode for each module outside of them."""
+def norms(model: nn.Module, calibrates: Sequence[str]) -> list[_BatchNorm]:
+    """The batch norms with running statistics in the parts that `calibrates` names; ["*"] names all."""
+    found = []
+    for pattern in calibrates:
+        covered = [
+            module
+            for name, module in model.named_modules()
+            if isinstance(module, _BatchNorm) and module.track_running_stats and _covers(pattern, name)
+        ]
+        if not covered:
+            raise ValueError(
+                f"Phase's calibrates names {pattern!r}, where the model has no batch norm with running "
+                "statistics"
+            )
+        found += [module for module in covered if module not in found]
+    return found
+
+
+def train_mode(model: nn.Module, trains: Sequence[str] | None, calibrates: Sequence[str] = ()) -> None:
+    """Training mode for the parts that learn and the norms to calibrate, evaluation mode for the others."""
     model.train()
     if trains is None:
         return
@@ -67,3 +88,25 @@ def train_mode(model: nn.Module, trains: Sequence[str] | None) -> None:
     for name, module in model.named_modules():
         if name in still:
             module.training = False
+    for norm in norms(model, calibrates):
+        norm.training = True
+
+
+def forget(model: nn.Module, calibrates: Sequence[str]) -> None:
+    """Begin the statistics of these norms anew."""
+    for norm in norms(model, calibrates):
+        norm.reset_running_stats()
+
+
+@contextmanager
+def plain_mean(model: nn.Module, calibrates: Sequence[str]) -> Iterator[None]:
+    """Within it the statistics of these norms are the plain mean over all batches since they began."""
+    chosen = norms(model, calibrates)
+    before = [norm.momentum for norm in chosen]
+    try:
+        for norm in chosen:
+            norm.momentum = None
+        yield
+    finally:
+        for norm, momentum in zip(chosen, before, strict=True):
+            norm.momentum = momentum

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _MASK = (1 << 64) - 1
-ORDER, VIEW, MODEL, TEST = range(4)
+ORDER, VIEW, MODEL, TEST, SESSION, UNLABELLED = range(6)
 
 
 def mixed(*numbers: int) -> int:

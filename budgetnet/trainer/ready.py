@@ -2,12 +2,13 @@
 
 from torch import nn
 
-from budgetnet.budget import DoesNotFit, built, check_fit, ledger
+from budgetnet.budget import DoesNotFit, NotFromScratch, built, check_fit, ledger
 from budgetnet.data import Data, Split
+from budgetnet.guard import before
 from budgetnet.layers import Standardise
 from budgetnet.recipe import Recipe
 from budgetnet.trainer.measure import Engine
-from budgetnet.trainer.parts import chosen_parts
+from budgetnet.trainer.parts import chosen_parts, norms
 
 
 def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
@@ -23,13 +24,40 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     channels = int(data.train.images.shape[1])
     for number, phase in enumerate(recipe.phases, start=1):
         chosen_parts(model, phase.trains)
+        norms(model, phase.calibrates)
+        if phase.pseudo is not None and data.unlabelled is None:
+            raise ValueError(
+                f"phase {number} has {type(phase.pseudo).__name__}, and {data.name} has no unlabelled "
+                "images; load it with unlabelled=True, or give Data(unlabelled=)"
+            )
+        for step in phase.augment:
+            # A step may know what it cannot work with, as a teacher of other classes does.
+            ready = getattr(step, "ready", None)
+            if callable(ready):
+                ready(data)
+            taught = getattr(step, "external", "")
+            if taught and made is not None and made.budget.scratch:
+                raise NotFromScratch(
+                    f"the budget asks for a model from scratch, and its teacher in phase {number} began from "
+                    f"external weights ({taught}); give a teacher from scratch, or leave out scratch=True"
+                )
         for resolution in phase.resolutions:
             try:
                 check_fit(model, resolution, channels=channels)
             except DoesNotFit as error:
                 raise DoesNotFit(f"phase {number} does not fit its model: {error}") from None
     check_logits(model, len(data.classes), recipe.phases[0].resolutions[0], channels)
-    return [*data.notes, *_small_epochs(data, recipe)]
+    return list(
+        dict.fromkeys(
+            [*data.notes, *before(data, recipe), *_small_epochs(data, recipe), *_maps(model, recipe)]
+        )
+    )
+
+
+def _maps(model: nn.Module, recipe: Recipe) -> list[str]:
+    """What the ledger remarks on at the resolution that the model learns at."""
+    rows = ledger(model, recipe.phases[0].last_resolution).rows
+    return [f"{row.name}: {row.note}" for row in rows if row.note and row.name]
 
 
 def _small_epochs(data: Data, recipe: Recipe) -> list[str]:
@@ -63,7 +91,8 @@ def _check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:
 
 
 def _check_validation(data: Data, recipe: Recipe) -> None:
-    if data.val is not None and len(data.val):
+    measured = "val" in recipe.measure
+    if data.val is not None and len(data.val) and measured:
         return
     wants = [
         f"phase {k} watches {m}" for k, p in enumerate(recipe.phases, 1) for m in p.monitors if "val" in m
@@ -73,6 +102,8 @@ def _check_validation(data: Data, recipe: Recipe) -> None:
     ]
     wants += ["the recipe keeps the best weights"] if recipe.keep == "best" else []
     if wants:
+        if data.val is not None and not measured:
+            raise ValueError(f"{wants[0]}, and the recipe's measure leaves it out; add 'val' to it")
         raise ValueError(
             f"{wants[0]}, and {data.name} has no validation images; hold some out with held_out="
         )

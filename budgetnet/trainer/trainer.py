@@ -1,9 +1,11 @@
 """Trainer: the face of training: fit, epochs, evaluate, predict."""
 
 import platform
+import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,16 +13,23 @@ import torch
 from torch import nn
 
 import budgetnet
-from budgetnet.budget import built, ledger
+from budgetnet import checkpoint, guard
+from budgetnet.budget import external, ledger
+from budgetnet.checkpoint import Checkpoint
 from budgetnet.console import Watch, duration, percent
 from budgetnet.data import Data, Split
 from budgetnet.modelfile import Card, card, described, write
 from budgetnet.recipe import Phase, Recipe, Test
 from budgetnet.run import MODEL, Epoch, Run
+from budgetnet.trainer.chain import contract, follow, higher, resumed
 from budgetnet.trainer.images import Images, gather
-from budgetnet.trainer.loop import Kept, Training, loop
+from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, probabilities
 from budgetnet.trainer.ready import check, check_logits, settle
+from budgetnet.trainer.saver import Saver
+from budgetnet.trainer.state import restore
+from budgetnet.trainer.stop import Stop, Stopped, seconds
+from budgetnet.trainer.training import Kept, Training
 
 SAVE_EVERY = 30.0
 """Seconds between two writings of the weights while a run goes."""
@@ -55,19 +64,37 @@ class Trainer:
         self.out = out
         self.show = show
 
-    def fit(self, model: nn.Module, data: Data, recipe: Recipe, *, name: str = "run") -> Run:
-        """Train `model` on `data` as `recipe` says, and return the finished Run with the trained model.
+    def fit(
+        self,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        *,
+        name: str = "run",
+        resume: str | Path | None = None,
+        after: str | Path | None = None,
+        max_time: float | str | None = None,
+    ) -> Run:
+        """Train `model` on `data` as `recipe` says, and return the Run with the trained model.
 
         The run is written to a new folder `out/name-N` as it goes: run.json, metrics.jsonl (a line an
-        epoch) and model.safetensors. The model is trained in place; afterwards it holds the weights that
-        the recipe keeps, in evaluation mode. Mistakes are refused with a ValueError before the first
-        step; TrainingFailed is raised if the loss stops being a number. Ctrl-C keeps what there is.
+        epoch), model.safetensors, and checkpoints until it is finished. The model is trained in place;
+        afterwards it holds the weights that the recipe keeps, in evaluation mode. Mistakes are refused with
+        a ValueError before the first step; TrainingFailed is raised if the loss stops being a number.
+
+        `max_time`, in seconds or as "11h30m", ends the session at a step's end with the status "paused".
+        `resume`, the folder of an unfinished run, goes on with exactly that run: same recipe, data and model,
+        and the result that it would have had. `after`, the folder of any run with weights, starts this recipe
+        from them as a new session, with one history over all. Ctrl-C and SIGTERM end the run at a step's end
+        too, ready to be resumed: then KeyboardInterrupt is raised, or SystemExit(143); in a notebook the
+        unfinished Run is returned.
         """
-        notes = check(model, data, recipe)
-        run = Run.new(self.out, name) if self.out is not None else Run()
-        for _ in self._epochs(model, data, recipe, run, notes):
+        begun = self._begun(model, data, recipe, None, resume=resume, after=after, max_time=max_time)
+        if self.out is not None and resume is None:
+            begun.run.folder = Run.new(self.out, name).folder
+        for _ in self._epochs(begun):
             pass
-        return run
+        return begun.run
 
     def check(self, model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
         """Everything that `fit` would refuse is refused here, with a ValueError; gives what is worth noting.
@@ -76,7 +103,17 @@ class Trainer:
         """
         return check(model, data, recipe)
 
-    def epochs(self, model: nn.Module, data: Data, recipe: Recipe, run: Run | None = None) -> Iterator[Epoch]:
+    def epochs(
+        self,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        run: Run | None = None,
+        *,
+        resume: str | Path | None = None,
+        after: str | Path | None = None,
+        max_time: float | str | None = None,
+    ) -> Iterator[Epoch]:
         """The training as a generator of its epochs: a `for` loop over it decides when to stop.
 
         ::
@@ -87,39 +124,90 @@ class Trainer:
                     break
 
         Breaking out is an ordinary end: the weights that the recipe keeps are put into the model, evaluated
-        and saved, as at the end of `fit`. Mistakes are refused here, before the first epoch is asked for.
+        and saved, as at the end of `fit`, whose options these are. Mistakes are refused here, before the
+        first epoch is asked for.
         """
-        notes = check(model, data, recipe)
-        return self._epochs(model, data, recipe, run if run is not None else Run(), notes)
+        return self._epochs(
+            self._begun(model, data, recipe, run, resume=resume, after=after, max_time=max_time)
+        )
 
-    def _epochs(
-        self, model: nn.Module, data: Data, recipe: Recipe, run: Run, notes: Sequence[str]
-    ) -> Iterator[Epoch]:
+    def _begun(
+        self,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        run: Run | None,
+        *,
+        resume: str | Path | None,
+        after: str | Path | None,
+        max_time: float | str | None,
+    ) -> "_Begun":
+        """Everything checked and read that can be refused; nothing is moved or written yet."""
+        limit = seconds(max_time)
+        notes = check(model, data, recipe)
+        if resume is not None and after is not None:
+            raise ValueError(
+                "a training goes on with a run exactly (resume=) or starts anew from its weights (after=): "
+                "give one of them"
+            )
+        run = run if run is not None else Run()
+        wanted = contract(model, data, recipe, self.engine)
+        if resume is not None:
+            earlier, held, found = resumed(resume, wanted)
+            run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record}
+            return _Begun(model, data, recipe, run, [*notes, *found], limit, wanted, held)
+        begun = _Begun(model, data, recipe, run, notes, limit, wanted)
+        if after is not None:
+            begun.earlier = follow(model, after, data)
+            begun.notes += guard.chained(data, begun.earlier.record, guard.read_seen(Path(after)))
+            begun.notes += higher(recipe, begun.earlier.history)
+        return begun
+
+    def _epochs(self, begun: "_Begun") -> Iterator[Epoch]:
+        model, recipe, run = begun.model, begun.recipe, begun.run
         watch = Watch(self.show)
-        settle(model, data.train, self.engine)
-        data = _moved(data, self.device)
-        training = Training(model, data, recipe, self.engine, watch)
+        settle(model, begun.data.train, self.engine)
+        data = _moved(begun.data, self.device)
+        training = Training(model, data, recipe, self.engine, watch, data.train, run.folder)
+        training.contract = begun.contract
+        if begun.held is not None:
+            restore(training, begun.held)
+        elif begun.earlier is not None:
+            training.earlier = tuple(begun.earlier.history)
+            training.session = 1 + max((epoch.session for epoch in training.earlier), default=1)
         run.model = model
-        _open(run, training, notes)
-        with watch:
-            for note in notes:
+        run.rewind([*training.earlier, *training.history])
+        _open(run, training, begun)
+        stop = Stop(begun.limit)
+        saver = Saver(run.folder, stop)
+        with watch, stop.listening():
+            for note in begun.notes:
                 watch.say(f"note: {note}")
-            saved = begun = time.perf_counter()
+            if begun.held is not None:
+                watch.say(f"going on in {run.folder} {_place(training)}")
+            saved = clock = time.perf_counter()
             try:
-                for epoch in loop(training):
+                for epoch in loop(training, saver):
                     run.add(epoch)
+                    phase = recipe.phases[epoch.phase - 1]
+                    for note in guard.after_epoch(run.history, phase, keep=recipe.keep):
+                        watch.say(f"note: {note}")
                     if run.folder is not None and time.perf_counter() - saved > SAVE_EVERY:
                         _save(training, run)
                         saved = time.perf_counter()
                     yield epoch
             except GeneratorExit:
                 # A `break` in the user's loop: an ordinary end.
-                self._end(training, run, begun, None)
+                self._end(training, run, clock, None)
                 raise
+            except Stopped as stopped:
+                self._end(training, run, clock, stopped)
+                _leave(stopped)
+                return
             except BaseException as error:
-                self._end(training, run, begun, error)
+                self._end(training, run, clock, error)
                 raise
-            self._end(training, run, begun, None)
+            self._end(training, run, clock, None)
 
     def evaluate(
         self,
@@ -189,25 +277,38 @@ class Trainer:
         """Put the kept weights into the model, save them, and close the record."""
         kept = training.kept
         status = "finished" if error is None else "failed"
-        if error is not None and not isinstance(error, Exception):
+        if isinstance(error, Stopped):
+            status = error.status
+        elif error is not None and not isinstance(error, Exception):
             status = "stopped"
         result: dict[str, Any] = {}
         if kept is not None:
+            phase = training.phase_of(kept)
             training.model.load_state_dict(kept.state)
             training.model.eval()
-            training.model.card = _card(training, kept.phase)  # type: ignore[assignment]
+            training.model.card = _card(training, phase)  # type: ignore[assignment]
             result = self._result(training, kept) if error is None else {}
-            result["seconds"] = round(time.perf_counter() - begun, 3)
             if run.folder is not None:
-                write(training.model, kept.state, _card(training, kept.phase), run.folder / MODEL)
-        run.note(status=status, result=result, ended=_now(), **({"error": str(error)} if error else {}))
+                write(training.model, kept.state, _card(training, phase), run.folder / MODEL)
+        spent = time.perf_counter() - begun
+        result["seconds"] = round(float(run.record.get("seconds_before", 0.0)) + spent, 3)
+        failure = {"error": str(error)} if isinstance(error, Exception) and status == "failed" else {}
+        sessions = run.record.get("sessions", [])
+        if sessions:
+            sessions[-1] |= {"ended": _now(), "status": status, "seconds": round(spent, 3)}
+        run.note(status=status, result=result, ended=_now(), sessions=sessions, **failure)
+        if status == "finished" and run.folder is not None:
+            checkpoint.remove(run.folder)
         for line in _closing(run, result):
             training.watch.say(line)
+        if run.folder is not None and "test_accuracy" in result:
+            for note in guard.selection(run.folder.parent):
+                training.watch.say(f"note: {note}")
 
     def _result(self, training: Training, kept: Kept) -> dict[str, Any]:
         """The kept weights' final figures, on validation and on test where there are any."""
         result: dict[str, Any] = {"epoch": kept.epoch.number, "phase": kept.epoch.phase}
-        data, phase = training.data, kept.phase
+        data, phase = training.data, training.phase_of(kept)
         plain = Test(phase.test.resize, phase.test.crop)
         ways = {"val": (data.val, phase.test), "test": (data.test, plain)}
         if plain != phase.test:
@@ -275,15 +376,35 @@ def _save(training: Training, run: Run) -> None:
     kept = training.kept
     if kept is None or run.folder is None:
         return
-    write(training.model, kept.state, _card(training, kept.phase), run.folder / MODEL)
+    write(training.model, kept.state, _card(training, training.phase_of(kept)), run.folder / MODEL)
 
 
-def _open(run: Run, training: Training, notes: Sequence[str]) -> None:
+@dataclass
+class _Begun:
+    """A training that was checked and may begin: it goes on from `held`, or follows `earlier`."""
+
+    model: nn.Module
+    data: Data
+    recipe: Recipe
+    run: Run
+    notes: list[str]
+    limit: float | None
+    contract: dict[str, Any]
+    held: Checkpoint | None = None
+    earlier: Run | None = None
+
+
+def _open(run: Run, training: Training, begun: _Begun) -> None:
     """The record of what is about to run."""
+    sessions = list(run.record.get("sessions", []))
+    sessions.append({"started": _now(), "from_step": training.step})
+    if begun.held is not None:
+        before = sum(float(session.get("seconds", 0.0)) for session in sessions)
+        run.note(status="running", sessions=sessions, seconds_before=before, result={})
+        return
     counts = ledger(training.model)
-    made = built(training.model)
     data = training.data
-    splits = {"train": data.train, "val": data.val, "test": data.test}
+    _remember(run, training, begun)
     run.note(
         status="running",
         started=_now(),
@@ -292,23 +413,63 @@ def _open(run: Run, training: Training, notes: Sequence[str]) -> None:
         data={
             "name": data.name,
             "classes": list(data.classes),
-            "images": {name: len(split) for name, split in splits.items() if split is not None},
-            "fingerprints": {
-                name: split.fingerprint() for name, split in splits.items() if split is not None
-            },
+            "images": {name: len(split) for name, split in data.splits.items()},
+            "fingerprints": begun.contract["data"]["fingerprints"],
         },
         model={"class": type(training.model).__name__, "parameters": counts.params, "bytes": counts.bytes},
-        budget=made.budget.describe() if made is not None else None,
-        notes=list(notes),
+        budget=begun.contract["budget"],
+        external=_origins(training),
+        after=str(begun.earlier.folder) if begun.earlier is not None else None,
+        notes=list(begun.notes),
         device=_device_name(training.engine.device),
-        precision=str(training.engine.autocast or torch.float32).removeprefix("torch."),
+        precision=begun.contract["precision"],
         threads=torch.get_num_threads(),
         versions={
             "budgetnet": budgetnet.__version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
+        sessions=sessions,
     )
+
+
+def _origins(training: Training) -> str:
+    """The external weights that the model, or a teacher of it, began from; "" for none."""
+    steps = [step for phase in training.recipe.phases for step in phase.augment]
+    found = [external(training.model), *(getattr(step, "external", "") for step in steps)]
+    return "; ".join(dict.fromkeys(name for name in found if name))
+
+
+def _remember(run: Run, training: Training, begun: _Begun) -> None:
+    """Leave word in the folder of which images are trained on here, and were by whom this run follows."""
+    if run.folder is None:
+        return
+    data = training.data
+    pseudo = any(phase.pseudo is not None for phase in training.recipe.phases)
+    more = [data.unlabelled] if pseudo and data.unlabelled is not None else []
+    guard.write_seen(run.folder, guard.image_hashes(data.train, *more))
+    earlier = begun.earlier.folder if begun.earlier is not None else None
+    before = guard.read_seen(earlier) if earlier is not None else None
+    if before is not None:
+        guard.write_seen(run.folder, before)
+
+
+def _place(training: Training) -> str:
+    """Where a training is, in words."""
+    if training.phase == 0:
+        return "from its first step"
+    phase = training.recipe.phases[training.phase - 1]
+    name = phase.name or f"phase {training.phase}"
+    return f"after step {training.step:,}: {name}, epoch {len(training.of_phase(training.phase)) + 1}"
+
+
+def _leave(stopped: Stopped) -> None:
+    """Go on as whoever sent the signal expects; in a notebook the run's caller gets it back."""
+    interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules
+    if stopped.signal_number == signal.SIGTERM:
+        raise SystemExit(128 + signal.SIGTERM)
+    if stopped.signal_number == signal.SIGINT and not interactive:
+        raise KeyboardInterrupt
 
 
 def _device_name(device: torch.device) -> str:
@@ -325,8 +486,14 @@ def _closing(run: Run, result: dict[str, Any]) -> list[str]:
                 f"{title}: {percent(result[f'{way}_accuracy'])} of {images:,} images at {size} px "
                 f"(weights of epoch {result['epoch']})"
             )
-    if run.status == "stopped":
-        lines.append("stopped by the user")
+    if run.record.get("external"):
+        lines.append(f"not from scratch: it began from external weights, {run.record['external']}")
+    if run.status in ("paused", "stopped"):
+        why = "the time is up" if run.status == "paused" else "stopped by the user"
+        epochs = f"{len(run.history)} epoch{'' if len(run.history) == 1 else 's'}"
+        saved = f"; go on with --resume {run.folder} (resume=)" if run.folder is not None else ""
+        lines.append(f"{why} after {epochs}{saved}")
+        return lines
     where = f"; the run lies in {run.folder}" if run.folder is not None else ""
     if result and (lines or where):
         lines.append(f"{duration(result['seconds'])} in all{where}")

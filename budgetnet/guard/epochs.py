@@ -1,0 +1,48 @@
+"""What is worth saying after an epoch, the first time it is so."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from budgetnet.recipe import Phase
+from budgetnet.run import Epoch
+
+UNCHANGED = 3
+"""After so many epochs of exactly the same training loss, nothing is being learnt."""
+
+
+def after_epoch(
+    history: Sequence[Epoch], phase: Phase, *, keep: Literal["last", "best", "averaged"] = "last"
+) -> list[str]:
+    """What the last epoch of `history` shows for the first time in its phase, one sentence for each.
+
+    `history` are the finished epochs of the run, `phase` is the one that the last of them belongs to, `keep`
+    the recipe's. A figure that something waits for is not a number; the training loss stands still.
+    """
+    if not history:
+        return []
+    last = history[-1]
+    own = [epoch for epoch in history if (epoch.session, epoch.phase) == (last.session, last.phase)]
+    watched = phase.monitors | ({"val_accuracy"} if keep == "best" else set())
+    notes = []
+    for name in sorted(watched):
+        figures = [epoch.measure(name) for epoch in own]
+        if math.isnan(figures[-1]) and not any(map(math.isnan, figures[:-1])):
+            notes.append(
+                f"{name} of epoch {last.epoch} of phase {last.phase} is not a number (NaN): it counts as no "
+                "improvement"
+            )
+    losses = [epoch.train_loss for epoch in own]
+    if phase.trains != () and _still(losses) and not any(_still(losses[:k]) for k in range(len(losses))):
+        moving = any(epoch.lr for epoch in own[-UNCHANGED:])
+        why = "does the output depend on the weights, and do these learn?" if moving else "the rate is 0"
+        notes.append(
+            f"the training loss of phase {last.phase} has been exactly {losses[-1]:.6g} for {UNCHANGED} "
+            f"epochs: nothing is learnt; {why}"
+        )
+    return notes
+
+
+def _still(losses: Sequence[float]) -> bool:
+    """Whether the last losses are all the same."""
+    return len(losses) >= UNCHANGED and len(set(losses[-UNCHANGED:])) == 1

@@ -1,0 +1,123 @@
+"""What the records of other runs tell: a test set that was chosen by, validation images that were learnt."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from budgetnet.data import Data
+from budgetnet.guard.seen import trained_on
+from budgetnet.run import RECORD
+
+
+def selection(folder: str | Path) -> list[str]:
+    """Whether the runs beside each other in `folder` (such as runs/) have used a test set to choose by.
+
+    A sentence for each set of test images that runs of different recipes or settings were measured on. A
+    run's final test figures are one use, and so is each entry of its record's "test_uses". Repetitions that
+    differ in their seed alone do not count as different. What is no run is passed over.
+    """
+    tests: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for name, record in _records(Path(folder)):
+        mark = _entry(record, "data", "fingerprints").get("test")
+        if isinstance(mark, str) and _uses(record):
+            tests.setdefault(mark, []).append((name, record))
+    notes = []
+    for runs in tests.values():
+        different = len({way for _, record in runs for way in _ways(record)})
+        if different < 2:
+            continue
+        uses = sum(_uses(record) for _, record in runs)
+        names = ", ".join(name for name, _ in runs[:3]) + (", ..." if len(runs) > 3 else "")
+        count = _entry(runs[0][1], "data", "images").get("test")
+        images = f"{count:,} test images" if isinstance(count, int) else "test images"
+        by = f"{len(runs)} runs ({names})" if len(runs) > 1 else runs[0][0]
+        notes.append(
+            f"the same {images} have been measured {uses} times in {folder}, by {by}, in {different} "
+            "different ways: the best of these figures flatters; choose by validation, and measure test once"
+        )
+    return notes
+
+
+def chained(data: Data, earlier: Mapping[str, Any], seen: Tensor | None = None) -> list[str]:
+    """Whether images of val and test may have been trained on by the run with the record `earlier`.
+
+    With `seen`, the hashes of that run's training images (`read_seen` of its folder), they are counted;
+    without, a split that is also the earlier run's val or test is clean, and every other one in doubt.
+    """
+    notes = []
+    known = _entry(earlier, "data", "fingerprints")
+    clean = {known.get("val"), known.get("test")} - {None}
+    for name, words in (("val", "validation"), ("test", "test")):
+        split = data.splits.get(name)
+        if split is None:
+            continue
+        if seen is not None:
+            count = trained_on(split, seen)
+            if count:
+                were = "was" if count == 1 else "were"
+                notes.append(
+                    f"{count:,} of the {len(split):,} {words} images {were} trained on by the run that this "
+                    f"one goes on from: {name}'s figures flatter; hold out the same images there and here"
+                )
+        elif split.fingerprint() not in clean:
+            why = "are not those of" if known else "cannot be compared with those of"
+            notes.append(
+                f"the {words} images {why} the run that this one goes on from: it may have been trained on "
+                "some of them; hold out the same images (held_out=, seed=) there and here"
+            )
+    return notes
+
+
+def _records(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The records of the runs in a folder by the runs' names, in order."""
+    found = []
+    for path in sorted(folder.glob(f"*/{RECORD}")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict):
+            found.append((path.parent.name, record))
+    return found
+
+
+def _entry(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The mapping under these keys; an empty one where there is none."""
+    found: Any = record
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def _listed(record: Mapping[str, Any]) -> list[str]:
+    uses = record.get("test_uses")
+    return [str(use) for use in uses] if isinstance(uses, list) else []
+
+
+def _uses(record: Mapping[str, Any]) -> int:
+    """How often the test images were measured with this run's model."""
+    return (_entry(record, "result").get("test_accuracy") is not None) + len(_listed(record))
+
+
+def _ways(record: Mapping[str, Any]) -> set[str]:
+    """What was measured and how, as text: the same for the same recipe, settings and way of testing."""
+    settings = record.get("settings")
+    if isinstance(settings, list | tuple):
+        settings = [str(line) for line in settings if not str(line).startswith("seed=")]
+    kept = {
+        "recipe": _seedless(_entry(record, "recipe")),
+        "settings": _seedless(settings) if isinstance(settings, dict) else settings,
+        "model": _entry(record, "model"),
+        "scale": record.get("scale"),
+        "train": _entry(record, "data", "images").get("train"),
+    }
+    run = json.dumps(kept, sort_keys=True, default=str)
+    ways = {f"{run} {use}" for use in _listed(record)}
+    return ways | ({run} if _entry(record, "result").get("test_accuracy") is not None else set())
+
+
+def _seedless(entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entries.items() if key != "seed"}

@@ -1,0 +1,50 @@
+"""Saver: what happens between two steps: a checkpoint now and then, and an end where one is due."""
+
+import time
+from pathlib import Path
+
+from budgetnet import checkpoint
+from budgetnet.trainer.state import NotSaveable, capture
+from budgetnet.trainer.stop import Stop
+from budgetnet.trainer.training import Training
+
+EVERY = 60.0
+"""Seconds between two checkpoints, where saving one costs less than a hundredth of that."""
+COST = 100.0
+"""Otherwise so many times what one costs."""
+
+
+class Saver:
+    """Called after every step: saves the training by the clock, and where it is to stop."""
+
+    def __init__(self, folder: Path | None, stop: Stop) -> None:
+        self.folder = folder
+        self.stop = stop
+        self._at = time.monotonic()
+        self._cost = 0.0
+
+    def __call__(self, training: Training) -> None:
+        """Save if it is time to, and raise Stopped if the training is to end here."""
+        due = self.stop.due()
+        if due is not None:
+            self.save(training)
+            raise due
+        if self.folder is not None and time.monotonic() - self._at >= max(EVERY, COST * self._cost):
+            self.save(training)
+
+    def save(self, training: Training) -> None:
+        """Save the training now. A disk that cannot take it is told of, and the training goes on."""
+        if self.folder is None:
+            return
+        begun = time.monotonic()
+        try:
+            tensors, state = capture(training)
+            checkpoint.save(self.folder, training.step, tensors, state)
+        except NotSaveable as error:
+            training.watch.say(f"note: no checkpoints are written, the run cannot be resumed: {error}")
+            self.folder = None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            training.watch.say(f"note: a checkpoint could not be written to {self.folder}: {reason}")
+        self._at = time.monotonic()
+        self._cost = self._at - begun

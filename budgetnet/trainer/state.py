@@ -1,0 +1,168 @@
+"""The exact state of a training between two steps <-> tensors by name and plain values."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from budgetnet.checkpoint import Checkpoint
+from budgetnet.pseudo import Kept as Labelled
+from budgetnet.run import Epoch
+from budgetnet.trainer.average import Average
+from budgetnet.trainer.labelling import joined
+from budgetnet.trainer.training import Kept, Training
+
+
+class NotSaveable(Exception):
+    """A training whose state cannot be written: why."""
+
+
+def capture(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All that the rest of the training depends on, apart from its model's making, data and recipe."""
+    tensors = _named("model", _owned(training.model))
+    state: dict[str, Any] = {
+        "contract": training.contract,
+        "phase": training.phase,
+        "done": training.done,
+        "step": training.step,
+        "spent": training.spent,
+        "session": training.session,
+        "earlier": [epoch.line() for epoch in training.earlier],
+        "history": [epoch.line() for epoch in training.history],
+    }
+    if training.sums is not None:
+        tensors["sums"] = training.sums
+    if training.average is not None:
+        tensors |= _named("average", _owned(training.average.model))
+        state["averaged"] = training.average.updates
+    if training.optimizer is not None:
+        found, state["optimizer"] = _optimizer(training.optimizer)
+        tensors |= found
+    if training.labelled is not None:
+        labelled = training.labelled
+        tensors |= {
+            "labelled/positions": labelled.positions,
+            "labelled/labels": labelled.labels,
+            "labelled/confidence": labelled.confidence,
+        }
+        state["labelled"] = [labelled.threshold, labelled.temperature]
+    weights = _weights(training)
+    state["weights"] = {role: kept.epoch.number for role, kept in weights.items()}
+    for kept in {id(kept): kept for kept in weights.values()}.values():
+        tensors |= _named(f"weights/{kept.epoch.number}", kept.state)
+    return tensors, state
+
+
+def restore(training: Training, checkpoint: Checkpoint) -> None:
+    """Set a fresh training to what `capture` saw; the optimizer follows once its phase is entered."""
+    state, tensors = checkpoint.state, checkpoint.tensors
+    _fill(training.model, _of(tensors, "model"))
+    training.phase, training.done = int(state["phase"]), int(state["done"])
+    training.step, training.spent = int(state["step"]), float(state["spent"])
+    training.session = int(state["session"])
+    training.earlier = tuple(Epoch.read(line) for line in state["earlier"])
+    training.history = [Epoch.read(line) for line in state["history"]]
+    device = training.engine.device
+    training.sums = tensors["sums"].to(device) if "sums" in tensors else None
+    if training.recipe.average is not None and "averaged" in state:
+        training.average = Average(training.model, training.recipe.average)
+        _fill(training.average.model, _of(tensors, "average"))
+        training.average.updates = int(state["averaged"])
+    if "optimizer" in state:
+        training.optimizer_state = {int(at): dict(entries) for at, entries in state["optimizer"].items()}
+        for name, tensor in _of(tensors, "optimizer").items():
+            at, _, entry = name.partition("/")
+            training.optimizer_state[int(at)][entry] = tensor
+    if "labelled" in state:
+        held = _of(tensors, "labelled")
+        threshold, temperature = state["labelled"]
+        training.labelled = Labelled(
+            held["positions"], held["labels"], held["confidence"], threshold, temperature
+        )
+    training.train = joined(training)
+    numbers = {epoch.number: epoch for epoch in training.history}
+    found = {
+        number: Kept(_on(_of(tensors, f"weights/{number}"), training.model), numbers[number])
+        for number in set(state["weights"].values())
+    }
+    for role, number in state["weights"].items():
+        setattr(training, role, found[number])
+
+
+def restore_optimizer(training: Training) -> None:
+    """Give the phase's new optimizer the state that was saved for it, if there is one waiting."""
+    saved, optimizer = training.optimizer_state, training.optimizer
+    training.optimizer_state = None
+    if saved is None or optimizer is None:
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state = {at: {k: _like(parameters[at], v) for k, v in entries.items()} for at, entries in saved.items()}
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _like(parameter: Tensor, value: Any) -> Any:
+    """A saved tensor in the memory format of its parameter: sums in another order have other bits."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+
+
+def _optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}
+    for at, entries in optimizer.state_dict()["state"].items():
+        values[str(at)] = {}
+        for name, held in entries.items():
+            if isinstance(held, Tensor):
+                tensors[f"optimizer/{at}/{name}"] = held
+            elif held is None or isinstance(held, bool | int | float | str):
+                values[str(at)][name] = held
+            else:
+                raise NotSaveable(f"{type(optimizer).__name__} keeps {type(held).__name__} in its state")
+    return tensors, values
+
+
+def _weights(training: Training) -> dict[str, Kept]:
+    """The kept weights that the rest of the run may still ask for, by their role."""
+    recipe = training.recipe
+    later = recipe.phases[training.phase :]
+    wanted = {
+        "best" if recipe.keep == "best" else "last": True,
+        "best_of_phase": any(phase.start == "best" for phase in later[:1]),
+    }
+    return {
+        role: getattr(training, role) for role, asked in wanted.items() if asked and getattr(training, role)
+    }
+
+
+def _owned(model: nn.Module) -> dict[str, Tensor]:
+    """The state's tensors by name, each shared one once."""
+    state: dict[str, Tensor] = model.state_dict(keep_vars=True)
+    first = {id(tensor): name for name, tensor in reversed(state.items())}
+    return {name: tensor for name, tensor in state.items() if first[id(tensor)] == name}
+
+
+def _named(role: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{role}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def _of(tensors: Mapping[str, Tensor], role: str) -> dict[str, Tensor]:
+    """The tensors of one role, without its name before theirs."""
+    return {
+        name.removeprefix(f"{role}/"): held for name, held in tensors.items() if name.startswith(f"{role}/")
+    }
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in _owned(model).items():
+            tensor.copy_(tensors[name])
+
+
+def _on(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Saved weights in the places and memory formats of the model's own."""
+    own: dict[str, Tensor] = model.state_dict()
+    return {
+        name: torch.empty_like(own[name], requires_grad=False).copy_(tensor) for name, tensor in state.items()
+    }

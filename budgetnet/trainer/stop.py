@@ -1,0 +1,79 @@
+"""Stop: an ordinary end of a training at the next step: its time is up, or somebody asked."""
+
+import math
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def seconds(written: float | str | None) -> float | None:
+    """A time as seconds: 90, "90", "90s", "1h30m". Raises ValueError for what is no time above 0."""
+    if written is None:
+        return None
+    found: float | None = None
+    if isinstance(written, int | float) and not isinstance(written, bool):
+        found = float(written)
+    elif isinstance(written, str):
+        text = written.strip().lower()
+        parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
+        if parts is not None and text:
+            found = sum(float(part or 0) * unit for part, unit in zip(parts.groups(), _UNITS.values()))
+    if found is None or not 0 < found < math.inf:
+        raise ValueError(f"max_time should be seconds or a time such as '11h30m', not {written!r}")
+    return found
+
+
+class Stopped(Exception):
+    """The training ended between two steps; `status` is "paused" or "stopped"."""
+
+    def __init__(self, status: str, signal_number: int | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.signal_number = signal_number
+
+
+class Stop:
+    """When a training is to end: `max_time` seconds after now, or once a signal has come."""
+
+    def __init__(self, max_time: float | None) -> None:
+        self._until = math.inf if max_time is None else time.monotonic() + max_time
+        self._signal: int | None = None
+
+    def due(self) -> Stopped | None:
+        """Why the training is to end now, if it is."""
+        if self._signal is not None:
+            return Stopped("stopped", self._signal)
+        return Stopped("paused") if time.monotonic() >= self._until else None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within it SIGINT and SIGTERM ask for a stop at the next step; a second SIGINT acts at once.
+
+        Signals reach the main thread only; elsewhere nothing changes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self._signal is not None and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._signal = number
+
+        try:
+            for number, handler in before.items():
+                # What was switched off by whoever started us stays so (nohup, a shell's background job).
+                if handler is not signal.SIG_IGN:
+                    signal.signal(number, ask)
+            yield
+        finally:
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)

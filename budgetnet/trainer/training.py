@@ -1,0 +1,95 @@
+"""Training: what one training holds while it goes, and where it is."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from budgetnet.console import Watch
+from budgetnet.data import Data, Split
+from budgetnet.pseudo import Kept as Labelled
+from budgetnet.recipe import Phase, Recipe
+from budgetnet.run import Epoch
+from budgetnet.trainer.average import Average
+from budgetnet.trainer.measure import Engine, Evaluation
+from budgetnet.trainer.randomness import SESSION, mixed
+
+
+class TrainingFailed(RuntimeError):
+    """A training that cannot go on: what happened, where, and what is left."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Weights as they were after an epoch; `validation` is theirs, where it was measured."""
+
+    state: dict[str, Tensor]
+    epoch: Epoch
+    validation: Evaluation | None = None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Higher is better: validation accuracy, then the lower loss."""
+        accuracy = self.epoch.val_accuracy
+        return (-math.inf if math.isnan(accuracy) else accuracy, -self.epoch.val_loss)
+
+
+@dataclass
+class Training:
+    """The model, its average and optimizer, the history of this session, the weights kept, and the place.
+
+    `phase` counts from 1 and is 0 before the first; `done` steps of the epoch at hand are behind, whose sums
+    of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
+    `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
+    `contract` says what must be the same for the training to go on exactly.
+    """
+
+    model: nn.Module
+    data: Data
+    recipe: Recipe
+    engine: Engine
+    watch: Watch
+    train: Split
+    folder: Path | None = None
+    contract: dict[str, Any] = field(default_factory=dict)
+    session: int = 1
+    earlier: tuple[Epoch, ...] = ()
+    average: Average | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    optimizer_state: dict[int, dict[str, object]] | None = None
+    history: list[Epoch] = field(default_factory=list)
+    last: Kept | None = None
+    best: Kept | None = None
+    best_of_phase: Kept | None = None
+    labelled: Labelled | None = None
+    phase: int = 0
+    done: int = 0
+    step: int = 0
+    sums: Tensor | None = None
+    spent: float = 0.0
+
+    @property
+    def kept(self) -> Kept | None:
+        """The weights that the recipe keeps, None before the first epoch."""
+        return self.best if self.recipe.keep == "best" else self.last
+
+    @property
+    def seed(self) -> int:
+        """What the randomness of this session comes from."""
+        return self.recipe.seed if self.session == 1 else mixed(self.recipe.seed, SESSION, self.session)
+
+    @property
+    def measured(self) -> nn.Module:
+        """The model that is validated: the averaged one where there is one."""
+        return self.average.model if self.average is not None else self.model
+
+    def phase_of(self, kept: Kept) -> Phase:
+        """The phase that these weights were kept in."""
+        return self.recipe.phases[kept.epoch.phase - 1]
+
+    def of_phase(self, number: int) -> list[Epoch]:
+        """The finished epochs of a phase of this session."""
+        return [epoch for epoch in self.history if epoch.phase == number]
