@@ -4,8 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from budgetnet import compare as compare
     from budgetnet import layers as layers
     from budgetnet import models as models
+    from budgetnet import sweep as sweep
+    from budgetnet.augment import CenterCrop as CenterCrop
     from budgetnet.augment import Crop as Crop
     from budgetnet.augment import Cutmix as Cutmix
     from budgetnet.augment import Erase as Erase
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from budgetnet.budget import count as count
     from budgetnet.budget import ledger as ledger
     from budgetnet.budget import macs as macs
+    from budgetnet.budget import summary as summary
+    from budgetnet.curves import save_curves as save_curves
     from budgetnet.data import Data as Data
     from budgetnet.data import Split as Split
     from budgetnet.data import arrays as arrays
@@ -32,6 +37,9 @@ if TYPE_CHECKING:
     from budgetnet.data import digits as digits
     from budgetnet.data import folder as folder
     from budgetnet.data import stl10 as stl10
+    from budgetnet.data import tiny_imagenet as tiny_imagenet
+    from budgetnet.distill import Distill as Distill
+    from budgetnet.loss import DistillationLoss as DistillationLoss
     from budgetnet.loss import LabelSmoothingLoss as LabelSmoothingLoss
     from budgetnet.modelfile import load as load
     from budgetnet.modelfile import save as save
@@ -39,12 +47,15 @@ if TYPE_CHECKING:
     from budgetnet.optim import Adam as Adam
     from budgetnet.optim import AdamW as AdamW
     from budgetnet.plan import read_plan as read_plan
+    from budgetnet.pseudo import FixMatch as FixMatch
+    from budgetnet.pseudo import PseudoLabels as PseudoLabels
     from budgetnet.recipe import EMA as EMA
     from budgetnet.recipe import EarlyStop as EarlyStop
     from budgetnet.recipe import Phase as Phase
     from budgetnet.recipe import Ramp as Ramp
     from budgetnet.recipe import Recipe as Recipe
     from budgetnet.recipe import Test as Test
+    from budgetnet.resolutions import by_resolution as by_resolution
     from budgetnet.run import Epoch as Epoch
     from budgetnet.run import Run as Run
     from budgetnet.schedule import Cosine as Cosine
@@ -65,21 +76,25 @@ __version__ = "0.1.0"
 
 # Room by room: importing torch costs seconds, and `budgetnet --help` should not.
 _ROOMS = {
-    "augment": "Crop Cutmix Erase Flip Grayscale Jitter Mixup RandAugment Rotate Translate "
+    "augment": "CenterCrop Crop Cutmix Erase Flip Grayscale Jitter Mixup RandAugment Rotate Translate "
     "TrivialAugmentWide",
-    "budget": "Budget DoesNotFit Ledger OverBudget check_fit count ledger macs",
-    "data": "Data Split arrays cifar10 digits folder stl10",
-    "loss": "LabelSmoothingLoss",
+    "budget": "Budget DoesNotFit Ledger OverBudget check_fit count ledger macs summary",
+    "curves": "save_curves",
+    "data": "Data Split arrays cifar10 digits folder stl10 tiny_imagenet",
+    "distill": "Distill",
+    "loss": "DistillationLoss LabelSmoothingLoss",
     "modelfile": "load save",
     "optim": "SGD Adam AdamW",
     "plan": "read_plan",
+    "pseudo": "FixMatch PseudoLabels",
     "recipe": "EMA EarlyStop Phase Ramp Recipe Test",
+    "resolutions": "by_resolution",
     "run": "Epoch Run",
     "schedule": "Cosine Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",
     "trainer": "Evaluation Prediction Trainer TrainingFailed",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
-_MODULES = ("layers", "models")
+_MODULES = ("compare", "layers", "models", "sweep")
 
 __all__ = ["__version__", *_MODULES, *sorted(_HOME)]
 

@@ -10,9 +10,10 @@ import budgetnet
 PACKAGE = Path(budgetnet.__file__).parent
 FLOORS = (
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data"},
-    {"models", "recipe", "run"},
-    {"plan", "console", "modelfile", "picture"},
-    {"trainer"},
+    {"models", "recipe", "run", "pseudo"},
+    {"checkpoint", "plan", "console", "modelfile", "distill", "guard", "picture", "compare", "curves"},
+    {"trainer", "resolutions"},
+    {"sweep"},
     {"cli"},
 )
 

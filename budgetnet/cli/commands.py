@@ -6,7 +6,7 @@ from typing import Any, Literal
 import click
 
 import budgetnet
-from budgetnet.cli.failures import Commands
+from budgetnet.cli.failures import PAUSED, Commands
 from budgetnet.cli.options import (
     Asked,
     asking,
@@ -27,7 +27,8 @@ def main() -> None:
 
     Begin with `budgetnet run quickstart`, or with `budgetnet list`.
 
-    Exit codes: 0, 1 for a failed run, 2 for a mistake in the command or the recipe, 130 after Ctrl-C.
+    Exit codes: 0, 1 for a failed run, 2 for a mistake in the command or the recipe, 75 at the time limit,
+    130 after Ctrl-C, 143 after SIGTERM.
     """
 
 
@@ -51,6 +52,27 @@ def _out(default: str, help: str) -> Callable[[Any], Any]:
 @click.option(
     "--dry-run", is_flag=True, help="Check and show everything, and stop before training; no download."
 )
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train N runs, with the seed and those that follow it, and show the spread of their figures.",
+)
+@click.option(
+    "--max-time",
+    metavar="TIME",
+    help="End the session at a step's end after so long (11h30m, 90s), exit with 75; --resume goes on.",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Go on with an unfinished run exactly: RUN, or the newest of this recipe; or begin it.",
+)
+@click.option(
+    "--after", metavar="RUN", help="Begin this recipe's schedule from the weights of RUN, with its history."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
 def run(
     recipe: str,
@@ -60,22 +82,103 @@ def run(
     precision: Literal["auto", "bf16", "float32"],
     name: str | None,
     dry_run: bool,
+    seeds: int | None,
+    max_time: str | None,
+    resume: str | None,
+    after: str | None,
     quiet: bool,
 ) -> None:
     """Train a recipe: a file, or one that comes along.
 
     The run is written to a new folder: model.safetensors, run.json, and metrics.jsonl with a line an epoch.
-    Ctrl-C keeps what there is.
+    Ctrl-C and SIGTERM end it at a step's end, ready for --resume.
     """
+    from budgetnet.cli.run import Session, run_recipe
     from budgetnet.cli.run import dry_run as try_out
-    from budgetnet.cli.run import run_recipe
     from budgetnet.trainer import Trainer
 
     trainer = Trainer(device, precision=precision, out=out, show=not (quiet or dry_run))
+    if seeds is not None and (max_time, resume, after) != (None, None, None):
+        raise click.UsageError(
+            "--seeds trains new runs to their end, without --max-time, --resume and --after"
+        )
     if dry_run:
         try_out(recipe, asked, trainer)
+    elif seeds is not None:
+        from budgetnet.cli.seeds import run_seeds
+
+        run_seeds(recipe, asked, trainer, name=name, quiet=quiet, seeds=seeds)
     else:
-        run_recipe(recipe, asked, trainer, name=name, quiet=quiet)
+        session = Session(resume, after, max_time)
+        done = run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=session)
+        if done.status == "paused":
+            click.get_current_context().exit(PAUSED)
+
+
+@main.command()
+@click.argument("recipe", metavar="FILE|NAME")
+@click.option(
+    "--over",
+    multiple=True,
+    required=True,
+    metavar="PATH=VALUE,VALUE",
+    help="Try these values of one setting, as --set names it. Repeatable: all combinations are tried.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train each combination with N seeds.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["val_accuracy", "val_loss"]),
+    default="val_accuracy",
+    show_default=True,
+    help="The mean of what, on the validation images, decides.",
+)
+@_out("runs", "Where the sweep's folder is made.")
+@asking(data_option, scale_option, set_option, seed_option)
+@device_option
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "bf16", "float32"]),
+    default="auto",
+    show_default=True,
+    help="As for run.",
+)
+@click.option("--name", help="What the sweep's folder is called; by default RECIPE-sweep-N.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Train only what is not finished yet in the folder of this --name, or the latest.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
+def sweep(
+    recipe: str,
+    over: tuple[str, ...],
+    asked: Asked,
+    seeds: int,
+    metric: Literal["val_accuracy", "val_loss"],
+    out: str,
+    device: str | None,
+    precision: Literal["auto", "bf16", "float32"],
+    name: str | None,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Train a recipe with every combination of some settings.
+
+    One is chosen on the validation images. The trials never see the test images; the chosen setting is
+    measured on them in the end, once. Every run has a folder, beside sweep.json and sweep.csv.
+    """
+    from budgetnet.cli.sweep import Swept, sweep_recipe
+    from budgetnet.trainer import Trainer
+
+    trainer = Trainer(device, precision=precision, out=out, show=not quiet)
+    sweep_recipe(recipe, asked, trainer, over, Swept(seeds, metric, name, resume))
 
 
 @main.command()
@@ -90,6 +193,12 @@ def run(
 @click.option("--depth", type=click.IntRange(min=1), help="Add up modules by this many parts of their names.")
 @click.option("--budget", metavar="AMOUNT", help='Check against so many parameters: "2M".')
 @click.option(
+    "--summary",
+    "layers",
+    is_flag=True,
+    help="List the layers in the order of execution, as torchsummary does.",
+)
+@click.option(
     "--recipe", help="The recipe file whose model() builds a model that budgetnet cannot by itself."
 )
 @asking(set_option)
@@ -100,6 +209,7 @@ def count(
     resolution: tuple[int, ...],
     depth: int | None,
     budget: str | None,
+    layers: bool,
     recipe: str | None,
     as_json: bool,
 ) -> None:
@@ -110,7 +220,7 @@ def count(
     """
     from budgetnet.cli.count import View, count_target
 
-    count_target(target, asked, recipe, View(resolution, depth, budget, as_json))
+    count_target(target, asked, recipe, View(resolution, depth, budget, as_json, layers))
 
 
 @main.command()
@@ -126,6 +236,20 @@ def count(
 @click.option(
     "--resolution", type=click.IntRange(min=1), metavar="PIXELS", help="By default the model's own."
 )
+@click.option(
+    "--resize",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="The shorter side before the crop to the resolution, such as 232 for 224; by default the model's.",
+)
+@click.option(
+    "--resolutions",
+    metavar="FIRST:LAST:STEP",
+    help="Measure at each of these and plot accuracy and MACs: 60:200:20, or a list such as 64,96,128.",
+)
+@click.option(
+    "--plot", metavar="FILE", help="Where that plot goes; by default resolutions.png in the run's folder."
+)
 @asking(data_option, set_option)
 @device_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, the confusion matrix included.")
@@ -135,6 +259,9 @@ def evaluate(
     asked: Asked,
     split: str,
     resolution: int | None,
+    resize: int | None,
+    resolutions: str | None,
+    plot: str | None,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -146,7 +273,8 @@ def evaluate(
     """
     from budgetnet.cli.evaluate import Measured, evaluate_target
 
-    evaluate_target(target, recipe, asked, Measured(split, resolution, device, as_json))
+    how = Measured(split, resolution, device, as_json, resize, resolutions, plot)
+    evaluate_target(target, recipe, asked, how)
 
 
 @main.command()
@@ -185,6 +313,21 @@ def predict(
     predict_files(
         target, files, Written(layout, indices, out), resolution=resolution, recipe=recipe, device=device
     )
+
+
+@main.command()
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option("--out", metavar="DIR", help="Where curves.png goes.  [default: compare]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; curves only with --out.")
+def compare(runs: tuple[str, ...], out: str | None, as_json: bool) -> None:
+    """Show what differs between runs, their figures, and their curves.
+
+    Runs that are equal but for their seed form one group, with mean, standard deviation and range. No recipe
+    is executed.
+    """
+    from budgetnet.cli.compare import compare_runs
+
+    compare_runs(runs, out, as_json=as_json)
 
 
 @main.command("list")

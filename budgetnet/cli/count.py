@@ -8,7 +8,7 @@ from typing import Any
 import click
 from torch import nn
 
-from budgetnet.budget import Budget, Ledger, built, ledger
+from budgetnet.budget import Budget, Ledger, built, ledger, summary
 from budgetnet.cli.options import Asked
 from budgetnet.cli.outlook import budget_lines
 from budgetnet.cli.target import is_trained, load_trained, trained
@@ -19,12 +19,16 @@ from budgetnet.recipe import Recipe
 
 @dataclass(frozen=True)
 class View:
-    """How a ledger is shown: at which resolutions, how deep, against which budget, as JSON or as a table."""
+    """How a ledger is shown: at which resolutions, how deep, against which budget, as JSON or as a table.
+
+    `layers` asks for the layers in the order of execution, as torchsummary lists them, instead.
+    """
 
     resolutions: Sequence[int]
     depth: int | None
     budget: str | None
     as_json: bool
+    layers: bool = False
 
 
 def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> None:
@@ -32,6 +36,11 @@ def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> N
     model, resolutions = _model(target, asked, recipe)
     resolutions = list(view.resolutions) or resolutions
     budget = Budget(params=view.budget) if view.budget is not None else None
+    if view.layers:
+        _show_layers(target, model, resolutions, view.as_json)
+        if budget is not None:
+            budget.check(model)
+        return
     ledgers = [ledger(model, resolution) for resolution in resolutions] or [ledger(model)]
     if view.as_json:
         click.echo(json.dumps(_described(model, ledgers, view.depth), indent=2))
@@ -44,6 +53,16 @@ def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> N
             say(line)
     if budget is not None:
         budget.check(model)
+
+
+def _show_layers(target: str, model: nn.Module, resolutions: Sequence[int], as_json: bool) -> None:
+    """Print the layers in the order of execution, at the last resolution."""
+    if not resolutions:
+        raise ValueError(
+            f"a summary needs the size of an image, and {target} names none; add --resolution 32"
+        )
+    found = summary(model, resolutions[-1])
+    click.echo(found.json() if as_json else str(found))
 
 
 def _model(target: str, asked: Asked, recipe: str | None) -> tuple[nn.Module, list[int]]:

@@ -1,30 +1,43 @@
 """`budgetnet evaluate`: a trained model measured on the images of a recipe that the user names."""
 
+import contextlib
 import json
+import re
 from dataclasses import asdict, dataclass
 
 import click
+from torch import nn
 
 from budgetnet.cli.options import Asked
 from budgetnet.cli.target import Trained, load_trained, trained
 from budgetnet.console import percent, say, table
 from budgetnet.data import Data, Split
-from budgetnet.modelfile import card
+from budgetnet.guard import selection
+from budgetnet.modelfile import card, read_card
+from budgetnet.recipe import Test
 from budgetnet.trainer import Evaluation, Trainer
 
 
 @dataclass(frozen=True)
 class Measured:
-    """On which split and at which resolution in pixels, on which device, shown as JSON or as a table."""
+    """On which split and at which resolution in pixels, on which device, shown as JSON or as a table.
+
+    `resize` is the shorter side that images are brought to before they are cropped to the resolution.
+    `resolutions` asks for one line at each of many, as "60:200:20", and `plot` names the file of their plot.
+    """
 
     split: str
     resolution: int | None
     device: str | None
     as_json: bool
+    resize: int | None = None
+    resolutions: str | None = None
+    plot: str | None = None
 
 
 def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured) -> None:
     """Print accuracy, top-5, loss and each class's recall of the model that `target` names."""
+    sizes = _sizes(how)
     trainer = Trainer(how.device, out=None, show=False)
     found = trained(target)
     if recipe is None:
@@ -45,11 +58,87 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
     if not how.as_json:
         for note in _notes(found, split, how.split):
             say(f"note: {note}")
-    measured = trainer.evaluate(model, split, classes=data.classes, resolution=how.resolution)
+    if sizes:
+        _used(found, split, how.split, f"at {how.resolutions} px")
+        _sweep(trainer, model, found, split, sizes, how)
+        return
+    test = None
+    if how.resize is not None:
+        test = Test(how.resize, how.resolution or (known.crop if known is not None else None))
+    measured = trainer.evaluate(model, split, classes=data.classes, resolution=how.resolution, test=test)
     if how.as_json:
         click.echo(json.dumps(asdict(measured), indent=2))
     else:
         _show(measured, how.split, split)
+    for note in _used(found, split, how.split, f"resize {how.resize}, at {measured.resolution} px"):
+        say(f"note: {note}", error=how.as_json)
+
+
+def _used(found: Trained, split: Split, name: str, way: str) -> list[str]:
+    """Note in the run's record that its test images were measured, and how; gives what the guard says."""
+    run = found.run
+    if name != "test" or run is None or run.folder is None:
+        return []
+    before = run.record.get("data", {}).get("fingerprints", {})
+    if isinstance(before, dict) and before.get("test") == split.fingerprint():
+        uses = run.record.get("test_uses", [])
+        # A folder that can only be read is measured all the same.
+        with contextlib.suppress(OSError):
+            run.note(test_uses=[*(uses if isinstance(uses, list) else []), way])
+    return selection(run.folder.parent)
+
+
+def _sizes(how: Measured) -> list[int]:
+    """The resolutions to go through, none for a single one. Raises ValueError for options that clash."""
+    if how.resolutions is None:
+        if how.plot is not None:
+            raise ValueError("--plot draws several resolutions; name them: --resolutions 60:200:20")
+        return []
+    if how.resolution is not None or how.resize is not None:
+        other = "--resolution" if how.resolution is not None else "--resize"
+        raise ValueError(f"--resolutions names every size by itself; leave out {other}")
+    return [size for part in how.resolutions.split(",") for size in _range(part.strip())]
+
+
+def _range(text: str) -> list[int]:
+    """96 as [96], and 60:200:20 as 60, 80 ... 200, both ends included."""
+    if not re.fullmatch(r"\d+(:\d+:\d+)?", text):
+        raise ValueError(
+            f"--resolutions should read 60:200:20 (first, last, step) or 64,96,128 in pixels, not {text!r}"
+        )
+    first, last, step = (int(part) for part in (text.split(":") if ":" in text else (text, text, "1")))
+    if first < 1 or last < first or step < 1:
+        raise ValueError(
+            f"--resolutions {text} names none: it should rise from 1 pixel or more in steps of 1 or more"
+        )
+    return list(range(first, last + 1, step))
+
+
+def _sweep(
+    trainer: Trainer, model: nn.Module, found: Trained, split: Split, sizes: list[int], how: Measured
+) -> None:
+    """Print a line for each resolution, and draw them into a PNG file."""
+    from budgetnet.resolutions import PLOT, NoPlot, by_resolution, save_plot, trained_at
+
+    trained = trained_at(found.run) if found.run is not None else ()
+    measured = by_resolution(trainer, model, split, sizes, trained=trained)
+    folder = found.run.folder if found.run is not None else None
+    path = how.plot or (folder / PLOT if folder is not None else None)
+    if how.as_json:
+        click.echo(measured.json())
+    else:
+        say(f"{how.split}: {measured.images:,} images")
+        say(str(measured))
+        if how.split == "test":
+            say("note: a resolution that is chosen by these figures is chosen on the test images")
+    if path is None:
+        return
+    try:
+        save_plot(measured, path, title=f"{folder.name if folder is not None else found.file}, {how.split}")
+    except NoPlot as error:
+        say(f"note: {error}", error=how.as_json)
+    else:
+        say(f"the plot is in {path}", error=how.as_json)
 
 
 def _split(data: Data, name: str) -> Split:
@@ -63,13 +152,16 @@ def _split(data: Data, name: str) -> Split:
 def _notes(found: Trained, split: Split, name: str) -> list[str]:
     """What makes the figures other than they seem."""
     record = found.run.record if found.run is not None else {}
+    known = read_card(found.file)
+    began = [f"not from scratch: it began from external weights, {known.external}"] if known.external else []
     before = record.get("data", {}).get("fingerprints", {})
     if not isinstance(before, dict) or before.get(name) in (None, split.fingerprint()):
-        return []
+        return began
     return [
+        *began,
         f"these {name} images are not those of the run: some of them may have been trained on"
         if name != "train"
-        else "these training images are not those of the run"
+        else "these training images are not those of the run",
     ]
 
 

@@ -11,7 +11,7 @@ import click
 RECIPE = "budgetnet.recipe"
 """The key of the context's `meta` under which the path of the recipe in use lies."""
 
-FAILED, MISTAKEN, INTERRUPTED = 1, 2, 130
+FAILED, MISTAKEN, PAUSED, INTERRUPTED = 1, 2, 75, 130
 
 
 class Commands(click.Group):

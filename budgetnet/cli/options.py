@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,6 +42,18 @@ class Asked:
         for setting in self.settings:
             plan = plan.changed(setting)
         return plan if self.seed is None else plan.changed(f"recipe.seed={self.seed}")
+
+    def as_before(self, record: Mapping[str, Any]) -> "Asked":
+        """What a run's record says was asked then, where nothing else is asked now."""
+        settings = record.get("settings")
+        before = tuple(s for s in settings if isinstance(s, str)) if isinstance(settings, list) else ()
+        scale, seed = record.get("scale"), record.get("seed")
+        return replace(
+            self,
+            scale=self.scale if self.scale is not None or not isinstance(scale, int | float) else scale,
+            seed=self.seed if self.seed is not None or not isinstance(seed, int) else seed,
+            settings=self.settings or before,
+        )
 
     def record(self, plan: "Plan") -> dict[str, Any]:
         """Which recipe file a run was made from and what was changed in it, for the run's record."""

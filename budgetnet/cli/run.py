@@ -1,10 +1,12 @@
 """`budgetnet run`: a recipe file trained, or looked at before it is."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from budgetnet.checkpoint import FOLDER as CHECKPOINTS
 from budgetnet.cli.offline import at_hand
 from budgetnet.cli.options import Asked
 from budgetnet.cli.outlook import (
@@ -16,16 +18,43 @@ from budgetnet.cli.outlook import (
     work,
     work_line,
 )
+from budgetnet.cli.target import find_run
 from budgetnet.console import duration, percent, say
 from budgetnet.plan import Plan
-from budgetnet.run import Run
+from budgetnet.run import RECORD, Run
 from budgetnet.trainer import Trainer
 
 
-def run_recipe(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None, quiet: bool) -> None:
+@dataclass(frozen=True)
+class Session:
+    """How a session begins and ends: the run it goes on with ("" for the newest), or follows; its time."""
+
+    resume: str | None = None
+    after: str | None = None
+    max_time: str | None = None
+
+
+def run_recipe(
+    recipe: str,
+    asked: Asked,
+    trainer: Trainer,
+    *,
+    name: str | None,
+    quiet: bool,
+    session: Session = Session(),
+) -> Run:
     """Train a recipe, by file or name; what can be found wrong without data is, before any are fetched."""
     plan = asked.plan(recipe)
     folder = _folder_name(name or plan.name)
+    resume = None
+    if session.resume is not None:
+        resume = _unfinished(session.resume, Path(trainer.out or "runs"), folder)
+        if resume is None and not quiet:
+            say(f"no unfinished run of {folder} lies in {trainer.out}: a new one begins")
+    if resume is not None:
+        asked = asked.as_before(Run.read(resume).record)
+        plan = asked.plan(recipe)
+    after = str(find_run(session.after)) if session.after is not None else None
     model = _checked_model(plan)
     if not quiet:
         _introduce(plan, model)
@@ -35,13 +64,32 @@ def run_recipe(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None,
         say(device_line(trainer.device))
         show_phases(plan.recipe, len(data.train))
     run = Run(record=asked.record(plan))
-    epochs = trainer.epochs(model, data, plan.recipe, run)
-    # Only now: what was refused leaves no folder.
-    run.folder = Run.new(trainer.out or "runs", folder).folder
+    epochs = trainer.epochs(
+        model, data, plan.recipe, run, resume=resume, after=after, max_time=session.max_time
+    )
+    if resume is None:
+        # Only now: what was refused leaves no folder.
+        run.folder = Run.new(trainer.out or "runs", folder).folder
     for _ in epochs:
         pass
     if quiet:
         say(result_line(run))
+    return run
+
+
+def _unfinished(asked: str, out: Path, name: str) -> Path | None:
+    """The run to go on with: the one asked for, or else the newest of this name, if it is not finished."""
+    if asked:
+        return find_run(asked)
+    numbered = {
+        int(path.name.removeprefix(f"{name}-")): path
+        for path in out.glob(f"{name}-*")
+        if path.name.removeprefix(f"{name}-").isdigit() and (path / RECORD).exists()
+    }
+    newest = numbered[max(numbered)] if numbered else None
+    # A run that was killed before its first checkpoint has nothing to go on from, and lost nothing.
+    held = newest is not None and any((newest / CHECKPOINTS).glob("[0-9]*"))
+    return newest if newest is not None and held and Run.read(newest).status != "finished" else None
 
 
 def dry_run(recipe: str, asked: Asked, trainer: Trainer) -> None:

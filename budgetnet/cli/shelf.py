@@ -34,7 +34,7 @@ def _row(folder: Path) -> tuple[str, ...]:
     val, test = (run.result.get(key) for key in ("val_accuracy", "test_accuracy"))
     return (
         str(folder),
-        run.status,
+        run.status + (", external weights" if run.record.get("external") else ""),
         started,
         f"{len(run.history):,}",
         percent(latest if val is None else float(val)),

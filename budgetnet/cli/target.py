@@ -64,6 +64,14 @@ def _folder(name: str) -> Path | None:
     return None
 
 
+def find_run(name: str) -> Path:
+    """The run's folder that `name` is, as a path or below runs/. Raises ValueError where there is none."""
+    folder = _folder(name)
+    if folder is None:
+        raise ValueError(f"there is no run {name}; `budgetnet list` shows the runs in {RUNS}/")
+    return folder
+
+
 def load_trained(found: Trained, plan: Plan | None, device: torch.device | str = "cpu") -> nn.Module:
     """The trained model; built by the plan's model() where budgetnet cannot build it by itself."""
     card = read_card(found.file)

@@ -1,0 +1,69 @@
+"""`budgetnet run --seeds`: one recipe trained with several seeds, and the spread of its figures."""
+
+import math
+
+from budgetnet.cli.compare import shown
+from budgetnet.cli.options import Asked
+from budgetnet.cli.outlook import check_resolutions, data_line, device_line, show_model, show_phases
+from budgetnet.cli.run import result_line
+from budgetnet.compare import Figure
+from budgetnet.compare.figure import measured
+from budgetnet.console import duration, percent, say, table
+from budgetnet.run import Run
+from budgetnet.sweep.repeat import checked_name, seeded
+from budgetnet.trainer import Trainer, TrainingFailed
+
+_FIGURES = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}
+
+
+def run_seeds(
+    recipe: str, asked: Asked, trainer: Trainer, *, name: str | None, quiet: bool, seeds: int
+) -> None:
+    """Train a recipe with its seed and those that follow it, and print each figure, and mean and spread.
+
+    Raises TrainingFailed in the end where some of the runs failed.
+    """
+    plan = asked.plan(recipe)
+    folder = checked_name(name or plan.name)
+    model = plan.model()
+    check_resolutions(model, plan.recipe)
+    if not quiet:
+        say(plan.title)
+        show_model(model, plan.recipe.phases[-1].last_resolution)
+    data = plan.data()
+    if not quiet:
+        say(data_line(data))
+        say(device_line(trainer.device))
+        show_phases(plan.recipe, len(data.train))
+    runs = []
+    for run in seeded(trainer, plan, seeds, data, name=folder, record=asked.record(plan)):
+        runs.append(run)
+        if quiet:
+            say(result_line(run) if run.status == "finished" else f"{run.status}  {run.folder}")
+    if not quiet:
+        say()
+        _show(runs)
+    finished = [run for run in runs if run.status == "finished"]
+    for what, title in _FIGURES.items():
+        figure = Figure(tuple(measured(run, what) for run in finished))
+        if figure.n:
+            spread = f"{figure.range()}, " if figure.n > 1 else ""
+            say(shown(f"{title} {figure.percent()} ({spread}n = {figure.n})"))
+    failed = [run for run in runs if run.status == "failed"]
+    if failed:
+        first = failed[0].record
+        raise TrainingFailed(
+            f"{len(failed)} of {seeds} runs failed, with seed {first.get('seed')}: {first.get('error')}"
+        )
+
+
+def _show(runs: list[Run]) -> None:
+    """A table with a row for each run."""
+    shown = [what for what in _FIGURES if any(not math.isnan(measured(run, what)) for run in runs)]
+    rows = []
+    for run in runs:
+        good = run.status == "finished"
+        figures = [percent(measured(run, what)) if good else "-" for what in shown]
+        seconds = duration(measured(run, "seconds"))
+        rows.append((str(run.folder), run.status, str(run.record.get("seed")), *figures, seconds))
+    table("", ("run", "status", "seed", *(_FIGURES[what] for what in shown), "time"), rows, left=2)

@@ -1,0 +1,13 @@
+"""Compare: runs beside one another: what differs between them, and their figures with their spread."""
+
+from budgetnet.compare.comparison import Comparison as Comparison
+from budgetnet.compare.comparison import Contrast as Contrast
+from budgetnet.compare.comparison import compare as compare
+from budgetnet.compare.difference import Difference as Difference
+from budgetnet.compare.figure import Figure as Figure
+from budgetnet.compare.group import Group as Group
+from budgetnet.compare.group import grouped as grouped
+from budgetnet.compare.group import read_runs as read_runs
+from budgetnet.compare.text import aligned as aligned
+
+__all__ = ["Comparison", "compare", "grouped"]

@@ -1,0 +1,214 @@
+"""Comparison: groups of runs, what differs between them, their figures, and what forbids comparing them."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from budgetnet.compare.difference import MISSING, Difference, differences
+from budgetnet.compare.figure import measured
+from budgetnet.compare.group import Group, called, fingerprint, grouped, read_runs, shared
+from budgetnet.compare.text import aligned
+from budgetnet.console import duration
+from budgetnet.run import Run
+
+TITLES = {
+    "val_accuracy": "validation",
+    "test_accuracy": "test",
+    "train_accuracy": "train",
+    "train_eval_accuracy": "train, evaluated",
+}
+"""The accuracies that are compared, with their titles; those of training are of the weights' own epoch."""
+
+_SPLITS = {"val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """How far group `name` lies above group `base` in the figure `what`, and the standard error of that.
+
+    Both are parts of 1. The error is that of two independent means: the root of sd²/n of both added up.
+    """
+
+    what: str
+    name: str
+    base: str
+    difference: float
+    error: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} - {self.base}: {TITLES[self.what]} {100 * self.difference:+.2f} points, "
+            f"standard error {100 * self.error:.2f}"
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs in groups of equal ones, what differs between the groups, and what to know about their figures.
+
+    `str()` of it is the tables that `budgetnet compare` prints.
+    """
+
+    groups: tuple[Group, ...]
+    differences: tuple[Difference, ...]
+    contrasts: tuple[Contrast, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs, group by group."""
+        return tuple(run for group in self.groups for run in group.runs)
+
+    def __str__(self) -> str:
+        parts = []
+        names = [group.name for group in self.groups]
+        if self.differences:
+            rows = [["what differs", *names], *([d.path, *d.texts] for d in self.differences)]
+            parts.append(aligned(rows, left=len(names) + 1))
+        elif len(self.runs) > 1:
+            parts.append("nothing but the seed differs")
+        parts.append(self._figures())
+        if self.contrasts:
+            parts.append("\n".join(str(contrast) for contrast in self.contrasts))
+        if self.notes:
+            parts.append("\n".join(f"note: {note}" for note in self.notes))
+        return "\n\n".join(parts)
+
+    def json(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        return {
+            "groups": [_described(group) for group in self.groups],
+            "differences": [difference.json() for difference in self.differences],
+            "contrasts": [vars(contrast) for contrast in self.contrasts],
+            "notes": list(self.notes),
+        }
+
+    def _figures(self) -> str:
+        shown = [what for what in TITLES if any(group.figure(what).n for group in self.groups)]
+        several = any(len(group.finished) > 1 for group in self.groups)
+        titles = ["group", "runs", "n"]
+        for what in shown:
+            titles += [TITLES[what], "min..max"] if several else [TITLES[what]]
+        rows = [[*titles, "time"]]
+        for group in self.groups:
+            row = [group.name, group.label, str(len(group.finished))]
+            for what in shown:
+                figure = group.figure(what)
+                fewer = f" (n = {figure.n})" if 0 < figure.n < len(group.finished) else ""
+                row += [figure.percent() + fewer, *([figure.range()] if several else [])]
+            rows.append([*row, duration(group.figure("seconds").mean)])
+        return aligned(rows, left=2)
+
+
+def compare(runs: Run | str | Path | Sequence[Run | str | Path]) -> Comparison:
+    """Put runs, or the folders that they lie in, beside one another; no recipe is executed.
+
+    Runs that are equal but for their seed form one group, whose figures get a mean and a standard deviation
+    (n - 1) over its finished runs. Raises ValueError for a folder that holds no run that can be read.
+
+    ::
+
+        print(compare(["runs/wide-1", "runs/wide-2", "runs/narrow-1", "runs/narrow-2"]))
+    """
+    groups = grouped(read_runs(runs))
+    parts = differences([_shown(group) for group in groups])
+    # Whether a run was shown test images at all is no difference between trainings.
+    hidden = [part for part in parts if part.path.endswith(".test") and MISSING in part.values]
+    return Comparison(
+        tuple(groups),
+        tuple(part for part in parts if part not in hidden),
+        tuple(_contrasts(groups)),
+        tuple(dict.fromkeys(_notes(groups))),
+    )
+
+
+def _shown(group: Group) -> dict[str, Any]:
+    """What of a group is compared with others: what its runs share, and some that may vary within it."""
+    found = shared(group.runs[0])
+    if group.fingerprint("test") is not None:
+        found["data"]["fingerprints"]["test"] = group.fingerprint("test")
+    for key in ("scale", "threads"):
+        held = list(dict.fromkeys(str(run.record.get(key)) for run in group.runs))
+        found[key] = ", ".join(held)
+    return found
+
+
+def _contrasts(groups: Sequence[Group]) -> Iterator[Contrast]:
+    """Validation and test of each group with a spread against those of the first one with a spread."""
+    for what in ("val_accuracy", "test_accuracy"):
+        split = what.split("_")[0]
+        spread = [group for group in groups if group.figure(what).n > 1]
+        for group in spread[1:]:
+            base = spread[0]
+            if group.fingerprint(split) != base.fingerprint(split):
+                continue
+            ours, theirs = group.figure(what), base.figure(what)
+            error = math.sqrt(ours.sd**2 / ours.n + theirs.sd**2 / theirs.n)
+            yield Contrast(what, group.name, base.name, ours.mean - theirs.mean, error)
+
+
+def _notes(groups: Sequence[Group]) -> Iterator[str]:
+    """What makes the figures other than they seem, and what is missing among them."""
+    for group in groups:
+        if group.external:
+            yield f"{group.name}: external weights ({group.external}), not trained from scratch"
+    for split, title in _SPLITS.items():
+        yield from _different_images(groups, split, title)
+    for group in groups:
+        for run in group.runs:
+            if run.status != "finished":
+                yield _unfinished(run)
+        seeds = Counter(group.seeds)
+        for seed in (seed for seed, times in seeds.items() if times > 1):
+            yield f"{group.name}: seed {seed} counts {seeds[seed]} times; such runs are not independent"
+    for group in groups:
+        for run in group.runs:
+            held = run.record.get("notes")
+            yield from (f"{group.name}: {note}" for note in (held if isinstance(held, list) else []))
+    if len(groups) > 1 and any(len(group.finished) == 1 for group in groups):
+        yield "one run is one draw: train each side with several seeds (budgetnet run RECIPE --seeds 3)"
+
+
+def _different_images(groups: Sequence[Group], split: str, title: str) -> Iterator[str]:
+    sets: dict[str | None, dict[str, None]] = {}
+    for group in groups:
+        for run in group.finished:
+            if math.isfinite(measured(run, f"{split}_accuracy")):
+                sets.setdefault(fingerprint(run, split), {})[group.name] = None
+    if len(sets) > 1:
+        names = " | ".join(", ".join(names) for names in sets.values())
+        yield f"the {title} images are not the same ({names}): their {title} figures are not comparable"
+
+
+def _unfinished(run: Run) -> str:
+    words = {"running": "unfinished", "stopped": "stopped by the user"}.get(run.status, run.status)
+    epochs = len(run.history)
+    why = f" ({' '.join(str(run.record['error']).split())})" if run.record.get("error") else ""
+    ended = f" after {epochs} epoch{'' if epochs == 1 else 's'}" if epochs else ""
+    return f"{called(run)}: {words}{ended}, and not counted{why}"
+
+
+def _described(group: Group) -> dict[str, Any]:
+    figures = (*TITLES, "val_loss", "test_loss", "seconds")
+    found = {what: group.figure(what) for what in figures}
+    return {
+        "name": group.name,
+        "external": group.external,
+        "runs": [
+            {
+                "folder": None if run.folder is None else str(run.folder),
+                "seed": run.record.get("seed"),
+                "status": run.status,
+                **{what: _none(measured(run, what)) for what in figures},
+            }
+            for run in group.runs
+        ],
+        "figures": {what: figure.json() for what, figure in found.items() if figure.n},
+    }
+
+
+def _none(number: float) -> float | None:
+    return number if math.isfinite(number) else None

@@ -1,0 +1,152 @@
+"""Group: runs that are equal but for their seed, and what of their records that is judged by."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from budgetnet.compare.figure import Figure, measured
+from budgetnet.run import Run
+
+# What must be equal within a group; the recipe's own seed is left out.
+_WHOLE = ("model", "budget", "external", "device", "precision", "versions")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that are equal but for their seed, under one letter. Figures are those of its finished runs."""
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @property
+    def finished(self) -> tuple[Run, ...]:
+        """The runs that came to their end."""
+        return tuple(run for run in self.runs if run.status == "finished")
+
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        """The seeds of the finished runs."""
+        return tuple(run.record.get("seed") for run in self.finished)
+
+    @property
+    def label(self) -> str:
+        """The runs' names, as many as are short to say."""
+        names = [called(run) for run in self.runs]
+        return ", ".join(names) if len(names) <= 3 else f"{names[0]} .. {names[-1]}"
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The record of the first run, for what all of them share."""
+        return self.runs[0].record
+
+    @property
+    def external(self) -> str:
+        """What external weights the runs began from, "" for none."""
+        return str(self.record.get("external") or "")
+
+    def figure(self, name: str) -> Figure:
+        """The final figure `name`, such as "val_accuracy", over the finished runs."""
+        return Figure(tuple(measured(run, name) for run in self.finished))
+
+    def fingerprint(self, split: str) -> str | None:
+        """The fingerprint of the images of a split, None where there is none."""
+        return next((found for run in self.runs if (found := fingerprint(run, split))), None)
+
+
+def called(run: Run) -> str:
+    """How a run is named: by its folder."""
+    return run.folder.name if run.folder is not None else "in memory"
+
+
+def fingerprint(run: Run, split: str) -> str | None:
+    """The fingerprint of the images of a run's split, None where there is none."""
+    found = _mapping(_mapping(run.record.get("data")).get("fingerprints")).get(split)
+    return found if isinstance(found, str) else None
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """The runs in groups of those that differ in nothing but their seed, in the order of their first run."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(json.dumps(shared(run), sort_keys=True, default=str), []).append(run)
+    return [Group(_letter(at), tuple(members)) for at, members in enumerate(found.values())]
+
+
+def shared(run: Run) -> dict[str, Any]:
+    """What a run has in common with those of its group: its record without its seed and what it measured.
+
+    The test images are left out: nothing is trained or chosen by them, and not every run is shown them.
+    """
+    record = run.record
+    recipe = record.get("recipe")
+    if isinstance(recipe, dict):
+        recipe = {key: value for key, value in recipe.items() if key != "seed"}
+    data = _mapping(record.get("data"))
+    settings = record.get("settings")
+    kept = [text for text in settings if str(text).startswith(("data.", "model."))] if settings else []
+    return {
+        "recipe_file": Path(str(record.get("recipe_file") or "")).name,
+        "recipe": recipe,
+        # Those of the recipe show in the recipe itself.
+        "settings": kept,
+        "data": {
+            "name": data.get("name"),
+            "classes": data.get("classes"),
+            "images": _untested(data.get("images")),
+            "fingerprints": _untested(data.get("fingerprints")),
+        },
+        **{key: record.get(key) for key in _WHOLE},
+        # Each seed of a chain goes on from a run of its own, and these are numbered.
+        "after": re.sub(r"-\d+$", "", Path(str(record.get("after") or "")).name),
+    }
+
+
+def read_runs(runs: Run | str | Path | Sequence[Run | str | Path]) -> list[Run]:
+    """Runs as they are, and those in the folders named, each once. Raises ValueError for a broken folder."""
+    given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
+    if not given:
+        raise ValueError("there is nothing to compare: name at least one run's folder, such as runs/run-1")
+    found: dict[object, Run] = {}
+    for item in given:
+        if isinstance(item, Run):
+            found.setdefault(item.folder.resolve() if item.folder else id(item), item)
+        elif Path(item).resolve() not in found:
+            found[Path(item).resolve()] = _read(Path(item))
+    return list(found.values())
+
+
+def _read(folder: Path) -> Run:
+    try:
+        run = Run.read(folder)
+    except OSError as error:
+        raise ValueError(f"the run in {folder} cannot be read: {error.strerror or error}") from None
+    for key, kind in (("recipe", dict), ("data", dict), ("result", dict), ("settings", list)):
+        held = run.record.get(key, kind())
+        if not isinstance(held, kind):
+            raise ValueError(
+                f"the record of {folder} is damaged: its {key} should be {_KINDS[kind]}, and is "
+                f"{held!r:.60}; leave this run out"
+            )
+    return run
+
+
+_KINDS = {dict: "an object", list: "a list"}
+
+
+def _mapping(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, Mapping) else {}
+
+
+def _untested(found: Any) -> dict[str, Any]:
+    return {split: value for split, value in _mapping(found).items() if split != "test"}
+
+
+def _letter(at: int) -> str:
+    letters = ""
+    while at >= 0:
+        letters = chr(ord("A") + at % 26) + letters
+        at = at // 26 - 1
+    return letters

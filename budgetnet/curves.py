@@ -1,0 +1,129 @@
+"""Curves: the histories of runs, drawn into one PNG."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from budgetnet.compare import Group, grouped, read_runs
+from budgetnet.run import Epoch, Run
+
+_ROWS = {"accuracy": "accuracy (%)", "loss": "loss"}
+_COLUMNS = {"train": "train", "train_eval": "train, evaluated", "val": "validation", "test": "test"}
+
+
+class NoCurves(ValueError):
+    """Nothing can be drawn: no epoch is finished, or matplotlib is not installed."""
+
+
+Points = list[tuple[int, float]]
+
+
+def save_curves(runs: Run | str | Path | Sequence[Run | str | Path], path: str | Path) -> None:
+    """Draw accuracy and loss over the epochs of runs, or of those in the folders named, into a PNG file.
+
+    Training, validation, and test where it was measured, one beside the other. Runs that differ in nothing
+    but their seed share a colour; dotted lines are the borders of phases. Runs of one group are drawn into
+    one pair of axes. The file's folder is made where it is missing. Raises ValueError for a broken run, where
+    the file cannot be written, and (`NoCurves`) without matplotlib or any finished epoch.
+
+    ::
+
+        save_curves(["runs/wide-1", "runs/narrow-1"], "curves.png")
+    """
+    groups = grouped(read_runs(runs))
+    columns = [
+        what for what in _COLUMNS if any(points(run, f"{what}_loss") for g in groups for run in g.runs)
+    ]
+    if not columns:
+        raise NoCurves("there are no curves to draw: none of these runs has finished an epoch")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise NoCurves(
+            "curves as PNG need matplotlib, which is not installed: pip install 'budgetnet[plot]'"
+        ) from None
+    columns = [
+        what for what in _COLUMNS if any(points(run, f"{what}_loss") for g in groups for run in g.runs)
+    ]
+    single = len(groups) == 1 or not columns
+    width = 8.0 if single else max(8.0, 4.5 * len(columns))
+    figure = Figure(figsize=(width, 7), layout="constrained")
+    axes = figure.subplots(2, 1 if single else len(columns), sharex=True, sharey="row", squeeze=False)
+    for row, kind in zip(axes, _ROWS, strict=True):
+        if single:
+            _overlaid(row[0], groups[0], columns, kind)
+        else:
+            _beside(row, groups, columns, kind)
+        row[0].set_ylabel(_ROWS[kind])
+    for lowest in axes[-1]:
+        lowest.set_xlabel("epoch")
+        lowest.xaxis.get_major_locator().set_params(integer=True)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(4, max(1, len(labels))), frameon=False
+    )
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written: {error.strerror or error}; choose another folder"
+        ) from None
+
+
+def points(run: Run, name: str) -> Points:
+    """(epoch, value) of what a run measured under `name`, such as "val_loss", where it is a number."""
+    found = [(epoch.number, epoch.measure(name)) for epoch in run.history]
+    return [(number, value) for number, value in found if math.isfinite(value)]
+
+
+def borders(history: Sequence[Epoch]) -> list[float]:
+    """Between which epochs a phase ends and another begins: 2.5 is between the second and the third."""
+    pairs = pairwise(history)
+    return [
+        one.number + 0.5 for one, other in pairs if (one.session, one.phase) != (other.session, other.phase)
+    ]
+
+
+def _overlaid(axes: Any, group: Group, columns: Sequence[str], kind: str) -> None:
+    """All that one group measured, each in its own colour."""
+    for at, what in enumerate(columns):
+        _lines(axes, group, f"{what}_{kind}", color=f"C{at}", label=_COLUMNS[what])
+    _borders(axes, [group])
+    axes.set_title(group.label if kind == "accuracy" else "")
+
+
+def _beside(row: Sequence[Any], groups: Sequence[Group], columns: Sequence[str], kind: str) -> None:
+    """One pair of axes for each thing that was measured, and one colour for each group."""
+    for axes, what in zip(row, columns, strict=True):
+        for at, group in enumerate(groups):
+            name = f"{group.name}: {group.label}"
+            _lines(axes, group, f"{what}_{kind}", color=f"C{at % 10}", label=name)
+        _borders(axes, groups)
+        axes.set_title(_COLUMNS[what] if kind == "accuracy" else "")
+
+
+def _lines(axes: Any, group: Group, name: str, *, color: str, label: str) -> None:
+    """One line for each run of a group, thin where it has several, and one label for all of them."""
+    scale = 100 if name.endswith("accuracy") else 1
+    thin = len(group.runs) > 1
+    for run in group.runs:
+        found = points(run, name)
+        axes.plot(
+            [number for number, _ in found],
+            [scale * value for _, value in found],
+            color=color,
+            label=label,
+            linewidth=0.8 if thin else 1.5,
+            alpha=0.8 if thin else 1.0,
+            # A line through one point would not be seen.
+            marker="." if len(found) < 3 else "",
+        )
+        label = "_nolegend_"
+
+
+def _borders(axes: Any, groups: Sequence[Group]) -> None:
+    for at in sorted({at for group in groups for run in group.runs for at in borders(run.history)}):
+        axes.axvline(at, color="0.7", linewidth=0.8, linestyle=":", zorder=0)

@@ -1,0 +1,234 @@
+"""A model measured at many resolutions: figures, cost and pace at each, as a table and as a plot."""
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from budgetnet.budget import macs
+from budgetnet.data import Split
+from budgetnet.modelfile import Card, card
+from budgetnet.recipe import Test
+from budgetnet.run import Run
+from budgetnet.trainer import Trainer
+from budgetnet.trainer.measure import evaluate
+from budgetnet.trainer.ready import check_logits
+
+PLOT = "resolutions.png"
+"""What the plot in a run's folder is called."""
+
+_WARM = 8  # images that are measured first and not timed
+
+
+class NoPlot(ValueError):
+    """Nothing can be drawn since matplotlib is not installed."""
+
+
+@dataclass(frozen=True)
+class AtResolution:
+    """A model's figures on images resized to `resize` pixels and cropped to `resolution`.
+
+    Accuracies are in [0, 1], `loss` in nats, `macs` those of one image; `images_per_second` is the pace of
+    the whole test, resizing included. Where the model does not fit, `reason` says why and the rest is NaN.
+    """
+
+    resolution: int
+    resize: int
+    accuracy: float = math.nan
+    top5: float = math.nan
+    loss: float = math.nan
+    macs: int | None = None
+    images_per_second: float = math.nan
+    reason: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether the model takes images of this size."""
+        return not self.reason
+
+
+@dataclass(frozen=True, repr=False)
+class Resolutions:
+    """A model at rising resolutions, on so many images; `str()` is a table, `save_plot` draws a picture.
+
+    `trained` are the resolutions in pixels that it was trained at, as far as they are known.
+    """
+
+    rows: tuple[AtResolution, ...]
+    images: int
+    trained: tuple[int, ...] = ()
+
+    @cached_property
+    def best(self) -> AtResolution:
+        """The row of the highest accuracy, the smallest resolution among equals."""
+        return max((row for row in self.rows if row.fits), key=lambda row: (row.accuracy, -row.resolution))
+
+    def marks(self, row: AtResolution) -> str:
+        """What is to be said of a row: "best", "trained", "trained, best" or ""."""
+        said = ("trained" if row.resolution in self.trained else "", "best" if row == self.best else "")
+        return ", ".join(filter(None, said))
+
+    def __repr__(self) -> str:
+        head = ("resolution", "accuracy", "top-5", "loss", "MACs", "images/s", "")
+        lines = [head, *(self._cells(row) for row in self.rows)]
+        widths = [max(len(line[at]) for line in lines) for at in range(len(head) - 1)]
+        text = [
+            "  ".join([*(cell.rjust(width) for cell, width in zip(line, widths)), line[-1]]).rstrip()
+            for line in lines
+        ]
+        return "\n".join(
+            [*text, *(f"note: {row.resolution} px: {row.reason}" for row in self.rows if row.reason)]
+        )
+
+    def json(self) -> str:
+        """Rows, best and trained resolutions as one JSON object; what was not measured is null."""
+        rows = [{name: _finite(value) for name, value in asdict(row).items()} for row in self.rows]
+        fits = [{"fits": row.fits, "marks": self.marks(row)} for row in self.rows]
+        found = {"images": self.images, "trained": list(self.trained), "best": self.best.resolution}
+        return json.dumps({**found, "rows": [row | more for row, more in zip(rows, fits)]}, indent=2)
+
+    def _cells(self, row: AtResolution) -> tuple[str, ...]:
+        if not row.fits:
+            return (f"{row.resolution} px", "-", "-", "-", "-", "-", "does not fit")
+        return (
+            f"{row.resolution} px",
+            f"{100 * row.accuracy:.2f} %",
+            f"{100 * row.top5:.2f} %",
+            f"{row.loss:.4f}",
+            f"{row.macs:,}",
+            f"{row.images_per_second:,.0f}",
+            self.marks(row),
+        )
+
+
+def by_resolution(
+    trainer: Trainer,
+    model: nn.Module,
+    split: Split,
+    resolutions: Iterable[int],
+    *,
+    classes: Sequence[str] = (),
+    trained: Iterable[int] = (),
+    batch_size: int = 256,
+) -> Resolutions:
+    """Measure `model` over `split` at each of the resolutions in pixels, on the trainer's device.
+
+    Images are tested as the model's card says, its resize and crop in proportion, or resized to the
+    resolution where it has none. A resolution that does not fit the model is a row that says so. Raises
+    ValueError for no or impossible resolutions, an empty split, and where none fits. Reference:
+    https://arxiv.org/abs/1906.06423.
+
+    ::
+
+        found = by_resolution(Trainer(), load("runs/fixres_stl10-1"), stl10().val, range(60, 201, 20))
+        print(found, found.best.resolution)
+    """
+    sizes = _checked(resolutions)
+    if not len(split):
+        raise ValueError("by_resolution's split should hold images, and is empty")
+    known = card(model) or Card()
+    names = tuple(classes) or known.classes
+    names = names or tuple(str(k) for k in range(int(split.labels.max()) + 1))
+    model.to(trainer.device)
+    moved = split.to(trainer.device)
+    channels = int(split.images.shape[1])
+    measured: list[AtResolution] = []
+    for size in sizes:
+        resize = size * known.resize // known.crop if known.resize and known.crop else size
+        test = Test(resize, size)
+        try:
+            check_logits(model, len(names), size, channels)
+        except ValueError as error:
+            measured.append(AtResolution(size, resize, reason=str(error)))
+            continue
+        if all(row.reason for row in measured):
+            # The first images of all pay for what the device sets up once.
+            evaluate(model, moved.subset(slice(_WARM)), names, test, engine=trainer.engine, resolution=size)
+        begun = time.perf_counter()
+        found = evaluate(
+            model, moved, names, test, engine=trainer.engine, resolution=size, batch_size=batch_size
+        )
+        pace = found.images / (time.perf_counter() - begun)
+        cost = macs(model, size, channels=channels)
+        measured.append(AtResolution(size, resize, found.accuracy, found.top5, found.loss, cost, pace))
+    if all(row.reason for row in measured):
+        raise ValueError(f"none of these resolutions can be measured: {measured[-1].reason}")
+    return Resolutions(tuple(measured), len(split), tuple(sorted(set(trained))))
+
+
+def trained_at(run: Run) -> tuple[int, ...]:
+    """The resolutions in pixels that the phases of a run were trained at, rising; of a ramp its two ends."""
+    recipe = run.record.get("recipe")
+    phases = recipe.get("phases") if isinstance(recipe, Mapping) else None
+    found: set[int] = set()
+    for phase in phases if isinstance(phases, Sequence) else ():
+        told = phase.get("resolution") if isinstance(phase, Mapping) else None
+        ends = [told.get("first"), told.get("last")] if isinstance(told, Mapping) else [told]
+        found |= {end for end in ends if isinstance(end, int)}
+    return tuple(sorted(found))
+
+
+def save_plot(found: Resolutions, path: str | Path, *, title: str = "") -> None:
+    """Draw accuracy and MACs against resolution into a PNG file, the trained and the best marked.
+
+    Raises ValueError where the file cannot be written, and `NoPlot` without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise NoPlot(
+            "a plot as PNG needs matplotlib, which is not installed: pip install 'budgetnet[plot]'"
+        ) from None
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    _draw(axes, found)
+    if title:
+        axes.set_title(title)
+    try:
+        figure.savefig(path, dpi=120, format="png")
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written: {error.strerror or error}; choose another file"
+        ) from None
+
+
+def _draw(axes: Any, found: Resolutions) -> None:
+    """The two curves into matplotlib's axes."""
+    rows, best = [row for row in found.rows if row.fits], found.best
+    sizes = [row.resolution for row in rows]
+    for number, size in enumerate(found.trained):
+        label = "trained at" if number == 0 else None
+        axes.axvline(size, color="0.6", linestyle="--", linewidth=1, label=label, zorder=0)
+    axes.plot(sizes, [100 * row.accuracy for row in rows], "o-", color="C0", label="accuracy")
+    said = f"best: {100 * best.accuracy:.2f} % at {best.resolution} px"
+    axes.plot(best.resolution, 100 * best.accuracy, "*", color="C3", markersize=14, label=said)
+    costs = axes.twinx()
+    costs.plot(sizes, [(row.macs or 0) / 1e6 for row in rows], "s:", color="C1", label="MACs")
+    costs.set_ylim(bottom=0)
+    costs.set_ylabel("MACs per image (millions)")
+    axes.set_xlabel("resolution (pixels)")
+    axes.set_ylabel(f"accuracy (%) on {found.images:,} images")
+    handles = [each.get_legend_handles_labels() for each in (axes, costs)]
+    both = (first + second for first, second in zip(*handles))
+    axes.figure.legend(*both, loc="outside lower center", ncols=4, frameon=False)
+
+
+def _checked(resolutions: Iterable[int]) -> list[int]:
+    """The resolutions in rising order, each once. Raises ValueError for what is none."""
+    given = list(resolutions)
+    for size in given:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"a resolution should be a whole number of pixels of 1 or more, not {size!r}")
+    if not given:
+        raise ValueError("there are no resolutions to measure at; name some: [64, 96, 128]")
+    return sorted(set(given))
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,104 @@
+"""Folder: where a sweep lies, and what of an earlier one in it can be used again."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from budgetnet.compare.difference import differences
+from budgetnet.plan import Plan
+from budgetnet.run import Run
+from budgetnet.sweep.grid import written
+from budgetnet.sweep.repeat import checked_name
+from budgetnet.sweep.trials import FORMAT, JSON
+from budgetnet.trainer import Trainer
+
+
+def place(trainer: Trainer, plan: Plan, name: str | None) -> Path:
+    """The folder `name` in the trainer's out, or the one that new sweeps of the plan are numbered after."""
+    if trainer.out is None:
+        raise ValueError("a sweep writes its runs to a folder: give its Trainer an out, such as out='runs'")
+    return Path(trainer.out) / (checked_name(name) if name is not None else f"{plan.name}-sweep")
+
+
+def begun(folder: Path, *, numbered: bool) -> Path | None:
+    """The folder of an earlier sweep to go on with: `folder`, or the latest numbered after it; or None."""
+    if not numbered:
+        if folder.exists() and not (folder / JSON).is_file():
+            raise ValueError(f"{folder} holds no sweep to go on with; choose another name (--name)")
+        return folder if folder.exists() else None
+    pattern = re.compile(re.escape(folder.name) + r"-(\d+)")
+    found = {
+        int(match[1]): path.parent
+        for path in folder.parent.glob(f"*/{JSON}")
+        if (match := pattern.fullmatch(path.parent.name))
+    }
+    return found[max(found)] if found else None
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder that is there already."""
+    if folder.exists():
+        raise ValueError(
+            f"{folder} is there already; choose another name (--name), or go on with it (--resume)"
+        )
+
+
+def made(folder: Path, *, numbered: bool) -> Path:
+    """A new folder for a sweep. Raises ValueError where it cannot be made."""
+    if numbered:
+        new = Run.new(folder.parent, folder.name).folder
+        assert new is not None
+        return new
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(
+            f"the folder {folder} cannot be made: {error.strerror}; choose another out"
+        ) from None
+    return folder
+
+
+def described(plan: Plan) -> dict[str, Any]:
+    """What the trials start from, as plain JSON; a sweep goes on only where it is the same."""
+    recipe = {key: value for key, value in plan.recipe.describe().items() if key != "seed"}
+    options = {"data": plan.data_options, "model": plan.model_options}
+    texts = {room: {key: written(value) for key, value in held.items()} for room, held in options.items()}
+    # Where an object lies in memory says nothing.
+    text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps({"recipe": recipe, **texts}))
+    found: dict[str, Any] = {"recipe_file": plan.path.name, **json.loads(text)}
+    return found
+
+
+def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], Run]:
+    """The finished runs of the sweep in `folder` by setting and seed. Refuses a sweep of something else."""
+    path = folder / JSON
+    try:
+        held = json.loads(path.read_text())
+        if held["format"] != FORMAT:
+            raise ValueError(f"its format is {held['format']}, not {FORMAT}")
+        listed = [
+            ((key_of(trial["settings"]), int(run["seed"])), Path(run["folder"]).name)
+            for trial in held["trials"]
+            for run in trial["runs"]
+            if run["status"] == "finished"
+        ]
+        before = held["plan"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} should be a sweep's, and cannot be read: {error}; choose another name"
+        ) from None
+    changed = differences([before, dict(origin)])
+    if changed:
+        raise ValueError(
+            f"the sweep in {folder} was made from something else: {changed[0]}; go on with what it was made "
+            "from, or choose another name (--name)"
+        )
+    runs = [(key, Run.read(folder / name)) for key, name in listed if (folder / name).is_dir()]
+    return {key: run for key, run in runs if run.status == "finished"}
+
+
+def key_of(settings: Mapping[str, str]) -> str:
+    """A setting as one text, whatever the order of its paths."""
+    return json.dumps(dict(settings), sort_keys=True)

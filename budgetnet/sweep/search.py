@@ -1,0 +1,215 @@
+"""Search: a grid of settings trained on one split, chosen on another, and measured once on a third."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from budgetnet.console import say
+from budgetnet.data import Data
+from budgetnet.modelfile import load, read_card
+from budgetnet.plan import Plan
+from budgetnet.run import MODEL, Run
+from budgetnet.sweep.folder import begun, described, finished, key_of, made, place, refuse_used
+from budgetnet.sweep.grid import Setting, grid
+from budgetnet.sweep.repeat import check_count, ended, recorded, train, with_seed
+from budgetnet.sweep.trials import METRICS, Metric, Sweep, Trial
+from budgetnet.trainer import Trainer
+
+
+def sweep(
+    trainer: Trainer,
+    plan: Plan,
+    over: Mapping[str, Iterable[Any]],
+    *,
+    seeds: int = 1,
+    metric: Metric = "val_accuracy",
+    name: str | None = None,
+    resume: bool = False,
+    record: Mapping[str, Any] | None = None,
+) -> Sweep:
+    """Train a plan with every combination of the values of `over`, and choose one on the validation images.
+
+    The trials never see the test split. In the end the model of the chosen setting (of each of its `seeds`)
+    is measured on it, once. All combinations are checked before the first one is trained. The runs, with
+    sweep.json and sweep.csv, lie in the folder `name` in the trainer's `out`, by default a new numbered one;
+    with `resume` the finished runs in it (without a name: in the latest) are not trained again. A trial whose
+    training fails is ranked last.
+    Raises ValueError for an impossible combination, data without validation images, and a folder in use.
+
+    ::
+
+        found = sweep(Trainer(), read_plan("mine.py"), over={"recipe.phases.0.lr": [0.01, 0.03, 0.1]})
+        print(found)
+    """
+    check_count(seeds)
+    if metric not in METRICS:
+        raise ValueError(f"a sweep's metric should be {' or '.join(METRICS)}, not {metric!r}")
+    settings = grid(over)
+    plans = [_blind(setting.applied(plan)) for setting in settings]
+    folder, numbered = place(trainer, plan, name), name is None
+    earlier = begun(folder, numbered=numbered) if resume else None
+    if earlier is None and not numbered:
+        refuse_used(folder)
+    origin = described(plan)
+    done = finished(earlier, origin) if earlier is not None else {}
+    search = _Search(trainer, seeds, dict(record) if record is not None else recorded(plan))
+    search.check(settings, plans)
+    if resume and earlier is None and trainer.show:
+        say(f"no sweep lies in {folder}{'-N' if numbered else ''}: a new one begins")
+    folder = earlier if earlier is not None else made(folder, numbered=numbered)
+    try:
+        found = search.run(Sweep(folder, metric, (), origin), settings, plans, done)
+    except (KeyboardInterrupt, SystemExit):
+        if trainer.show:
+            say(f"stopped: what is finished lies in {folder}, and --name {folder.name} --resume goes on")
+        raise
+    return search.measured(found, plans)
+
+
+@dataclass
+class _Search:
+    """What the steps of one sweep share; the data of one plan are held at a time."""
+
+    trainer: Trainer
+    seeds: int
+    record: dict[str, Any]
+    held: tuple[str, Data] | None = None
+
+    def data(self, plan: Plan) -> Data:
+        """The data of a plan, loaded where they are not those of the plan before."""
+        key = repr(sorted(plan.data_options.items()))
+        if self.held is None or self.held[0] != key:
+            self.held = None
+            self.held = (key, plan.data())
+        return self.held[1]
+
+    def check(self, settings: Sequence[Setting], plans: Sequence[Plan]) -> None:
+        """Refuse, before anything is trained, what any of the plans would be refused for."""
+        for setting, plan in zip(settings, plans, strict=True):
+            data = self.data(plan)
+            if data.val is None or not len(data.val):
+                raise ValueError(
+                    f"a sweep chooses on validation images, and {data.name} has none; hold some out with "
+                    "held_out= (--set data.held_out=0.1)"
+                )
+            try:
+                self.trainer.check(plan.model(), replace(data, test=None), plan.recipe)
+            except ValueError as error:
+                raise ValueError(f"the combination {setting} is impossible: {error}") from error
+
+    def run(
+        self,
+        found: Sweep,
+        settings: Sequence[Setting],
+        plans: Sequence[Plan],
+        done: Mapping[tuple[str, int], Run],
+    ) -> Sweep:
+        """Train what is not done, one run after the other, and write the sweep's files after each."""
+        runs: list[dict[int, Run]] = [
+            {
+                seed: done[key_of(setting.texts), seed]
+                for seed in seeds
+                if (key_of(setting.texts), seed) in done
+            }
+            for setting, seeds in zip(settings, map(self._seeds, plans), strict=True)
+        ]
+        found = self._saved(found, settings, runs)
+        for at, (setting, plan) in enumerate(zip(settings, plans, strict=True)):
+            for seed in (seed for seed in self._seeds(plan) if seed not in runs[at]):
+                if self.trainer.show:
+                    say(f"trial {at + 1} of {len(settings)}: {setting} (seed {seed})")
+                run = self._train(at + 1, setting, with_seed(plan, seed), found.folder)
+                # The models of all trials together may not fit into memory.
+                run.model = None
+                runs[at][seed] = run
+                found = self._saved(found, settings, runs)
+                if not ended(run):
+                    return found
+        found = replace(found, notes=tuple(_notes(found)))
+        found.save()
+        return found
+
+    def _seeds(self, plan: Plan) -> range:
+        return range(plan.recipe.seed, plan.recipe.seed + self.seeds)
+
+    def _train(self, number: int, setting: Setting, plan: Plan, folder: Path) -> Run:
+        changes = [f"{path}={text}" for path, text in setting.texts.items()]
+        record = {**self.record, "settings": [*self.record.get("settings", []), *changes]}
+        data = replace(self.data(plan), test=None)
+        return train(self.trainer, plan, data, name=f"trial-{number}", out=folder, record=record)
+
+    def _saved(self, found: Sweep, settings: Sequence[Setting], runs: Sequence[Mapping[int, Run]]) -> Sweep:
+        """The sweep with the runs so far, by seed, written to its folder."""
+        trials = [
+            Trial(number, setting.texts, tuple(held[seed] for seed in sorted(held)), self.seeds)
+            for number, (setting, held) in enumerate(zip(settings, runs, strict=True), start=1)
+        ]
+        found = replace(found, trials=tuple(trials))
+        found.save()
+        return found
+
+    def measured(self, found: Sweep, plans: Sequence[Plan]) -> Sweep:
+        """The sweep with the test figures of its selected setting, where there are any to be had."""
+        if found.selected is None:
+            return found
+        plan = plans[found.selected.number - 1]
+        data = self.data(plan)
+        if data.test is None or not len(data.test):
+            return found
+        for run in found.selected.runs:
+            if "test_accuracy" not in run.result:
+                _measure(self.trainer, _load(run, plan), data, run)
+        found = replace(found, notes=tuple(_notes(found)))
+        found.save()
+        return found
+
+
+def _measure(trainer: Trainer, model: nn.Module, data: Data, run: Run) -> None:
+    """Put the model's figures on the test split into its run's record."""
+    assert data.test is not None
+    found = trainer.evaluate(model, data.test, classes=data.classes)
+    figures = {"accuracy": found.accuracy, "top5": found.top5, "loss": found.loss}
+    figures |= {"images": found.images, "resolution": found.resolution}
+    known = run.record["data"]
+    prints = {**known["fingerprints"], "test": data.test.fingerprint()}
+    images = {**known["images"], "test": len(data.test)}
+    run.note(
+        result={**run.result, **{f"test_{key}": value for key, value in figures.items()}},
+        data={**known, "images": images, "fingerprints": prints},
+    )
+
+
+def _load(run: Run, plan: Plan) -> nn.Module:
+    """The run's model; built by the plan's model() where budgetnet cannot build it by itself."""
+    assert run.folder is not None
+    if read_card(run.folder / MODEL).builder is not None:
+        return load(run.folder)
+    return load(run.folder, plan.make_model, **plan.model_options)
+
+
+def _blind(plan: Plan) -> Plan:
+    """The plan without any look at the test split during training."""
+    measure = tuple(split for split in plan.recipe.measure if split != "test")
+    return replace(plan, recipe=replace(plan.recipe, measure=measure))
+
+
+def _notes(found: Sweep) -> Iterator[str]:
+    """What makes the figures other than they seem."""
+    prints = {
+        run.record.get("data", {}).get("fingerprints", {}).get("val")
+        for trial in found.trials
+        for run in trial.runs
+    }
+    if len(prints) > 1:
+        yield "the trials were validated on different images, so that their figures are not comparable"
+    used = [trial for trial in found.trials if trial.figure("test_accuracy").n]
+    if len(used) > 1:
+        yield (
+            f"the test images have now been used for {len(used)} settings of this sweep: the figure is no "
+            "longer that of images never looked at"
+        )
+    if any(run.record.get("external") for trial in found.trials for run in trial.runs):
+        yield "external weights: these models were not trained from scratch"

@@ -1,0 +1,181 @@
+"""Trial and Sweep: what was tried with which figures, as values, as text, and as files."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from budgetnet.compare import Figure, aligned
+from budgetnet.compare.figure import measured
+from budgetnet.console import duration
+from budgetnet.run import Run, write_whole
+
+Metric = Literal["val_accuracy", "val_loss"]
+
+METRICS = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
+JSON, CSV = "sweep.json", "sweep.csv"
+FORMAT = 1
+_FIGURES = ("val_accuracy", "val_loss", "train_accuracy", "seconds", "test_accuracy", "test_loss")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting: its `number` in the grid from 1, its values as text, and its runs, one a seed.
+
+    `planned` is how many runs it is to have. Figures are those of the finished ones.
+    """
+
+    number: int
+    settings: Mapping[str, str]
+    runs: tuple[Run, ...]
+    planned: int
+
+    @property
+    def status(self) -> str:
+        """ "finished" (all of its runs), "failed" (one of them did), or "unfinished"."""
+        if any(run.status == "failed" for run in self.runs):
+            return "failed"
+        done = len(self.runs) == self.planned and all(run.status == "finished" for run in self.runs)
+        return "finished" if done else "unfinished"
+
+    def figure(self, name: str) -> Figure:
+        """The final figure `name`, such as "val_accuracy", over the finished runs."""
+        return Figure(tuple(measured(run, name) for run in self.runs if run.status == "finished"))
+
+    def __str__(self) -> str:
+        return " ".join(f"{path}={text}" for path, text in self.settings.items())
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The trials of a grid, in its order, in `folder`; chosen by `metric` on the validation images.
+
+    `plan` describes what was swept over. `str()` of it is the table that `budgetnet sweep` prints.
+    """
+
+    folder: Path
+    metric: Metric
+    trials: tuple[Trial, ...]
+    plan: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> tuple[Trial, ...]:
+        """The trials, the best first by the mean of the metric; what is unfinished or failed comes last."""
+        return tuple(sorted(self.trials, key=self._rank))
+
+    @property
+    def selected(self) -> Trial | None:
+        """The best trial, once all have come to their end; None where none has a figure."""
+        ended = all(trial.status != "unfinished" for trial in self.trials)
+        best = self.rows[0] if self.trials else None
+        good = best is not None and best.status == "finished" and best.figure(self.metric).n == best.planned
+        return best if ended and good else None
+
+    @property
+    def test(self) -> Figure:
+        """Test accuracy of the selected setting, over its seeds; empty where there is no test split."""
+        return self.selected.figure("test_accuracy") if self.selected else Figure(())
+
+    def _rank(self, trial: Trial) -> tuple[bool, bool, float, float, int]:
+        complete = trial.figure(self.metric).n == trial.planned
+        loss, accuracy = trial.figure("val_loss").mean, trial.figure("val_accuracy").mean
+        order = (-accuracy, loss) if self.metric == "val_accuracy" else (loss, -accuracy)
+        first, second = (math.inf if math.isnan(figure) else figure for figure in order)
+        return (trial.status != "finished", not complete, first, second, trial.number)
+
+    def __str__(self) -> str:
+        paths = list(self.trials[0].settings) if self.trials else []
+        several = any(trial.planned > 1 for trial in self.trials)
+        titles = ["trial", *paths, "validation", *(["min..max"] if several else []), "loss", "n", "time"]
+        rows = [titles, *(self._cells(trial, several) for trial in self.rows)]
+        return "\n".join([aligned(rows, left=1 + len(paths)), "", *self._closing()])
+
+    def _cells(self, trial: Trial, several: bool) -> list[str]:
+        accuracy, loss = trial.figure("val_accuracy"), trial.figure("val_loss")
+        shown = accuracy.percent() if trial.status == "finished" else trial.status
+        return [
+            str(trial.number),
+            *trial.settings.values(),
+            shown,
+            *([accuracy.range()] if several else []),
+            loss.plain(),
+            str(accuracy.n),
+            duration(trial.figure("seconds").mean),
+        ]
+
+    def _closing(self) -> Iterator[str]:
+        selected, finished = self.selected, [trial for trial in self.trials if trial.status == "finished"]
+        for trial in self.trials:
+            for run in trial.runs:
+                if run.status == "failed":
+                    seed, why = run.record.get("seed"), " ".join(str(run.record.get("error", "")).split())
+                    yield f"trial {trial.number} failed with seed {seed}: {why}"
+        if selected is None:
+            ended = all(trial.status != "unfinished" for trial in self.trials)
+            yield "nothing is selected: " + ("no trial finished" if ended else "some trials are unfinished")
+        else:
+            best = f", the best of {len(finished)} on these images" if len(finished) > 1 else ""
+            yield f"selected by {METRICS[self.metric]}{best}: {selected}"
+            yield self._test_line(selected)
+        yield from (f"note: {note}" for note in self.notes)
+
+    def _test_line(self, selected: Trial) -> str:
+        if not self.test.n:
+            return "test: the data have no test split"
+        n = f" (n = {self.test.n})" if self.test.n > 1 else ""
+        images = selected.runs[0].result.get("test_images")
+        once = "measured once, for the selected setting only"
+        return f"test: {self.test.percent()}{n} on {images} images, {once}"
+
+    def json(self) -> dict[str, Any]:
+        """Everything as plain JSON values, the trials ranked."""
+        return {
+            "format": FORMAT,
+            "plan": dict(self.plan),
+            "metric": self.metric,
+            "selected": self.selected.number if self.selected else None,
+            "trials": [_described(trial) for trial in self.rows],
+            "notes": list(self.notes),
+        }
+
+    def csv(self) -> str:
+        """A line for each trial, ranked: its settings, and mean, sd and n of its figures."""
+        paths = list(self.trials[0].settings) if self.trials else []
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        names = [f"{name}_{kind}" for name in _FIGURES for kind in ("mean", "sd")]
+        lines.writerow(["trial", *paths, "status", "selected", "n", *names])
+        for trial in self.rows:
+            found = [trial.figure(name) for name in _FIGURES]
+            numbers = ["" if math.isnan(x) else f"{x:.6g}" for f in found for x in (f.mean, f.sd)]
+            chosen = str(trial is self.selected).lower()
+            n = trial.figure(self.metric).n
+            lines.writerow([trial.number, *trial.settings.values(), trial.status, chosen, n, *numbers])
+        return text.getvalue()
+
+    def save(self) -> None:
+        """Write sweep.json and sweep.csv into the sweep's folder."""
+        write_whole(self.folder / JSON, (json.dumps(self.json(), indent=2) + "\n").encode())
+        write_whole(self.folder / CSV, self.csv().encode())
+
+
+def _described(trial: Trial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "settings": dict(trial.settings),
+        "status": trial.status,
+        "figures": {name: trial.figure(name).json() for name in _FIGURES if trial.figure(name).n},
+        "runs": [
+            {
+                "folder": run.folder.name if run.folder is not None else None,
+                "seed": run.record.get("seed"),
+                "status": run.status,
+            }
+            for run in trial.runs
+        ],
+    }
