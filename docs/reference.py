@@ -24,8 +24,8 @@ from budgetnet.cli import main as command_line
 PAGE = Path(__file__).with_name("reference.md")
 PACKAGE = Path(budgetnet.__file__).parent
 ROOMS = (
-    *("budget", "models", "layers", "data", "augment", "schedule", "optim", "loss"),
-    *("recipe", "trainer", "run", "modelfile", "plan"),
+    *("budget", "models", "layers", "data", "augment", "schedule", "optim", "loss", "distill"),
+    *("pseudo", "recipe", "trainer", "resolutions", "run", "modelfile", "plan", "compare", "curves", "sweep"),
 )
 WIDTH = 100
 HEAD = """\

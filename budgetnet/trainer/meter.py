@@ -41,7 +41,7 @@ class Meter:
         self._copy, self._figures = None, ""
 
     def step(self, done: int, sums: Tensor) -> None:
-        """After `done` steps of the epoch, with the sums over them of loss, accuracy and pseudo-labelled share."""
+        """After `done` steps of the epoch; `sums` over them of loss, accuracy and pseudo-labelled share."""
         now = time.perf_counter()
         if now - self._shown < SECONDS_BETWEEN or not self._watch.live:
             return
