@@ -275,7 +275,7 @@ def test_a_loss_that_is_no_number_stops_the_run(data: Data, tmp_path: Path, mode
         return images * (math.inf if len(calls) > 7 else 1), labels
 
     calls: list[int] = []
-    with pytest.raises(TrainingFailed, match="the loss became nan in epoch 2 of phase 1"):
+    with pytest.raises(TrainingFailed, match="the loss became nan in step 1 of epoch 2 of phase 1"):
         quiet(out=tmp_path).fit(model, data, recipe(phase(augment=[explode])))
     run = Run.read(tmp_path / "run-1")
     assert run.status == "failed"

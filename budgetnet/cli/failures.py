@@ -11,14 +11,15 @@ import click
 RECIPE = "budgetnet.recipe"
 """The key of the context's `meta` under which the path of the recipe in use lies."""
 
-FAILED, MISTAKEN, PAUSED, INTERRUPTED = 1, 2, 75, 130
+FAILED, MISTAKEN, NOT_FINITE, PAUSED, INTERRUPTED = 1, 2, 4, 75, 130
 
 
 class Commands(click.Group):
     """A group of commands whose errors become exit codes.
 
-    0 for what went well, 1 for a failed run, 2 for a mistake in what was typed or in the recipe, 130 after
-    Ctrl-C. With BUDGETNET_TRACEBACK set, errors are raised as they are.
+    0 for what went well, 1 for a failed run, 2 for a mistake in what was typed or in the recipe, 4 for a
+    number that became NaN or infinite, 75 at the time limit, 130 after Ctrl-C. With BUDGETNET_TRACEBACK set,
+    errors are raised as they are.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -63,9 +64,11 @@ def verdict(error: Exception, recipe: str | None = None) -> tuple[int, str]:
     """The exit code and the sentence for an error, met while the recipe in the file `recipe` was in use."""
     # Whoever raised one of them has imported torch already.
     from budgetnet.data import Unavailable
-    from budgetnet.trainer import TrainingFailed
+    from budgetnet.trainer import NotFinite, TrainingFailed
 
     text = " ".join(str(error).split())
+    if isinstance(error, NotFinite):
+        return NOT_FINITE, text
     if isinstance(error, Unavailable | TrainingFailed):
         return FAILED, text
     if isinstance(error, ValueError):

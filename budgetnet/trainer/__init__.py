@@ -3,4 +3,5 @@
 from budgetnet.trainer.measure import Evaluation as Evaluation
 from budgetnet.trainer.measure import Prediction as Prediction
 from budgetnet.trainer.trainer import Trainer as Trainer
+from budgetnet.trainer.training import NotFinite as NotFinite
 from budgetnet.trainer.training import TrainingFailed as TrainingFailed

@@ -13,6 +13,7 @@ from budgetnet.recipe import Phase
 from budgetnet.run import Epoch
 from budgetnet.schedule import value
 from budgetnet.trainer.average import Average
+from budgetnet.trainer.finite import Sentry, check_finite, check_loss
 from budgetnet.trainer.labelling import joined, label
 from budgetnet.trainer.measure import Evaluation, evaluate
 from budgetnet.trainer.meter import Meter
@@ -20,7 +21,7 @@ from budgetnet.trainer.parts import forget, learning, plain_mean, train_mode
 from budgetnet.trainer.randomness import mixed, order, own_randomness
 from budgetnet.trainer.state import restore_optimizer
 from budgetnet.trainer.step import calibration, take
-from budgetnet.trainer.training import Kept, Training, TrainingFailed
+from budgetnet.trainer.training import Kept, Training
 
 AfterStep = Callable[[Training], None]
 
@@ -103,7 +104,7 @@ def _learn(
         training.sums = torch.zeros(3, device=device)
     train_mode(training.model, phase.trains, phase.calibrates)
     meter.begin(training.phase, phase, at, steps, size, spent=training.spent)
-    rate = 0.0
+    rate, sentry = 0.0, Sentry(training.model)
     with own_randomness(device):
         for i in range(training.done, steps):
             t = (at + i / steps) / phase.epochs
@@ -116,6 +117,7 @@ def _learn(
                     group["lr"] = rate
                 training.sums += take(training, phase, training.optimizer, chosen, resolution)
             training.done, training.step = i + 1, training.step + 1
+            sentry.step(training, rate)
             meter.step(i + 1, training.sums)
             training.spent = meter.spent
             after_step(training)
@@ -124,12 +126,7 @@ def _learn(
     if training.optimizer is not None:
         rate = value(phase.lr, last, epochs=phase.epochs, history=history)
     train_loss, train_accuracy, share = (total / steps for total in training.sums.tolist())
-    if not math.isfinite(train_loss):
-        raise TrainingFailed(
-            f"the loss became {train_loss} in epoch {at + 1} of phase {training.phase} (lr {rate:.3g}); the "
-            "weights of the epoch before it are kept; lower the learning rate, add a Warmup, or set the "
-            "recipe's clip"
-        )
+    check_loss(train_loss, training, rate)
     labelled = training.labelled
     return Epoch(
         number=len(training.earlier) + len(training.history) + 1,
@@ -174,6 +171,7 @@ def _keep(training: Training, epoch: Epoch, validation: Evaluation | None) -> No
     own = average is None or training.recipe.keep == "last"
     source = training.model if own or average is None else average.model
     state = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
+    check_finite(state, training)
     measured = validation if average is None or not own else None
     training.last = Kept(state, epoch, measured)
     for name in ("best", "best_of_phase"):

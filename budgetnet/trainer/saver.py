@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from budgetnet import checkpoint
+from budgetnet.trainer.finite import check_finite
 from budgetnet.trainer.state import NotSaveable, capture
 from budgetnet.trainer.stop import Stop
 from budgetnet.trainer.training import Training
@@ -39,6 +40,7 @@ class Saver:
         begun = time.monotonic()
         try:
             tensors, state = capture(training)
+            check_finite(tensors, training)
             checkpoint.save(self.folder, training.step, tensors, state)
         except NotSaveable as error:
             training.watch.say(f"note: no checkpoints are written, the run cannot be resumed: {error}")

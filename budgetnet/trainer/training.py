@@ -22,6 +22,10 @@ class TrainingFailed(RuntimeError):
     """A training that cannot go on: what happened, where, and what is left."""
 
 
+class NotFinite(TrainingFailed):
+    """A training in which a number became NaN or infinite: which, and in which step."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """Weights as they were after an epoch; `validation` is theirs, where it was measured."""
