@@ -5,7 +5,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from budgetnet.checkpoint import Checkpoint
 from budgetnet.console import Watch, duration, percent
 from budgetnet.data import Data, Split
 from budgetnet.modelfile import Card, card, described, write
+from budgetnet.owner import owned
 from budgetnet.recipe import Phase, Recipe, Test
 from budgetnet.run import MODEL, Epoch, Run
 from budgetnet.trainer.chain import contract, follow, higher, resumed
@@ -153,9 +155,17 @@ class Trainer:
         run = run if run is not None else Run()
         wanted = contract(model, data, recipe, self.engine)
         if resume is not None:
-            earlier, held, found = resumed(resume, wanted)
+            # Claimed before it is read: nobody else may go on with it meanwhile.
+            claims = ExitStack()
+            if Path(resume).is_dir():
+                claims.enter_context(owned(Path(resume)))
+            try:
+                earlier, held, found = resumed(resume, wanted)
+            except BaseException:
+                claims.close()
+                raise
             run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record}
-            return _Begun(model, data, recipe, run, [*notes, *found], limit, wanted, held)
+            return _Begun(model, data, recipe, run, [*notes, *found], limit, wanted, held, claims=claims)
         begun = _Begun(model, data, recipe, run, notes, limit, wanted)
         if after is not None:
             begun.earlier = follow(model, after, data)
@@ -164,21 +174,16 @@ class Trainer:
         return begun
 
     def _epochs(self, begun: "_Begun") -> Iterator[Epoch]:
-        model, recipe, run = begun.model, begun.recipe, begun.run
-        watch = Watch(self.show)
-        settle(model, begun.data.train, self.engine)
-        data = _moved(begun.data, self.device)
-        training = Training(model, data, recipe, self.engine, watch, data.train, run.folder)
-        training.contract = begun.contract
-        if begun.held is not None:
-            restore(training, begun.held)
-        elif begun.earlier is not None:
-            training.earlier = tuple(begun.earlier.history)
-            training.session = 1 + max((epoch.session for epoch in training.earlier), default=1)
-        run.model = model
-        run.rewind([*training.earlier, *training.history])
-        _open(run, training, begun)
-        stop = Stop(begun.limit)
+        with begun.claims:
+            if begun.held is None and begun.run.folder is not None:
+                begun.claims.enter_context(owned(begun.run.folder))
+            yield from self._claimed(begun)
+
+    def _claimed(self, begun: "_Begun") -> Iterator[Epoch]:
+        """The epochs of a training whose folder is this process's alone."""
+        recipe, run = begun.recipe, begun.run
+        watch, stop = Watch(self.show), Stop(begun.limit)
+        training = self._set_up(begun, watch)
         saver = Saver(run.folder, stop)
         with watch, stop.listening():
             for note in begun.notes:
@@ -208,6 +213,23 @@ class Trainer:
                 self._end(training, run, clock, error)
                 raise
             self._end(training, run, clock, None)
+
+    def _set_up(self, begun: "_Begun", watch: Watch) -> Training:
+        """Move everything to its place and write the record of what is about to run."""
+        model, run = begun.model, begun.run
+        settle(model, begun.data.train, self.engine)
+        data = _moved(begun.data, self.device)
+        training = Training(model, data, begun.recipe, self.engine, watch, data.train, run.folder)
+        training.contract = begun.contract
+        if begun.held is not None:
+            restore(training, begun.held)
+        elif begun.earlier is not None:
+            training.earlier = tuple(begun.earlier.history)
+            training.session = 1 + max((epoch.session for epoch in training.earlier), default=1)
+        run.model = model
+        run.rewind([*training.earlier, *training.history])
+        _open(run, training, begun)
+        return training
 
     def evaluate(
         self,
@@ -392,6 +414,7 @@ class _Begun:
     contract: dict[str, Any]
     held: Checkpoint | None = None
     earlier: Run | None = None
+    claims: ExitStack = field(default_factory=ExitStack)
 
 
 def _open(run: Run, training: Training, begun: _Begun) -> None:
