@@ -27,6 +27,7 @@ def capture(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "done": training.done,
         "step": training.step,
         "spent": training.spent,
+        "parts": training.parts,
         "session": training.session,
         "earlier": [epoch.line() for epoch in training.earlier],
         "history": [epoch.line() for epoch in training.history],
@@ -60,7 +61,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     _fill(training.model, _of(tensors, "model"))
     training.phase, training.done = int(state["phase"]), int(state["done"])
     training.step, training.spent = int(state["step"]), float(state["spent"])
-    training.session = int(state["session"])
+    training.session, training.parts = int(state["session"]), int(state["parts"])
     training.earlier = tuple(Epoch.read(line) for line in state["earlier"])
     training.history = [Epoch.read(line) for line in state["history"]]
     device = training.engine.device

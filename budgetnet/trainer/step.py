@@ -1,5 +1,8 @@
 """One step: a batch of stored images becomes views, a loss, and an update of the weights."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -13,17 +16,23 @@ from budgetnet.trainer.training import Training
 def take(
     training: Training, phase: Phase, optimizer: torch.optim.Optimizer, chosen: Tensor, resolution: int
 ) -> Tensor:
-    """One step on the training images at `chosen`: loss, accuracy and share of pseudo-labels, (3,)."""
-    recipe, engine = training.recipe, training.engine
-    images, labels = _views(training, phase, chosen, resolution)
-    if isinstance(phase.pseudo, FixMatch):
-        logits, unlabelled, share = _consistency(training, phase.pseudo, images, resolution)
-        loss = recipe.loss(logits, labels) + phase.pseudo.weight * unlabelled
-    else:
-        logits = engine.forward(training.model, images).float()
-        loss = recipe.loss(logits, labels)
-        share = loss.new_tensor(-1.0)
-    loss.backward()  # type: ignore[no-untyped-call]
+    """One step on the training images at `chosen`: loss, accuracy and share of pseudo-labels, (3,).
+
+    Where the memory does not suffice for the batch, it goes through the model in halves, quarters and so on
+    from then on: the gradient is that of the whole batch, and batch norms see the parts.
+    """
+    recipe = training.recipe
+    batch = _batch(training, phase, chosen, resolution)
+    while True:
+        try:
+            figures = _gradient(training, phase, batch)
+            break
+        except Exception as error:
+            if not out_of_memory(error) or training.parts >= len(batch.images):
+                raise
+        # Outside of the handler, which holds on to the tensors of the attempt.
+        optimizer.zero_grad(set_to_none=True)
+        _smaller_parts(training, len(batch.images))
     if recipe.clip is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, recipe.clip)
@@ -31,7 +40,76 @@ def take(
     optimizer.zero_grad(set_to_none=True)
     if training.average is not None:
         training.average.update(training.model)
-    return _figures(loss, logits, labels, share)
+    return figures
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Views (B, C, r, r) and their labels; the weak and strong views of FixMatch where it is at work."""
+
+    images: Tensor
+    labels: Tensor
+    weak: Tensor | None = None
+    strong: Tensor | None = None
+
+    def parts(self, count: int) -> Iterator["_Batch"]:
+        """The batch in `count` parts, or as many as there are images."""
+        count = min(count, len(self.images))
+        pieces = [
+            [None] * count if tensor is None else list(torch.tensor_split(tensor, count))
+            for tensor in (self.images, self.labels, self.weak, self.strong)
+        ]
+        for images, labels, weak, strong in zip(*pieces, strict=True):
+            assert images is not None
+            assert labels is not None
+            yield _Batch(images, labels, weak, strong)
+
+
+def _gradient(training: Training, phase: Phase, batch: _Batch) -> Tensor:
+    """Leave the gradient of the batch in the parameters; gives its figures, (3,)."""
+    reseed(training.engine.device, mixed(training.seed, MODEL, training.step))
+    figures: list[Tensor] = []
+    for part in batch.parts(training.parts):
+        loss, logits, share = _loss(training, phase, part)
+        weight = len(part.images) / len(batch.images)
+        (loss * weight if training.parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
+        found = _figures(loss, logits, part.labels, share)
+        figures.append(found * weight if training.parts > 1 else found)
+    return figures[0] if len(figures) == 1 else torch.stack(figures).sum(dim=0)
+
+
+def _loss(training: Training, phase: Phase, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of a batch, its logits (B, K), and the share of the unlabelled images that counted."""
+    recipe, engine, how = training.recipe, training.engine, phase.pseudo
+    if isinstance(how, FixMatch) and batch.weak is not None and batch.strong is not None:
+        # Labelled, weak and strong views go through the model as one batch, as the paper's norms see them.
+        sizes = [len(batch.images), len(batch.weak), len(batch.strong)]
+        together = torch.cat([batch.images, batch.weak, batch.strong])
+        logits, of_weak, of_strong = torch.split(engine.forward(training.model, together).float(), sizes)
+        unlabelled, share = fixmatch_loss(of_weak, of_strong, how.threshold)
+        return recipe.loss(logits, batch.labels) + how.weight * unlabelled, logits, share
+    logits = engine.forward(training.model, batch.images).float()
+    loss = recipe.loss(logits, batch.labels)
+    return loss, logits, loss.new_tensor(-1.0)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the host has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch tells of the host's memory with a bare RuntimeError.
+    wordings = ("can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in wordings)
+
+
+def _smaller_parts(training: Training, images: int) -> None:
+    if training.engine.device.type == "cuda":
+        torch.cuda.empty_cache()
+    training.parts *= 2
+    training.watch.say(
+        f"note: the memory does not suffice for {images} images at once: from here on each batch goes "
+        f"through the model in {training.parts} parts, with the gradient of the whole"
+    )
 
 
 def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> Tensor:
@@ -54,34 +132,21 @@ def _views(training: Training, phase: Phase, chosen: Tensor, resolution: int) ->
     return view(images, labels, phase.augment, resolution=resolution, classes=classes, generator=generator)
 
 
-def _consistency(
-    training: Training, fixmatch: FixMatch, images: Tensor, resolution: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (B, K) of the labelled views, and FixMatch's loss and share of unlabelled ones.
-
-    Labelled, weak and strong views go through the model as one batch, as the paper's norms see them.
-    """
-    pool = training.data.unlabelled
-    assert pool is not None
+def _batch(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> _Batch:
+    """All views of a step; those of unlabelled images are drawn from all of them, for FixMatch."""
+    images, labels = _views(training, phase, chosen, resolution)
+    how, pool = phase.pseudo, training.data.unlabelled
+    if not isinstance(how, FixMatch) or pool is None:
+        return _Batch(images, labels)
     generator = torch.Generator().manual_seed(mixed(training.seed, UNLABELLED, training.step))
-    chosen = torch.randint(len(pool), (fixmatch.ratio * len(images),), generator=generator)
-    stored, unknown = pool[chosen]
-    unknown = torch.zeros_like(unknown)
+    drawn = torch.randint(len(pool), (how.ratio * len(images),), generator=generator)
+    stored, unknown = pool[drawn]
+    classes, none = len(training.data.classes), torch.zeros_like(unknown)
     weak, strong = (
-        view(
-            stored,
-            unknown,
-            steps,
-            resolution=resolution,
-            classes=len(training.data.classes),
-            generator=generator,
-        )[0]
-        for steps in (fixmatch.weak, fixmatch.strong)
+        view(stored, none, steps, resolution=resolution, classes=classes, generator=generator)[0]
+        for steps in (how.weak, how.strong)
     )
-    logits = training.engine.forward(training.model, torch.cat([images, weak, strong])).float()
-    known, of_weak, of_strong = torch.split(logits, [len(images), len(weak), len(strong)])
-    loss, share = fixmatch_loss(of_weak, of_strong, fixmatch.threshold)
-    return known, loss, share
+    return _Batch(images, labels, weak, strong)
 
 
 def _figures(loss: Tensor, logits: Tensor, labels: Tensor, share: Tensor) -> Tensor:

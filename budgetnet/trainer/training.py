@@ -47,6 +47,7 @@ class Training:
 
     `phase` counts from 1 and is 0 before the first; `done` steps of the epoch at hand are behind, whose sums
     of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
+    A batch goes through the model in `parts`, where the memory does not suffice for it.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
     `contract` says what must be the same for the training to go on exactly.
     """
@@ -74,6 +75,7 @@ class Training:
     step: int = 0
     sums: Tensor | None = None
     spent: float = 0.0
+    parts: int = 1
 
     @property
     def kept(self) -> Kept | None:
