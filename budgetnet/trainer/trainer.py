@@ -1,33 +1,30 @@
 """Trainer: the face of training: fit, epochs, evaluate, predict."""
 
-import platform
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-import budgetnet
 from budgetnet import checkpoint, guard
-from budgetnet.budget import external, ledger
-from budgetnet.checkpoint import Checkpoint
-from budgetnet.console import Watch, duration, percent
+from budgetnet.console import Watch
 from budgetnet.data import Data, Split
-from budgetnet.modelfile import Card, card, described, write
+from budgetnet.modelfile import Card, card, write
 from budgetnet.owner import owned
-from budgetnet.recipe import Phase, Recipe, Test
+from budgetnet.recipe import Recipe, Test
 from budgetnet.run import MODEL, Epoch, Run
 from budgetnet.trainer.chain import contract, follow, higher, resumed
 from budgetnet.trainer.images import Images, gather
 from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, probabilities
 from budgetnet.trainer.ready import check, check_logits, settle
+from budgetnet.trainer.record import Begun, card_of, closing, now, open_record, place
 from budgetnet.trainer.saver import Saver
 from budgetnet.trainer.state import restore
 from budgetnet.trainer.stop import Stop, Stopped, seconds
@@ -143,7 +140,7 @@ class Trainer:
         resume: str | Path | None,
         after: str | Path | None,
         max_time: float | str | None,
-    ) -> "_Begun":
+    ) -> Begun:
         """Everything checked and read that can be refused; nothing is moved or written yet."""
         limit = seconds(max_time)
         notes = check(model, data, recipe)
@@ -165,21 +162,21 @@ class Trainer:
                 claims.close()
                 raise
             run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record}
-            return _Begun(model, data, recipe, run, [*notes, *found], limit, wanted, held, claims=claims)
-        begun = _Begun(model, data, recipe, run, notes, limit, wanted)
+            return Begun(model, data, recipe, run, [*notes, *found], limit, wanted, held, claims=claims)
+        begun = Begun(model, data, recipe, run, notes, limit, wanted)
         if after is not None:
             begun.earlier = follow(model, after, data)
             begun.notes += guard.chained(data, begun.earlier.record, guard.read_seen(Path(after)))
             begun.notes += higher(recipe, begun.earlier.history)
         return begun
 
-    def _epochs(self, begun: "_Begun") -> Iterator[Epoch]:
+    def _epochs(self, begun: Begun) -> Iterator[Epoch]:
         with begun.claims:
             if begun.held is None and begun.run.folder is not None:
                 begun.claims.enter_context(owned(begun.run.folder))
             yield from self._claimed(begun)
 
-    def _claimed(self, begun: "_Begun") -> Iterator[Epoch]:
+    def _claimed(self, begun: Begun) -> Iterator[Epoch]:
         """The epochs of a training whose folder is this process's alone."""
         recipe, run = begun.recipe, begun.run
         watch, stop = Watch(self.show), Stop(begun.limit)
@@ -189,7 +186,7 @@ class Trainer:
             for note in begun.notes:
                 watch.say(f"note: {note}")
             if begun.held is not None:
-                watch.say(f"going on in {run.folder} {_place(training)}")
+                watch.say(f"going on in {run.folder} {place(training)}")
             saved = clock = time.perf_counter()
             try:
                 for epoch in loop(training, saver):
@@ -214,7 +211,7 @@ class Trainer:
                 raise
             self._end(training, run, clock, None)
 
-    def _set_up(self, begun: "_Begun", watch: Watch) -> Training:
+    def _set_up(self, begun: Begun, watch: Watch) -> Training:
         """Move everything to its place and write the record of what is about to run."""
         model, run = begun.model, begun.run
         settle(model, begun.data.train, self.engine)
@@ -228,7 +225,7 @@ class Trainer:
             training.session = 1 + max((epoch.session for epoch in training.earlier), default=1)
         run.model = model
         run.rewind([*training.earlier, *training.history])
-        _open(run, training, begun)
+        open_record(run, training, begun)
         return training
 
     def evaluate(
@@ -308,20 +305,20 @@ class Trainer:
             phase = training.phase_of(kept)
             training.model.load_state_dict(kept.state)
             training.model.eval()
-            training.model.card = _card(training, phase)  # type: ignore[assignment]
+            training.model.card = card_of(training, phase)  # type: ignore[assignment]
             result = self._result(training, kept) if error is None else {}
             if run.folder is not None:
-                write(training.model, kept.state, _card(training, phase), run.folder / MODEL)
+                write(training.model, kept.state, card_of(training, phase), run.folder / MODEL)
         spent = time.perf_counter() - begun
         result["seconds"] = round(float(run.record.get("seconds_before", 0.0)) + spent, 3)
         failure = {"error": str(error)} if isinstance(error, Exception) and status == "failed" else {}
         sessions = run.record.get("sessions", [])
         if sessions:
-            sessions[-1] |= {"ended": _now(), "status": status, "seconds": round(spent, 3)}
-        run.note(status=status, result=result, ended=_now(), sessions=sessions, **failure)
+            sessions[-1] |= {"ended": now(), "status": status, "seconds": round(spent, 3)}
+        run.note(status=status, result=result, ended=now(), sessions=sessions, **failure)
         if status == "finished" and run.folder is not None:
             checkpoint.remove(run.folder)
-        for line in _closing(run, result):
+        for line in closing(run, result):
             training.watch.say(line)
         if run.folder is not None and "test_accuracy" in result:
             for note in guard.selection(run.folder.parent):
@@ -376,114 +373,9 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 
 def _moved(data: Data, device: torch.device) -> Data:
-    val = data.val.to(device) if data.val is not None else None
-    test = data.test.to(device) if data.test is not None else None
-    return replace(data, train=data.train.to(device), val=val, test=test)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def _card(training: Training, phase: Phase) -> Card:
-    resize, crop = phase.test.at(phase.last_resolution)
-    channels = int(training.data.train.images.shape[1])
-    return described(
-        training.model, classes=training.data.classes, resize=resize, crop=crop, channels=channels
-    )
-
-
-def _save(training: Training, run: Run) -> None:
-    """Write the weights that the run would end with now, without disturbing the training."""
-    kept = training.kept
-    if kept is None or run.folder is None:
-        return
-    write(training.model, kept.state, _card(training, training.phase_of(kept)), run.folder / MODEL)
-
-
-@dataclass
-class _Begun:
-    """A training that was checked and may begin: it goes on from `held`, or follows `earlier`."""
-
-    model: nn.Module
-    data: Data
-    recipe: Recipe
-    run: Run
-    notes: list[str]
-    limit: float | None
-    contract: dict[str, Any]
-    held: Checkpoint | None = None
-    earlier: Run | None = None
-    claims: ExitStack = field(default_factory=ExitStack)
-
-
-def _open(run: Run, training: Training, begun: _Begun) -> None:
-    """The record of what is about to run."""
-    sessions = list(run.record.get("sessions", []))
-    sessions.append({"started": _now(), "from_step": training.step})
-    if begun.held is not None:
-        before = sum(float(session.get("seconds", 0.0)) for session in sessions)
-        run.note(status="running", sessions=sessions, seconds_before=before, result={})
-        return
-    counts = ledger(training.model)
-    data = training.data
-    _remember(run, training, begun)
-    run.note(
-        status="running",
-        started=_now(),
-        recipe=training.recipe.describe(),
-        seed=training.recipe.seed,
-        data={
-            "name": data.name,
-            "classes": list(data.classes),
-            "images": {name: len(split) for name, split in data.splits.items()},
-            "fingerprints": begun.contract["data"]["fingerprints"],
-        },
-        model={"class": type(training.model).__name__, "parameters": counts.params, "bytes": counts.bytes},
-        budget=begun.contract["budget"],
-        external=_origins(training),
-        after=str(begun.earlier.folder) if begun.earlier is not None else None,
-        notes=list(begun.notes),
-        device=_device_name(training.engine.device),
-        precision=begun.contract["precision"],
-        threads=torch.get_num_threads(),
-        versions={
-            "budgetnet": budgetnet.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        sessions=sessions,
-    )
-
-
-def _origins(training: Training) -> str:
-    """The external weights that the model, or a teacher of it, began from; "" for none."""
-    steps = [step for phase in training.recipe.phases for step in phase.augment]
-    found = [external(training.model), *(getattr(step, "external", "") for step in steps)]
-    return "; ".join(dict.fromkeys(name for name in found if name))
-
-
-def _remember(run: Run, training: Training, begun: _Begun) -> None:
-    """Leave word in the folder of which images are trained on here, and were by whom this run follows."""
-    if run.folder is None:
-        return
-    data = training.data
-    pseudo = any(phase.pseudo is not None for phase in training.recipe.phases)
-    more = [data.unlabelled] if pseudo and data.unlabelled is not None else []
-    guard.write_seen(run.folder, guard.image_hashes(data.train, *more))
-    earlier = begun.earlier.folder if begun.earlier is not None else None
-    before = guard.read_seen(earlier) if earlier is not None else None
-    if before is not None:
-        guard.write_seen(run.folder, before)
-
-
-def _place(training: Training) -> str:
-    """Where a training is, in words."""
-    if training.phase == 0:
-        return "from its first step"
-    phase = training.recipe.phases[training.phase - 1]
-    name = phase.name or f"phase {training.phase}"
-    return f"after step {training.step:,}: {name}, epoch {len(training.of_phase(training.phase)) + 1}"
+    """The data with all their splits on the device, or pinned where they do not fit."""
+    places: dict[str, Any] = {name: split.to(device) for name, split in data.splits.items()}
+    return replace(data, **places)
 
 
 def _leave(stopped: Stopped) -> None:
@@ -495,29 +387,9 @@ def _leave(stopped: Stopped) -> None:
         raise KeyboardInterrupt
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
-
-
-def _closing(run: Run, result: dict[str, Any]) -> list[str]:
-    """What a run says at its end."""
-    lines = []
-    for way, title in (("val", "validation"), ("val_plain", "validation, plainly"), ("test", "test")):
-        if f"{way}_accuracy" in result:
-            images, size = result[f"{way}_images"], result[f"{way}_resolution"]
-            lines.append(
-                f"{title}: {percent(result[f'{way}_accuracy'])} of {images:,} images at {size} px "
-                f"(weights of epoch {result['epoch']})"
-            )
-    if run.record.get("external"):
-        lines.append(f"not from scratch: it began from external weights, {run.record['external']}")
-    if run.status in ("paused", "stopped"):
-        why = "the time is up" if run.status == "paused" else "stopped by the user"
-        epochs = f"{len(run.history)} epoch{'' if len(run.history) == 1 else 's'}"
-        saved = f"; go on with --resume {run.folder} (resume=)" if run.folder is not None else ""
-        lines.append(f"{why} after {epochs}{saved}")
-        return lines
-    where = f"; the run lies in {run.folder}" if run.folder is not None else ""
-    if result and (lines or where):
-        lines.append(f"{duration(result['seconds'])} in all{where}")
-    return lines
+def _save(training: Training, run: Run) -> None:
+    """Write the weights that the run would end with now, without disturbing the training."""
+    kept = training.kept
+    if kept is None or run.folder is None:
+        return
+    write(training.model, kept.state, card_of(training, training.phase_of(kept)), run.folder / MODEL)

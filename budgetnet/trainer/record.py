@@ -1,0 +1,146 @@
+"""What a training leaves word of in its run: how it begins, where it is, and what it came to."""
+
+import platform
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+import budgetnet
+from budgetnet import guard
+from budgetnet.budget import external, ledger
+from budgetnet.checkpoint import Checkpoint
+from budgetnet.console import duration, percent
+from budgetnet.data import Data
+from budgetnet.modelfile import Card, described
+from budgetnet.recipe import Phase, Recipe
+from budgetnet.run import Run
+from budgetnet.trainer.training import Training
+
+
+@dataclass
+class Begun:
+    """A training that was checked and may begin: it goes on from `held`, or follows `earlier`."""
+
+    model: nn.Module
+    data: Data
+    recipe: Recipe
+    run: Run
+    notes: list[str]
+    limit: float | None
+    contract: dict[str, Any]
+    held: Checkpoint | None = None
+    earlier: Run | None = None
+    claims: ExitStack = field(default_factory=ExitStack)
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def card_of(training: Training, phase: Phase) -> Card:
+    resize, crop = phase.test.at(phase.last_resolution)
+    channels = int(training.data.train.images.shape[1])
+    return described(
+        training.model, classes=training.data.classes, resize=resize, crop=crop, channels=channels
+    )
+
+
+def open_record(run: Run, training: Training, begun: Begun) -> None:
+    """The record of what is about to run."""
+    sessions = list(run.record.get("sessions", []))
+    sessions.append({"started": now(), "from_step": training.step})
+    if begun.held is not None:
+        before = sum(float(session.get("seconds", 0.0)) for session in sessions)
+        run.note(status="running", sessions=sessions, seconds_before=before, result={})
+        return
+    counts = ledger(training.model)
+    data = training.data
+    _remember(run, training, begun)
+    run.note(
+        status="running",
+        started=now(),
+        recipe=training.recipe.describe(),
+        seed=training.recipe.seed,
+        data={
+            "name": data.name,
+            "classes": list(data.classes),
+            "images": {name: len(split) for name, split in data.splits.items()},
+            "fingerprints": begun.contract["data"]["fingerprints"],
+        },
+        model={"class": type(training.model).__name__, "parameters": counts.params, "bytes": counts.bytes},
+        budget=begun.contract["budget"],
+        external=_origins(training),
+        after=str(begun.earlier.folder) if begun.earlier is not None else None,
+        notes=list(begun.notes),
+        device=_device_name(training.engine.device),
+        precision=begun.contract["precision"],
+        threads=torch.get_num_threads(),
+        versions={
+            "budgetnet": budgetnet.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        sessions=sessions,
+    )
+
+
+def _origins(training: Training) -> str:
+    """The external weights that the model, or a teacher of it, began from; "" for none."""
+    steps = [step for phase in training.recipe.phases for step in phase.augment]
+    found = [external(training.model), *(getattr(step, "external", "") for step in steps)]
+    return "; ".join(dict.fromkeys(name for name in found if name))
+
+
+def _remember(run: Run, training: Training, begun: Begun) -> None:
+    """Leave word in the folder of which images are trained on here, and were by whom this run follows."""
+    if run.folder is None:
+        return
+    data = training.data
+    pseudo = any(phase.pseudo is not None for phase in training.recipe.phases)
+    more = [data.unlabelled] if pseudo and data.unlabelled is not None else []
+    guard.write_seen(run.folder, guard.image_hashes(data.train, *more))
+    earlier = begun.earlier.folder if begun.earlier is not None else None
+    before = guard.read_seen(earlier) if earlier is not None else None
+    if before is not None:
+        guard.write_seen(run.folder, before)
+
+
+def place(training: Training) -> str:
+    """Where a training is, in words."""
+    if training.phase == 0:
+        return "from its first step"
+    phase = training.recipe.phases[training.phase - 1]
+    name = phase.name or f"phase {training.phase}"
+    return f"after step {training.step:,}: {name}, epoch {len(training.of_phase(training.phase)) + 1}"
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
+
+
+def closing(run: Run, result: dict[str, Any]) -> list[str]:
+    """What a run says at its end."""
+    lines = []
+    for way, title in (("val", "validation"), ("val_plain", "validation, plainly"), ("test", "test")):
+        if f"{way}_accuracy" in result:
+            images, size = result[f"{way}_images"], result[f"{way}_resolution"]
+            lines.append(
+                f"{title}: {percent(result[f'{way}_accuracy'])} of {images:,} images at {size} px "
+                f"(weights of epoch {result['epoch']})"
+            )
+    if run.record.get("external"):
+        lines.append(f"not from scratch: it began from external weights, {run.record['external']}")
+    if run.status in ("paused", "stopped"):
+        why = "the time is up" if run.status == "paused" else "stopped by the user"
+        epochs = f"{len(run.history)} epoch{'' if len(run.history) == 1 else 's'}"
+        saved = f"; go on with --resume {run.folder} (resume=)" if run.folder is not None else ""
+        lines.append(f"{why} after {epochs}{saved}")
+        return lines
+    where = f"; the run lies in {run.folder}" if run.folder is not None else ""
+    if result and (lines or where):
+        lines.append(f"{duration(result['seconds'])} in all{where}")
+    return lines
