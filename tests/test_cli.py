@@ -271,6 +271,24 @@ def test_the_same_seed_gives_the_same_run_and_another_another(here: Path) -> Non
     assert once == again != other
 
 
+def test_settings_may_be_written_in_any_order(here: Path) -> None:
+    recipe = written(here, TINY)
+    # The resize is below the crop until that is changed too.
+    sizes = ["--set", "recipe.phases.0.test.resize=6", "--set", "recipe.phases.0.test.crop=5"]
+    crop_first = ["--set", "recipe.phases.0.test.crop=12", "--set", "recipe.phases.0.test.resize=12"]
+    told("run", recipe, *crop_first, "--dry-run")
+    told("run", recipe, *reversed_pairs(crop_first), "--dry-run")
+    told("run", recipe, *sizes, "--dry-run")
+    sentence = refused("run", recipe, "--set", "recipe.batch_size=0", "--set", "recipe.seed=1")
+    assert "Recipe's batch_size should be a whole number of 1 or more, not 0" in sentence
+
+
+def reversed_pairs(options: list[str]) -> list[str]:
+    """The options with their values, the last one first."""
+    pairs = list(zip(options[::2], options[1::2]))
+    return [part for pair in reversed(pairs) for part in pair]
+
+
 def test_settings_reach_the_functions_of_the_recipe(here: Path) -> None:
     recipe = written(here)
     output = told("run", recipe, "--dry-run", "--set", "model.width=4", "--set", "data.count=99")

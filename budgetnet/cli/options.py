@@ -35,12 +35,10 @@ class Asked:
             context.with_resource(environment("BUDGETNET_DATA", self.root))
         plan = read_plan(name)
         context.meta[RECIPE] = str(plan.path)
-        for setting in before:
-            plan = plan.changed(setting)
+        plan = _changed(plan, before)
         if self.scale is not None:
             plan = replace(plan, recipe=plan.recipe.scaled(self.scale))
-        for setting in self.settings:
-            plan = plan.changed(setting)
+        plan = _changed(plan, self.settings)
         return plan if self.seed is None else plan.changed(f"recipe.seed={self.seed}")
 
     def as_before(self, record: Mapping[str, Any]) -> "Asked":
@@ -59,6 +57,23 @@ class Asked:
         """Which recipe file a run was made from and what was changed in it, for the run's record."""
         file = str(plan.path.resolve())
         return {"recipe_file": file, "scale": self.scale, "settings": list(self.settings)}
+
+
+def _changed(plan: "Plan", settings: Sequence[str]) -> "Plan":
+    """The plan with these settings, in whichever order they are valid: resize=66 may need crop=64 first."""
+    waiting, first = list(settings), None
+    while waiting:
+        refused = []
+        for setting in waiting:
+            try:
+                plan = plan.changed(setting)
+            except ValueError as error:
+                refused.append(setting)
+                first = first or error
+        if len(refused) == len(waiting) and first is not None:
+            raise first
+        waiting, first = refused, None
+    return plan
 
 
 @contextmanager
