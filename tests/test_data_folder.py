@@ -121,15 +121,15 @@ def test_tiny_imagenet_as_published_is_understood(tmp_path: Path) -> None:
     assert data.val.images[:, 0].float().mean((1, 2)).round().tolist() == pytest.approx([200, 0], abs=2)
     assert (len(data.train), data.test) == (6, None)
     assert any(
-        "2 files were ignored, not being photos in a class folder (.txt)" in note for note in data.notes
+        "2 files beside the photos of the classes (train/n01/n01_boxes.txt, " in note for note in data.notes
     )
-    assert any("test was left out, for it has none of train's class folders" in note for note in data.notes)
+    assert "1 part with none of train's class folders (test): left out" in data.notes
     (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn09\t0\n")
     with pytest.raises(DataError, match="names the class 'n09', which train lacks"):
         folder(root, size=8)
 
 
-def test_other_files_are_ignored_and_counted(photos: Path) -> None:
+def test_other_files_are_left_out_and_named(photos: Path) -> None:
     (photos / "ant" / "notes.txt").write_text("x")
     (photos / "bee" / "Thumbs.db").write_bytes(b"x")
     (photos / "bee" / ".DS_Store").write_bytes(b"x")
@@ -137,7 +137,11 @@ def test_other_files_are_ignored_and_counted(photos: Path) -> None:
     save(photos / "loose.png")
     data = folder(photos, size=8)
     assert len(data.train) == 8
-    assert data.notes == ("3 files were ignored, not being photos in a class folder (.png, .txt, .db)",)
+    assert data.notes == (
+        "2 files beside the photos of the classes (loose.png, ant/notes.txt): left out",
+        "3 files or folders hidden or of a system's making (bee/.DS_Store, bee/._0.png, bee/Thumbs.db): "
+        "left out",
+    )
 
 
 def test_unreadable_and_cut_files_are_named_and_skipped_or_refused(photos: Path) -> None:
@@ -151,7 +155,9 @@ def test_unreadable_and_cut_files_are_named_and_skipped_or_refused(photos: Path)
         (note,) = data.notes
         assert note.startswith("4 of 13 photos cannot be read: ant/0.png (not an image), bee/cut.jpg (")
         assert "truncated" in note
-        assert note.endswith(", ..., and were skipped")
+        assert note.endswith(
+            ", bee/empty.jpg (empty), bee/gone.jpg (a link that leads nowhere), and were skipped"
+        )
         assert data.train.names is not None
         assert "ant/0.png" not in data.train.names
         assert data.train.indices.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import click
 
 import budgetnet
-from budgetnet.cli.failures import PAUSED, Commands
+from budgetnet.cli.failures import MISTAKEN, PAUSED, Commands
 from budgetnet.cli.options import (
     Asked,
     asking,
@@ -27,8 +27,8 @@ def main() -> None:
 
     Begin with `budgetnet run quickstart`, or with `budgetnet list`.
 
-    Exit codes: 0, 1 for a failed run, 2 for a mistake in the command or the recipe, 75 at the time limit,
-    130 after Ctrl-C, 143 after SIGTERM.
+    Exit codes: 0, 1 for a failed run, 2 for a mistake in the command or the recipe, 4 for a NaN or infinity
+    in training, 75 at the time limit, 130 after Ctrl-C, 143 after SIGTERM.
     """
 
 
@@ -313,6 +313,48 @@ def predict(
     predict_files(
         target, files, Written(layout, indices, out), resolution=resolution, recipe=recipe, device=device
     )
+
+
+@main.command()
+@click.argument("target", metavar="DATA|FILE|NAME", required=False)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Store the photos at this size, as folder(size=) will want them; by default nothing is kept.",
+)
+@click.option(
+    "--shape",
+    type=click.Choice(["crop", "squash"]),
+    default="crop",
+    show_default=True,
+    help="How photos become square, as for folder().",
+)
+@click.option("--policies", is_flag=True, help="Print what is done with each kind of oddity, and stop.")
+@asking(data_option, set_option)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every file named.")
+def check(
+    target: str | None,
+    asked: Asked,
+    size: int | None,
+    shape: Literal["crop", "squash"],
+    policies: bool,
+    as_json: bool,
+) -> None:
+    """Look at data before they are trained on.
+
+    DATA is a folder of photos, every one of which is read once; a recipe's data() are loaded and looked at,
+    nothing is downloaded. All that is odd is named, with what is done about it, and the images of each class
+    are counted. Exits with 2 where a run would be refused.
+    """
+    from budgetnet.cli.check import check_target, show_policies
+
+    if policies:
+        show_policies()
+    elif target is None:
+        raise click.UsageError("name a folder of photos or a recipe, or ask for --policies")
+    elif check_target(target, asked, size, shape, as_json=as_json).refused:
+        click.get_current_context().exit(MISTAKEN)
 
 
 @main.command()

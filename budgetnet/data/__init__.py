@@ -11,6 +11,10 @@ from budgetnet.data.cifar10 import cifar10 as cifar10
 from budgetnet.data.error import DataError as DataError
 from budgetnet.data.error import Unavailable as Unavailable
 from budgetnet.data.folder import folder as folder
+from budgetnet.data.inspect import Inspection as Inspection
+from budgetnet.data.inspect import inspect as inspect
+from budgetnet.data.kinds import Finding as Finding
+from budgetnet.data.kinds import policies as policies
 from budgetnet.data.source import Source as Source
 from budgetnet.data.splits import Data as Data
 from budgetnet.data.splits import Duplicate as Duplicate

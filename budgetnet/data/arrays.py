@@ -10,7 +10,8 @@ from torch import Tensor
 
 from budgetnet.data.choose import HeldOut, split
 from budgetnet.data.error import DataError
-from budgetnet.data.splits import Data, Split, remarked
+from budgetnet.data.remarks import remarked
+from budgetnet.data.splits import Data, Split
 
 Images = Tensor | npt.NDArray[Any]
 Labels = Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str]

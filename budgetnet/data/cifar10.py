@@ -8,8 +8,9 @@ import torch
 from budgetnet.data.binary import mapped
 from budgetnet.data.choose import HeldOut, left_over, split
 from budgetnet.data.error import DataError
+from budgetnet.data.remarks import remarked
 from budgetnet.data.source import Source, data_root, published
-from budgetnet.data.splits import Data, Split, remarked
+from budgetnet.data.splits import Data, Split
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR10 = Source(

@@ -9,9 +9,11 @@ import torch
 
 from budgetnet.data.choose import HeldOut, left_over, split
 from budgetnet.data.error import DataError
+from budgetnet.data.kinds import UNREADABLE, Finding, sentences
 from budgetnet.data.listing import Listing, listing
+from budgetnet.data.remarks import remarked
 from budgetnet.data.source import data_root
-from budgetnet.data.splits import Data, Split, remarked
+from budgetnet.data.splits import Data, Split
 
 if TYPE_CHECKING:
     from budgetnet.data.store import Stored
@@ -36,7 +38,8 @@ def folder(
     `held_out` of the training photos (a fifth by default; 0 for none) become val. Photos of any size and
     mode become RGB: the largest square at the centre ("crop") or the whole ("squash"), resized with
     antialias. They are stored once, in `cache` (else $XDG_CACHE_HOME/budgetnet, else ~/.cache/budgetnet),
-    and mapped into memory. Files that cannot be read are counted in the notes and skipped, or refused.
+    and mapped into memory. Files that cannot be read are skipped, or refused; what is odd about the others
+    and about the folders has a policy of its own (see docs/data.md), and all of it is named in the notes.
     `held_out`, `per_class` and `seed` are as in `split`; indices count the files of a part in order.
     `unlabelled=True` keeps the training photos that `per_class` leaves over, without their labels. Raises
     `DataError`.
@@ -49,18 +52,19 @@ def folder(
         raise DataError(
             f'shape is "crop" or "squash", unreadable "skip" or "refuse", found {shape!r}, {unreadable!r}'
         )
-    found = listing(_place(root))
+    found = listing(photo_root(root))
     if "val" in found.parts and held_out is not None:
         raise DataError(
             f"{found.root} has a val folder and held_out={held_out!r} was given: leave held_out out"
         )
-    splits, notes = parts(found, size, squash=shape == "squash", unreadable=unreadable, cache=cache)
+    splits, findings = parts(found, size, squash=shape == "squash", unreadable=unreadable, cache=cache)
     whole, val = splits["train"], splits.get("val")
     share = held_out if held_out is not None or val is not None else 0.2
     train, drawn = split(whole, share, seed, per_class=per_class, classes=found.classes)
     rest = left_over(whole, train, drawn) if unlabelled else None
     name = found.root.resolve().name
-    return remarked(Data(train, val or drawn, splits.get("test"), found.classes, name, rest, notes))
+    notes = remarks(found, findings)
+    return remarked(Data(train, val or drawn, splits.get("test"), found.classes, name, rest, notes, findings))
 
 
 def parts(
@@ -70,26 +74,45 @@ def parts(
     squash: bool = False,
     unreadable: Literal["skip", "refuse"] = "skip",
     cache: str | os.PathLike[str] | None = None,
-) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """Return the parts of a listing with their images uint8 (N, 3, size, size), and notes on what is missing.
+) -> tuple[dict[str, Split], tuple[Finding, ...]]:
+    """Return the parts of a listing with their images uint8 (N, 3, size, size), and all that is odd.
 
-    The photos are decoded once and stored in `cache`, as `folder` says. Raises `DataError`.
+    The photos are decoded once and stored in `cache`, as `folder` says. Raises `DataError` for a class of
+    which nothing can be read, and as `unreadable` says.
     """
+    splits, findings = read(found, size, squash=squash, cache=cache)
+    lost = _lost(found, findings)
+    if lost and unreadable == "refuse":
+        raise DataError(f'{_unreadable(found, lost)}: mend or remove them, or pass unreadable="skip"')
+    for finding in findings:
+        if finding.policy == "refused":
+            raise DataError(finding.detail)
+    return splits, findings
+
+
+def read(
+    found: Listing, size: int, *, squash: bool = False, cache: str | os.PathLike[str] | None = None
+) -> tuple[dict[str, Split], tuple[Finding, ...]]:
+    """Return what `parts` does, with what it refuses among the findings."""
     # Pillow is imported with it, which only those who have photos should wait for.
     from budgetnet.data.store import stored
 
     files = [file for part in found.parts.values() for file in part]
-    kept = stored(found.root, files, size, squash=squash, cache=_cache(cache))
-    notes = found.notes
-    if kept.unreadable:
-        sentence = _unreadable([file.path for file in files], kept.unreadable)
-        if unreadable == "refuse":
-            raise DataError(f'{sentence}: mend or remove them, or pass unreadable="skip"')
-        notes += (f"{sentence}, and were skipped",)
-    return _splits(found, kept), notes
+    kept = stored(found.root, files, size, squash=squash, cache=cache_folder(cache))
+    splits, findings = _splits(found, kept)
+    return splits, (*found.findings, *kept.findings(files), *findings)
 
 
-def _place(root: str | os.PathLike[str] | None) -> Path:
+def remarks(found: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    """Return the notes on a listing and its photos: first on the folders, then on what cannot be read."""
+    lost = _lost(found, findings)
+    told = {*found.findings, *lost}
+    rest = [finding for finding in findings if finding not in told]
+    broken = (f"{_unreadable(found, lost)}, and were skipped",) if lost else ()
+    return (*found.notes, *broken, *sentences(rest))
+
+
+def photo_root(root: str | os.PathLike[str] | None) -> Path:
     """Return where the photos lie: as named, or under the folder that holds data."""
     if root is None:
         return data_root(None)
@@ -98,34 +121,46 @@ def _place(root: str | os.PathLike[str] | None) -> Path:
     return there if not here.exists() and there.is_dir() else here
 
 
-def _cache(cache: str | os.PathLike[str] | None) -> Path:
+def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
+    """Return where decoded photos are kept: `cache`, else the user's folder for such things."""
     if cache is not None:
         return Path(cache).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "budgetnet"
 
 
-def _unreadable(paths: list[str], reasons: dict[int, str]) -> str:
-    """Return how many photos cannot be read, and the first few with their reasons."""
-    shown = ", ".join(f"{paths[position]} ({reason})" for position, reason in list(reasons.items())[:3])
-    # A name that is not UTF-8 could not be printed everywhere.
-    shown = shown.encode(errors="backslashreplace").decode()
-    more = ", ..." if len(reasons) > 3 else ""
-    return f"{len(reasons):,} of {len(paths):,} photos cannot be read: {shown}{more}"
+def _lost(found: Listing, findings: tuple[Finding, ...]) -> list[Finding]:
+    """Return why photos give no image; links and other files that are no photos are the listing's."""
+    listed = set(found.findings)
+    return [finding for finding in findings if finding.kind in UNREADABLE and finding not in listed]
 
 
-def _splits(found: Listing, kept: "Stored") -> dict[str, Split]:
-    """Return the parts, each a stretch of the stored images, less the files that could not be read."""
+def _unreadable(found: Listing, lost: list[Finding]) -> str:
+    """Return how many photos cannot be read, and the first of each kind with its reason."""
+    firsts = list({finding.kind: finding for finding in reversed(lost)}.values())[::-1]
+    named = firsts + [finding for finding in lost if finding not in firsts][: max(0, 3 - len(firsts))]
+    examples = ", ".join(map(str, named)) + (", ..." if len(lost) > len(named) else "")
+    return f"{len(lost):,} of {sum(map(len, found.parts.values())):,} photos cannot be read: {examples}"
+
+
+def _splits(found: Listing, kept: "Stored") -> tuple[dict[str, Split], list[Finding]]:
+    """Return the parts, each a stretch of the stored images, and the classes that have none there."""
     splits: dict[str, Split] = {}
+    findings = []
     first, row = 0, 0
+    unreadable = kept.unreadable
     for name, files in found.parts.items():
-        read = [place for place in range(len(files)) if first + place not in kept.unreadable]
-        if name == "train":
-            left = Counter(files[place].label for place in read)
-            for label, wanted in enumerate(found.classes):
-                if not left[label]:
-                    lost = next(place for place, file in enumerate(files) if file.label == label)
-                    reason = f"{files[lost].path} ({kept.unreadable[lost]})"
-                    raise DataError(f"none of the photos of class '{wanted}' can be read, such as {reason}")
+        read = [place for place in range(len(files)) if first + place not in unreadable]
+        left, listed = (Counter(files[k].label for k in places) for places in (read, range(len(files))))
+        for label, wanted in enumerate(found.classes):
+            if left[label]:
+                continue
+            if name != "train":
+                findings.append(Finding("missing class", wanted, f"{name} has no photo of it"))
+            elif listed[label]:
+                lost = next(place for place, file in enumerate(files) if file.label == label)
+                reason = f"{files[lost].path} ({unreadable[lost][1]})"
+                sentence = f"none of the photos of class '{wanted}' can be read, such as {reason}"
+                findings.append(Finding("unreadable class", wanted, sentence))
         if read:
             splits[name] = Split(
                 kept.images[row : row + len(read)],
@@ -134,4 +169,4 @@ def _splits(found: Listing, kept: "Stored") -> dict[str, Split]:
                 tuple(files[place].path for place in read),
             )
         first, row = first + len(files), row + len(read)
-    return splits
+    return splits, findings

@@ -1,28 +1,16 @@
-"""What lies in a folder of photos: its classes, its parts, and which file belongs to which."""
+"""What lies in a folder of photos: its classes, its parts, which file belongs to which, and what is odd."""
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from budgetnet.data.error import DataError
+from budgetnet.data.kinds import Finding, sentences
+from budgetnet.data.walk import ENDINGS as ENDINGS
+from budgetnet.data.walk import below, folded, loose, subfolders, walk
 
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-ENDINGS = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".bmp",
-    ".gif",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-)
 
 
 @dataclass(frozen=True)
@@ -37,31 +25,25 @@ class File:
 
 @dataclass(frozen=True)
 class Listing:
-    """The photos of each part that is there, in order, and what was left out.
+    """The photos of each part that is there, in order, and what is odd about the folders.
 
-    `ignored` counts the endings of files that are no photos in a class folder, `unlabelled` are the folders
-    of parts that tell no classes.
+    A finding that is "refused" holds the whole sentence as its detail.
     """
 
     root: Path
     classes: tuple[str, ...]
     parts: dict[str, tuple[File, ...]]
-    ignored: Counter[str]
-    unlabelled: tuple[Path, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Why the folder cannot be used, a sentence for each reason."""
+        return tuple(finding.detail for finding in self.findings if finding.policy == "refused")
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what was left out."""
-        notes = [
-            f"{folder} was left out, for it has none of train's class folders and so no labels"
-            for folder in self.unlabelled
-        ]
-        if self.ignored:
-            kinds = ", ".join(kind or "without an ending" for kind, _ in self.ignored.most_common(4))
-            count = self.ignored.total()
-            files = "1 file was" if count == 1 else f"{count:,} files were"
-            notes.append(f"{files} ignored, not being photos in a class folder ({kinds})")
-        return tuple(notes)
+        """Sentences on what was left out, or is used although it is odd."""
+        return sentences(finding for finding in self.findings if finding.policy != "refused")
 
 
 def listing(root: Path) -> Listing:
@@ -69,131 +51,182 @@ def listing(root: Path) -> Listing:
 
     Photos may lie at any depth below their class folder. The val folder of Tiny-ImageNet as published,
     images beside val_annotations.txt, is understood. Raises `DataError` for a missing root, no or empty
-    classes, or stray classes.
+    classes, classes that differ in case alone, or stray classes.
+    """
+    found = survey(root)
+    if found.refused:
+        more = len(found.refused) - 1
+        rest = f" (and {more} more like it: `budgetnet check` names them)" if more else ""
+        raise DataError(found.refused[0] + rest)
+    return found
+
+
+def survey(root: Path) -> Listing:
+    """Return what lies in `root` as `listing` does, with what cannot be used among the findings.
+
+    Raises `DataError` for a root that is no folder, and for folders that cannot be looked into.
     """
     if not os.path.isdir(root):
         what = "is a file, not a folder" if os.path.isfile(root) else "is not there"
         raise DataError(f"the folder of photos {root} {what}: name the folder that holds the class folders")
     try:
-        return _listing(root)
+        return _Survey(root).listing()
     except OSError as error:
         raise DataError(
             f"{error.filename} cannot be looked into ({error.strerror}): it must be yours to read"
         ) from None
 
 
-def _listing(root: Path) -> Listing:
-    folders = _parts(root)
-    classes = tuple(_subfolders(folders["train"]))
-    if len(classes) < 2:
-        found = f"only '{classes[0]}'" if classes else "none"
-        raise DataError(
-            f"{folders['train']} should hold a folder for each of two classes or more, but holds {found}"
-        )
-    ignored: Counter[str] = Counter()
-    parts, unlabelled = {}, []
-    for name, folder in folders.items():
-        annotations = folder / "val_annotations.txt"
-        if name != "train" and annotations.is_file():
-            parts[name] = _annotated(root, annotations, classes, ignored)
-            continue
-        strays = [found for found in _subfolders(folder) if found not in classes]
-        if name != "train" and len(strays) == len(_subfolders(folder)):
-            unlabelled.append(folder)
-            continue
-        if strays:
-            raise DataError(
-                f"{folder} has a class folder '{strays[0]}' that train lacks: add it there, or move it away"
+@dataclass
+class _Survey:
+    """A look at one root, which collects what it finds."""
+
+    root: Path
+    findings: list[Finding] = field(default_factory=list)
+
+    def listing(self) -> Listing:
+        folders = self._parts()
+        if not folders:
+            return Listing(self.root, (), {}, tuple(self.findings))
+        classes = tuple(subfolders(folders["train"]))
+        if len(classes) < 2:
+            found = f"only '{classes[0]}'" if classes else "none"
+            self._refuse(
+                "one class",
+                folders["train"],
+                f"{folders['train']} should hold a folder for each of two classes or more, but holds {found}",
             )
-        parts[name] = _labelled(root, folder, classes, ignored)
-    counts = Counter(file.label for file in parts["train"])
-    for label, name in enumerate(classes):
-        if not counts[label]:
-            folder = folders["train"] / name
-            raise DataError(
-                f"the class folder {folder} holds no photos ({' '.join(ENDINGS[:6])} ...): fill or remove it"
+        self._clashes(folders["train"], classes)
+        parts = {}
+        for name, folder in folders.items():
+            annotations = folder / "val_annotations.txt"
+            if name != "train" and annotations.is_file():
+                parts[name] = self._annotated(annotations, classes)
+            elif self._fits(name, folder, classes):
+                parts[name] = self._labelled(folder, classes)
+        counts = Counter(file.label for file in parts["train"])
+        for label, name in enumerate(classes):
+            if not counts[label]:
+                path, endings = folders["train"] / name, " ".join(ENDINGS[:6])
+                self._refuse(
+                    "empty class",
+                    path,
+                    f"the class folder {path} holds no photos ({endings} ...): fill or remove it",
+                )
+        filled = {name: files for name, files in parts.items() if files}
+        self.findings += [
+            Finding("missing class", label, f"{name} has no photo of it")
+            for name in parts.keys() - filled.keys() - {"train"}
+            for label in classes
+        ]
+        return Listing(self.root, classes, filled, tuple(dict.fromkeys(self.findings)))
+
+    def _refuse(self, kind: str, path: Path, sentence: str) -> None:
+        self.findings.append(Finding(kind, below(self.root, path), sentence))
+
+    def _parts(self) -> dict[str, Path]:
+        """Return the folders of train, val and test that are there; the root alone is train."""
+        parts: dict[str, Path] = {}
+        for name in subfolders(self.root):
+            part = PARTS.get(name.lower())
+            if part in parts:
+                first = parts[part].name
+                self._refuse(
+                    "doubled part",
+                    self.root / name,
+                    f"{self.root} holds both '{first}' and '{name}', one too many: move one away",
+                )
+            elif part:
+                parts[part] = self.root / name
+        if parts and "train" not in parts:
+            found = next(iter(parts.values())).name
+            self._refuse(
+                "no train",
+                self.root,
+                f"{self.root} holds '{found}' but no 'train': put the training photos into "
+                f"{self.root / 'train'}",
             )
-    filled = {name: files for name, files in parts.items() if files}
-    return Listing(root, classes, filled, ignored, tuple(unlabelled))
+            return {}
+        order = [name for name in PARTS.values() if name in parts]
+        return {name: parts[name] for name in order} or {"train": self.root}
 
+    def _clashes(self, folder: Path, classes: tuple[str, ...]) -> None:
+        """Refuse class folders that differ in case, accents' encoding or blanks alone."""
+        first: dict[str, str] = {}
+        for name in classes:
+            other = first.setdefault(folded(name), name)
+            if other != name:
+                self._refuse(
+                    "class clash",
+                    folder / name,
+                    f"{folder} has the class folders '{other}' and '{name}', which differ in case alone: "
+                    "make them one, or rename one",
+                )
 
-def _parts(root: Path) -> dict[str, Path]:
-    """Return the folders of train, val and test that are there; the root alone is train."""
-    parts: dict[str, Path] = {}
-    for name in _subfolders(root):
-        part = PARTS.get(name.lower())
-        if part in parts:
-            raise DataError(
-                f"{root} holds both '{parts[part].name}' and '{name}', one too many: move one away"
+    def _fits(self, name: str, folder: Path, classes: tuple[str, ...]) -> bool:
+        """Whether a part has class folders of train; refuse those that it has besides."""
+        if name == "train":
+            return True
+        inside = subfolders(folder)
+        strays = [found for found in inside if found not in classes]
+        known = {folded(label): label for label in classes}
+        if len(strays) == len(inside) and not any(folded(stray) in known for stray in strays):
+            self.findings.append(Finding("unlabelled part", below(self.root, folder)))
+            return False
+        for stray in strays:
+            if folded(stray) in known:
+                label = known[folded(stray)]
+                so = f"where train has '{label}': give both one name"
+                self._refuse("class clash", folder / stray, f"{folder} has a class folder '{stray}' {so}")
+            else:
+                so = "that train lacks: add it there, or move it away"
+                self._refuse("extra class", folder / stray, f"{folder} has a class folder '{stray}' {so}")
+        return True
+
+    def _labelled(self, folder: Path, classes: tuple[str, ...]) -> tuple[File, ...]:
+        """Return the photos in the class folders of one part."""
+        self.findings += loose(self.root, folder)
+        files = []
+        for label, name in enumerate(classes):
+            if (folder / name).is_dir():
+                found = walk(self.root, folder / name)
+                self.findings += found.findings
+                files += [_file(self.root, path, label) for path in found.photos]
+        return tuple(files)
+
+    def _annotated(self, annotations: Path, classes: tuple[str, ...]) -> tuple[File, ...]:
+        """Return the photos whose class a tab-separated file states, a line each: name, class, whatever."""
+        labels = {}
+        text = annotations.read_text(encoding="utf-8", errors="replace")
+        for number, line in enumerate(text.splitlines(), 1):
+            name, _, rest = line.partition("\t")
+            stated = rest.partition("\t")[0].strip()
+            if stated in classes:
+                labels[name] = classes.index(stated)
+                continue
+            self._refuse(
+                "unknown label",
+                annotations,
+                f"line {number} of {annotations} names the class {stated[:40]!r}, which train lacks: mend it",
             )
-        if part:
-            parts[part] = root / name
-    if parts and "train" not in parts:
-        found = next(iter(parts.values())).name
-        raise DataError(
-            f"{root} holds '{found}' but no 'train': put the training photos into {root / 'train'}"
-        )
-    return {name: parts[name] for name in ("train", "val", "test") if name in parts} or {"train": root}
-
-
-def _subfolders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir()]
-    return sorted(name for name in names if not name.startswith((".", "__MACOSX")))
-
-
-def _labelled(root: Path, folder: Path, classes: tuple[str, ...], ignored: Counter[str]) -> tuple[File, ...]:
-    """Return the photos in the class folders of one part."""
-    with os.scandir(folder) as entries:
-        loose = [entry.name for entry in entries if entry.is_file() and not entry.name.startswith(".")]
-    ignored.update(Path(name).suffix.lower() for name in loose)
-    files = []
-    for label, name in enumerate(classes):
-        if (folder / name).is_dir():
-            for path in _walk(folder / name):
-                if path.lower().endswith(ENDINGS):
-                    files.append(_file(root, path, label))
-                else:
-                    ignored[Path(path).suffix.lower()] += 1
-    return tuple(files)
-
-
-def _annotated(
-    root: Path, annotations: Path, classes: tuple[str, ...], ignored: Counter[str]
-) -> tuple[File, ...]:
-    """Return the photos whose class a tab-separated file states, one a line: name, class, whatever else."""
-    labels = {}
-    for number, line in enumerate(annotations.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        name, _, rest = line.partition("\t")
-        stated = rest.partition("\t")[0].strip()
-        if stated not in classes:
-            raise DataError(
-                f"line {number} of {annotations} names the class {stated[:40]!r}, which train lacks: mend it"
-            )
-        labels[name] = classes.index(stated)
-    files = []
-    for path in _walk(annotations.parent):
-        if os.path.basename(path) in labels:
-            files.append(_file(root, path, labels[os.path.basename(path)]))
-        elif path != str(annotations):
-            ignored[Path(path).suffix.lower()] += 1
-    return tuple(files)
-
-
-def _walk(top: Path) -> list[str]:
-    """Return the files below a folder, hidden ones apart, in an order that is the same everywhere."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    found = os.walk(top, onerror=refuse)
-    return sorted(
-        os.path.join(folder, name) for folder, _, names in found for name in names if not name.startswith(".")
-    )
+            return ()
+        found = walk(self.root, annotations.parent)
+        self.findings += [
+            finding for finding in found.findings if finding.path != below(self.root, annotations)
+        ]
+        files = []
+        for path in found.photos:
+            name = os.path.basename(path)
+            if name in labels:
+                files.append(_file(self.root, path, labels.pop(name)))
+            else:
+                self.findings.append(Finding("no photo", below(self.root, path), "without a label"))
+        self.findings += [Finding("absent", name) for name in labels]
+        return tuple(files)
 
 
 def _file(root: Path, path: str, label: int) -> File:
-    relative = os.path.relpath(path, root).replace(os.sep, "/")
+    relative = below(root, path)
     try:
         found = os.stat(path)
     except OSError:

@@ -1,46 +1,86 @@
-"""One photo file of any size and mode as square RGB pixels."""
+"""One photo file of any size and mode as square RGB pixels, and what is odd about it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+
+from budgetnet.data.bounds import Unfit, bound, opened
+from budgetnet.data.oddities import DEEP, animated, failure, oddities, orientation
 
 # Named, because Pillow would start Ghostscript on a file that only calls itself .jpg.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+# What brings an image upright, by what EXIF states of it.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A photo's pixels uint8 (3, size, size), or None; and the kinds and details of what is odd about it."""
+
+    pixels: npt.NDArray[np.uint8] | None
+    odd: tuple[tuple[str, str], ...]
 
 
 def photo(path: Path, size: int, *, squash: bool) -> npt.NDArray[np.uint8] | str:
-    """Return the photo as uint8 (3, size, size), or the reason why it cannot be read.
+    """Return the photo as uint8 (3, size, size), or the reason why it cannot be read; as `read_photo`."""
+    found = read_photo(path, size, squash=squash)
+    return found.odd[0][1] if found.pixels is None else found.pixels
+
+
+def read_photo(path: Path, size: int, *, squash: bool) -> Read:
+    """Return the photo as uint8 (3, size, size), or why there is none, whatever the file holds.
 
     Its orientation as stated by EXIF is applied. The largest square at its centre, or with `squash` all of
     it, is read bilinearly with antialias. What is transparent comes out white; 16-bit greys are scaled to 8
-    bits.
+    bits; of an animation the first frame is read.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            most = Image.MAX_IMAGE_PIXELS
-            if most is not None and image.width * image.height > most:
-                return f"{image.width}x{image.height} pixels are more than Pillow's limit of {most:,}"
-            # A JPEG of many megapixels is decoded at a half, a quarter or an eighth, still twice what is
-            # needed.
-            image.draft(None, (2 * size, 2 * size))
-            upright = _rgb(ImageOps.exif_transpose(image))
-        side = min(upright.size)
-        left, top = (upright.width - side) / 2, (upright.height - side) / 2
-        box = None if squash else (left, top, left + side, top + side)
-        square = upright.resize((size, size), Image.Resampling.BILINEAR, box=box)
-        return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
-    except UnidentifiedImageError:
-        return "not an image"
+        return _read(path, size, squash)
     except Exception as error:  # Decoders answer damaged bytes with whatever comes up.
-        return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+        return Read(None, (failure(path, error),))
+
+
+def _read(path: Path, size: int, squash: bool) -> Read:
+    with opened(path) as file, Image.open(file, formats=FORMATS) as image:
+        bound(image, file)
+        odd = list(oddities(image, path))
+        # A JPEG of many megapixels is decoded at a half, a quarter or an eighth, still twice what is needed.
+        image.draft(None, (2 * size, 2 * size))
+        # Pillow turns a TIFF as it reads it. Of a PNG it reads the pixels to find EXIF behind them: there it
+        # must not be asked first, or pixels that break off would pass for damaged EXIF.
+        before = orientation(image) if image.format == "TIFF" else 1
+        image.load()
+        after = orientation(image)
+        stated = after if before == 1 else before
+        if before is None or after is None:
+            odd.append(("damaged EXIF", ""))
+        elif stated in TURNS:
+            odd.append(("rotated", f"orientation {stated}"))
+        turn = TURNS.get(after or 1)
+        upright = _rgb(image if turn is None else image.transpose(turn))
+        if animated(image):
+            odd.append(("animated", image.format or ""))
+    side = min(upright.size)
+    left, top = (upright.width - side) / 2, (upright.height - side) / 2
+    box = None if squash else (left, top, left + side, top + side)
+    square = upright.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return Read(np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1)), tuple(odd))
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Return an image of any mode as RGB."""
+    """Return an image of any mode as RGB, never the image itself."""
     if image.mode in DEEP or image.mode == "F":
         return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
@@ -51,8 +91,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return greys of 16 bits, or floats in [0, 1], as 8 bits."""
+    """Return greys of 16 bits, or floats in [0, 1], as 8 bits. Raises `Unfit` for other ranges."""
     most = 1.0 if values.dtype.kind == "f" else 65535.0
-    if not (values.min() >= 0 and values.max() <= most):
-        raise ValueError(f"greys of {values.min():g} ... {values.max():g} instead of 0 ... {most:g}")
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= most):
+        raise Unfit("unknown scale", f"greys of {low:g} ... {high:g} instead of 0 ... {most:g}")
     return np.rint(values.astype(np.float64) * (255 / most)).astype(np.uint8)

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data.error import DataError
+from budgetnet.data.kinds import Finding
 
 # Bytes of images looked at in one go by whatever reads a whole split.
 CHUNK = 1 << 24
@@ -228,8 +229,9 @@ class Duplicate(NamedTuple):
 class Data:
     """What to train on, what to choose by, what to be judged by, and the names of the classes.
 
-    `val`, `test` and `unlabelled` may be absent. `notes` are sentences worth showing before training. Raises
-    `DataError` unless all splits share C, H and W, and all labels lie within the classes.
+    `val`, `test` and `unlabelled` may be absent. `notes` are sentences worth showing before training, and
+    `findings` name every file that they are about. Raises `DataError` unless all splits share C, H and W,
+    and all labels lie within the classes.
     """
 
     train: Split
@@ -239,6 +241,7 @@ class Data:
     name: str
     unlabelled: Split | None = None
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.classes or len(set(self.classes)) != len(self.classes):
@@ -274,28 +277,41 @@ class Data:
         One pair for each such image and earlier split, with the first occurrence there. The unlabelled
         images are left out.
         """
-        pairs: list[Duplicate] = []
-        seen: dict[str, dict[bytes, int]] = {}
-        for name, split in self.splits.items():
-            if name == "unlabelled":
-                continue
-            here: dict[bytes, int] = {}
-            for position, digest in enumerate(split.digests()):
-                pairs += (
-                    Duplicate(earlier, known[digest], name, position)
-                    for earlier, known in seen.items()
-                    if digest in known
-                )
-                here.setdefault(digest, position)
-            seen[name] = here
-        return tuple(pairs)
+        return tuple(pair for pair in repeated(self.splits) if pair.first != pair.second)
 
     def overlaps(self) -> tuple[str, ...]:
         """Return a sentence for each two splits that share images byte for byte: how many, and one such."""
-        pairs: dict[tuple[str, str], list[Duplicate]] = {}
-        for pair in self.duplicates():
-            pairs.setdefault((pair.first, pair.second), []).append(pair)
-        return tuple(_overlap(*names, found) for names, found in pairs.items())
+        return overlaps(self.duplicates())
+
+
+def repeated(splits: Mapping[str, Split]) -> tuple[Duplicate, ...]:
+    """Return the images that occur, byte for byte, before in their own split, or in one before it.
+
+    One pair for each such image and split, with the first occurrence there. The split named "unlabelled" is
+    left out.
+    """
+    pairs: list[Duplicate] = []
+    seen: dict[str, dict[bytes, int]] = {}
+    for name, split in splits.items():
+        if name == "unlabelled":
+            continue
+        here = seen[name] = {}
+        for position, digest in enumerate(split.digests()):
+            pairs += [
+                Duplicate(earlier, known[digest], name, position)
+                for earlier, known in seen.items()
+                if digest in known
+            ]
+            here.setdefault(digest, position)
+    return tuple(pairs)
+
+
+def overlaps(found: Sequence[Duplicate]) -> tuple[str, ...]:
+    """Return a sentence for each two splits of these pairs: how many images they share, and one such."""
+    pairs: dict[tuple[str, str], list[Duplicate]] = {}
+    for pair in found:
+        pairs.setdefault((pair.first, pair.second), []).append(pair)
+    return tuple(_overlap(*names, some) for names, some in pairs.items() if names[0] != names[1])
 
 
 def _overlap(first: str, second: str, found: Sequence[Duplicate]) -> str:
@@ -303,14 +319,3 @@ def _overlap(first: str, second: str, found: Sequence[Duplicate]) -> str:
     example = f"for one {first}[{found[0].first_at}] = {second}[{found[0].second_at}]"
     so = "; what is learnt by heart counts as recognised there" if first == "train" else ""
     return f"{images} in both {first} and {second}, byte for byte ({example}){so}"
-
-
-def remarked(data: Data) -> Data:
-    """Return the data with notes on duplicates across splits and on classes that train lacks."""
-    notes = [*data.notes, *data.overlaps()]
-    counts = data.train.counts(len(data.classes))
-    empty = [f"'{name}'" for name, count in zip(data.classes, counts) if count == 0]
-    if empty:
-        more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
-        notes.append(f"no training image is of class {', '.join(empty[:3])}{more}")
-    return replace(data, notes=tuple(notes))

@@ -9,8 +9,9 @@ from torch import Tensor
 from budgetnet.data.binary import mapped
 from budgetnet.data.choose import HeldOut, split
 from budgetnet.data.error import DataError
+from budgetnet.data.remarks import remarked
 from budgetnet.data.source import Source, data_root, published
-from budgetnet.data.splits import Data, Split, remarked
+from budgetnet.data.splits import Data, Split
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 STL10 = Source(

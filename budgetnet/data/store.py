@@ -13,28 +13,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from budgetnet.data.error import DataError
+from budgetnet.data.kinds import KINDS, UNREADABLE, Finding
 from budgetnet.data.listing import File
-from budgetnet.data.photos import photo
+from budgetnet.data.photos import Read, read_photo
 from budgetnet.data.progress import Progress
 
 # Part of the key: raised whenever the same photos would come out with other pixels.
-VERSION = 1
+VERSION = 2
 # Room for the header, which is written last, when it is known how many photos could be read.
 HEADER = 1024
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Images uint8 (N, 3, size, size), mapped, and why each file that is not among them could not be read."""
+    """Images uint8 (N, 3, size, size), mapped, and what is odd about each file, by its position.
+
+    A file that gives no image has one oddity, of a kind in `UNREADABLE`.
+    """
 
     images: Tensor
-    unreadable: dict[int, str]
+    odd: dict[int, tuple[tuple[str, str], ...]]
+
+    @property
+    def unreadable(self) -> dict[int, tuple[str, str]]:
+        """The kind and the reason of each file that is not among the images."""
+        return {place: odd[0] for place, odd in self.odd.items() if odd[0][0] in UNREADABLE}
+
+    def findings(self, files: Sequence[File]) -> tuple[Finding, ...]:
+        """What is odd about the files, in their order."""
+        return tuple(
+            Finding(kind, files[place].path, detail)
+            for place, odd in self.odd.items()
+            for kind, detail in odd
+        )
 
 
 def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache: Path) -> Stored:
@@ -80,32 +95,35 @@ def _read(path: Path, count: int, size: int) -> Stored | None:
     try:
         with safe_open(path, framework="pt") as file:
             images: Tensor = file.get_tensor("images")
-            report = json.loads(bytes(file.get_tensor("unreadable").tolist()))
-        unreadable = {int(position): str(reason) for position, reason in report}
+            report = json.loads(file.get_tensor("odd").numpy().tobytes())
+        odd = {int(place): tuple((str(kind), str(detail)) for kind, detail in some) for place, some in report}
     except (OSError, SafetensorError, ValueError, TypeError):
         return None
-    fits = tuple(images.shape) == (count - len(unreadable), 3, size, size)
-    return Stored(images, unreadable) if fits else None
+    found = Stored(images, odd)
+    known = all(some and all(kind in KINDS for kind, _ in some) for some in odd.values())
+    fits = known and tuple(images.shape) == (count - len(found.unreadable), 3, size, size)
+    return found if fits and all(0 <= place < count for place in odd) else None
 
 
 def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool) -> None:
     """Write the safetensors file photo by photo, so that memory stays bounded however many there are."""
     out.write(bytes(HEADER))
-    unreadable: list[tuple[int, str]] = []
+    odd: list[tuple[int, tuple[tuple[str, str], ...]]] = []
+    count = 0
     with Progress(f"storing {len(paths):,} photos at {size}x{size}", len(paths), unit="photos") as progress:
-        for position, pixels in enumerate(_decoded(paths, size, squash)):
-            if isinstance(pixels, str):
-                unreadable.append((position, pixels))
-            else:
-                out.write(pixels.data)
+        for place, found in enumerate(_decoded(paths, size, squash)):
+            if found.pixels is not None:
+                out.write(found.pixels.data)
+                count += 1
+            if found.odd:
+                odd.append((place, found.odd))
             progress.add(1)
-    report = json.dumps(unreadable).encode()
+    report = json.dumps(odd).encode()
     out.write(report)
-    count = len(paths) - len(unreadable)
     end = count * 3 * size * size
     header = {
         "images": {"dtype": "U8", "shape": [count, 3, size, size], "data_offsets": [0, end]},
-        "unreadable": {"dtype": "U8", "shape": [len(report)], "data_offsets": [end, end + len(report)]},
+        "odd": {"dtype": "U8", "shape": [len(report)], "data_offsets": [end, end + len(report)]},
     }
     out.seek(0)
     out.write((HEADER - 8).to_bytes(8, "little") + json.dumps(header).encode().ljust(HEADER - 8))
@@ -113,18 +131,18 @@ def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool) -> No
     os.fsync(out.fileno())
 
 
-def _decoded(paths: Sequence[Path], size: int, squash: bool) -> Iterator[npt.NDArray[np.uint8] | str]:
-    """Yield the pixels of each photo, or why there are none, in order, decoded on all cores that are ours."""
+def _decoded(paths: Sequence[Path], size: int, squash: bool) -> Iterator[Read]:
+    """Yield each photo in order, decoded on all cores that are ours."""
     from PIL import Image
 
     Image.init()
     workers = len(os.sched_getaffinity(0))
-    waiting: deque[Future[npt.NDArray[np.uint8] | str]] = deque()
+    waiting: deque[Future[Read]] = deque()
     # Pillow warns of odd metadata and of what is refused here anyway.
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")
         for path in paths:
-            waiting.append(pool.submit(photo, path, size, squash=squash))
+            waiting.append(pool.submit(read_photo, path, size, squash=squash))
             if len(waiting) >= 16 * workers:
                 yield waiting.popleft().result()
         while waiting:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from budgetnet.data.choose import HeldOut, split
 from budgetnet.data.error import DataError
-from budgetnet.data.folder import parts
+from budgetnet.data.folder import parts, remarks
+from budgetnet.data.kinds import Finding
 from budgetnet.data.listing import listing
+from budgetnet.data.remarks import remarked
 from budgetnet.data.source import Source, data_root, published
-from budgetnet.data.splits import Data, Split, remarked
+from budgetnet.data.splits import Data, Split
 
 TINY_IMAGENET = Source(
     url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
@@ -56,16 +58,24 @@ def tiny_imagenet(
             f"{found.root} should hold the official validation images in val, and holds none: fetch the set "
             "again, or read it by folder(..., size=64, held_out=0.1)"
         )
-    # The publisher's boxes.txt beside each class, and test images without labels: nothing to remark on.
-    kinds = Counter({kind: count for kind, count in found.ignored.items() if kind != ".txt"})
-    splits, notes = parts(replace(found, ignored=kinds, unlabelled=()), SIZE)
+    found = replace(
+        found, findings=tuple(finding for finding in found.findings if not _as_published(finding))
+    )
+    splits, findings = parts(found, SIZE)
+    findings = tuple(finding for finding in findings if not _as_published(finding))
     official = splits.get("val")
     names = _names(found.root, found.classes)
     train, val = split(splits["train"], held_out, seed, per_class=per_class, classes=names)
-    notes += _sizes(splits["train"], official, len(names))
+    notes = remarks(found, findings) + _sizes(splits["train"], official, len(names))
     # Held out nothing, such as 0: not the same as nothing said.
     val, test = (official, None) if held_out is None else (val, official)
-    return remarked(Data(train, val, test, names, "tiny_imagenet", None, notes))
+    return remarked(Data(train, val, test, names, "tiny_imagenet", None, notes, findings))
+
+
+def _as_published(finding: Finding) -> bool:
+    """Whether it is the publisher's doing: greys, boxes.txt beside each class, test images without labels."""
+    boxes = finding.kind == "no photo" and finding.path.endswith(".txt")
+    return boxes or finding.kind in ("greyscale", "unlabelled part")
 
 
 def _place(root: Path, download: bool | Source) -> Path:

@@ -1,0 +1,163 @@
+"""A look at data before they are trained on: all that is odd, what is done with it, and class counts."""
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from budgetnet.data.error import DataError
+from budgetnet.data.folder import cache_folder, photo_root, read
+from budgetnet.data.kinds import KINDS, Finding, aligned, counted, grouped, shown
+from budgetnet.data.listing import survey
+from budgetnet.data.remarks import rare, twice
+from budgetnet.data.splits import Data, Split, repeated
+
+# The side in pixels at which photos are compared where none is asked for.
+SIZE = 32
+# As text, so many classes are listed, the rarest first.
+ROWS = 20
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found: every oddity, and the images of each class in each split (those that can be read).
+
+    `notes` are sentences on what is odd but of no kind in the table. `str()` is a page of text.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    counts: dict[str, tuple[int, ...]]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Why a run would be refused, a sentence for each reason; none where it would not."""
+        return tuple(finding.detail for finding in self.findings if finding.policy == "refused")
+
+    def json(self) -> dict[str, Any]:
+        """All of it as JSON can hold it; every finding is named."""
+        kinds = {
+            name: {
+                "policy": KINDS[name].policy,
+                "done": KINDS[name].done,
+                "count": len(found),
+                "files": [{"path": shown(one.path), "detail": shown(one.detail)} for one in found],
+            }
+            for name, found in grouped(self.findings).items()
+        }
+        return {
+            "name": self.name,
+            "refused": [shown(sentence) for sentence in self.refused],
+            "kinds": kinds,
+            "images": {split: sum(counts) for split, counts in self.counts.items()},
+            "classes": {
+                shown(label): {split: counts[k] for split, counts in self.counts.items()}
+                for k, label in enumerate(self.classes)
+            },
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        images = ", ".join(f"{sum(counts):,} {split}" for split, counts in self.counts.items())
+        classes = counted(len(self.classes), "class")
+        parts = [f"{shown(self.name)}: {images or 'no images'}, {classes}"]
+        if self.findings:
+            parts.append(aligned([("kind", "images", "policy", "examples"), *self._kinds()], numbers=(1,)))
+        if self.classes and self.counts:
+            parts.append(aligned(list(self._classes()), numbers=range(1, 1 + len(self.counts))))
+        if self.notes:
+            parts.append("\n".join(f"note: {note}" for note in self.notes))
+        return "\n\n".join([*parts, self._verdict()])
+
+    def _kinds(self) -> Iterator[tuple[str, ...]]:
+        """Yield a row for each kind that was found, what is refused first."""
+        for name, found in grouped(self.findings).items():
+            kind = KINDS[name]
+            # A refusal is told in whole sentences below.
+            names = [shown(one.path) if kind.policy == "refused" else str(one) for one in found[:3]]
+            examples = ", ".join(names) + (", ..." if len(found) > 3 else "")
+            done = kind.done if kind.done.startswith(kind.policy) else f"{kind.policy}: {kind.done}"
+            yield name, f"{len(found):,}", done, examples
+
+    def _classes(self) -> Iterator[tuple[str, ...]]:
+        """Yield a row for each class, or for those with the fewest and the most training images."""
+        yield ("class", *self.counts)
+        first = next(iter(self.counts.values()))
+        order = range(len(self.classes))
+        few = sorted(order, key=lambda k: first[k]) if len(self.classes) > ROWS else list(order)
+        for k in few if len(few) <= ROWS else few[: ROWS // 2]:
+            yield (shown(self.classes[k]), *(f"{counts[k]:,}" for counts in self.counts.values()))
+        if len(few) > ROWS:
+            yield (f"... {len(few) - ROWS:,} more", *("" for _ in self.counts))
+            for k in few[-(ROWS // 2) :]:
+                yield (shown(self.classes[k]), *(f"{counts[k]:,}" for counts in self.counts.values()))
+        yield ("all", *(f"{sum(counts):,}" for counts in self.counts.values()))
+
+    def _verdict(self) -> str:
+        if self.refused:
+            return "\n".join(f"refused: {shown(sentence)}" for sentence in self.refused)
+        numbers = Counter(finding.policy for finding in self.findings)
+        told = f"{numbers['left out']:,} left out, {numbers['used']:,} used and named"
+        return f"nothing is refused ({told})" if self.findings else "nothing is odd, nothing is refused"
+
+
+def inspect(
+    root: str | os.PathLike[str] | Data,
+    *,
+    size: int | None = None,
+    shape: Literal["crop", "squash"] = "crop",
+    cache: str | os.PathLike[str] | None = None,
+) -> Inspection:
+    """Return all that is odd about a folder of photos that `folder` reads, or about loaded data.
+
+    Every photo is read once. With a `size` they are stored at it as `folder(root, size=size)` stores them in
+    `cache`, so that a run finds them there; without one nothing is kept. Duplicates are those that are equal
+    at that size. What a run would refuse is among the findings. Raises `DataError` for a root that is no
+    folder, for folders that cannot be looked into, and for a cache that cannot be written.
+
+        print(inspect("photos"))
+    """
+    if isinstance(root, Data):
+        return _of_data(root)
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise DataError(f"size is the side of the stored images in pixels, from 1, but found {size!r}")
+    if shape not in ("crop", "squash"):
+        raise DataError(f'shape is "crop" or "squash", but found {shape!r}')
+    found = survey(photo_root(root))
+    name = found.root.resolve().name
+    if not found.parts:
+        return Inspection(name, found.classes, {}, found.findings)
+    if size is not None:
+        splits, findings = read(found, size, squash=shape == "squash", cache=cache)
+        return _of_splits(name, found.classes, splits, findings)
+    kept = cache_folder(cache)
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        aside = tempfile.TemporaryDirectory(dir=kept, prefix=".check-")
+    except OSError as error:
+        raise DataError(f"{kept} cannot be written ({error.strerror}): name another cache") from None
+    with aside as held:
+        splits, findings = read(found, SIZE, squash=shape == "squash", cache=held)
+        return _of_splits(name, found.classes, splits, findings)
+
+
+def _of_data(data: Data) -> Inspection:
+    found = _of_splits(data.name, data.classes, data.splits, data.findings)
+    phrases = [KINDS[finding.kind].said for finding in found.findings] + ["byte for byte", "cannot be read: "]
+    phrases = list(dict.fromkeys(phrases))
+    notes = tuple(note for note in data.notes if not any(phrase in note for phrase in phrases))
+    return replace(found, notes=notes)
+
+
+def _of_splits(
+    name: str, classes: tuple[str, ...], splits: Mapping[str, Split], findings: Sequence[Finding]
+) -> Inspection:
+    found = [*findings, *twice(splits, classes, repeated(splits))]
+    if "train" in splits:
+        found += rare(splits["train"], classes)
+    labelled = {part: split.counts(len(classes)) for part, split in splits.items() if part != "unlabelled"}
+    return Inspection(name, classes, labelled, tuple(dict.fromkeys(found)))

@@ -1,0 +1,151 @@
+"""What can be odd about photos and their folders, with one policy for each kind: the table of it all."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Policy = Literal["refused", "left out", "used"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of oddity: its name, its policy, what it is (a noun, and what is said of it), what is done.
+
+    "refused": nothing is loaded, and the names are told. "left out": loaded without, and the names are
+    told. "used": loaded, perhaps after a conversion, and the names are told.
+    """
+
+    name: str
+    policy: Policy
+    noun: str
+    said: str
+    done: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One oddity: the name of its kind, the file or folder (below the root, where it can be), and details."""
+
+    kind: str
+    path: str
+    detail: str = ""
+
+    @property
+    def policy(self) -> Policy:
+        """What is done with it, of `KINDS`."""
+        return KINDS[self.kind].policy
+
+    def __str__(self) -> str:
+        return f"{shown(self.path)} ({shown(self.detail)})" if self.detail else shown(self.path)
+
+
+TABLE = (
+    # Class folders that cannot be meant so.
+    Kind("no train", "refused", "root", "with val or test and without train", "name the training part train"),
+    Kind("doubled part", "refused", "folder", "for one part, such as val and valid", "keep one"),
+    Kind("one class", "refused", "part", "with fewer than two class folders", "give each class a folder"),
+    Kind("empty class", "refused", "class folder", "of train without a photo", "fill or remove it"),
+    Kind("extra class", "refused", "class folder", "of val or test that train lacks", "add it to train"),
+    Kind("class clash", "refused", "class folder", "equal to another but for case", "rename one"),
+    Kind("unknown label", "refused", "line", "of val_annotations.txt whose class train lacks", "mend it"),
+    Kind("unreadable class", "refused", "class", "of which no photo can be read", "mend or remove it"),
+    # Photos that give no image.
+    Kind("empty", "left out", "photo", "of 0 bytes", "left out"),
+    Kind("truncated", "left out", "photo", "cut short", "left out"),
+    Kind("damaged", "left out", "photo", "that cannot be decoded", "left out"),
+    Kind("not an image", "left out", "photo", "by name, with something else inside", "left out"),
+    Kind("bomb", "left out", "photo", "too large to decode safely", "left out before memory is taken"),
+    Kind("unknown scale", "left out", "photo", "of 32-bit or float greys without a known range", "left out"),
+    Kind("not a file", "left out", "photo", "by name: a pipe, a socket, a device", "left out unopened"),
+    Kind("unreadable", "left out", "photo", "that the system does not hand out", "left out"),
+    Kind("dangling link", "left out", "link", "to nowhere", "left out"),
+    # Files that are no photos.
+    Kind("other format", "left out", "file", "of a format that is not read (HEIC, SVG, ...)", "left out"),
+    Kind("no photo", "left out", "file", "beside the photos of the classes", "left out"),
+    Kind("hidden or junk", "left out", "file or folder", "hidden or of a system's making", "left out"),
+    Kind("linked folder", "left out", "link", "to a folder below a class folder", "left out, not followed"),
+    Kind("absent", "left out", "line", "of val_annotations.txt without its photo", "left out"),
+    Kind("unlabelled part", "left out", "part", "with none of train's class folders", "left out"),
+    # Photos that become something else, or are not what they seem.
+    Kind("wrong ending", "used", "photo", "named as another format", "read as what it is"),
+    Kind("animated", "used", "photo", "of several frames or pages", "the first is used"),
+    Kind("16-bit", "used", "photo", "of more than 8 bits a channel", "scaled to 8"),
+    Kind("alpha", "used", "photo", "with an alpha channel", "what is transparent comes out white"),
+    Kind("clear palette", "used", "photo", "with transparent palette colours", "these come out white"),
+    Kind("CMYK", "used", "photo", "of ink colours", "converted to RGB without a profile"),
+    Kind("other colours", "used", "photo", "in Lab, YCbCr or HSV", "converted to RGB"),
+    Kind("colour profile", "used", "photo", "with a profile other than sRGB", "its values stay as they are"),
+    Kind("rotated", "used", "photo", "to be turned or mirrored, says EXIF", "turned upright"),
+    Kind("damaged EXIF", "used", "photo", "whose EXIF cannot be read", "not turned"),
+    Kind("greyscale", "used", "photo", "without colours", "three equal channels"),
+    Kind("tiny", "used", "photo", "with a side below 8 pixels", "enlarged"),
+    Kind("elongated", "used", "photo", "more than 4 times as long as wide", 'of a "crop" the middle is seen'),
+    Kind("outside link", "used", "link", "out of the root", "followed"),
+    Kind("names by case", "used", "photo", "of names equal but for case", "all are used"),
+    # Sets that say less than they seem to.
+    Kind("duplicate", "used", "photo", "in their class twice, pixel for pixel", "all are used"),
+    Kind("two labels", "used", "photo", "in two classes, pixel for pixel", "all are used"),
+    Kind("in two splits", "used", "photo", "in two splits, pixel for pixel", "all are used, and flatter"),
+    Kind("missing class", "used", "class", "of train without a photo in val or test", "not measured there"),
+    Kind("imbalance", "used", "class", "of at most a tenth of the largest one's photos", "used as it is"),
+)  # fmt: skip
+KINDS = {kind.name: kind for kind in TABLE}
+
+# What a photo is left out for, by the reader; `folder(unreadable="refuse")` refuses these.
+UNREADABLE = frozenset(
+    {
+        *("empty", "truncated", "damaged", "not an image", "bomb", "unknown scale"),
+        *("not a file", "unreadable", "dangling link"),
+    }
+)
+
+
+def shown(text: str) -> str:
+    """Return a name as it can be printed anywhere: what is not UTF-8 or would steer a terminal is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Return the findings by kind, in the order of `TABLE`."""
+    found: dict[str, list[Finding]] = {name: [] for name in KINDS}
+    for finding in findings:
+        found[finding.kind].append(finding)
+    return {name: some for name, some in found.items() if some}
+
+
+def sentences(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Return a sentence for each kind: how many, the first few names, what is done with them."""
+    return tuple(_sentence(KINDS[name], some) for name, some in grouped(findings).items())
+
+
+def _sentence(kind: Kind, found: Sequence[Finding]) -> str:
+    examples = ", ".join(shown(finding.path) for finding in found[:3]) + (", ..." if len(found) > 3 else "")
+    return f"{counted(len(found), kind.noun)} {kind.said} ({examples}): {kind.done}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 class", "2 classes", "3 files or folders"."""
+    if count == 1:
+        return f"1 {noun}"
+    if noun == "class":
+        return f"{count:,} classes"
+    return f"{count:,} {' or '.join(word + 's' for word in noun.split(' or '))}"
+
+
+def policies() -> str:
+    """Return the table of all kinds as text: kind, policy, what it is, what is done with it."""
+    rows = [(kind.name, kind.policy, f"{kind.noun} {kind.said}", kind.done) for kind in TABLE]
+    return aligned([("kind", "policy", "what it is", "what is done"), *rows])
+
+
+def aligned(rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
+    """Return rows of text in columns, two spaces apart; the columns `numbers` are set to the right."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if k in numbers else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths))
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
