@@ -15,11 +15,13 @@ from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
 from torch import Tensor
 
-from budgetnet.run import flush_folder
+from budgetnet.run import flush_folder, read_whole, regular_size
 
 FOLDER = "checkpoints"
 TENSORS, STATE = "tensors.safetensors", "state.json"
 FORMAT = 1
+LONGEST_STATE = 64 * 2**20
+"""Bytes of the plain values that are read at most; an epoch of the history takes some 700."""
 KEPT = 2
 """How many of the newest checkpoints stay."""
 
@@ -44,7 +46,7 @@ def save(run: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str
     """
     parent = run / FOLDER
     parent.mkdir(exist_ok=True)
-    target, aside = parent / f"{step:010d}", parent / f".{step:010d}.{os.getpid()}.part"
+    target, aside = parent / _name(step), parent / f".{_name(step)}.{os.getpid()}.part"
     # safetensors wants contiguous tensors, which channels_last weights are not.
     packed = pack({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     manifest = {"format": FORMAT, "step": step, "bytes": len(packed), "sha256": _digest(packed)}
@@ -80,25 +82,30 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 def read(path: Path) -> Checkpoint:
     """The checkpoint in the folder `path`. Raises BadCheckpoint for one that is not as it was written."""
     try:
-        sealed = json.loads((path / STATE).read_bytes())
+        sealed = json.loads(read_whole(path / STATE, LONGEST_STATE))
         body = sealed["body"]
         if _digest(body.encode()) != sealed["sha256"]:
             raise BadCheckpoint(f"the checkpoint {path} is damaged: {STATE} is not what was written")
         found = json.loads(body)
         if found["format"] != FORMAT:
             raise BadCheckpoint(
-                f"the checkpoint {path} has format {found['format']}, and this budgetnet reads {FORMAT}: "
-                "go on with the version that wrote it"
+                f"the checkpoint {path} has format {found['format']!r:.40}, and this budgetnet reads "
+                f"{FORMAT}: go on with the version that wrote it"
             )
-        if (path / TENSORS).stat().st_size != found["bytes"]:
+        step, state = found["step"], found["state"]
+        if path.name != _name(step):
+            raise BadCheckpoint(f"the checkpoint {path} is that of step {step!r:.40}, under another's name")
+        if not isinstance(state, dict):
+            raise BadCheckpoint(f"the checkpoint {path} is damaged: its state is no JSON object")
+        if regular_size(path / TENSORS) != found["bytes"]:
             raise BadCheckpoint(f"the checkpoint {path} is damaged: {TENSORS} has not the length written")
-        packed = (path / TENSORS).read_bytes()
+        packed = read_whole(path / TENSORS)
         if _digest(packed) != found["sha256"]:
             raise BadCheckpoint(f"the checkpoint {path} is damaged: {TENSORS} is not what was written")
-        return Checkpoint(found["step"], unpack(packed), found["state"])
+        return Checkpoint(step, unpack(packed), state)
     except BadCheckpoint:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else type(error).__name__
         raise BadCheckpoint(f"the checkpoint {path} cannot be read ({reason})") from None
 
@@ -106,6 +113,10 @@ def read(path: Path) -> Checkpoint:
 def remove(run: Path) -> None:
     """Remove all checkpoints of a run that needs them no more."""
     shutil.rmtree(run / FOLDER, ignore_errors=True)
+
+
+def _name(step: int) -> str:
+    return f"{step:010d}"
 
 
 def _digest(content: bytes) -> str:

@@ -1,6 +1,7 @@
 """What the terminal shows: a live bar on a terminal or in a notebook, plain lines everywhere else."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from types import TracebackType
@@ -13,6 +14,20 @@ from rich.table import Table
 
 from budgetnet.run import Epoch
 
+# Control characters, what turns the direction of writing, and halves of characters, which nothing shows.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def harmless(text: str, *, lines: bool = True) -> str:
+    """`text` with each character that a terminal would obey instead of showing it as "\\x1b" or the like.
+
+    Names of files and classes come from elsewhere. Tabs stay, and with `lines` so do ends of lines.
+    """
+    shown = _HARMFUL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return shown if lines else shown.replace("\n", "\\n")
+
 
 def terminal(*, error: bool = False) -> Console:
     """A console on standard output (or error); it honours NO_COLOR, and puts no control codes into a pipe."""
@@ -24,8 +39,8 @@ def terminal(*, error: bool = False) -> Console:
 
 
 def say(text: str = "", *, style: str | None = None, error: bool = False) -> None:
-    """Print one line of text as it is: nothing in it is markup."""
-    terminal(error=error).print(escape(text), style=style, soft_wrap=True)
+    """Print text as it is: nothing in it is markup, and nothing that a terminal obeys."""
+    terminal(error=error).print(escape(harmless(text)), style=style, soft_wrap=True)
 
 
 def columns() -> int:
@@ -45,11 +60,11 @@ def characters(text: str) -> bool:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
     """Print a table; the first `left` columns are text, the others numbers."""
-    drawn = Table(title=escape(title) if title else None, title_justify="left", box=None, pad_edge=False)
+    drawn = Table(title=_cell(title) if title else None, title_justify="left", box=None, pad_edge=False)
     for k, column in enumerate(columns):
-        drawn.add_column(escape(column), justify="left" if k < left else "right", no_wrap=True)
+        drawn.add_column(_cell(column), justify="left" if k < left else "right", no_wrap=True)
     for row in rows:
-        drawn.add_row(*(escape(cell) for cell in row))
+        drawn.add_row(*(_cell(cell) for cell in row))
     console = terminal()
     if console.is_terminal or console.is_jupyter:
         console.print(drawn)
@@ -59,6 +74,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     for line in captured.get().splitlines():
         # Cells are padded to the width of their column, the last one too.
         say(line.rstrip())
+
+
+def _cell(text: str) -> str:
+    return escape(harmless(text, lines=False))
 
 
 def percent(part: float) -> str:
@@ -129,15 +148,15 @@ class Watch:
     def say(self, text: str) -> None:
         """One line above the bar."""
         if self.show:
-            self._console.print(escape(text), soft_wrap=True)
+            self._console.print(escape(harmless(text)), soft_wrap=True)
 
     def step(self, label: str, part: float, figures: str) -> None:
         """Move the bar to `part` in [0, 1] of the epoch that `label` names."""
         if self._bar is None:
             return
         if self._task is None:
-            self._task = self._bar.add_task(escape(label), total=1.0, figures=escape(figures))
-        self._bar.update(self._task, description=escape(label), completed=part, figures=escape(figures))
+            self._task = self._bar.add_task(_cell(label), total=1.0, figures=_cell(figures))
+        self._bar.update(self._task, description=_cell(label), completed=part, figures=_cell(figures))
 
     def epoch(self, epoch: Epoch) -> None:
         """The line of a finished epoch."""

@@ -1,5 +1,6 @@
 """A model measured at many resolutions: figures, cost and pace at each, as a table and as a plot."""
 
+import io
 import json
 import math
 import time
@@ -15,7 +16,7 @@ from budgetnet.budget import macs
 from budgetnet.data import Split
 from budgetnet.modelfile import Card, card
 from budgetnet.recipe import Test
-from budgetnet.run import Run
+from budgetnet.run import Run, write_whole
 from budgetnet.trainer import Trainer
 from budgetnet.trainer.measure import evaluate
 from budgetnet.trainer.ready import check_logits
@@ -190,8 +191,11 @@ def save_plot(found: Resolutions, path: str | Path, *, title: str = "") -> None:
     _draw(axes, found)
     if title:
         axes.set_title(title)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120, format="png")
     try:
-        figure.savefig(path, dpi=120, format="png")
+        # Not through a link that lies in a run's folder under this name.
+        write_whole(Path(path), drawn.getvalue())
     except OSError as error:
         raise ValueError(
             f"{path} cannot be written: {error.strerror or error}; choose another file"

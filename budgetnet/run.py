@@ -1,17 +1,34 @@
 """Run and Epoch: what happened, in memory and in the run's folder."""
 
+import errno
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, Self
 
 from torch import nn
 
 MODEL, RECORD, METRICS = "model.safetensors", "run.json", "metrics.jsonl"
+LONGEST_RECORD, LONGEST_METRICS = 2 * 2**20, 64 * 2**20
+"""Bytes of the two files that are read at most; an epoch takes some 700."""
+_HIGHEST = 2**256
+_DEEPEST = 40
+_RECORDED: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("status", "started", "ended", "recipe_file", "error", "precision", "device"), (str,)),
+    **dict.fromkeys(("external", "after"), (str, NoneType)),
+    **dict.fromkeys(("recipe", "data", "model", "versions", "result"), (dict,)),
+    **dict.fromkeys(("notes", "sessions", "test_uses"), (list,)),
+    **dict.fromkeys(("seed", "threads"), (int, NoneType)),
+    **dict.fromkeys(("scale", "seconds_before"), (int, float, NoneType)),
+    "budget": (dict, NoneType),
+    "settings": (list, NoneType),
+}
 
 
 @dataclass(frozen=True)
@@ -64,14 +81,27 @@ class Epoch:
 
     @classmethod
     def read(cls, line: str) -> Self:
-        """The epoch that `line` holds."""
+        """The epoch that `line` holds. Raises ValueError, KeyError or TypeError for what is none."""
         found = json.loads(line)
         entries: dict[str, Any] = {}
         for wanted in fields(cls):
             if wanted.name in found or wanted.default is MISSING:
-                held = found[wanted.name]
-                entries[wanted.name] = math.nan if held is None else held
+                entries[wanted.name] = _typed(wanted.name, wanted.type, found[wanted.name])
         return cls(**entries)
+
+
+def _typed(name: str, kind: Any, held: Any) -> Any:
+    """A figure of an epoch as JSON gave it, where it is of the field's type; null is NaN."""
+    if kind is float and held is None:
+        return math.nan
+    whole = isinstance(held, int) and not isinstance(held, bool) and abs(held) < _HIGHEST
+    if not (whole if kind is int else whole or isinstance(held, float) if kind is float else _text(held)):
+        raise ValueError(f"its {name} should be {kind.__name__}, and is {held!r:.40}")
+    return held
+
+
+def _text(held: Any) -> bool:
+    return isinstance(held, str)
 
 
 def _finite(value: Any) -> Any:
@@ -129,8 +159,14 @@ class Run:
                 lines.write(epoch.line() + "\n")
 
     def rewind(self, history: Sequence[Epoch]) -> None:
-        """Make `history` the whole history, also in the folder: what came after it is trained anew."""
+        """Make `history` the whole history, also in the folder: what came after it is trained anew.
+
+        What a killed process left half written there is swept away.
+        """
         self.history = list(history)
+        if self.folder is not None:
+            for litter in self.folder.glob(".*.part"):
+                litter.unlink(missing_ok=True)
         if self.folder is not None and (history or (self.folder / METRICS).exists()):
             write_whole(self.folder / METRICS, "".join(f"{epoch.line()}\n" for epoch in history).encode())
 
@@ -144,30 +180,89 @@ class Run:
         """The run that lies in `folder`, without its model (`budgetnet.load(folder)` gives that)."""
         path = Path(folder)
         try:
-            record = json.loads((path / RECORD).read_text())
+            record = json.loads(read_whole(path / RECORD, LONGEST_RECORD))
         except FileNotFoundError:
             raise ValueError(
                 f"a run's folder holds {RECORD}, and {path} does not; runs lie in runs/ by default"
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path / RECORD} should be JSON, and is not: {error}") from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{path / RECORD} should be a run's record, a JSON object, and is not")
-        lines = (path / METRICS).read_text().splitlines() if (path / METRICS).exists() else []
-        try:
-            history = [Epoch.read(line) for line in lines if line.strip()]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path / METRICS} should hold a line of JSON an epoch, and does not: {error}"
-            ) from None
-        return cls(history, path, record)
+        wrong = _wrong(record)
+        if wrong:
+            raise ValueError(f"{path / RECORD} should be a run's record, a JSON object, and {wrong}")
+        return cls(_history(path / METRICS), path, record)
+
+
+def _history(path: Path) -> list[Epoch]:
+    """The epochs in a file of metrics, none where it is not there. Raises ValueError for one that is none."""
+    try:
+        content = read_whole(path, LONGEST_METRICS)
+    except FileNotFoundError:
+        return []
+    try:
+        return [Epoch.read(line) for line in content.decode().splitlines() if line.strip()]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} should hold a line of JSON an epoch, and does not: {error}") from None
+
+
+def _wrong(record: Any) -> str:
+    """What of a record is not as a trainer writes it, in words; "" for a good one."""
+    if not isinstance(record, dict):
+        return "is not"
+    for name, kinds in _RECORDED.items():
+        held = record.get(name, kinds[0]())
+        if not isinstance(held, kinds) or isinstance(held, bool):
+            return f"its {name} should be {_KINDS[kinds[0]]}, not {held!r:.60}"
+    for name, held in record.get("result", {}).items():
+        if isinstance(held, bool) or not isinstance(held, int | float | NoneType):
+            return f"its result's {name:.40} should be a number, not {held!r:.60}"
+    for session in record.get("sessions", []):
+        if not isinstance(session, dict) or not isinstance(session.get("seconds", 0.0), int | float):
+            return f"its sessions should be objects with seconds, not {session!r:.60}"
+    return _beyond(record)
+
+
+def _beyond(record: Any) -> str:
+    """What of a JSON value is larger or deeper than whatever shows it could bear, in words; "" for none."""
+    waiting = [(record, 1)]
+    while waiting:
+        held, depth = waiting.pop()
+        if isinstance(held, int) and abs(held) >= _HIGHEST:
+            return f"{str(held)[:20]}... is larger than any number here"
+        if isinstance(held, dict | list):
+            if depth > _DEEPEST:
+                return f"is nested deeper than {_DEEPEST} levels"
+            waiting += [(item, depth + 1) for item in (held.values() if isinstance(held, dict) else held)]
+    return ""
+
+
+_KINDS = {str: "text", dict: "an object", list: "a list", int: "a whole number", float: "a number"}
+
+
+def regular_size(path: Path) -> int:
+    """The bytes of a file. Raises OSError where there is none, and for a pipe or device, which has no end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "this is no regular file", str(path))
+    return found.st_size
+
+
+def read_whole(path: Path, most: int | None = None) -> bytes:
+    """The content of a regular file. Raises OSError, and ValueError for one of more than `most` bytes."""
+    size = regular_size(path)
+    if most is not None and size > most:
+        raise ValueError(f"{path} has {size:,} bytes, and at most {most:,} are read")
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: aside, flushed to the disk, then renamed, and its folder flushed."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with aside.open("wb") as file:
+        aside.unlink(missing_ok=True)
+        # Exclusively: a link that lies there under this name leads nowhere.
+        with aside.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from torch import nn
 import budgetnet
 from budgetnet import Budget, OverBudget, Trainer, layers, models
 from budgetnet.budget import NotFromScratch, external
-from budgetnet.modelfile import Card, card, read_card, write
+from budgetnet.modelfile import BadModelFile, Card, card, read_card, write
+from budgetnet.sealed import read, seal
 
 
 def mine(classes: int, *, hidden: int = 4) -> nn.Module:
@@ -110,9 +112,17 @@ def test_the_budget_travels_and_is_checked_again_on_save_and_load(tmp_path: Path
 
 def forged(path: Path, **entries: object) -> Path:
     model = Budget("100k").build(models.convnet, classes=3, widths=(8,))
-    good = json.loads(Card(builder="convnet", arguments=[[], {"dict": {"classes": 3}}]).text())
-    text = json.dumps({**good, **entries})
-    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path, {"budgetnet": text})
+    good = asdict(Card(builder="convnet", arguments=[[], {"dict": {"classes": 3}}]))
+    words = {"format": 2, "version": "0", **good, **entries}
+    path.write_bytes(seal({k: v.contiguous() for k, v in model.state_dict().items()}, words))
+    return path
+
+
+def first_format(path: Path, words: dict[str, object]) -> Path:
+    """The same without digests, as files were before."""
+    stored = read(path)
+    assert stored.words is not None
+    save_file(stored.tensors(), path, {"budgetnet": json.dumps({**stored.words, "format": 1, **words})})
     return path
 
 
@@ -191,12 +201,52 @@ def test_external_weights_are_named_by_the_card_and_by_what_is_loaded(tmp_path: 
 
 def test_a_file_from_before_external_weights_were_recorded_still_loads(tmp_path: Path) -> None:
     path = forged(tmp_path / "m", arguments=[[], {"dict": {"classes": 3, "widths": [8]}}])
-    with safe_open(path, framework="pt") as file:
-        entries = json.loads(file.metadata()["budgetnet"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    del entries["external"]
-    save_file(tensors, path, {"budgetnet": json.dumps(entries)})
+    stored = read(path)
+    assert stored.words is not None
+    entries = {name: held for name, held in stored.words.items() if name != "external"}
+    save_file(stored.tensors(), path, {"budgetnet": json.dumps({**entries, "format": 1})})
     assert external(budgetnet.load(path)) == ""
+
+
+def test_a_file_of_the_first_format_still_loads_and_is_saved_anew_with_digests(tmp_path: Path) -> None:
+    model = Budget("100k").build(models.convnet, classes=5, widths=(8, 16))
+    budgetnet.save(model, tmp_path / "m", classes=tuple("abcde"), resolution=16)
+    found = budgetnet.load(first_format(tmp_path / "m", {}))
+    assert all(torch.equal(held, model.state_dict()[name]) for name, held in found.state_dict().items())
+    about = card(found)
+    assert about is not None
+    assert (about.classes, about.crop) == (tuple("abcde"), 16)
+    assert not read(tmp_path / "m").sealed
+    budgetnet.save(found, tmp_path / "again")
+    assert read(tmp_path / "again").sealed
+    # Neither format passes as the other: that would be a way around the digests.
+    with pytest.raises(BadModelFile, match="digests are missing"):
+        budgetnet.load(first_format(tmp_path / "m", {"format": 2}))
+    with pytest.raises(BadModelFile, match="format 1 has no digests"):
+        budgetnet.load(forged(tmp_path / "m", format=1))
+
+
+def test_a_model_is_saved_as_the_same_bytes_each_time(tmp_path: Path) -> None:
+    model = Budget("100k").build(models.convnet, classes=5, widths=(8, 16))
+    for name in "ab":
+        budgetnet.save(model, tmp_path / name, classes=tuple("abcde"))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_what_would_not_be_taken_back_is_not_saved(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="from 1 to 4,096 pixels, not 5000"):
+        budgetnet.save(model, tmp_path / "m", resolution=5000)
+    with pytest.raises(ValueError, match="shorten the classes' names"):
+        budgetnet.save(model, tmp_path / "m", classes=("a" * 2**20, "b"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_another_kind_are_no_weights(tmp_path: Path) -> None:
+    tensors = {"weight": torch.zeros(2, 2, dtype=torch.int64), "bias": torch.zeros(2)}
+    (tmp_path / "m").write_bytes(seal(tensors, {"format": 2, "version": "0", **asdict(Card())}))
+    with pytest.raises(BadModelFile, match=r"\[2, 2\] of floats, found \[2, 2\] of integers"):
+        budgetnet.load(tmp_path / "m", nn.Linear, 2, 2)
 
 
 def test_a_budget_from_scratch_is_kept_by_save_and_load(tmp_path: Path) -> None:
@@ -220,13 +270,8 @@ def test_a_budget_from_scratch_is_kept_by_save_and_load(tmp_path: Path) -> None:
 def test_a_card_that_asks_for_external_weights_fetches_nothing(tmp_path: Path) -> None:
     model = Budget("5M").build(models.efficientnet, 3)
     for weights in ("imagenet", str(tmp_path / "absent.safetensors")):
-        card_text = Card(
-            builder="efficientnet", arguments=[[], {"dict": {"classes": 3, "weights": weights}}]
-        ).text()
-        save_file(
-            {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
-            tmp_path / "m",
-            {"budgetnet": card_text},
-        )
+        asking = Card(builder="efficientnet", arguments=[[], {"dict": {"classes": 3, "weights": weights}}])
+        words = {"format": 2, "version": "0", **asdict(asking)}
+        (tmp_path / "m").write_bytes(seal(model.state_dict(), words))
         found = budgetnet.load(tmp_path / "m")
         assert torch.equal(found[1][0][0].weight, model[1][0][0].weight)

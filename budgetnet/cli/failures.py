@@ -40,7 +40,10 @@ class Commands(click.Group):
             if os.environ.get("BUDGETNET_TRACEBACK"):
                 raise
             code, sentence = verdict(error, ctx.meta.get(RECIPE))
-            click.echo(f"Error: {sentence}", err=True)
+            # Whoever raised something worth telling has imported what the console needs.
+            from budgetnet.console import harmless
+
+            click.echo(f"Error: {harmless(sentence)}", err=True)
             ctx.exit(code)
 
     def resolve_command(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 
 from budgetnet.cli.options import Asked
 from budgetnet.cli.target import load_trained, trained
-from budgetnet.console import percent, say, table
+from budgetnet.console import harmless, percent, say, table
 from budgetnet.run import write_whole
 from budgetnet.trainer import Prediction, Trainer
 
@@ -46,7 +47,8 @@ def predict_files(
         return
     text = _text(prediction, how)
     if how.out is None:
-        click.echo(text, nl=False)
+        # A program reads names as they are; a terminal would obey what is in them.
+        click.echo(harmless(text) if sys.stdout.isatty() else text, nl=False)
         return
     try:
         write_whole(Path(how.out), text.encode())

@@ -11,7 +11,7 @@ from budgetnet.compare.difference import MISSING, Difference, differences
 from budgetnet.compare.figure import measured
 from budgetnet.compare.group import Group, called, fingerprint, grouped, read_runs, shared
 from budgetnet.compare.text import aligned
-from budgetnet.console import duration
+from budgetnet.console import duration, harmless
 from budgetnet.run import Run
 
 TITLES = {
@@ -74,7 +74,7 @@ class Comparison:
         if self.contrasts:
             parts.append("\n".join(str(contrast) for contrast in self.contrasts))
         if self.notes:
-            parts.append("\n".join(f"note: {note}" for note in self.notes))
+            parts.append("\n".join(f"note: {harmless(note, lines=False)}" for note in self.notes))
         return "\n\n".join(parts)
 
     def json(self) -> dict[str, Any]:

@@ -123,17 +123,7 @@ def _read(folder: Path) -> Run:
         run = Run.read(folder)
     except OSError as error:
         raise ValueError(f"the run in {folder} cannot be read: {error.strerror or error}") from None
-    for key, kind in (("recipe", dict), ("data", dict), ("result", dict), ("settings", list)):
-        held = run.record.get(key, kind())
-        if not isinstance(held, kind):
-            raise ValueError(
-                f"the record of {folder} is damaged: its {key} should be {_KINDS[kind]}, and is "
-                f"{held!r:.60}; leave this run out"
-            )
     return run
-
-
-_KINDS = {dict: "an object", list: "a list"}
 
 
 def _mapping(found: Any) -> Mapping[str, Any]:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from budgetnet.console import harmless
+
 _WIDEST = 60
 
 
@@ -13,6 +15,7 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
 
     The first row holds the titles.
     """
+    rows = [[harmless(cell, lines=False) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from budgetnet.data import Data
 from budgetnet.guard.seen import trained_on
-from budgetnet.run import RECORD
+from budgetnet.run import LONGEST_RECORD, RECORD, read_whole
 
 
 def selection(folder: str | Path) -> list[str]:
@@ -76,8 +76,8 @@ def _records(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for path in sorted(folder.glob(f"*/{RECORD}")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            record = json.loads(read_whole(path, LONGEST_RECORD))
+        except (OSError, ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             found.append((path.parent.name, record))

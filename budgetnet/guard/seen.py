@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from budgetnet.data import Split
 from budgetnet.run import write_whole
+from budgetnet.sealed import read, seal
 
 SEEN = "seen.safetensors"
 """The file in a run's folder: one tensor "train", int64 (n,), rising, each once."""
@@ -37,7 +36,7 @@ def write_seen(folder: str | Path, hashes: Tensor) -> Path:
     path = Path(folder) / SEEN
     before = read_seen(folder)
     together = hashes.cpu() if before is None else torch.cat([before, hashes.cpu()])
-    write_whole(path, save({"train": torch.unique(together)}))
+    write_whole(path, seal({"train": torch.unique(together)}, {}))
     return path
 
 
@@ -50,13 +49,13 @@ def read_seen(folder: str | Path) -> Tensor | None:
     if not path.exists():
         return None
     try:
-        hashes = load(path.read_bytes())["train"]
-    except (OSError, SafetensorError, KeyError) as error:
+        stored = read(path)
+        found = [(name, stored.kinds[name], len(shape)) for name, shape in stored.shapes.items()]
+        if found != [("train", "I64", 1)]:
+            raise ValueError(f"its one tensor should be train, int64 (n,), and it holds {str(found)[:80]}")
+        return stored.tensors()["train"]
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} should hold the hashes of a run's training images, and cannot be read ({error}); "
             "delete it, and the guard goes by fingerprints"
         ) from None
-    if hashes.dtype != torch.int64 or hashes.ndim != 1:
-        found = f"{str(hashes.dtype).removeprefix('torch.')} {tuple(hashes.shape)}"
-        raise ValueError(f"{path} should hold int64 (n,), and holds {found}; delete it")
-    return hashes

@@ -13,9 +13,11 @@ import torch
 from budgetnet.data import Split
 from budgetnet.pseudo.joining import called
 from budgetnet.pseudo.keeping import Kept, check_within
-from budgetnet.run import write_whole
+from budgetnet.run import read_whole, write_whole
 
 _COLUMNS = ("label", "confidence", "threshold", "temperature")
+_SPARE, _LONGEST_ROW = 2**16, 2048
+"""Bytes of a list that are read at most, and for each unlabelled image."""
 
 
 def write_csv(path: str | Path, kept: Kept, unlabelled: Split, classes: Sequence[str]) -> None:
@@ -63,19 +65,21 @@ def read_csv(path: str | Path, unlabelled: Split, classes: Sequence[str]) -> Kep
     places = {name: position for position, name in enumerate(names)}
     known = {name: label for label, name in enumerate(classes)}
     found: dict[int, tuple[int, float, float, float]] = {}
-    for number, row in _rows(target, column):
+    for number, row in _rows(target, column, _SPARE + _LONGEST_ROW * len(unlabelled)):
         where = f"line {number} of {target}"
         if row[column] not in places:
             raise ValueError(
-                f"{where} names the {column} {row[column]!r}, which is none of the {len(unlabelled):,} "
+                f"{where} names the {column} {row[column]!r:.200}, which is none of the {len(unlabelled):,} "
                 "unlabelled images: read it with the split that it was written for"
             )
         position = places[row[column]]
         if position in found:
-            raise ValueError(f"{where} lists the {column} {row[column]!r} a second time: keep one of them")
+            raise ValueError(
+                f"{where} lists the {column} {row[column]!r:.200} a second time: keep one of them"
+            )
         if row["label"] not in known:
             raise ValueError(
-                f"{where} has the label {row['label']!r}, which is none of the classes "
+                f"{where} has the label {row['label']!r:.200}, which is none of the classes "
                 f"{', '.join(classes)[:80]}"
             )
         confidence, threshold, temperature = (_figure(row, name, where) for name in _COLUMNS[1:])
@@ -105,10 +109,10 @@ def _called(split: Split) -> tuple[str, tuple[str, ...]]:
     return column, names
 
 
-def _rows(path: Path, column: str) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(path: Path, column: str, most: int) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield each row of a list by its columns' names, and the number of its last line."""
     try:
-        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = read_whole(path, most).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise ValueError(
             f"{path} should be a list of pseudo-labels, and cannot be read: {error.strerror}"
@@ -148,5 +152,5 @@ def _figure(row: dict[str, str], name: str, where: str) -> float:
         found = math.inf
     if math.isinf(found) or (name == "confidence" and not 0 <= found <= 1):
         wanted = "a number in [0, 1]" if name == "confidence" else "a number"
-        raise ValueError(f"{where} should have {wanted} as {name}, not {row[name]!r}")
+        raise ValueError(f"{where} should have {wanted} as {name}, not {row[name]!r:.80}")
     return found

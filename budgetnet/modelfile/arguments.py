@@ -1,0 +1,154 @@
+"""A builder's arguments as JSON and back: values, and by their public names what budgetnet and torch make."""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+import budgetnet
+
+MOST, DEEPEST, LONGEST, HIGHEST = 10_000, 16, 1000, 2**40
+"""What a card's arguments may come to: values in all, levels, characters of a text, and a number's size."""
+
+# Arguments of layers that say how often a module is repeated: the only way in which few words build much.
+_REPEATS = frozenset({"blocks", "num_layers", "num_encoder_layers", "num_decoder_layers"})
+
+
+class NotPortable(Exception):
+    """A builder or argument that a file cannot name."""
+
+
+def public_name(value: object, room: str) -> str:
+    """The name under which budgetnet.models or budgetnet.layers makes `value` public."""
+    module = getattr(budgetnet, room)
+    for name in module.__all__:
+        if getattr(module, name) is value:
+            return str(name)
+    raise NotPortable
+
+
+def encoded(value: object) -> Any:
+    """`value` as JSON: functions of budgetnet.layers and classes of torch.nn by name, tuples marked.
+
+    Raises NotPortable for what has no such form, or is more than `decoded` takes back.
+    """
+    found = _encoded(value)
+    try:
+        check_size(found)
+    except ValueError:
+        raise NotPortable from None
+    return found
+
+
+def _encoded(value: object) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise NotPortable
+        return value
+    if isinstance(value, list):
+        return [_encoded(item) for item in value]
+    if isinstance(value, tuple):
+        return {"tuple": [_encoded(item) for item in value]}
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"dict": {key: _encoded(item) for key, item in value.items()}}
+    if isinstance(value, type):
+        name = str(value.__name__)
+        if not issubclass(value, nn.Module) or vars(nn).get(name) is not value:
+            raise NotPortable
+        return {"torch.nn": name}
+    if isinstance(value, partial):
+        return {"partial": [_encoded(value.func), _encoded(list(value.args)), _encoded(value.keywords)]}
+    if callable(value):
+        return {"layers": public_name(value, "layers")}
+    raise NotPortable
+
+
+def check_size(value: Any) -> None:
+    """Raise ValueError for a JSON value that is larger or deeper than a network's description needs to be."""
+    waiting, seen = [(value, 1)], 0
+    while waiting:
+        held, depth = waiting.pop()
+        seen += 1
+        if isinstance(held, dict | list):
+            if depth > 2 * DEEPEST:  # each level of arguments is two of JSON
+                raise ValueError(f"its arguments are nested deeper than {DEEPEST} levels")
+            items = [*held, *held.values()] if isinstance(held, dict) else held
+            if len(items) + seen > MOST:
+                raise ValueError(f"its arguments are more than {MOST:,} values")
+            waiting += [(item, depth + 1) for item in items]
+        elif isinstance(held, str) and len(held) > LONGEST:
+            raise ValueError(f"its arguments have a text of {len(held):,} characters, more than {LONGEST:,}")
+        elif isinstance(held, int | float) and not abs(held) <= HIGHEST:
+            raise ValueError(f"its arguments have a number above {HIGHEST:,}")
+
+
+def decoded(value: Any) -> Any:
+    """The inverse of `encoded`; names nothing but public layers of budgetnet and modules of torch.nn.
+
+    Raises ValueError for anything else. Nothing is called.
+    """
+    check_size(value)
+    return _decoded(value)
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, held),) = value.items() if len(value) == 1 else ((None, None),)
+    if kind == "tuple" and isinstance(held, list):
+        return tuple(_decoded(item) for item in held)
+    if kind == "dict" and isinstance(held, dict):
+        return {key: _decoded(item) for key, item in held.items()}
+    if kind == "partial" and isinstance(held, list) and len(held) == 3:
+        made, args, keywords = (_decoded(item) for item in held)
+        if callable(made) and isinstance(args, list) and isinstance(keywords, dict):
+            return partial(made, *args, **keywords)
+    if kind == "layers" and held in budgetnet.layers.__all__:
+        return getattr(budgetnet.layers, held)
+    found = vars(nn).get(held) if kind == "torch.nn" and isinstance(held, str) else None
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        return found
+    raise ValueError(f"it should name layers of budgetnet or torch.nn, not {value!r:.80}")
+
+
+def check_repeats(
+    make: Callable[..., object], args: Sequence[Any], keywords: Mapping[str, Any], most: int
+) -> None:
+    """Raise ValueError where the call, or a partial in its arguments, repeats a module over `most` times."""
+    try:
+        named = dict(inspect.signature(make).bind_partial(*args, **keywords).arguments)
+    except (TypeError, ValueError):  # no such arguments, which the call itself will say, or none to be seen
+        named = dict(keywords)
+    _check_named(named, most)
+
+
+def _check_named(named: Mapping[str, Any], most: int) -> None:
+    for name, value in named.items():
+        times = _whole(value) if name in _REPEATS else 0
+        if times > most:
+            raise ValueError(
+                f"its {name} ask for {times:,} modules in a row, and its file has {most:,} tensors"
+            )
+        _check_within(value, most)
+
+
+def _check_within(value: Any, most: int) -> None:
+    if isinstance(value, partial):
+        check_repeats(value.func, value.args, value.keywords, most)
+    elif isinstance(value, Mapping):
+        _check_named(value, most)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_within(item, most)
+
+
+def _whole(value: Any) -> int:
+    """The sum of the whole numbers in a value."""
+    if isinstance(value, list | tuple):
+        return sum(_whole(item) for item in value)
+    return abs(value) if isinstance(value, int) else 0

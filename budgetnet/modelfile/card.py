@@ -1,0 +1,56 @@
+"""Card: what a model file says of its model, and how a model gets one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from budgetnet.budget import built, external
+from budgetnet.modelfile.arguments import NotPortable, encoded, public_name
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a saved model says of itself.
+
+    `builder` is the name of a function of `budgetnet.models` with its `arguments`, or None for a model that
+    was built in another way; `origin` then names that. `classes` are the labels' names in order, `resize`
+    and `crop` the pixels that it is to be tested at, `budget` the limits that it keeps. `external` says what
+    external weights it began from, "" for none; `arguments` leave them out, so that a load never needs them.
+    """
+
+    classes: tuple[str, ...] = ()
+    resize: int | None = None
+    crop: int | None = None
+    channels: int = 3
+    builder: str | None = None
+    arguments: Any = None
+    origin: str = ""
+    budget: dict[str, Any] | None = None
+    external: str = ""
+
+
+def card(model: nn.Module) -> Card | None:
+    """The card of a trained or loaded model, None where it has none."""
+    found = getattr(model, "card", None)
+    return found if isinstance(found, Card) else None
+
+
+def described(model: nn.Module, **entries: Any) -> Card:
+    """A card for `model`: how Budget.build built it, with `entries` (classes, resize, crop, channels)."""
+    made = built(model)
+    entries["external"] = external(model)
+    if made is None:
+        return Card(origin=f"a {type(model).__name__}", **entries)
+    name = getattr(made.make, "__qualname__", repr(made.make))
+    origin = f"{getattr(made.make, '__module__', '')}.{name}".lstrip(".")
+    budget = made.budget.describe()
+    try:
+        builder = public_name(made.make, "models")
+        keywords = dict(made.kwargs)
+        if entries["external"] and "weights" in keywords:
+            keywords["weights"] = None  # the file holds what became of them
+        arguments = encoded([list(made.args), keywords])
+    except NotPortable:
+        return Card(origin=origin, budget=budget, **entries)
+    return Card(builder=builder, arguments=arguments, origin=origin, budget=budget, **entries)

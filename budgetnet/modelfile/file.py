@@ -1,0 +1,116 @@
+"""A model file on the disk: its card and what its tensors are, checked before any of it is used."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+import budgetnet
+from budgetnet.budget import Budget
+from budgetnet.modelfile.card import Card
+from budgetnet.run import MODEL, write_whole
+from budgetnet.sealed import Damaged, Stored, read, seal
+
+FORMAT = 2
+"""2 has digests over all of the file; 1 had none, and still loads."""
+LARGEST_SIDE, MOST_CHANNELS, HIGHEST_LIMIT = 4096, 4096, 2**256
+"""What a card may ask for: pixels of an image's side, channels, and a budget's limits."""
+
+
+class BadModelFile(ValueError):
+    """A model file that is damaged, hostile, or none at all: which, and why."""
+
+
+def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: Path) -> None:
+    """Write a state of `model` and its card to a file, whole or not at all.
+
+    Raises OSError, and ValueError for a card that `read_card` would not take back.
+    """
+    _check(described)
+    # safetensors wants contiguous tensors, which channels_last weights are not.
+    tensors = {name: state[name].detach().cpu().contiguous() for name in owned(model)}
+    words = {"format": FORMAT, "version": budgetnet.__version__, **asdict(described)}
+    write_whole(path, seal(tensors, words))
+
+
+def owned(model: nn.Module) -> dict[str, Tensor]:
+    """The state's tensors by name, each shared one once, under its first name."""
+    state: dict[str, Tensor] = model.state_dict(keep_vars=True)
+    first = {id(tensor): name for name, tensor in reversed(state.items())}
+    return {name: tensor for name, tensor in state.items() if first[id(tensor)] == name}
+
+
+def read_card(path: str | Path) -> Card:
+    """The card of a model file, without its weights. Raises BadModelFile for a file that is not a model."""
+    return opened(Path(path))[1]
+
+
+def opened(path: Path) -> tuple[Stored, Card]:
+    """What a model file holds, before its tensors are read. Raises BadModelFile."""
+    try:
+        stored = read(path)
+        if stored.words is None:
+            raise BadModelFile(f"{path} has no budgetnet card: it was not saved by budgetnet.save")
+        return stored, _card(stored.words, stored.sealed)
+    except FileNotFoundError:
+        raise BadModelFile(f"there is no model file {path}; a finished run's folder holds {MODEL}") from None
+    except OSError as error:
+        raise BadModelFile(f"{path} cannot be read: {error.strerror or error}") from None
+    except BadModelFile:
+        raise
+    except Damaged as error:
+        raise BadModelFile(str(error)) from None
+    except (ValueError, TypeError) as error:
+        raise BadModelFile(f"{path} has a damaged card: {error}") from None
+
+
+def _card(words: Mapping[str, Any], sealed: bool) -> Card:
+    """The card in a file's words. Raises ValueError for what is none, without the file's name."""
+    if "format" not in words or "version" not in words:
+        raise ValueError("it names no format and version")
+    version = words["format"]
+    if version not in (1, FORMAT):
+        raise ValueError(
+            f"it has format {version!r:.20}, and this budgetnet reads format {FORMAT}; update it"
+        )
+    if sealed != (version == FORMAT):
+        raise ValueError("its digests are missing" if version == FORMAT else "format 1 has no digests")
+    entries = {name: held for name, held in words.items() if name not in ("format", "version")}
+    unknown = set(entries) - {field.name for field in fields(Card)}
+    if unknown:
+        raise ValueError(f"it has an entry {min(unknown)!r:.40}, which cards do not have")
+    found = Card(**{**entries, "classes": _names(entries.get("classes", []))})
+    _check(found)
+    return found
+
+
+def _names(found: Any) -> tuple[str, ...]:
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"its classes should be a list of names, not {found!r:.60}")
+    return tuple(found)
+
+
+def _check(found: Card) -> None:
+    for name in ("resize", "crop"):
+        side = getattr(found, name)
+        if side is not None and not _within(side, LARGEST_SIDE):
+            raise ValueError(f"its {name} should be from 1 to {LARGEST_SIDE:,} pixels, not {side!r:.40}")
+    if not _within(found.channels, MOST_CHANNELS):
+        raise ValueError(f"its channels should be from 1 to {MOST_CHANNELS:,}, not {found.channels!r:.40}")
+    for name in ("origin", "external"):
+        if not isinstance(getattr(found, name), str):
+            raise ValueError(f"its {name} should be text, not {getattr(found, name)!r:.40}")
+    if found.builder is not None and not isinstance(found.builder, str):
+        raise ValueError(f"its builder should be a name, not {found.builder!r:.40}")
+    if found.budget is not None:
+        # Written amounts ("9e999999999") are for people: Budget.describe gives whole numbers.
+        limits = found.budget.values() if isinstance(found.budget, dict) else [None]
+        if not all(held is True or _within(held, HIGHEST_LIMIT) for held in limits):
+            raise ValueError(f"its budget should be limits as whole numbers, not {found.budget!r:.80}")
+        Budget.read(found.budget)
+
+
+def _within(number: Any, most: int) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= most

@@ -1,0 +1,188 @@
+"""Saving models to files and loading them back; a file is only ever data, and what it asks for is bounded."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+
+import budgetnet
+from budgetnet.budget import Budget, NotFromScratch, OverBudget, built
+from budgetnet.modelfile.arguments import check_repeats, decoded
+from budgetnet.modelfile.card import Card, card, described
+from budgetnet.modelfile.file import BadModelFile, opened, owned, write
+from budgetnet.run import MODEL
+from budgetnet.sealed import Damaged, Stored, shown
+
+_PARTS = 16
+"""So many modules and parameters a network may have for each tensor of its file; about four are usual."""
+
+
+def save(
+    model: nn.Module, path: str | Path, *, classes: Sequence[str] = (), resolution: int | None = None
+) -> None:
+    """Write the model's weights and card to one safetensors file, whole or not at all.
+
+    The card of a trained or loaded model is kept, apart from what is given here. The model's budget is
+    checked once more. Raises OverBudget if it no longer keeps it.
+    """
+    made = built(model)
+    if made is not None:
+        made.budget.check(model)
+    found = card(model) or described(model)
+    entries = {name: getattr(found, name) for name in ("classes", "resize", "crop", "channels")}
+    if classes:
+        entries["classes"] = tuple(classes)
+    if resolution is not None:
+        entries["resize"] = entries["crop"] = resolution
+    target = Path(path)
+    try:
+        write(model, model.state_dict(), replace(found, **entries), target)
+    except OSError as error:
+        raise ValueError(
+            f"{target} cannot be written: {error.strerror or error}; choose another path"
+        ) from None
+
+
+def load(
+    path: str | Path,
+    make: Callable[..., nn.Module] | None = None,
+    *args: Any,
+    device: str | torch.device = "cpu",
+    **kwargs: Any,
+) -> nn.Module:
+    """The trained model of a run's folder or of a model file, in evaluation mode, ready for Trainer.predict.
+
+    A model of `budgetnet.models` is rebuilt from the file's own card. Any other builder is named by the
+    caller: `load("runs/mine-1", my_model, classes=10)`; no code named by a file is ever imported. The card's
+    budget is checked again. Raises BadModelFile, a ValueError, for a file that is not what was saved or does
+    not fit its model, and OverBudget for a budget that is not kept. External weights that a model began from
+    are not needed; its attribute `external` still names them.
+    """
+    target = Path(path)
+    if target.is_dir():
+        target = target / MODEL
+    stored, found = opened(target)
+    model = _from_card(found, stored) if make is None else _built(found, make, args, kwargs)
+    _fill(model, stored)
+    if found.external:
+        model.external = found.external  # type: ignore[assignment]
+        made = built(model)
+        if made is not None:
+            made.budget.check(model)  # as it was built anew, it looked as if from scratch
+    model.card = found  # type: ignore[assignment]
+    ready: nn.Module = model.eval().to(device)
+    return ready
+
+
+def fill(model: nn.Module, path: Path) -> None:
+    """Load the file's tensors into `model`. Raises BadModelFile where they are not those of `model`."""
+    _fill(model, opened(path)[0])
+
+
+def _fill(model: nn.Module, stored: Stored) -> None:
+    _compare(model, stored)
+    try:
+        tensors = stored.tensors()
+    except OSError as error:
+        raise BadModelFile(f"{stored.path} cannot be read: {error.strerror or error}") from None
+    except Damaged as error:
+        raise BadModelFile(str(error)) from None
+    model.load_state_dict(tensors, strict=False)
+
+
+def _from_card(found: Card, stored: Stored) -> nn.Module:
+    path = stored.path
+    if found.builder is None:
+        raise BadModelFile(
+            f"{path} holds {shown(found.origin) or 'a model'}, which budgetnet cannot build by itself; "
+            f"name its builder: budgetnet.load({str(path)!r}, make, ...)"
+        )
+    if found.builder not in budgetnet.models.__all__ or found.builder == "inherit":
+        raise BadModelFile(
+            f"{path}'s card names the builder {found.builder!r:.80}, which budgetnet.models does not have"
+        )
+    make = getattr(budgetnet.models, found.builder)
+    try:
+        args, keywords = decoded(found.arguments)
+        if "weights" in keywords:
+            keywords = {**keywords, "weights": None}  # a load fetches nothing, whatever a card says
+        check_repeats(make, args, keywords, len(stored.shapes))
+        # Shapes are compared before any memory is taken: a card may promise more than the file holds.
+        with torch.device("meta"), _bounded(len(stored.shapes)):
+            planned = make(*args, **keywords)
+        _compare(planned, stored)
+        return _built(found, make, tuple(args), keywords)
+    except (OverBudget, NotFromScratch, BadModelFile, MemoryError):
+        raise
+    except Exception as error:  # whatever torch says of arguments that nobody would write
+        told = shown(str(error)) or type(error).__name__
+        raise BadModelFile(f"{path} has a damaged card: {told}") from None
+
+
+@contextmanager
+def _bounded(tensors: int) -> Iterator[None]:
+    """Within it a network that grows far beyond the tensors of its file is not built to the end."""
+    thread, left = threading.get_ident(), _PARTS * (tensors + _PARTS)
+
+    def count(*_: object) -> None:
+        nonlocal left
+        if threading.get_ident() == thread:
+            left -= 1
+            if left < 0:
+                raise ValueError(f"it describes a network of far more than its file's {tensors:,} tensors")
+
+    hooks = (register_module_module_registration_hook, register_module_parameter_registration_hook)
+    handles = [register(count) for register in hooks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _built(
+    found: Card, make: Callable[..., nn.Module], args: tuple[Any, ...], keywords: dict[str, Any]
+) -> nn.Module:
+    """What `make` makes, within the card's budget; torch's own randomness is left as found."""
+    with torch.random.fork_rng(devices=[]):
+        return (
+            Budget.read(found.budget).build(make, *args, **keywords)
+            if found.budget
+            else make(*args, **keywords)
+        )
+
+
+def _compare(model: nn.Module, stored: Stored) -> None:
+    """Refuse a file whose tensors are not those of `model`, by name, shape and kind of number."""
+    expected = {name: (list(tensor.shape), _kind(tensor)) for name, tensor in owned(model).items()}
+    kinds = stored.kinds
+    held = {name: (shape, _stored_kind(kinds[name])) for name, shape in stored.shapes.items()}
+    for name in [*expected, *sorted(held)]:
+        shape, kind = expected.get(name, ("none", ""))
+        found, found_kind = held.get(name, ("none", ""))
+        if (shape, kind) != (found, found_kind):
+            of, found_of = (f" of {kind}s", f" of {found_kind}s") if shape == found else ("", "")
+            raise BadModelFile(
+                f"{stored.path} does not fit its model: {shown(name)} should have shape {shape}{of}, "
+                f"found {str(found)[:80]}{found_of}"
+            )
+
+
+def _kind(tensor: Tensor) -> str:
+    return "float" if tensor.is_floating_point() else "complex number" if tensor.is_complex() else "integer"
+
+
+def _stored_kind(dtype: str) -> str:
+    """The same for safetensors' name of a dtype, such as "BF16"; truth values count as integers in both."""
+    if dtype.startswith(("F", "BF")):
+        return "float"
+    return "complex number" if dtype.startswith("C") else "integer"

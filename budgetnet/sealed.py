@@ -1,0 +1,158 @@
+"""Sealed files: tensors and some words in one safetensors file that shows when it is not what was written."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as unpack
+from safetensors.torch import save as pack
+from torch import Tensor
+
+from budgetnet.run import read_whole, regular_size
+
+ENTRY = "budgetnet"
+"""The entry of a safetensors file's metadata that holds the words, as a JSON object."""
+LONGEST_HEAD = 4 * 2**20
+"""Bytes of names, shapes and words together, which is enough for some 40,000 tensors."""
+LONGEST_WORDS = 2**20
+"""Characters of the words."""
+
+_SEALS = ("sha256", "data_sha256")
+_BLANK = "0" * 64
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class Damaged(ValueError):
+    """A file that is not what was written, or never was one: which, and why."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file says of its tensors, before any of them is read: `words`, and each one's shape and dtype.
+
+    `words` is None in a file of another program. `kinds` are safetensors' names of dtypes, such as "F32".
+    `sealed` says that names, shapes and words are as they were written; a file from before seals is not.
+    """
+
+    path: Path
+    words: dict[str, Any] | None
+    shapes: Mapping[str, list[int]]
+    kinds: Mapping[str, str]
+    head: bytes
+    data_sha256: str | None
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the file carries digests; those of its head were found right."""
+        return self.data_sha256 is not None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name. Raises Damaged where they are not those that were written, and OSError."""
+        content = read_whole(self.path)
+        start = len(self.head)
+        if content[:start] != self.head:
+            raise Damaged(f"{self.path} was replaced while it was read: read it again")
+        if self.data_sha256 is not None and _sha256(memoryview(content)[start:]) != self.data_sha256:
+            raise Damaged(f"{self.path} is damaged: its tensors are not those that were written")
+        try:
+            found: dict[str, Tensor] = unpack(content)
+        except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise Damaged(f"{self.path} holds tensors that cannot be read: {_brief(error)}") from None
+        return found
+
+
+def seal(tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> bytes:
+    """Contiguous tensors on the CPU and JSON-able words as the bytes of a safetensors file with its digests.
+
+    One digest is that of the tensors' bytes, the other that of all before them, itself left blank; so no bit
+    can change unseen. Raises ValueError for more names or words than `read` takes.
+    """
+    text = json.dumps({**dict.fromkeys(_SEALS, _BLANK), **words})
+    content = bytearray(pack(dict(tensors), {ENTRY: text}))
+    start = 8 + int.from_bytes(content[:8], "little")
+    if start > LONGEST_HEAD or len(text) > LONGEST_WORDS:
+        raise ValueError(
+            f"a file takes {LONGEST_WORDS:,} characters of description and {LONGEST_HEAD:,} bytes with the "
+            f"tensors' names, found {len(text):,} and {start:,}: shorten the classes' names, or save less"
+        )
+    # The words come first in the file, and the two blanks first among them.
+    of_head = content.index(_BLANK.encode())
+    of_data = content.index(_BLANK.encode(), of_head + len(_BLANK))
+    with memoryview(content) as view:
+        view[of_data : of_data + len(_BLANK)] = _sha256(view[start:]).encode()
+        view[of_head : of_head + len(_BLANK)] = _sha256(view[:start]).encode()
+    return bytes(content)
+
+
+def read(path: Path) -> Stored:
+    """What the file at `path` says of itself; no tensor is read, and memory is bounded.
+
+    Raises Damaged for what is no safetensors file and for one whose head is not as it was written, and
+    OSError for a file that cannot be read.
+    """
+    size = regular_size(path)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(size - 8, LONGEST_HEAD):
+            raise Damaged(
+                f"{path} should be a safetensors file, and is not: its header would have {length:,} bytes, "
+                f"of {size:,} in all and {LONGEST_HEAD:,} at most"
+            )
+        file.seek(0)
+        head = file.read(8 + length)
+    try:
+        with safe_open(path, framework="pt") as stored:
+            text = (stored.metadata() or {}).get(ENTRY)
+            slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118
+            shapes = {name: list(held.get_shape()) for name, held in slices.items()}
+            kinds = {name: str(held.get_dtype()) for name, held in slices.items()}
+    except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        raise Damaged(f"{path} should be a safetensors file, and is not: {_brief(error)}") from None
+    words = None if text is None else _words(text, path)
+    digest = None if words is None else _unsealed(words, head, path)
+    return Stored(path, words, shapes, kinds, head, digest)
+
+
+def _words(text: str, path: Path) -> dict[str, Any]:
+    if len(text) > LONGEST_WORDS:
+        raise Damaged(f"{path} describes itself in {len(text):,} characters, and {LONGEST_WORDS:,} are taken")
+    try:
+        words = json.loads(text)
+    except (ValueError, RecursionError):
+        words = None
+    if not isinstance(words, dict):
+        raise Damaged(f"{path} is damaged: its description should be a JSON object, and is not")
+    return words
+
+
+def _unsealed(words: dict[str, Any], head: bytes, path: Path) -> str | None:
+    """Take the digests out of `words`, the one of the head after a check; gives the one of the tensors."""
+    if not any(name in words for name in _SEALS):
+        return None
+    of_head, of_data = (words.pop(name, None) for name in _SEALS)
+    for digest in (of_head, of_data):
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise Damaged(f"{path} is damaged: its digests are not whole")
+    written = of_head.encode()
+    if head.count(written) != 1 or _sha256(head.replace(written, _BLANK.encode())) != of_head:
+        raise Damaged(f"{path} is damaged: its names, shapes or description are not what was written")
+    return str(of_data)
+
+
+def _sha256(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def shown(text: str) -> str:
+    """A text out of a file in a line of 200 characters at most, without those that a terminal would obey."""
+    cut = " ".join(text[:1000].split())[:200]
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
+
+
+def _brief(error: Exception) -> str:
+    return shown(str(error)) or type(error).__name__
