@@ -35,9 +35,9 @@ def test_a_second_writer_is_refused_and_told_who_writes(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
         assert is_owned(tmp_path)
-        with pytest.raises(ValueError, match=f"is being trained by process {process.pid}; wait for it"):
-            with owned(tmp_path):
-                pass
+        told = pytest.raises(ValueError, match=f"is being trained by process {process.pid}; wait for it")
+        with told, owned(tmp_path):
+            pass
     finally:
         process.kill()
         process.wait()
