@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet import SGD, Data, LabelSmoothingLoss, Mixup, Phase, Recipe, Trainer
-from budgetnet.trainer.step import out_of_memory
+from budgetnet.trainer import out_of_memory
 
 
 class Tight(nn.Module):

@@ -200,11 +200,11 @@ def test_killed_runs_end_in_the_bits_of_one_that_was_not(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"recipe": Recipe([Phase(2, 12, 0.2)], batch_size=240)}, "recipe.phases.0.lr: 0.1 -> 0.2"),
+        ({"recipe": Recipe([Phase(2, 12, 0.2)], batch_size=240)}, "recipe.phases[0].lr: 0.1 -> 0.2"),
         ({"recipe": Recipe([Phase(2, 12, 0.1)], batch_size=120)}, "recipe.batch_size: 240 -> 120"),
         ({"model": small(0.1)}, None),
         ({"data": coloured(seed=1)}, "data.fingerprints.train: "),
-        ({"precision": "bf16"}, "precision: 'float32' -> 'bfloat16'"),
+        ({"precision": "bf16"}, "precision: float32 -> bfloat16"),
     ],
 )
 def test_what_has_changed_is_refused_with_the_difference(

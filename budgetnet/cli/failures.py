@@ -67,7 +67,7 @@ def verdict(error: Exception, recipe: str | None = None) -> tuple[int, str]:
     """The exit code and the sentence for an error, met while the recipe in the file `recipe` was in use."""
     # Whoever raised one of them has imported torch already.
     from budgetnet.data import Unavailable
-    from budgetnet.trainer import NotFinite, TrainingFailed
+    from budgetnet.trainer import NotFinite, TrainingFailed, out_of_memory
 
     text = " ".join(str(error).split())
     if isinstance(error, NotFinite):
@@ -76,7 +76,7 @@ def verdict(error: Exception, recipe: str | None = None) -> tuple[int, str]:
         return FAILED, text
     if isinstance(error, ValueError):
         return MISTAKEN, text or type(error).__name__
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return FAILED, f"the memory is not enough: lower the batch size, --set recipe.batch_size=64 ({text})"
     if isinstance(error, OSError):
         return FAILED, text
@@ -85,13 +85,6 @@ def verdict(error: Exception, recipe: str | None = None) -> tuple[int, str]:
     if lines:
         return MISTAKEN, f"{recipe}, line {lines[-1]}: {told} (BUDGETNET_TRACEBACK=1 shows more)"
     return FAILED, f"{told}; this is a bug of budgetnet; set BUDGETNET_TRACEBACK=1 to see where"
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # torch tells of the host's memory with a bare RuntimeError.
-    wordings = ("can't allocate memory", "not enough memory")
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or (isinstance(error, RuntimeError) and any(words in str(error) for words in wordings))
 
 
 def _hush() -> None:

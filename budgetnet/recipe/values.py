@@ -45,21 +45,3 @@ def described_value(value: object) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return repr(value)
-
-
-def differences(before: Any, now: Any, where: str) -> list[str]:
-    """What differs between two described values, a line each: "recipe.phases.0.lr.peak: 0.1 -> 0.05"."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        names = [*before, *(name for name in now if name not in before)]
-        return [
-            line for name in names for line in differences(before.get(name), now.get(name), f"{where}.{name}")
-        ]
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        pairs = enumerate(zip(before, now, strict=True))
-        return [line for at, (old, new) in pairs for line in differences(old, new, f"{where}.{at}")]
-    return [] if before == now else [f"{where}: {_short(before)} -> {_short(now)}"]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

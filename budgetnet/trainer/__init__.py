@@ -2,6 +2,7 @@
 
 from budgetnet.trainer.measure import Evaluation as Evaluation
 from budgetnet.trainer.measure import Prediction as Prediction
+from budgetnet.trainer.step import out_of_memory as out_of_memory
 from budgetnet.trainer.trainer import Trainer as Trainer
 from budgetnet.trainer.training import NotFinite as NotFinite
 from budgetnet.trainer.training import TrainingFailed as TrainingFailed

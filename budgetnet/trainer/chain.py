@@ -9,9 +9,10 @@ from torch import nn
 from budgetnet import checkpoint
 from budgetnet.budget import built
 from budgetnet.checkpoint import Checkpoint
+from budgetnet.compare.difference import differences
 from budgetnet.data import Data
 from budgetnet.modelfile import fill, read_card
-from budgetnet.recipe import Recipe, differences
+from budgetnet.recipe import Recipe
 from budgetnet.run import MODEL, Epoch, Run
 from budgetnet.schedule import value
 from budgetnet.trainer.measure import Engine
@@ -61,18 +62,22 @@ def resumed(folder: str | Path, wanted: dict[str, Any]) -> tuple[Run, Checkpoint
         raise ValueError(f"the run in {folder} has no checkpoint to go on from{reason}; start it anew")
     held = dict(found.state["contract"])
     was, now = held.pop("where", {}), {k: v for k, v in wanted.items() if k != "where"}
-    changed = [line for name in now for line in differences(held.get(name), now[name], name)]
+    changed = _changes({name: held.get(name) for name in now}, now)
     if changed:
         more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
         raise ValueError(
             f"the run in {folder} cannot go on exactly, since this has changed: {'; '.join(changed[:3])}"
             f"{more}; change it back, or start a new schedule from its weights with after= (--after {folder})"
         )
-    moved = differences(was, wanted["where"], "where")
+    moved = _changes(was, wanted["where"])
     if moved:
-        lines = "; ".join(line.removeprefix("where.") for line in moved)
-        notes.append(f"the last bits may differ from those of an uninterrupted run: {lines}")
+        notes.append(f"the last bits may differ from those of an uninterrupted run: {'; '.join(moved)}")
     return run, found, notes
+
+
+def _changes(before: Any, now: Any) -> list[str]:
+    """What differs between two nested values, a line each: "recipe.batch_size: 64 -> 32"."""
+    return [f"{found.path}: {' -> '.join(found.texts)}" for found in differences([before, now])]
 
 
 def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:
