@@ -8,6 +8,7 @@ from budgetnet.augment.colour import Jitter as Jitter
 from budgetnet.augment.erase import Erase as Erase
 from budgetnet.augment.mix import Cutmix as Cutmix
 from budgetnet.augment.mix import Mixup as Mixup
+from budgetnet.augment.steps import listed as listed
 from budgetnet.augment.views import Act as Act
 from budgetnet.augment.views import Step as Step
 from budgetnet.augment.views import test_view as test_view

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from budgetnet.augment import Act, Colour, Erase, Flip, RandAugment, Step, Translate, Warp
+from budgetnet.augment import Erase, Flip, RandAugment, Step, Translate, listed
 from budgetnet.pseudo.check import above_zero, below_one, check_keeping, whole
 
 # budgetnet's and torchvision's steps that mix images.
@@ -66,18 +66,11 @@ class FixMatch:
 
 def _steps(name: str, given: object) -> tuple[Step, ...]:
     """The steps of one of FixMatch's views. Raises ValueError for what is none, and for mixing."""
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise ValueError(f"FixMatch's {name} should be a list of steps such as [Flip()], not {given!r}")
-    for step in given:
-        if isinstance(step, type):
-            raise ValueError(
-                f"FixMatch's {name} holds the class {step.__name__}; call it: {step.__name__}(...)"
-            )
-        if not (callable(step) or isinstance(step, Warp | Colour | Act)):
-            raise ValueError(f"FixMatch's {name} should hold steps such as Flip() or callables, not {step!r}")
+    steps = listed("FixMatch", name, given)
+    for step in steps:
         if type(step).__name__ in _MIXING:
             raise ValueError(
                 f"FixMatch's {name} holds {step!r}, after which no image has one label: put what mixes into "
                 "the phase's augment, which the labelled images see"
             )
-    return tuple(given)
+    return steps

@@ -5,8 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import is_dataclass
 
-from budgetnet.augment import Act, Colour, Step, Warp
-
 
 def whole(owner: str, name: str, found: object, least: int = 1) -> None:
     if isinstance(found, bool) or not isinstance(found, int) or found < least:
@@ -32,19 +30,3 @@ def one_of(owner: str, name: str, found: object, choices: Sequence[str]) -> None
         near = difflib.get_close_matches(str(found), choices, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{owner}'s {name} should be one of {', '.join(choices)}, not {found!r}{hint}")
-
-
-def steps_of(owner: str, steps: object) -> tuple[Step, ...]:
-    if isinstance(steps, str) or not isinstance(steps, Sequence):
-        raise ValueError(f"{owner}'s augment should be a list of steps, not {steps!r}")
-    for step in steps:
-        if isinstance(step, type):
-            raise ValueError(
-                f"{owner}'s augment holds the class {step.__name__}; call it: {step.__name__}(...)"
-            )
-        if not (callable(step) or isinstance(step, Warp | Colour | Act)):
-            raise ValueError(
-                f"{owner}'s augment should hold steps such as Flip() or callables "
-                f"(images, labels) -> (images, labels), not {step!r}"
-            )
-    return tuple(steps)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from budgetnet.augment import Step
+from budgetnet.augment import Step, listed
 from budgetnet.optim import OptimizerFactory
 from budgetnet.pseudo import FixMatch, PseudoLabels
-from budgetnet.recipe.check import above_zero, made, one_of, steps_of, whole
+from budgetnet.recipe.check import above_zero, made, one_of, whole
 from budgetnet.recipe.resolution import Resolution
 from budgetnet.recipe.stop import EarlyStop
 from budgetnet.recipe.testing import Test
@@ -56,7 +56,7 @@ class Phase:
         if self.optimizer is not None:
             made("Phase", "optimizer", self.optimizer)
         one_of("Phase", "start", self.start, ("last", "best"))
-        object.__setattr__(self, "augment", steps_of("Phase", self.augment))
+        object.__setattr__(self, "augment", listed("Phase", "augment", self.augment))
         self._check_parts()
         self._check_rate()
         self._check_test()

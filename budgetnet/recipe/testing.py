@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from budgetnet.augment import Step
-from budgetnet.recipe.check import steps_of, whole
+from budgetnet.augment import Step, listed
+from budgetnet.recipe.check import whole
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Test:
             raise ValueError(
                 f"Test's resize should be at least its crop of {self.crop} pixels, not {self.resize}"
             )
-        object.__setattr__(self, "augment", steps_of("Test", self.augment))
+        object.__setattr__(self, "augment", listed("Test", "augment", self.augment))
 
     def at(self, resolution: int) -> tuple[int, int]:
         """(resize, crop) in pixels for a phase that ends at `resolution`."""
