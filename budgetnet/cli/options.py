@@ -93,6 +93,13 @@ def environment(name: str, found: str) -> Iterator[None]:
 device_option = click.option(
     "--device", metavar="DEVICE", help="cuda, cuda:1 or cpu; by default the GPU where there is one."
 )
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "bf16", "float32"]),
+    default="auto",
+    show_default=True,
+    help="auto: bf16 on CUDA, float32 on a CPU, where bf16 pays if the processor has it.",
+)
 data_option = click.option(
     "--data",
     "root",
@@ -113,6 +120,11 @@ scale_option = click.option(
     help="Shorten the whole recipe in proportion: 0.05 is a twentieth.",
 )
 seed_option = click.option("--seed", type=int, help="The recipe's seed.")
+
+
+def out_option(default: str, help: str) -> Callable[[Command], Command]:
+    """Where a command writes its folder."""
+    return click.option("--out", default=default, show_default=True, metavar="DIR", help=help)
 
 
 def asking(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

@@ -1,0 +1,151 @@
+"""`run` and `sweep`: the commands that train."""
+
+from typing import Literal
+
+import click
+
+from budgetnet.cli.failures import PAUSED
+from budgetnet.cli.options import (
+    Asked,
+    asking,
+    data_option,
+    device_option,
+    out_option,
+    precision_option,
+    scale_option,
+    seed_option,
+    set_option,
+)
+
+
+@click.command()
+@click.argument("recipe", metavar="FILE|NAME")
+@out_option("runs", "Where the run's numbered folder is made.")
+@asking(data_option, scale_option, set_option, seed_option)
+@device_option
+@precision_option
+@click.option("--name", help="What the run's folder is called; by default as the recipe.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check and show everything, and stop before training; no download."
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train N runs, with the seed and those that follow it, and show the spread of their figures.",
+)
+@click.option(
+    "--max-time",
+    metavar="TIME",
+    help="End the session at a step's end after so long (11h30m, 90s), exit with 75; --resume goes on.",
+)
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Go on with an unfinished run exactly: RUN, or the newest of this recipe; or begin it.",
+)
+@click.option(
+    "--after", metavar="RUN", help="Begin this recipe's schedule from the weights of RUN, with its history."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
+def run(
+    recipe: str,
+    asked: Asked,
+    out: str,
+    device: str | None,
+    precision: Literal["auto", "bf16", "float32"],
+    name: str | None,
+    dry_run: bool,
+    seeds: int | None,
+    max_time: str | None,
+    resume: str | None,
+    after: str | None,
+    quiet: bool,
+) -> None:
+    """Train a recipe: a file, or one that comes along.
+
+    The run is written to a new folder: model.safetensors, run.json, and metrics.jsonl with a line an epoch.
+    Ctrl-C and SIGTERM end it at a step's end, ready for --resume.
+    """
+    from budgetnet.cli.run import Session, run_recipe
+    from budgetnet.cli.run import dry_run as try_out
+    from budgetnet.trainer import Trainer
+
+    trainer = Trainer(device, precision=precision, out=out, show=not (quiet or dry_run))
+    if seeds is not None and (max_time, resume, after) != (None, None, None):
+        raise click.UsageError(
+            "--seeds trains new runs to their end, without --max-time, --resume and --after"
+        )
+    if dry_run:
+        try_out(recipe, asked, trainer)
+    elif seeds is not None:
+        from budgetnet.cli.seeds import run_seeds
+
+        run_seeds(recipe, asked, trainer, name=name, quiet=quiet, seeds=seeds)
+    else:
+        session = Session(resume, after, max_time)
+        done = run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=session)
+        if done.status == "paused":
+            click.get_current_context().exit(PAUSED)
+
+
+@click.command()
+@click.argument("recipe", metavar="FILE|NAME")
+@click.option(
+    "--over",
+    multiple=True,
+    required=True,
+    metavar="PATH=VALUE,VALUE",
+    help="Try these values of one setting, as --set names it. Repeatable: all combinations are tried.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train each combination with N seeds.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["val_accuracy", "val_loss"]),
+    default="val_accuracy",
+    show_default=True,
+    help="The mean of what, on the validation images, decides.",
+)
+@out_option("runs", "Where the sweep's folder is made.")
+@asking(data_option, scale_option, set_option, seed_option)
+@device_option
+@precision_option
+@click.option("--name", help="What the sweep's folder is called; by default RECIPE-sweep-N.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Train only what is not finished yet in the folder of this --name, or the latest.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
+def sweep(
+    recipe: str,
+    over: tuple[str, ...],
+    asked: Asked,
+    seeds: int,
+    metric: Literal["val_accuracy", "val_loss"],
+    out: str,
+    device: str | None,
+    precision: Literal["auto", "bf16", "float32"],
+    name: str | None,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    """Train a recipe with every combination of some settings.
+
+    One is chosen on the validation images. The trials never see the test images; the chosen setting is
+    measured on them in the end, once. Every run has a folder, beside sweep.json and sweep.csv.
+    """
+    from budgetnet.cli.sweep import Swept, sweep_recipe
+    from budgetnet.trainer import Trainer
+
+    trainer = Trainer(device, precision=precision, out=out, show=not quiet)
+    sweep_recipe(recipe, asked, trainer, over, Swept(seeds, metric, name, resume))
