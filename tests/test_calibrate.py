@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from budgetnet import Budget, Data, Phase, Recipe, Trainer, models
 from budgetnet.augment import view
-from budgetnet.trainer.randomness import mixed, order
+from budgetnet.trainer.randomness import drawn, order
 
 
 def network() -> nn.Module:
@@ -63,7 +63,7 @@ def test_calibration_is_the_mean_of_the_batches_statistics(data: Data) -> None:
     with torch.no_grad():
         for epoch in range(2):
             for step, chosen in enumerate(torch.split(order(240, 1, 0, epoch), 60)):
-                generator = torch.Generator().manual_seed(mixed(0, 1, 4 * epoch + step))
+                generator = torch.Generator().manual_seed(drawn(0, 1, 4 * epoch + step))
                 images, labels = data.train[chosen]
                 images, _ = view(images, labels, (), resolution=16, classes=3, generator=generator)
                 model(images.contiguous(memory_format=torch.channels_last))

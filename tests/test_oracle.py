@@ -21,7 +21,7 @@ from budgetnet.data import Split
 from budgetnet.loss import DistillationLoss, LabelSmoothingLoss
 from budgetnet.recipe import Test
 from budgetnet.trainer.measure import Engine, evaluate
-from budgetnet.trainer.randomness import VIEW, mixed, order
+from budgetnet.trainer.randomness import VIEW, drawn, order
 
 CLOSE = 1e-6
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -264,7 +264,7 @@ def test_a_budget_is_exact_at_the_limit_and_one_over(
 
 def draws(seed: int, step: int, count: int) -> Tensor:
     """What a step draws for each of its images: its turn, its crop and its colours, float64 (count, n)."""
-    generator = torch.Generator().manual_seed(mixed(seed, VIEW, step))
+    generator = torch.Generator().manual_seed(drawn(seed, VIEW, step))
     turned = Rotate(45).maps(generator, count, 96, 96)
     cropped = Crop().maps(generator, count, 96, 96)
     factors, places = Jitter(0.3, 0.3, 0.3, 0.3).factors(generator, count)
@@ -293,8 +293,8 @@ def test_the_search_for_shared_draws_finds_them() -> None:
 
 
 def test_orders_and_views_of_one_training_are_seeded_apart() -> None:
-    first = uniform(torch.Generator().manual_seed(mixed(0, VIEW, 1)), (4,), 0, 1)
-    for other in (mixed(0, VIEW, 2), mixed(1, VIEW, 1), mixed(0, VIEW + 1, 1)):
+    first = uniform(torch.Generator().manual_seed(drawn(0, VIEW, 1)), (4,), 0, 1)
+    for other in (drawn(0, VIEW, 2), drawn(1, VIEW, 1), drawn(0, VIEW + 1, 1)):
         assert not torch.equal(first, uniform(torch.Generator().manual_seed(other), (4,), 0, 1))
     epochs = {tuple(order(50, 1.0, 0, epoch).tolist()) for epoch in range(trials(200))}
     assert len(epochs) == trials(200)

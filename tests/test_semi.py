@@ -26,7 +26,7 @@ from budgetnet import (
 )
 from budgetnet.augment import view
 from budgetnet.pseudo import keep, read_csv
-from budgetnet.trainer.randomness import UNLABELLED, VIEW, mixed, order
+from budgetnet.trainer.randomness import UNLABELLED, VIEW, drawn, order
 
 
 def network() -> nn.Module:
@@ -92,10 +92,10 @@ def test_a_step_of_fixmatch_is_the_papers() -> None:
     run = trainer().fit(model, data, Recipe([phase], optimizer, batch_size=60))
     hand[0].fit(*data.train.mean_std())
     hand = hand.to(memory_format=torch.channels_last).train()
-    generator = torch.Generator().manual_seed(mixed(0, VIEW, 0))
+    generator = torch.Generator().manual_seed(drawn(0, VIEW, 0))
     images, labels = data.train[order(60, 1, 0, 0)]
     images, labels = view(images, labels, (), resolution=12, classes=3, generator=generator)
-    generator = torch.Generator().manual_seed(mixed(0, UNLABELLED, 0))
+    generator = torch.Generator().manual_seed(drawn(0, UNLABELLED, 0))
     stored, _ = data.unlabelled[torch.randint(240, (120,), generator=generator)]
     zeros = torch.zeros(120, dtype=torch.int64)
     weak, strong = (

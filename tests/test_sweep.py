@@ -26,7 +26,7 @@ from budgetnet.run import Run
 from budgetnet.sweep import Sweep, read_over, seeds, sweep
 from budgetnet.sweep.grid import grid, split
 from budgetnet.sweep.trials import Trial
-from budgetnet.trainer.randomness import MODEL, mixed
+from budgetnet.trainer.randomness import MODEL, drawn
 
 TINY = '''"""Three colours told apart."""
 
@@ -174,7 +174,7 @@ learn = """,
 
 
 def test_a_run_that_fails_is_reported_and_the_others_still_run(here: Path) -> None:
-    chosen = {mixed(1, MODEL, step) for step in range(99)}
+    chosen = {drawn(1, MODEL, step) for step in range(99)}
     text = FAILS_WITH_SEED_1.replace("SEEDS", repr(chosen))
     (here / "tiny.py").write_text(text)
     result = command("run", "tiny.py", "--seeds", 3)

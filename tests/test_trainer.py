@@ -39,7 +39,7 @@ from budgetnet import (
     models,
 )
 from budgetnet.trainer.average import Average
-from budgetnet.trainer.randomness import mixed, order
+from budgetnet.trainer.randomness import drawn, order
 
 
 def recipe(*phases: Phase, **changes: Any) -> Recipe:
@@ -132,8 +132,13 @@ def test_order_visits_every_image_once_a_view_and_depends_on_seed_and_epoch() ->
     assert order(100, 1, 0, 0).tolist() != order(100, 1, 1, 0).tolist()
 
 
-def test_mixed_seeds_do_not_collide_for_neighbours() -> None:
-    seeds = {mixed(a, b, c) for a in range(10) for b in range(4) for c in range(1000)}
+def test_no_two_steps_of_a_long_training_share_their_seed() -> None:
+    steps = range(300_000)
+    assert len({drawn(7, 1, step) for step in steps}) == len(steps)
+
+
+def test_neighbouring_seeds_and_streams_draw_apart() -> None:
+    seeds = {drawn(a, b, c) for a in range(10) for b in range(4) for c in range(1000)}
     assert len(seeds) > 39_900
 
 

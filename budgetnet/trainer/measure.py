@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from budgetnet.augment import test_view, view
 from budgetnet.data import Split
 from budgetnet.recipe import Test
-from budgetnet.trainer.randomness import TEST, mixed, order, own_randomness
+from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def evaluate(
         for number, chosen in enumerate(torch.split(indices, batch_size)):
             images, labels = split[chosen]
             if augmented:
-                generator = torch.Generator().manual_seed(mixed(seed, TEST, number))
+                generator = torch.Generator().manual_seed(drawn(seed, TEST, number))
                 images, labels = view(
                     images, labels, test.augment, resolution=crop, classes=count, generator=generator
                 )

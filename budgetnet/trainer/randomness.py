@@ -26,9 +26,21 @@ def mixed(*numbers: int) -> int:
     return (state ^ (state >> 32)) & 0xFFFFFFFF
 
 
+def drawn(seed: int, stream: int, number: int) -> int:
+    """The 32-bit seed of one step (or epoch, or batch): no two of a training's first 2**32 share theirs.
+
+    Two keys from (seed, stream) stand before and after murmur3's finalizer, which maps 32 bits one to one.
+    """
+    before, after = mixed(seed, stream, 0), mixed(seed, stream, 1)
+    state = (number ^ before) & 0xFFFFFFFF
+    state = ((state ^ (state >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
+    state = ((state ^ (state >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
+    return state ^ (state >> 16) ^ after
+
+
 def order(count: int, views: float, seed: int, epoch: int) -> Tensor:
     """The indices of one epoch: `views` permutations of `count` images end to end, (views * count,)."""
-    generator = torch.Generator().manual_seed(mixed(seed, ORDER, epoch))
+    generator = torch.Generator().manual_seed(drawn(seed, ORDER, epoch))
     whole = [torch.randperm(count, generator=generator) for _ in range(math.ceil(views))]
     return torch.cat(whole)[: max(1, round(views * count))]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from budgetnet.augment import view
 from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
-from budgetnet.trainer.randomness import MODEL, UNLABELLED, VIEW, mixed, reseed
+from budgetnet.trainer.randomness import MODEL, UNLABELLED, VIEW, drawn, reseed
 from budgetnet.trainer.training import Training
 
 
@@ -67,7 +67,7 @@ class _Batch:
 
 def _gradient(training: Training, phase: Phase, batch: _Batch) -> Tensor:
     """Leave the gradient of the batch in the parameters; gives its figures, (3,)."""
-    reseed(training.engine.device, mixed(training.seed, MODEL, training.step))
+    reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
     figures: list[Tensor] = []
     for part in batch.parts(training.parts):
         loss, logits, share = _loss(training, phase, part)
@@ -125,8 +125,8 @@ def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: in
 
 def _views(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
     """The views of the stored images at `chosen`; they, and the model's dropout, depend on the step alone."""
-    generator = torch.Generator().manual_seed(mixed(training.seed, VIEW, training.step))
-    reseed(training.engine.device, mixed(training.seed, MODEL, training.step))
+    generator = torch.Generator().manual_seed(drawn(training.seed, VIEW, training.step))
+    reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
     images, labels = training.train[chosen]
     classes = len(training.data.classes)
     return view(images, labels, phase.augment, resolution=resolution, classes=classes, generator=generator)
@@ -138,9 +138,9 @@ def _batch(training: Training, phase: Phase, chosen: Tensor, resolution: int) ->
     how, pool = phase.pseudo, training.data.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return _Batch(images, labels)
-    generator = torch.Generator().manual_seed(mixed(training.seed, UNLABELLED, training.step))
-    drawn = torch.randint(len(pool), (how.ratio * len(images),), generator=generator)
-    stored, unknown = pool[drawn]
+    generator = torch.Generator().manual_seed(drawn(training.seed, UNLABELLED, training.step))
+    rows = torch.randint(len(pool), (how.ratio * len(images),), generator=generator)
+    stored, unknown = pool[rows]
     classes, none = len(training.data.classes), torch.zeros_like(unknown)
     weak, strong = (
         view(stored, none, steps, resolution=resolution, classes=classes, generator=generator)[0]
