@@ -87,6 +87,8 @@ def view(
     _check(images, labels, resolution, classes, generator)
     asked = (resolution, resolution)
     sized = False
+    if not steps and images.shape[-2:] == asked:
+        return read.unit(images), labels
     with torch.no_grad(), _full_precision(images.device):
         for group in _grouped(steps):
             sized = sized or group.sizes

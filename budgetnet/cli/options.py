@@ -100,6 +100,13 @@ precision_option = click.option(
     show_default=True,
     help="auto: bf16 on CUDA, float32 on a CPU, where bf16 pays if the processor has it.",
 )
+speed_option = click.option(
+    "--speed",
+    type=click.Choice(["auto", "eager", "compile", "graphs"]),
+    default="auto",
+    show_default=True,
+    help="auto: compiled on CUDA where the training is long enough for it to pay, else eager.",
+)
 data_option = click.option(
     "--data",
     "root",

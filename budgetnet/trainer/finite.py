@@ -28,7 +28,7 @@ class Sentry:
         total = training.sums[0]
         if self._statistics:
             # One number that is finite only if all of them are.
-            total = total + torch.stack(torch._foreach_norm(self._statistics)).sum()
+            total = total + torch.cat([buffer.reshape(-1) for buffer in self._statistics]).sum()
         if total.device.type != "cuda":
             _look(float(total), training, training.done, rate)
             return

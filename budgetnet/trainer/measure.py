@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -69,15 +69,14 @@ class Engine:
     autocast: torch.dtype | None = None
     memory_format: torch.memory_format = torch.contiguous_format
 
-    def forward(self, model: nn.Module, images: Tensor) -> Tensor:
+    def forward(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """The logits (B, K) of a batch of float images in [0, 1]."""
         images = images.contiguous(memory_format=self.memory_format)
         cast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if self.autocast is not None:
             cast = torch.autocast(self.device.type, self.autocast)
         with cast:
-            logits: Tensor = model(images)
-        return logits
+            return model(images)
 
 
 @contextlib.contextmanager

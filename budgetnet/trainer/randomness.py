@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,11 +32,16 @@ def drawn(seed: int, stream: int, number: int) -> int:
 
     Two keys from (seed, stream) stand before and after murmur3's finalizer, which maps 32 bits one to one.
     """
-    before, after = mixed(seed, stream, 0), mixed(seed, stream, 1)
+    before, after = _keys(seed, stream)
     state = (number ^ before) & 0xFFFFFFFF
     state = ((state ^ (state >> 16)) * 0x85EBCA6B) & 0xFFFFFFFF
     state = ((state ^ (state >> 13)) * 0xC2B2AE35) & 0xFFFFFFFF
     return state ^ (state >> 16) ^ after
+
+
+@lru_cache(maxsize=64)
+def _keys(seed: int, stream: int) -> tuple[int, int]:
+    return mixed(seed, stream, 0), mixed(seed, stream, 1)
 
 
 def order(count: int, views: float, seed: int, epoch: int) -> Tensor:

@@ -18,6 +18,7 @@ from budgetnet.data import Data
 from budgetnet.modelfile import Card, described
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Run
+from budgetnet.trainer.speed import Way
 from budgetnet.trainer.training import Training
 
 
@@ -32,6 +33,7 @@ class Begun:
     notes: list[str]
     limit: float | None
     contract: dict[str, Any]
+    way: Way
     held: Checkpoint | None = None
     earlier: Run | None = None
     claims: ExitStack = field(default_factory=ExitStack)
@@ -78,6 +80,7 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
         notes=list(begun.notes),
         device=_device_name(training.engine.device),
         precision=begun.contract["precision"],
+        speed={"chosen": begun.way.chosen, "why": begun.way.why},
         threads=torch.get_num_threads(),
         versions={
             "budgetnet": budgetnet.__version__,

@@ -28,11 +28,16 @@ def take(
             figures = _gradient(training, phase, batch)
             break
         except Exception as error:
-            if not out_of_memory(error) or training.parts >= len(batch.images):
+            short = out_of_memory(error)
+            if training.parts >= len(batch.images) if short else training.compiled is None:
                 raise
+            reason = str(error)
         # Outside of the handler, which holds on to the tensors of the attempt.
         optimizer.zero_grad(set_to_none=True)
-        _smaller_parts(training, len(batch.images))
+        if short:
+            _smaller_parts(training, len(batch.images))
+        else:
+            _eager(training, reason)
     if recipe.clip is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, recipe.clip)
@@ -54,6 +59,9 @@ class _Batch:
 
     def parts(self, count: int) -> Iterator["_Batch"]:
         """The batch in `count` parts, or as many as there are images."""
+        if count == 1:
+            yield self
+            return
         count = min(count, len(self.images))
         pieces = [
             [None] * count if tensor is None else list(torch.tensor_split(tensor, count))
@@ -85,10 +93,10 @@ def _loss(training: Training, phase: Phase, batch: _Batch) -> tuple[Tensor, Tens
         # Labelled, weak and strong views go through the model as one batch, as the paper's norms see them.
         sizes = [len(batch.images), len(batch.weak), len(batch.strong)]
         together = torch.cat([batch.images, batch.weak, batch.strong])
-        logits, of_weak, of_strong = torch.split(engine.forward(training.model, together).float(), sizes)
+        logits, of_weak, of_strong = torch.split(engine.forward(training.network, together).float(), sizes)
         unlabelled, share = fixmatch_loss(of_weak, of_strong, how.threshold)
         return recipe.loss(logits, batch.labels) + how.weight * unlabelled, logits, share
-    logits = engine.forward(training.model, batch.images).float()
+    logits = engine.forward(training.network, batch.images).float()
     loss = recipe.loss(logits, batch.labels)
     return loss, logits, loss.new_tensor(-1.0)
 
@@ -110,6 +118,13 @@ def _smaller_parts(training: Training, images: int) -> None:
         f"note: the memory does not suffice for {images} images at once: from here on each batch goes "
         f"through the model in {training.parts} parts, with the gradient of the whole"
     )
+
+
+def _eager(training: Training, reason: str) -> None:
+    """Go on without compiling; an error that is the model's own comes again from there."""
+    training.compiled = None
+    first = reason.strip().splitlines()[0] if reason.strip() else "no reason given"
+    training.watch.say(f"note: the model could not be compiled and runs eagerly ({first:.200})")
 
 
 def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> Tensor:

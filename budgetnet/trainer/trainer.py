@@ -26,6 +26,7 @@ from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, 
 from budgetnet.trainer.ready import check, check_logits, settle
 from budgetnet.trainer.record import Begun, card_of, closing, now, open_record, place
 from budgetnet.trainer.saver import Saver
+from budgetnet.trainer.speed import Compiled, Speed, check_speed, choose
 from budgetnet.trainer.state import restore
 from budgetnet.trainer.stop import Stop, Stopped, seconds
 from budgetnet.trainer.training import Kept, Training
@@ -38,8 +39,10 @@ class Trainer:
     """Trains, evaluates and applies image classifiers on one device.
 
     `device` is "cuda", "cpu", "cuda:1"; by default CUDA where there is a GPU. `precision` is "bf16"
-    (autocast), "float32", or "auto": bf16 on CUDA, float32 on a CPU. Runs are written to numbered folders
-    in `out` (None: nowhere). `show=False` prints nothing.
+    (autocast), "float32", or "auto": bf16 on CUDA, float32 on a CPU. `speed` is "eager"; "compile", for
+    training steps through torch.compile; "graphs", for CUDA graphs besides; or "auto": compiled on CUDA where
+    the training is long enough for it to pay. A model that cannot be compiled runs eagerly, with a note. Runs
+    are written to numbered folders in `out` (None: nowhere). `show=False` prints nothing.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Trainer:
         device: str | torch.device | None = None,
         *,
         precision: Literal["auto", "bf16", "float32"] = "auto",
+        speed: Speed = "auto",
         out: str | Path | None = "runs",
         show: bool = True,
     ) -> None:
@@ -60,6 +64,8 @@ class Trainer:
             torch.bfloat16 if half else None,
             torch.channels_last,
         )
+        check_speed(speed, self.device)
+        self.speed = speed
         self.out = out
         self.show = show
 
@@ -150,7 +156,8 @@ class Trainer:
                 "give one of them"
             )
         run = run if run is not None else Run()
-        wanted = contract(model, data, recipe, self.engine)
+        way = choose(self.speed, self.device, model, recipe, data.train.images)
+        wanted = contract(model, data, recipe, self.engine) | {"speed": way.chosen}
         if resume is not None:
             # Claimed before it is read: nobody else may go on with it meanwhile.
             claims = ExitStack()
@@ -162,8 +169,8 @@ class Trainer:
                 claims.close()
                 raise
             run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record}
-            return Begun(model, data, recipe, run, [*notes, *found], limit, wanted, held, claims=claims)
-        begun = Begun(model, data, recipe, run, notes, limit, wanted)
+            return Begun(model, data, recipe, run, [*notes, *found], limit, wanted, way, held, claims=claims)
+        begun = Begun(model, data, recipe, run, notes, limit, wanted, way)
         if after is not None:
             begun.earlier = follow(model, after, data)
             begun.notes += guard.chained(data, begun.earlier.record, guard.read_seen(Path(after)))
@@ -218,6 +225,8 @@ class Trainer:
         data = _moved(begun.data, self.device)
         training = Training(model, data, begun.recipe, self.engine, watch, data.train, run.folder)
         training.contract = begun.contract
+        if begun.way.chosen != "eager":
+            training.compiled = Compiled(model, begun.recipe, begun.way)
         if begun.held is not None:
             restore(training, begun.held)
         elif begun.earlier is not None:

@@ -1,6 +1,7 @@
 """Training: what one training holds while it goes, and where it is."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from budgetnet.run import Epoch
 from budgetnet.trainer.average import Average
 from budgetnet.trainer.measure import Engine, Evaluation
 from budgetnet.trainer.randomness import SESSION, mixed
+from budgetnet.trainer.speed import Compiled
 
 
 class TrainingFailed(RuntimeError):
@@ -47,7 +49,8 @@ class Training:
 
     `phase` counts from 1 and is 0 before the first; `done` steps of the epoch at hand are behind, whose sums
     of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
-    A batch goes through the model in `parts`, where the memory does not suffice for it.
+    A batch goes through the model in `parts`, where the memory does not suffice for it, and through what the
+    model was `compiled` to, if it was.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
     `contract` says what must be the same for the training to go on exactly.
     """
@@ -76,11 +79,17 @@ class Training:
     sums: Tensor | None = None
     spent: float = 0.0
     parts: int = 1
+    compiled: Compiled | None = None
 
     @property
     def kept(self) -> Kept | None:
         """The weights that the recipe keeps, None before the first epoch."""
         return self.best if self.recipe.keep == "best" else self.last
+
+    @property
+    def network(self) -> Callable[[Tensor], Tensor]:
+        """What a training step calls: the model, or what it was compiled to."""
+        return self.compiled or self.model
 
     @property
     def seed(self) -> int:

@@ -15,6 +15,7 @@ from budgetnet.cli.options import (
     scale_option,
     seed_option,
     set_option,
+    speed_option,
 )
 
 
@@ -24,6 +25,7 @@ from budgetnet.cli.options import (
 @asking(data_option, scale_option, set_option, seed_option)
 @device_option
 @precision_option
+@speed_option
 @click.option("--name", help="What the run's folder is called; by default as the recipe.")
 @click.option(
     "--dry-run", is_flag=True, help="Check and show everything, and stop before training; no download."
@@ -56,6 +58,7 @@ def run(
     out: str,
     device: str | None,
     precision: Literal["auto", "bf16", "float32"],
+    speed: Literal["auto", "eager", "compile", "graphs"],
     name: str | None,
     dry_run: bool,
     seeds: int | None,
@@ -73,7 +76,7 @@ def run(
     from budgetnet.cli.run import dry_run as try_out
     from budgetnet.trainer import Trainer
 
-    trainer = Trainer(device, precision=precision, out=out, show=not (quiet or dry_run))
+    trainer = Trainer(device, precision=precision, speed=speed, out=out, show=not (quiet or dry_run))
     if seeds is not None and (max_time, resume, after) != (None, None, None):
         raise click.UsageError(
             "--seeds trains new runs to their end, without --max-time, --resume and --after"
@@ -119,6 +122,7 @@ def run(
 @asking(data_option, scale_option, set_option, seed_option)
 @device_option
 @precision_option
+@speed_option
 @click.option("--name", help="What the sweep's folder is called; by default RECIPE-sweep-N.")
 @click.option(
     "--resume",
@@ -135,6 +139,7 @@ def sweep(
     out: str,
     device: str | None,
     precision: Literal["auto", "bf16", "float32"],
+    speed: Literal["auto", "eager", "compile", "graphs"],
     name: str | None,
     resume: bool,
     quiet: bool,
@@ -147,5 +152,5 @@ def sweep(
     from budgetnet.cli.sweep import Swept, sweep_recipe
     from budgetnet.trainer import Trainer
 
-    trainer = Trainer(device, precision=precision, out=out, show=not quiet)
+    trainer = Trainer(device, precision=precision, speed=speed, out=out, show=not quiet)
     sweep_recipe(recipe, asked, trainer, over, Swept(seeds, metric, name, resume))

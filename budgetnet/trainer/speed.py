@@ -1,0 +1,91 @@
+"""Speed: whether the training step runs eagerly, compiled, or as CUDA graphs; decided before it starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from budgetnet.budget import macs
+from budgetnet.recipe import Recipe
+
+Speed = Literal["auto", "eager", "compile", "graphs"]
+
+PAYS = 1e16
+"""Multiply-accumulates of a training, backward included, from which compiling is worth its minutes on CUDA.
+
+An estimate: what a GPU does in about five minutes where a small network is bound by its memory traffic.
+"""
+STATIC = 4
+"""Up to so many resolutions are compiled each for itself; more share one compilation of any size."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the training step is executed, `chosen` for the reason `why`."""
+
+    chosen: Literal["eager", "compile", "graphs"]
+    why: str
+
+
+def check_speed(speed: str, device: torch.device) -> None:
+    """Raise ValueError unless it is a known speed that the device has."""
+    if speed not in get_args(Speed):
+        names = ", ".join(repr(name) for name in get_args(Speed))
+        raise ValueError(f"Trainer's speed should be one of {names}, not {speed!r}")
+    if speed == "graphs" and device.type != "cuda":
+        raise ValueError(f"speed 'graphs' records CUDA graphs, and the device is {device}; use 'auto'")
+
+
+def choose(speed: Speed, device: torch.device, model: nn.Module, recipe: Recipe, train: Tensor) -> Way:
+    """The way for this training of `model` on images `train` (N, C, H, W).
+
+    What it says depends on nothing but its arguments, so that the same training always runs the same way.
+    """
+    if speed != "auto":
+        return Way(speed, "asked for")
+    if device.type != "cuda":
+        return Way("eager", "on a CPU compiled steps were no faster, and took minutes to compile")
+    work = _work(model, recipe, train)
+    size = f"about {work:.1e} multiply-accumulates in all"
+    if work < PAYS:
+        return Way("eager", f"{size}: over before compiling would have paid")
+    return Way("compile", f"{size}: enough for compiling to pay")
+
+
+def _work(model: nn.Module, recipe: Recipe, train: Tensor) -> float:
+    """The multiply-accumulates of the whole training; a backward pass costs two forward ones."""
+    count, channels = len(train), int(train.shape[1])
+    total = 0.0
+    for phase in recipe.phases:
+        if phase.learns:
+            each = macs(model, phase.last_resolution, channels=channels)
+            total += 3.0 * each * phase.epochs * phase.views * count
+    return total
+
+
+class Compiled:
+    """A model compiled for training: called as the model is, with the same parameters and statistics.
+
+    Each of a few resolutions is compiled for itself; many, as in a ramp, share one compilation whose sizes
+    are left open. Nothing is compiled before the first call.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, way: Way) -> None:
+        sizes = {phase.resolution_at(k / 64) for phase in recipe.phases for k in range(64) if phase.learns}
+        self._open = len(sizes) > STATIC
+        self._graphs = way.chosen == "graphs" and not self._open
+        options: dict[str, Any] = {"mode": "reduce-overhead"} if self._graphs else {}
+        dynamic = None if self._open else False
+        self._call: Callable[[Tensor], Tensor] = torch.compile(model, dynamic=dynamic, **options)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (B, C, r, r) to logits (B, K)."""
+        if self._open:
+            for side in (2, 3):
+                torch._dynamo.maybe_mark_dynamic(images, side)
+        if self._graphs:
+            # What the step before left in the graphs' memory is not needed any more.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return self._call(images)
