@@ -37,9 +37,8 @@ def network() -> nn.Module:
 def smallest() -> nn.Module:
     """Little to compile."""
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
-    )
+    features = (nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*features, nn.Linear(8, 4))
 
 
 def recipe(**changes: Any) -> Recipe:
