@@ -177,11 +177,15 @@ def recolour(images: Tensor, matrices: Tensor) -> Tensor:
     channels = images.shape[1]
     uses_means = bool(matrices[:, :, channels + 1 :].any())
     matrices = draw.send(matrices.float(), images.device)[..., None, None]
-    result = matrices[:, :, channels]
+    result = matrices[:, :, channels]  # (B, C, 1, 1)
     if uses_means:
         # Two means, because a single one may be summed in an order that depends on the number of threads.
         means = images.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
         result = result + (matrices[:, :, channels + 1 :] * means[:, None]).sum(dim=2)
+    if images.device.type == "cpu":
+        # One pass; on CUDA a product of matrices may be rounded to TF32.
+        mixed = torch.baddbmm(result.flatten(2), matrices[:, :, :channels, 0, 0], images.flatten(2))
+        return mixed.view_as(images).clamp_(0, 1)
     result = torch.addcmul(result, images[:, 0, None], matrices[:, :, 0])
     for channel in range(1, channels):
         result.addcmul_(images[:, channel, None], matrices[:, :, channel])

@@ -131,9 +131,10 @@ def _sample(images: Tensor, grid: Tensor) -> Tensor:
 
 
 def _fill_outside(images: Tensor, map_and_edge: Tensor, fill: float | tuple[float, ...]) -> None:
-    grid = _grid(map_and_edge, (images.shape[-2], images.shape[-1]))
-    half_frame = map_and_edge[:, :, 3, None, None]
-    inside = grid.abs_().neg_().add_(1).mul_(half_frame).add_(0.5).clamp_(0, 1)
+    # Distances from the frame's edge, in pixels of the output.
+    half_frame = map_and_edge[:, :, 3:]
+    grid = _grid(map_and_edge[:, :, :3] * half_frame, (images.shape[-2], images.shape[-1]))
+    inside = grid.abs_().neg_().add_(half_frame[..., None] + 0.5).clamp_(0, 1)
     inside = (inside[:, 0] * inside[:, 1])[:, None]
     if fill == 0:
         images.mul_(inside)

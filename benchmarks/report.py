@@ -1,0 +1,77 @@
+"""Where a benchmark's figures go: the terminal, and with --write its section of docs/benchmarks.md."""
+
+import argparse
+import os
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from budgetnet.console import say, table
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """A parser that knows --threads and --write."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads on the CPU")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
+    return parser
+
+
+def machine(*peers: str) -> str:
+    """The machine and the versions, those of `peers` (installed distributions) included."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = [f"Python {platform.python_version()}", f"torch {torch.__version__}"]
+    for peer in peers:
+        try:
+            versions.append(f"{peer} {version(peer)}")
+        except PackageNotFoundError:
+            continue
+    if torch.cuda.is_available():
+        where = torch.cuda.get_device_name()
+    else:
+        threads = torch.get_num_threads()
+        where = f"{_processor()}, {os.cpu_count()} cores, {threads} thread{'s' if threads != 1 else ''}"
+    return ", ".join([where, *versions])
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def publish(
+    section: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    told: str,
+    left: int = 1,
+    write: bool = False,
+) -> None:
+    """Show a table whose first `left` columns are words, and write it to the page under `section`.
+
+    `told` says how it was measured: the machine, versions, n.
+    """
+    table(told, list(columns), [list(row) for row in rows], left=left)
+    if not write:
+        return
+    marks = [":--" if k < left else "--:" for k in range(len(columns))]
+    lines = [f"| {' | '.join(cells)} |" for cells in (columns, marks, *rows)]
+    body = "\n".join([f"<!-- {section} -->", "", f"{told}.", "", *lines, "", f"<!-- end of {section} -->"])
+    page = PAGE.read_text()
+    there = re.compile(rf"<!-- {section} -->.*?<!-- end of {section} -->", re.DOTALL)
+    if not there.search(page):
+        raise SystemExit(f"{PAGE} should hold <!-- {section} --> and <!-- end of {section} -->, and does not")
+    PAGE.write_text(there.sub(lambda _: body, page))
+    say(f"written into {PAGE}")
