@@ -20,6 +20,10 @@ _HARMFUL = re.compile(
 )
 
 
+DATA_HEAVY = 0.3
+"""The share of an epoch's training time from which on it is told that data took it."""
+
+
 def harmless(text: str, *, lines: bool = True) -> str:
     """`text` with each character that a terminal would obey instead of showing it as "\\x1b" or the like.
 
@@ -102,7 +106,8 @@ def epoch_line(epoch: Epoch) -> str:
     train = f"loss {epoch.train_loss:.4f}  train {percent(epoch.train_accuracy)}"
     val = "" if math.isnan(epoch.val_accuracy) else f"  val {percent(epoch.val_accuracy)}"
     pace = f"{epoch.images_per_second:,.0f} images/s  {duration(epoch.train_seconds + epoch.val_seconds)}"
-    return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}  {pace}"
+    waits = f"  data {100 * epoch.data_share:.0f} %" if epoch.data_share > DATA_HEAVY else ""
+    return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}  {pace}{waits}"
 
 
 class Watch:

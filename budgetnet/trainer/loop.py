@@ -13,6 +13,7 @@ from budgetnet.recipe import Phase
 from budgetnet.run import Epoch
 from budgetnet.schedule import value
 from budgetnet.trainer.average import Average
+from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.trainer.finite import Sentry, check_finite, check_loss
 from budgetnet.trainer.labelling import joined, label
 from budgetnet.trainer.measure import Evaluation, evaluate
@@ -102,6 +103,7 @@ def _learn(
     steps, size = phase.steps(images, recipe.batch_size)
     if training.sums is None:
         training.sums = torch.zeros(3, device=device)
+        training.clock.clear()
     train_mode(training.model, phase.trains, phase.calibrates)
     meter.begin(training.phase, phase, at, steps, size, spent=training.spent)
     rate, sentry = 0.0, Sentry(training.model)
@@ -109,6 +111,7 @@ def _learn(
         for i in range(training.done, steps):
             t = (at + i / steps) / phase.epochs
             chosen, resolution = indices[i * size : (i + 1) * size], phase.resolution_at(t)
+            training.clock.begin(i, device)
             if training.optimizer is None:
                 training.sums += calibration(training, phase, chosen, resolution)
             else:
@@ -116,6 +119,7 @@ def _learn(
                 for group in training.optimizer.param_groups:
                     group["lr"] = rate
                 training.sums += take(training, phase, training.optimizer, chosen, resolution)
+            training.clock.end()
             training.done, training.step = i + 1, training.step + 1
             sentry.step(training, rate)
             meter.step(i + 1, training.sums)
@@ -141,6 +145,8 @@ def _learn(
         train_loss=train_loss,
         train_accuracy=train_accuracy,
         train_seconds=meter.lap(),
+        data_seconds=training.clock.of(steps, GATHER, VIEWS),
+        step_seconds=training.clock.of(steps, FORWARD, BACKWARD, OPTIMIZER, AVERAGE),
         pseudo_images=len(labelled) if labelled is not None else 0,
         pseudo_share=share if share >= 0 else math.nan,
         session=training.session,

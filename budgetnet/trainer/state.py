@@ -27,6 +27,7 @@ def capture(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "done": training.done,
         "step": training.step,
         "spent": training.spent,
+        "clock": training.clock.capture(),
         "parts": training.parts,
         "session": training.session,
         "earlier": [epoch.line() for epoch in training.earlier],
@@ -64,6 +65,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     training.session, training.parts = int(state["session"]), int(state["parts"])
     training.earlier = tuple(Epoch.read(line) for line in state["earlier"])
     training.history = [Epoch.read(line) for line in state["history"]]
+    training.clock.restore(state.get("clock", {}))
     device = training.engine.device
     training.sums = tensors["sums"].to(device) if "sums" in tensors else None
     if training.recipe.average is not None and "averaged" in state:

@@ -14,6 +14,7 @@ from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch
 from budgetnet.trainer.average import Average
+from budgetnet.trainer.clock import Clock
 from budgetnet.trainer.measure import Engine, Evaluation
 from budgetnet.trainer.randomness import SESSION, mixed
 
@@ -49,6 +50,7 @@ class Training:
     of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
     A batch goes through the model in `parts`, where the memory does not suffice for it.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
+    `clock` adds up where the time of the epoch's steps goes.
     `contract` says what must be the same for the training to go on exactly.
     """
 
@@ -76,6 +78,7 @@ class Training:
     sums: Tensor | None = None
     spent: float = 0.0
     parts: int = 1
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def kept(self) -> Kept | None:
