@@ -230,7 +230,7 @@ class Trainer:
         return training
 
     def ready(self, model: nn.Module, data: Data, recipe: Recipe) -> Training:
-        """A training at its beginning, checked and set up as `fit` does, without a folder: what `loop` takes."""
+        """A training that is checked and set up as `fit` does it, without a folder: what `loop` takes."""
         begun = self._begun(model, data, recipe, None, resume=None, after=None, max_time=None)
         return self._set_up(begun, Watch(False))
 
