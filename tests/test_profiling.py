@@ -165,7 +165,7 @@ def test_mistakes_are_one_sentence(data: Data, tmp_path: Path) -> None:
         traces(tmp_path, 1)
     assert traces(tmp_path / "t.json", 1) == [tmp_path / "t.json"]
     with pytest.raises(ValueError, match="one logit for each"):
-        profile(nn.Sequential(network(), nn.Linear(3, 4)), data, RECIPE)
+        profile(nn.Sequential(network(), nn.Linear(3, 4)), data, Recipe([Phase(1, 12, 0.1)]))
 
 
 def phase(**changes: object) -> PhaseProfile:
