@@ -2,8 +2,8 @@
 
     python benchmarks/imports.py [--rounds 7]
 
-Everything is imported once before, unmeasured, so that files are cached and compiled; then each in turn, again
-and again. Packages that are not installed are left out.
+Everything is imported once before, unmeasured, so that files are cached and compiled; then each in turn,
+again and again. Packages that are not installed are left out.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ALONE = {
     "budgetnet": "import torch, budgetnet",
     "budgetnet.Trainer": "import torch; from budgetnet import Trainer, Recipe, Phase, models, stl10",
     "budgetnet, all names": "import torch; from budgetnet import *",
-    "budgetnet --help": "import sys; sys.argv = ['budgetnet', '--help']; from budgetnet.cli import main; main()",
+    "budgetnet --help": "from budgetnet.cli import main; main(['--help'])",
 }
 PEERS = ("torchvision", "lightning", "keras", "fastai")
 

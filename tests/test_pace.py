@@ -1,5 +1,6 @@
 """Pace and Clock: where a run's time goes adds up to the whole, survives a pause, and costs very little."""
 
+import gc
 import json
 import math
 import time
@@ -148,6 +149,59 @@ def test_a_clock_costs_less_than_two_thousandths_of_a_step_of_two_milliseconds()
     # The quickest round: what else the machine does is not the clock's.
     assert min(rounds) < 0.002 * 2e-3, f"{min(rounds) * 1e6:.2f} us a step"
     assert clock.timed == 20 * steps
+
+
+def test_the_weights_kept_are_those_that_will_be_asked_for_and_no_more(data: Data, model: nn.Module) -> None:
+    best = Recipe([Phase(3, 12, 0.1), Phase(1, 12, 0.1, start="best")], batch_size=120)
+    for recipe, wanted in (
+        (replace(best, phases=best.phases[:1]), [{"last"}] * 3),
+        (replace(best, phases=best.phases[:1], keep="best"), [{"best"}] * 3),
+        (best, [{"last", "best_of_phase"}] * 3 + [{"last"}]),
+    ):
+        training = trainer().ready(model, data, recipe)
+        held = []
+        for _ in loop(training, lambda training: None):
+            found = {name: getattr(training, name) for name in ("last", "best", "best_of_phase")}
+            held.append({name for name, kept in found.items() if kept is not None})
+        assert held == wanted
+        # What is the same is held once.
+        kept = [one for one in (training.last, training.best) if one is not None]
+        assert len({id(one.state) for one in kept}) == 1
+
+
+def test_no_epoch_leaves_a_tensor_behind(data: Data, model: nn.Module) -> None:
+    counts = []
+    recipe = Recipe([Phase(6, 12, 0.1)], batch_size=60, average=EMA(0.9), keep="best")
+    for epoch in trainer().epochs(model, data, recipe):
+        # From the second epoch on everything is there.
+        if epoch.number in (2, 6):
+            gc.collect()
+            # Not isinstance, which asks strange objects for their class.
+            counts.append(sum(issubclass(type(found), Tensor) for found in gc.get_objects()))
+    assert counts[1] <= counts[0]
+
+
+def test_an_evaluation_tries_the_model_on_nothing_but_its_images(data: Data) -> None:
+    class Seen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(432, 3))
+            self.given: list[tuple[str, int]] = []
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.given.append((images.device.type, len(images)))
+            found: Tensor = self.body(images)
+            return found
+
+    seen = Seen()
+    assert data.val is not None
+    found = trainer().evaluate(seen, data.val, classes=data.classes, batch_size=25)
+    assert seen.given == [("cpu", 25), ("cpu", 25), ("cpu", 10)]
+    assert found.images == 60
+    with pytest.raises(
+        ValueError, match=r"one logit for each of the 2 classes, \(B, 2\), and gives \(B, 3\)"
+    ):
+        trainer().evaluate(seen, data.train.subset(data.train.labels < 2), classes=("a", "b"))
 
 
 def test_epochs_hold_plain_numbers() -> None:

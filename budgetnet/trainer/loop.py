@@ -20,7 +20,7 @@ from budgetnet.trainer.measure import Evaluation, evaluate
 from budgetnet.trainer.meter import Meter
 from budgetnet.trainer.parts import forget, learning, plain_mean, train_mode
 from budgetnet.trainer.randomness import mixed, order, own_randomness
-from budgetnet.trainer.state import restore_optimizer
+from budgetnet.trainer.state import restore_optimizer, roles
 from budgetnet.trainer.step import calibration, take
 from budgetnet.trainer.training import Kept, Training
 
@@ -179,8 +179,12 @@ def _keep(training: Training, epoch: Epoch, validation: Evaluation | None) -> No
     state = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
     check_finite(state, training)
     measured = validation if average is None or not own else None
-    training.last = Kept(state, epoch, measured)
-    for name in ("best", "best_of_phase"):
+    kept = Kept(state, epoch, measured)
+    wanted = roles(training)
+    for name in ("last", "best", "best_of_phase"):
         found = getattr(training, name)
-        if found is None or training.last.rank > found.rank:
-            setattr(training, name, training.last)
+        if name not in wanted:
+            # Whatever nobody will ask for would be one more copy of the model.
+            setattr(training, name, None)
+        elif name == "last" or found is None or kept.rank > found.rank:
+            setattr(training, name, kept)

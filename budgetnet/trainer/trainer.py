@@ -262,11 +262,16 @@ class Trainer:
             asked = Test(known.resize, known.crop)
         size = resolution or asked.crop or asked.resize or min(split.images.shape[-2:])
         model.to(self.device)
-        check_logits(model, len(names), size, int(split.images.shape[1]))
         moved = split.to(self.device)
-        return evaluate(
-            model, moved, names, asked, engine=self.engine, resolution=size, batch_size=batch_size
-        )
+        try:
+            return evaluate(
+                model, moved, names, asked, engine=self.engine, resolution=size, batch_size=batch_size
+            )
+        except Exception:
+            # Trying the model on the meta device takes as long as evaluating hundreds of images does: only
+            # where something is wrong, for the sentence that says what.
+            check_logits(model, len(names), size, int(split.images.shape[1]))
+            raise
 
     def predict(
         self,
