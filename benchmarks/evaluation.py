@@ -100,16 +100,16 @@ def main() -> None:
     rows = []
     for name, make in NETWORKS.items():
         torch.manual_seed(0)
-        model = make().to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        model = make().to(memory_format=torch.channels_last).eval()
         for size in (32, 24):
             options = {"classes": classes, "resolution": size, "batch_size": asked.batch}
             works: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
                 "evaluate": (
-                    partial(trainer.evaluate, model, split, **options),  # type: ignore[arg-type]
+                    partial(trainer.evaluate, model, split, **options),
                     partial(evaluated, model, split, asked.batch, size),
                 ),
                 "predict": (
-                    partial(trainer.predict, model, split, **options),  # type: ignore[arg-type]
+                    partial(trainer.predict, model, split, **options),
                     partial(predicted, model, split, asked.batch, size),
                 ),
             }
