@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def machine(*peers: str) -> str:
         threads = torch.get_num_threads()
         where = f"{_processor()}, {os.cpu_count()} cores, {threads} thread{'s' if threads != 1 else ''}"
     return ", ".join([where, *versions])
+
+
+def spread(values: Sequence[float], form: str = "{:.3f}") -> str:
+    """The median, and from where to where half of the values lie."""
+    middle = statistics.median(values)
+    if len(values) < 3:
+        return form.format(middle)
+    low, _, high = statistics.quantiles(values, n=4)
+    return f"{form.format(middle)} ({form.format(low)} to {form.format(high)})"
 
 
 def _processor() -> str:

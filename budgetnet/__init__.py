@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from budgetnet.optim import Adam as Adam
     from budgetnet.optim import AdamW as AdamW
     from budgetnet.plan import read_plan as read_plan
+    from budgetnet.profiling import Profile as Profile
+    from budgetnet.profiling import profile as profile
     from budgetnet.pseudo import FixMatch as FixMatch
     from budgetnet.pseudo import PseudoLabels as PseudoLabels
     from budgetnet.recipe import EMA as EMA
@@ -86,6 +88,7 @@ _ROOMS = {
     "modelfile": "load save",
     "optim": "SGD Adam AdamW",
     "plan": "read_plan",
+    "profiling": "Profile profile",
     "pseudo": "FixMatch PseudoLabels",
     "recipe": "EMA EarlyStop Phase Ramp Recipe Test",
     "resolutions": "by_resolution",

@@ -5,19 +5,23 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from types import TracebackType
-from typing import Self
-
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Table
+from typing import TYPE_CHECKING, Self
 
 from budgetnet.run import Epoch
+
+if TYPE_CHECKING:
+    # Imported where it is used: a training that shows nothing needs none of it.
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 # Control characters, what turns the direction of writing, and halves of characters, which nothing shows.
 _HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+
+
+DATA_HEAVY = 0.3
+"""The share of an epoch's training time from which on it is told that data took it."""
 
 
 def harmless(text: str, *, lines: bool = True) -> str:
@@ -29,8 +33,10 @@ def harmless(text: str, *, lines: bool = True) -> str:
     return shown if lines else shown.replace("\n", "\\n")
 
 
-def terminal(*, error: bool = False) -> Console:
+def terminal(*, error: bool = False) -> "Console":
     """A console on standard output (or error); it honours NO_COLOR, and puts no control codes into a pipe."""
+    from rich.console import Console
+
     console = Console(stderr=error, highlight=False, emoji=False)
     if console.is_terminal or console.is_jupyter:
         return console
@@ -40,7 +46,7 @@ def terminal(*, error: bool = False) -> Console:
 
 def say(text: str = "", *, style: str | None = None, error: bool = False) -> None:
     """Print text as it is: nothing in it is markup, and nothing that a terminal obeys."""
-    terminal(error=error).print(escape(harmless(text)), style=style, soft_wrap=True)
+    terminal(error=error).print(_escape(harmless(text)), style=style, soft_wrap=True)
 
 
 def columns() -> int:
@@ -60,6 +66,8 @@ def characters(text: str) -> bool:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
     """Print a table; the first `left` columns are text, the others numbers."""
+    from rich.table import Table
+
     drawn = Table(title=_cell(title) if title else None, title_justify="left", box=None, pad_edge=False)
     for k, column in enumerate(columns):
         drawn.add_column(_cell(column), justify="left" if k < left else "right", no_wrap=True)
@@ -77,7 +85,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
 
 
 def _cell(text: str) -> str:
-    return escape(harmless(text, lines=False))
+    return _escape(harmless(text, lines=False))
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def percent(part: float) -> str:
@@ -102,7 +116,8 @@ def epoch_line(epoch: Epoch) -> str:
     train = f"loss {epoch.train_loss:.4f}  train {percent(epoch.train_accuracy)}"
     val = "" if math.isnan(epoch.val_accuracy) else f"  val {percent(epoch.val_accuracy)}"
     pace = f"{epoch.images_per_second:,.0f} images/s  {duration(epoch.train_seconds + epoch.val_seconds)}"
-    return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}  {pace}"
+    waits = f"  data {100 * epoch.data_share:.0f} %" if epoch.data_share > DATA_HEAVY else ""
+    return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}  {pace}{waits}"
 
 
 class Watch:
@@ -112,22 +127,24 @@ class Watch:
     """
 
     def __init__(self, show: bool = True) -> None:
-        self.show = show
-        self._console = terminal()
-        # In a notebook rich moves its bar by a widget, and only warns where there are none.
-        widgets = self._console.is_jupyter and find_spec("ipywidgets") is not None
-        live = self._console.is_terminal or widgets
-        self._bar = self._make_bar() if show and live and not self._console.is_dumb_terminal else None
+        self._console = terminal() if show else None
+        self._bar = self._make_bar(self._console) if self._console is not None else None
         self._task: TaskID | None = None
 
-    def _make_bar(self) -> Progress:
+    def _make_bar(self, console: "Console") -> "Progress | None":
+        # In a notebook rich moves its bar by a widget, and only warns where there are none.
+        widgets = console.is_jupyter and find_spec("ipywidgets") is not None
+        if not (console.is_terminal or widgets) or console.is_dumb_terminal:
+            return None
+        from rich.progress import BarColumn, Progress, TextColumn
+
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[figures]}"),
         )
-        return Progress(*columns, console=self._console, transient=True, refresh_per_second=5)
+        return Progress(*columns, console=console, transient=True, refresh_per_second=5)
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -147,8 +164,8 @@ class Watch:
 
     def say(self, text: str) -> None:
         """One line above the bar."""
-        if self.show:
-            self._console.print(escape(harmless(text)), soft_wrap=True)
+        if self._console is not None:
+            self._console.print(_escape(harmless(text)), soft_wrap=True)
 
     def step(self, label: str, part: float, figures: str) -> None:
         """Move the bar to `part` in [0, 1] of the epoch that `label` names."""

@@ -27,6 +27,7 @@ _RECORDED: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("seed", "threads"), (int, NoneType)),
     **dict.fromkeys(("scale", "seconds_before"), (int, float, NoneType)),
     "budget": (dict, NoneType),
+    "time": (dict, NoneType),
     "settings": (list, NoneType),
 }
 
@@ -40,6 +41,8 @@ class Epoch:
     `train_eval_*` are those of the training images in evaluation mode, after the epoch. `session` counts the
     trainings that went on from one another's weights, from 1. `pseudo_images` of the training images carry
     pseudo-labels; `pseudo_share` is the part of the unlabelled images that FixMatch was sure enough of.
+    Of `train_seconds`, `data_seconds` went into fetching images and making views, `step_seconds` into
+    forward, loss, backward and optimizer; `val_seconds` are those of all evaluation after it.
     """
 
     number: int
@@ -57,6 +60,8 @@ class Epoch:
     val_loss: float = math.nan
     val_accuracy: float = math.nan
     val_seconds: float = 0.0
+    data_seconds: float = math.nan
+    step_seconds: float = math.nan
     train_eval_loss: float = math.nan
     train_eval_accuracy: float = math.nan
     test_loss: float = math.nan
@@ -69,6 +74,11 @@ class Epoch:
     def images_per_second(self) -> float:
         """Training images a second."""
         return self.images / self.train_seconds if self.train_seconds else math.nan
+
+    @property
+    def data_share(self) -> float:
+        """The part of the training time that data took; NaN where it is not known."""
+        return self.data_seconds / self.train_seconds if self.train_seconds else math.nan
 
     def measure(self, name: str) -> float:
         """The figure called `name`, such as "val_loss"."""

@@ -35,6 +35,7 @@ TUTORIALS = (
     pytest.param(DOCS / "distilling.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "resolutions.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "sessions.md", marks=pytest.mark.slow),
+    pytest.param(DOCS / "speed.md", marks=pytest.mark.slow),
 )
 REFERENCE = DOCS / "reference.py"
 

@@ -10,9 +10,9 @@ import budgetnet
 PACKAGE = Path(budgetnet.__file__).parent
 FLOORS = (
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data"},
-    {"models", "recipe", "run", "sealed", "pseudo", "owner"},
+    {"models", "recipe", "run", "pace", "sealed", "pseudo", "owner"},
     {"checkpoint", "plan", "console", "modelfile", "distill", "guard", "picture", "compare", "curves"},
-    {"trainer", "resolutions"},
+    {"trainer", "resolutions", "profiling"},
     {"sweep"},
     {"cli"},
 )
@@ -50,10 +50,19 @@ def test_importing_budgetnet_imports_no_torch() -> None:
     assert run("import sys, budgetnet; print('torch' in sys.modules)") == "False"
 
 
-def test_training_imports_torchvision_only_where_it_is_used() -> None:
-    names = "Trainer, Recipe, models, stl10, Rotate"
-    code = f"import sys; from budgetnet import {names}; print('torchvision' in sys.modules)"
-    assert run(code) == "False"
+def test_what_costs_to_import_is_imported_only_where_it_is_used() -> None:
+    costly = ("torchvision", "rich", "click", "PIL", "matplotlib", "sklearn", "scipy", "pandas")
+    code = f"import sys; from budgetnet import *; print([m for m in {costly} if m in sys.modules])"
+    assert run(code) == "[]"
+
+
+def test_help_answers_without_torch_and_rich() -> None:
+    call = "main(['--help'], standalone_mode=False)"
+    heavy = ("torch", "numpy", "rich", "torchvision")
+    code = (
+        f"import sys; from budgetnet.cli import main; {call}; print([m for m in {heavy} if m in sys.modules])"
+    )
+    assert run(code).splitlines()[-1] == "[]"
 
 
 def imports(path: Path) -> set[str]:

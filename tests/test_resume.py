@@ -71,8 +71,9 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 
 
 def figures(run: Run) -> list[dict[str, Any]]:
-    timed = ("train_seconds", "val_seconds")
-    return [{k: repr(v) for k, v in asdict(epoch).items() if k not in timed} for epoch in run.history]
+    return [
+        {k: repr(v) for k, v in asdict(epoch).items() if not k.endswith("_seconds")} for epoch in run.history
+    ]
 
 
 def with_unlabelled(data: Data) -> Data:

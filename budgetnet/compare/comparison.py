@@ -92,14 +92,16 @@ class Comparison:
         titles = ["group", "runs", "n"]
         for what in shown:
             titles += [TITLES[what], "min..max"] if several else [TITLES[what]]
-        rows = [[*titles, "time"]]
+        rows = [[*titles, "images/s", "time"]]
         for group in self.groups:
             row = [group.name, group.label, str(len(group.finished))]
             for what in shown:
                 figure = group.figure(what)
                 fewer = f" (n = {figure.n})" if 0 < figure.n < len(group.finished) else ""
                 row += [figure.percent() + fewer, *([figure.range()] if several else [])]
-            rows.append([*row, duration(group.figure("seconds").mean)])
+            rate = group.figure("images_per_second")
+            shown_rate = f"{rate.mean:,.0f}" if rate.n else "-"
+            rows.append([*row, shown_rate, duration(group.figure("seconds").mean)])
         return aligned(rows, left=2)
 
 
@@ -192,7 +194,7 @@ def _unfinished(run: Run) -> str:
 
 
 def _described(group: Group) -> dict[str, Any]:
-    figures = (*TITLES, "val_loss", "test_loss", "seconds")
+    figures = (*TITLES, "val_loss", "test_loss", "seconds", "images_per_second")
     found = {what: group.figure(what) for what in figures}
     return {
         "name": group.name,

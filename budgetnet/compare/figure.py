@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from budgetnet.pace import images_per_second
 from budgetnet.run import Epoch, Run
 
 
@@ -66,12 +67,14 @@ class Figure:
 
 
 def measured(run: Run, name: str) -> float:
-    """A run's final figure, such as "val_accuracy" or "seconds"; NaN where it has none.
+    """A run's final figure, such as "val_accuracy", "seconds" or "images_per_second"; NaN where it has none.
 
     Training figures are those of the epoch whose weights the run kept.
     """
     if name in run.result:
         return number(run.result[name])
+    if name == "images_per_second":
+        return images_per_second(run)
     kept = _kept(run)
     return number(getattr(kept, name, math.nan)) if kept and name.startswith("train_") else math.nan
 

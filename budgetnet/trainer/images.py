@@ -14,7 +14,6 @@ from torch import Tensor
 from budgetnet.data import Split
 from budgetnet.data.arrays import pixels
 from budgetnet.data.listing import ENDINGS
-from budgetnet.data.photos import photo
 
 Path_: TypeAlias = str | os.PathLike[str]
 Images: TypeAlias = Tensor | npt.NDArray[np.generic] | Split | Path_ | Sequence[Path_]
@@ -81,6 +80,9 @@ def _files(paths: list[Path]) -> list[Path]:
 
 
 def _read(files: list[Path], channels: int, batch_size: int, resize: int) -> Iterator[Tensor]:
+    # Pillow is for files alone.
+    from budgetnet.data.photos import photo
+
     bad: list[str] = []
     for start in range(0, len(files), batch_size):
         batch = []

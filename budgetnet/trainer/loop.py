@@ -13,13 +13,14 @@ from budgetnet.recipe import Phase
 from budgetnet.run import Epoch
 from budgetnet.schedule import value
 from budgetnet.trainer.average import Average
+from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.trainer.finite import Sentry, check_finite, check_loss
 from budgetnet.trainer.labelling import joined, label
 from budgetnet.trainer.measure import Evaluation, evaluate
 from budgetnet.trainer.meter import Meter
 from budgetnet.trainer.parts import forget, learning, plain_mean, train_mode
 from budgetnet.trainer.randomness import mixed, order, own_randomness
-from budgetnet.trainer.state import restore_optimizer
+from budgetnet.trainer.state import restore_optimizer, roles
 from budgetnet.trainer.step import calibration, take
 from budgetnet.trainer.training import Kept, Training
 
@@ -102,6 +103,7 @@ def _learn(
     steps, size = phase.steps(images, recipe.batch_size)
     if training.sums is None:
         training.sums = torch.zeros(3, device=device)
+        training.clock.clear()
     train_mode(training.model, phase.trains, phase.calibrates)
     meter.begin(training.phase, phase, at, steps, size, spent=training.spent)
     rate, sentry = 0.0, Sentry(training.model)
@@ -109,6 +111,7 @@ def _learn(
         for i in range(training.done, steps):
             t = (at + i / steps) / phase.epochs
             chosen, resolution = indices[i * size : (i + 1) * size], phase.resolution_at(t)
+            training.clock.begin(i, device)
             if training.optimizer is None:
                 training.sums += calibration(training, phase, chosen, resolution)
             else:
@@ -116,6 +119,7 @@ def _learn(
                 for group in training.optimizer.param_groups:
                     group["lr"] = rate
                 training.sums += take(training, phase, training.optimizer, chosen, resolution)
+            training.clock.end()
             training.done, training.step = i + 1, training.step + 1
             sentry.step(training, rate)
             meter.step(i + 1, training.sums)
@@ -141,6 +145,8 @@ def _learn(
         train_loss=train_loss,
         train_accuracy=train_accuracy,
         train_seconds=meter.lap(),
+        data_seconds=training.clock.of(steps, GATHER, VIEWS),
+        step_seconds=training.clock.of(steps, FORWARD, BACKWARD, OPTIMIZER, AVERAGE),
         pseudo_images=len(labelled) if labelled is not None else 0,
         pseudo_share=share if share >= 0 else math.nan,
         session=training.session,
@@ -173,8 +179,12 @@ def _keep(training: Training, epoch: Epoch, validation: Evaluation | None) -> No
     state = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
     check_finite(state, training)
     measured = validation if average is None or not own else None
-    training.last = Kept(state, epoch, measured)
-    for name in ("best", "best_of_phase"):
+    kept = Kept(state, epoch, measured)
+    wanted = roles(training)
+    for name in ("last", "best", "best_of_phase"):
         found = getattr(training, name)
-        if found is None or training.last.rank > found.rank:
-            setattr(training, name, training.last)
+        if name not in wanted:
+            # Whatever nobody will ask for would be one more copy of the model.
+            setattr(training, name, None)
+        elif name == "last" or found is None or kept.rank > found.rank:
+            setattr(training, name, kept)

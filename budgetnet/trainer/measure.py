@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -117,11 +117,18 @@ def evaluate(
     totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
     confusion = torch.zeros(count * count, dtype=torch.int64, device=engine.device)
     augmented = bool(test.augment) or test.views > 1
-    indices = order(len(split), test.views, seed, 0) if augmented else torch.arange(len(split))
-    if test.batch_statistics and len(indices) > batch_size:
-        indices = indices[: len(indices) // batch_size * batch_size]
+    images_seen = len(split) * test.views if augmented else len(split)
+    if test.batch_statistics and images_seen > batch_size:
+        images_seen = images_seen // batch_size * batch_size
+    batches: Iterable[Tensor | slice]
+    if augmented:
+        batches = torch.split(order(len(split), test.views, seed, 0)[:images_seen], batch_size)
+    else:
+        # Slices share the split's memory: nothing is gathered.
+        starts = range(0, images_seen, batch_size)
+        batches = [slice(at, min(at + batch_size, images_seen)) for at in starts]
     with trying(model, batch_statistics=test.batch_statistics), own_randomness(engine.device):
-        for number, chosen in enumerate(torch.split(indices, batch_size)):
+        for number, chosen in enumerate(batches):
             images, labels = split[chosen]
             if augmented:
                 generator = torch.Generator().manual_seed(drawn(seed, TEST, number))
@@ -131,6 +138,7 @@ def evaluate(
             else:
                 images = test_view(images, resize=resize, crop=crop)
             logits = engine.forward(model, images).float()
+            check_shape(tuple(logits.shape), count)
             best = logits.topk(min(5, count), dim=1).indices
             totals[0] += F.cross_entropy(logits, labels, reduction="sum")
             totals[1] += (best == labels[:, None]).sum()
@@ -138,7 +146,6 @@ def evaluate(
             confusion.scatter_add_(0, labels * count + best[:, 0], torch.ones_like(labels))
     loss, top5 = totals.tolist()
     rows = confusion.view(count, count).tolist()
-    images_seen = len(indices)
     right = [rows[k][k] for k in range(count)]
     return Evaluation(
         accuracy=sum(right) / images_seen if images_seen else math.nan,
@@ -150,6 +157,15 @@ def evaluate(
         per_class=tuple(right[k] / sum(rows[k]) if sum(rows[k]) else math.nan for k in range(count)),
         confusion=tuple(tuple(row) for row in rows),
     )
+
+
+def check_shape(shape: tuple[int, ...], classes: int) -> None:
+    """Refuse logits that are not (B, classes)."""
+    if shape[1:] != (classes,):
+        raise ValueError(
+            f"the model should give one logit for each of the {classes} classes, (B, {classes}), and gives "
+            f"(B, {', '.join(map(str, shape[1:]))}); build it with classes={classes}"
+        )
 
 
 def probabilities(

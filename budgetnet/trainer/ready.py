@@ -7,7 +7,7 @@ from budgetnet.data import Data, Split
 from budgetnet.guard import before
 from budgetnet.layers import Standardise
 from budgetnet.recipe import Recipe
-from budgetnet.trainer.measure import Engine
+from budgetnet.trainer.measure import Engine, check_shape
 from budgetnet.trainer.parts import chosen_parts, norms
 
 
@@ -113,8 +113,5 @@ def check_logits(model: nn.Module, classes: int, resolution: int, channels: int)
     """Refuse a model that cannot take images of this size, or does not tell this many classes apart."""
     check_fit(model, resolution, channels=channels)
     found = ledger(model, resolution, channels=channels).rows[0].shape
-    if found is not None and tuple(found[1:]) != (classes,):
-        raise ValueError(
-            f"the model should give one logit for each of the {classes} classes, (B, {classes}), and gives "
-            f"(B, {', '.join(map(str, found[1:]))}); build it with classes={classes}"
-        )
+    if found is not None:
+        check_shape(tuple(found), classes)

@@ -16,6 +16,7 @@ from budgetnet.checkpoint import Checkpoint
 from budgetnet.console import duration, percent
 from budgetnet.data import Data
 from budgetnet.modelfile import Card, described
+from budgetnet.pace import Pace
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Run
 from budgetnet.trainer.speed import Way
@@ -125,7 +126,7 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
 
 
-def closing(run: Run, result: dict[str, Any]) -> list[str]:
+def closing(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
     """What a run says at its end."""
     lines = []
     for way, title in (("val", "validation"), ("val_plain", "validation, plainly"), ("test", "test")):
@@ -145,5 +146,5 @@ def closing(run: Run, result: dict[str, Any]) -> list[str]:
         return lines
     where = f"; the run lies in {run.folder}" if run.folder is not None else ""
     if result and (lines or where):
-        lines.append(f"{duration(result['seconds'])} in all{where}")
+        lines.append(f"{duration(result['seconds'])} in all, {times}{where}")
     return lines

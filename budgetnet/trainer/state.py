@@ -27,6 +27,7 @@ def capture(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "done": training.done,
         "step": training.step,
         "spent": training.spent,
+        "clock": training.clock.capture(),
         "parts": training.parts,
         "session": training.session,
         "earlier": [epoch.line() for epoch in training.earlier],
@@ -64,6 +65,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     training.session, training.parts = int(state["session"]), int(state["parts"])
     training.earlier = tuple(Epoch.read(line) for line in state["earlier"])
     training.history = [Epoch.read(line) for line in state["history"]]
+    training.clock.restore(state.get("clock", {}))
     device = training.engine.device
     training.sums = tensors["sums"].to(device) if "sums" in tensors else None
     if training.recipe.average is not None and "averaged" in state:
@@ -126,15 +128,15 @@ def _optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dic
 
 def _weights(training: Training) -> dict[str, Kept]:
     """The kept weights that the rest of the run may still ask for, by their role."""
+    return {role: getattr(training, role) for role in roles(training) if getattr(training, role)}
+
+
+def roles(training: Training) -> list[str]:
+    """In which roles the rest of the run may still ask for kept weights."""
     recipe = training.recipe
     later = recipe.phases[training.phase :]
-    wanted = {
-        "best" if recipe.keep == "best" else "last": True,
-        "best_of_phase": any(phase.start == "best" for phase in later[:1]),
-    }
-    return {
-        role: getattr(training, role) for role, asked in wanted.items() if asked and getattr(training, role)
-    }
+    ends = ["best" if recipe.keep == "best" else "last"]
+    return [*ends, *(["best_of_phase"] if any(phase.start == "best" for phase in later[:1]) else [])]
 
 
 def _owned(model: nn.Module) -> dict[str, Tensor]:

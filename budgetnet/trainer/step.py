@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from budgetnet.augment import view
 from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
+from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.trainer.randomness import MODEL, UNLABELLED, VIEW, drawn, reseed
 from budgetnet.trainer.training import Training
 
@@ -38,12 +39,14 @@ def take(
             _smaller_parts(training, len(batch.images))
         else:
             _eager(training, reason)
+    training.clock.mark(OPTIMIZER)
     if recipe.clip is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, recipe.clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     if training.average is not None:
+        training.clock.mark(AVERAGE)
         training.average.update(training.model)
     return figures
 
@@ -78,8 +81,10 @@ def _gradient(training: Training, phase: Phase, batch: _Batch) -> Tensor:
     reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
     figures: list[Tensor] = []
     for part in batch.parts(training.parts):
+        training.clock.mark(FORWARD)
         loss, logits, share = _loss(training, phase, part)
         weight = len(part.images) / len(batch.images)
+        training.clock.mark(BACKWARD)
         (loss * weight if training.parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
         found = _figures(loss, logits, part.labels, share)
         figures.append(found * weight if training.parts > 1 else found)
@@ -130,19 +135,23 @@ def _eager(training: Training, reason: str) -> None:
 def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> Tensor:
     """One batch through the model, which moves the statistics that the phase calibrates: (3,) as above."""
     images, labels = _views(training, phase, chosen, resolution)
+    training.clock.mark(FORWARD)
     with torch.no_grad():
         logits = training.engine.forward(training.model, images).float()
         loss = training.recipe.loss(logits, labels)
         if training.average is not None:
+            training.clock.mark(AVERAGE)
             training.average.update(training.model)
     return _figures(loss, logits, labels, loss.new_tensor(-1.0))
 
 
 def _views(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
     """The views of the stored images at `chosen`; they, and the model's dropout, depend on the step alone."""
+    training.clock.mark(GATHER)
     generator = torch.Generator().manual_seed(drawn(training.seed, VIEW, training.step))
     reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
     images, labels = training.train[chosen]
+    training.clock.mark(VIEWS)
     classes = len(training.data.classes)
     return view(images, labels, phase.augment, resolution=resolution, classes=classes, generator=generator)
 
@@ -153,9 +162,11 @@ def _batch(training: Training, phase: Phase, chosen: Tensor, resolution: int) ->
     how, pool = phase.pseudo, training.data.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return _Batch(images, labels)
+    training.clock.mark(GATHER)
     generator = torch.Generator().manual_seed(drawn(training.seed, UNLABELLED, training.step))
     rows = torch.randint(len(pool), (how.ratio * len(images),), generator=generator)
     stored, unknown = pool[rows]
+    training.clock.mark(VIEWS)
     classes, none = len(training.data.classes), torch.zeros_like(unknown)
     weak, strong = (
         view(stored, none, steps, resolution=resolution, classes=classes, generator=generator)[0]

@@ -17,6 +17,7 @@ from budgetnet.console import Watch
 from budgetnet.data import Data, Split
 from budgetnet.modelfile import Card, card, write
 from budgetnet.owner import owned
+from budgetnet.pace import pace
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import MODEL, Epoch, Run
 from budgetnet.trainer.chain import contract, follow, higher, resumed
@@ -237,6 +238,11 @@ class Trainer:
         open_record(run, training, begun)
         return training
 
+    def ready(self, model: nn.Module, data: Data, recipe: Recipe) -> Training:
+        """A training that is checked and set up as `fit` does it, without a folder: what `loop` takes."""
+        begun = self._begun(model, data, recipe, None, resume=None, after=None, max_time=None)
+        return self._set_up(begun, Watch(False))
+
     def evaluate(
         self,
         model: nn.Module,
@@ -265,11 +271,16 @@ class Trainer:
             asked = Test(known.resize, known.crop)
         size = resolution or asked.crop or asked.resize or min(split.images.shape[-2:])
         model.to(self.device)
-        check_logits(model, len(names), size, int(split.images.shape[1]))
         moved = split.to(self.device)
-        return evaluate(
-            model, moved, names, asked, engine=self.engine, resolution=size, batch_size=batch_size
-        )
+        try:
+            return evaluate(
+                model, moved, names, asked, engine=self.engine, resolution=size, batch_size=batch_size
+            )
+        except Exception:
+            # Trying the model on the meta device takes as long as evaluating hundreds of images does: only
+            # where something is wrong, for the sentence that says what.
+            check_logits(model, len(names), size, int(split.images.shape[1]))
+            raise
 
     def predict(
         self,
@@ -324,10 +335,11 @@ class Trainer:
         sessions = run.record.get("sessions", [])
         if sessions:
             sessions[-1] |= {"ended": now(), "status": status, "seconds": round(spent, 3)}
-        run.note(status=status, result=result, ended=now(), sessions=sessions, **failure)
+        times = pace(training.history, result["seconds"])
+        run.note(status=status, result=result, time=times.json(), ended=now(), sessions=sessions, **failure)
         if status == "finished" and run.folder is not None:
             checkpoint.remove(run.folder)
-        for line in closing(run, result):
+        for line in closing(run, result, times):
             training.watch.say(line)
         if run.folder is not None and "test_accuracy" in result:
             for note in guard.selection(run.folder.parent):

@@ -15,6 +15,7 @@ from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch
 from budgetnet.trainer.average import Average
+from budgetnet.trainer.clock import Clock
 from budgetnet.trainer.measure import Engine, Evaluation
 from budgetnet.trainer.randomness import SESSION, mixed
 from budgetnet.trainer.speed import Compiled
@@ -52,6 +53,7 @@ class Training:
     A batch goes through the model in `parts`, where the memory does not suffice for it, and through what the
     model was `compiled` to, if it was.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
+    `clock` adds up where the time of the epoch's steps goes.
     `contract` says what must be the same for the training to go on exactly.
     """
 
@@ -80,6 +82,7 @@ class Training:
     spent: float = 0.0
     parts: int = 1
     compiled: Compiled | None = None
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def kept(self) -> Kept | None:

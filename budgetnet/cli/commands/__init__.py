@@ -8,6 +8,7 @@ import click
 
 import budgetnet
 from budgetnet.cli.commands.beforehand import check, copy, count, list_, preview
+from budgetnet.cli.commands.profiling import profile
 from budgetnet.cli.commands.trained import compare, evaluate, predict
 from budgetnet.cli.commands.training import run, sweep
 from budgetnet.cli.failures import Commands
@@ -25,5 +26,5 @@ def main() -> None:
     """
 
 
-for command in (run, sweep, count, evaluate, predict, check, compare, list_, copy, preview):
+for command in (run, sweep, count, evaluate, predict, check, compare, list_, copy, preview, profile):
     main.add_command(command)

@@ -1,0 +1,187 @@
+"""What a profile says: parts, operators and modules of each phase, as values, a text and JSON."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from budgetnet.compare.text import aligned
+from budgetnet.console import duration
+
+TITLES = {
+    "gather": "data: gather",
+    "views": "data: views",
+    "forward": "forward and loss",
+    "backward": "backward",
+    "optimizer": "optimizer",
+    "average": "averaging",
+    "rest": "rest",
+}
+"""The parts of a step, as the table calls them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a step: its `seconds` a step, and its `share` of the step in [0, 1]."""
+
+    name: str
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What an operator of torch, or the forward pass of a module, costs: `calls` and `seconds` a step.
+
+    An operator's seconds are its own, without those of what it calls, and `device_seconds` those of its
+    kernels on a CUDA device.
+    """
+
+    name: str
+    calls: float
+    seconds: float
+    device_seconds: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """The seconds that rank it: the device's where there are any."""
+        return self.device_seconds or self.seconds
+
+
+@dataclass(frozen=True)
+class PhaseProfile:
+    """A phase's step at its last `resolution` (pixels) and `batch_size`, measured over `steps` steps.
+
+    `seconds` are those of a step, `evaluation` those of an evaluation batch of `evaluated` images (NaN and 0
+    where nothing is evaluated). `epochs` epochs have `epoch_steps` steps and evaluate `images` images each.
+    `threads` are the seconds of a step with so many threads, where several were asked for.
+    """
+
+    name: str
+    resolution: int
+    batch_size: int
+    steps: int
+    seconds: float
+    parts: tuple[Part, ...]
+    operators: tuple[Operator, ...]
+    modules: tuple[Operator, ...]
+    evaluation: float = math.nan
+    evaluated: int = 0
+    epochs: int = 1
+    epoch_steps: int = 1
+    images: int = 0
+    threads: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images a second."""
+        return self.batch_size / self.seconds
+
+    @property
+    def data_share(self) -> float:
+        """The part of a step that fetching images and making views takes."""
+        return sum(part.share for part in self.parts if part.name in ("gather", "views"))
+
+    @property
+    def epoch_evaluation(self) -> float:
+        """Seconds of evaluation after each epoch, as far as this batch tells."""
+        return self.evaluation / self.evaluated * self.images if self.evaluated else 0.0
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Seconds of an epoch with its evaluation, as far as these steps tell."""
+        return self.epoch_steps * self.seconds + self.epoch_evaluation
+
+    def json(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        more = {
+            "images_per_second": self.images_per_second,
+            "data_share": self.data_share,
+            "epoch_seconds": self.epoch_seconds,
+        }
+        return {k: _plain(v) for k, v in {**asdict(self), **more}.items()}
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.name}: {self.resolution} px, batch {self.batch_size}, {1000 * self.seconds:.2f} ms "
+            f"a step, {self.images_per_second:,.0f} images/s (n = {self.steps} steps)"
+        )
+        rows = [["where the time goes", "ms a step", "share"]]
+        rows += [[TITLES[p.name], f"{1000 * p.seconds:.3f}", f"{100 * p.share:.1f} %"] for p in self.parts]
+        parts = [head, aligned(rows)]
+        if self.evaluated:
+            pace = f"{self.evaluated / self.evaluation:,.0f} images/s"
+            part = 100 * self.epoch_evaluation / self.epoch_seconds
+            parts.append(
+                f"evaluation: {1000 * self.evaluation:.2f} ms for {self.evaluated} images, {pace}; "
+                f"{part:.0f} % of an epoch's time"
+            )
+        parts.append(
+            f"an epoch of {self.epoch_steps:,} step{'' if self.epoch_steps == 1 else 's'} takes about "
+            f"{duration(self.epoch_seconds)}, the phase's {self.epochs:,} about "
+            f"{duration(self.epochs * self.epoch_seconds)}"
+        )
+        if self.threads:
+            told = ", ".join(f"{1000 * found:.2f} ms with {n}" for n, found in self.threads.items())
+            parts.append(f"a step by the number of threads: {told}")
+        for title, found in (("operator", self.operators), ("module, forward", self.modules)):
+            if found:
+                parts.append(_costs(title, found, self.seconds))
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of a recipe goes, phase by phase; `str()` of it is what `budgetnet profile` prints.
+
+    `peak_bytes` is the most memory that was held: on a CUDA device that of its tensors, else that of the
+    whole process. `profiled` is how many times as long a step took while torch's profiler watched: operators
+    and modules were measured then, the parts of a step were not.
+    """
+
+    phases: tuple[PhaseProfile, ...]
+    device: str
+    threads: int
+    precision: str
+    peak_bytes: int
+    profiled: float
+    advice: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole recipe, as far as these steps tell."""
+        return sum(phase.epochs * phase.epoch_seconds for phase in self.phases)
+
+    def json(self) -> dict[str, Any]:
+        """Everything as plain JSON values."""
+        told = {
+            name: _plain(getattr(self, name)) for name in ("device", "threads", "precision", "peak_bytes")
+        }
+        told |= {"seconds": _plain(self.seconds), "profiled": _plain(self.profiled)}
+        return {**told, "phases": [phase.json() for phase in self.phases], "advice": list(self.advice)}
+
+    def __str__(self) -> str:
+        threads = f", {self.threads} thread{'' if self.threads == 1 else 's'}"
+        where = self.device + ("" if self.device.startswith("cuda") else threads)
+        last = [
+            f"the whole recipe takes about {duration(self.seconds)} at this pace",
+            f"peak memory {self.peak_bytes / 1e6:,.0f} MB",
+            "operators and modules were timed under torch's profiler, which made a step take "
+            f"{self.profiled:.1f} times as long",
+            *(f"advice: {sentence}" for sentence in self.advice),
+        ]
+        return "\n\n".join([f"{where}, {self.precision}", *map(str, self.phases), "\n".join(last)])
+
+
+def _costs(title: str, found: tuple[Operator, ...], whole: float) -> str:
+    device = any(each.device_seconds for each in found)
+    rows = [[title, "calls a step", *(["CUDA ms"] if device else []), "CPU ms"]]
+    for each in found:
+        cells = [each.name, f"{each.calls:,.3g}"]
+        cells += [f"{1000 * each.device_seconds:.3f}"] if device else []
+        rows.append([*cells, f"{1000 * each.seconds:.3f}"])
+    return aligned(rows)
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
