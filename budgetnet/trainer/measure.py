@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from budgetnet.augment import test_view, view
 from budgetnet.data import Split
+from budgetnet.data.ahead import reading
 from budgetnet.recipe import Test
 from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
 
@@ -121,9 +122,14 @@ def evaluate(
     indices = order(len(split), test.views, seed, 0) if augmented else torch.arange(len(split))
     if test.batch_statistics and len(indices) > batch_size:
         indices = indices[: len(indices) // batch_size * batch_size]
-    with trying(model, batch_statistics=test.batch_statistics), own_randomness(engine.device):
-        for number, chosen in enumerate(torch.split(indices, batch_size)):
-            images, labels = split[chosen]
+    batches = torch.split(indices, batch_size)
+    with (
+        trying(model, batch_statistics=test.batch_statistics),
+        own_randomness(engine.device),
+        reading(split, batches) as source,
+    ):
+        for number, chosen in enumerate(batches):
+            images, labels = source[chosen]
             if augmented:
                 generator = torch.Generator().manual_seed(drawn(seed, TEST, number))
                 images, labels = view(

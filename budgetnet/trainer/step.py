@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from budgetnet.augment import view
 from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
-from budgetnet.trainer.randomness import MODEL, UNLABELLED, VIEW, drawn, reseed
+from budgetnet.trainer.ahead import unlabelled
+from budgetnet.trainer.randomness import MODEL, VIEW, drawn, reseed
 from budgetnet.trainer.training import Training
 
 
@@ -127,7 +128,7 @@ def _views(training: Training, phase: Phase, chosen: Tensor, resolution: int) ->
     """The views of the stored images at `chosen`; they, and the model's dropout, depend on the step alone."""
     generator = torch.Generator().manual_seed(drawn(training.seed, VIEW, training.step))
     reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
-    images, labels = training.train[chosen]
+    images, labels = (training.ahead or training.train)[chosen]
     classes = len(training.data.classes)
     return view(images, labels, phase.augment, resolution=resolution, classes=classes, generator=generator)
 
@@ -138,9 +139,8 @@ def _batch(training: Training, phase: Phase, chosen: Tensor, resolution: int) ->
     how, pool = phase.pseudo, training.data.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return _Batch(images, labels)
-    generator = torch.Generator().manual_seed(drawn(training.seed, UNLABELLED, training.step))
-    rows = torch.randint(len(pool), (how.ratio * len(images),), generator=generator)
-    stored, unknown = pool[rows]
+    rows, generator = unlabelled(training, how, len(images), training.step)
+    stored, unknown = (training.pool_ahead or pool)[rows]
     classes, none = len(training.data.classes), torch.zeros_like(unknown)
     weak, strong = (
         view(stored, none, steps, resolution=resolution, classes=classes, generator=generator)[0]

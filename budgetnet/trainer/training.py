@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from budgetnet.console import Watch
 from budgetnet.data import Data, Split
+from budgetnet.data.ahead import Ahead
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch
@@ -49,6 +50,8 @@ class Training:
     of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
     A batch goes through the model in `parts`, where the memory does not suffice for it.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
+    `ahead` and `pool_ahead` hold the epoch's batches of them and of the unlabelled images, where those are
+    read ahead.
     `contract` says what must be the same for the training to go on exactly.
     """
 
@@ -76,6 +79,8 @@ class Training:
     sums: Tensor | None = None
     spent: float = 0.0
     parts: int = 1
+    ahead: Ahead | None = None
+    pool_ahead: Ahead | None = None
 
     @property
     def kept(self) -> Kept | None:
