@@ -194,7 +194,8 @@ class OnDisk:
     def __getitem__(self, which: Any) -> Tensor:
         """Return the images at a position, a slice or a row of positions, read into memory."""
         if isinstance(which, tuple):
-            return self[which[0]][(slice(None) if not isinstance(which[0], int) else ..., *which[1:])]
+            found = self[which[0]]
+            return found[which[1:]] if isinstance(which[0], int) else found[(slice(None), *which[1:])]
         chosen = torch.arange(len(self))[which]
         return self.read(chosen.reshape(-1))[0] if chosen.ndim == 0 else self.read(chosen)
 

@@ -56,7 +56,7 @@ def look_alikes(train: Split, *others: Split) -> tuple[Alike, ...]:
 
         (found,) = look_alikes(data.train, data.val)
     """
-    if min(train.shape[2:]) < MEDIUM[0]:
+    if not others or min(train.shape[2:]) < MEDIUM[0]:
         return tuple(Alike((), 0) for _ in others)
 
     def found() -> list[tuple[list[Pair], int]]:
