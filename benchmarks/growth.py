@@ -4,8 +4,8 @@
 
 Each round is one training of each size in turn, of as many epochs as give the largest size's number of images
 (at most --epochs); of each training the median epoch counts, its validation and bookkeeping included. Prints
-microseconds of CPU time for each image, medians over rounds, and ratios to the smallest size. --checks adds what
-comes before the first step: the guard, fingerprints, statistics.
+microseconds of CPU time for each image, medians over rounds, and ratios to the smallest size. --checks adds
+what comes before the first step: the guard, fingerprints, statistics.
 """
 
 import argparse
