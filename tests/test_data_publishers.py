@@ -161,7 +161,7 @@ def test_unlabelled_images_are_left_on_disk_and_read_upright(
     assert int(rest[[7]][0].sum()) == 0
 
 
-def test_a_mapped_file_is_never_written(tmp_path: Path) -> None:
+def test_a_published_file_is_never_written(tmp_path: Path) -> None:
     write_stl10(tmp_path / "stl10_binary", "train", 20)
     write_stl10(tmp_path / "stl10_binary", "unlabeled", 5)
     before = (tmp_path / "stl10_binary" / "unlabeled_X.bin").read_bytes()
