@@ -114,12 +114,12 @@ def test_images_on_disk_answer_as_a_tensor_would(images: Tensor, tmp_path: Path)
 
 def test_several_places_are_one(images: Tensor, tmp_path: Path) -> None:
     one, other = images[:20], images[20:]
-    both = together(stored(one, tmp_path / "a.bin").at(torch.arange(19, -1, -1)), other)
-    whole = torch.cat([one.flip(0), other])
-    rows = torch.randperm(50)
+    both = together(stored(one, tmp_path / "a.bin").at(torch.arange(19, -1, -2)), other)
+    whole = torch.cat([one.flip(0)[::2], other])
+    rows = torch.randperm(40)
     assert torch.equal(both[rows], whole[rows])
     more = together(both, stored(images, tmp_path / "b.bin"))
-    assert torch.equal(more.at(rows + 50)[:], images[rows])
+    assert torch.equal(more.at(rows + 40)[:], images[rows])
 
 
 def test_a_split_on_disk_is_the_split_in_memory(data: Data, tmp_path: Path) -> None:
