@@ -87,7 +87,7 @@ def child(asked: argparse.Namespace) -> None:
     if asked.way == WAYS[2]:
         import budgetnet.trainer.ahead as steps
 
-        steps.reading = read_when_used  # type: ignore[assignment]
+        setattr(steps, "reading", read_when_used)  # noqa: B010
     model = Budget(params="50k").build(models.convnet, classes=10, widths=(8, 16))
     recipe = Recipe([Phase(1, asked.resolution, 0.01)], SGD(), batch_size=asked.batch, measure=())
     trainer = Trainer("cpu", out=None, show=False)
