@@ -45,7 +45,7 @@ def evaluated(model: nn.Module, split: Split, size: int, resolution: int) -> tup
     top5 = torch.zeros((), dtype=torch.int64)
     confusion = torch.zeros(CLASSES * CLASSES, dtype=torch.int64)
     with torch.inference_mode():
-        for at, images in enumerate(batches(split.images, size, resolution)):
+        for at, images in enumerate(batches(split[:][0], size, resolution)):
             labels = split.labels[at * size : at * size + len(images)]
             logits = model(images)
             loss += F.cross_entropy(logits, labels, reduction="sum")
@@ -60,7 +60,7 @@ def predicted(model: nn.Module, split: Split, size: int, resolution: int) -> Ten
     """Probabilities (N, K) by hand."""
     model.eval()
     with torch.inference_mode():
-        return torch.cat([model(images).softmax(dim=1) for images in batches(split.images, size, resolution)])
+        return torch.cat([model(images).softmax(dim=1) for images in batches(split[:][0], size, resolution)])
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

@@ -59,7 +59,8 @@ def original(plan: Plan, data: Data, phase: Phase, device: torch.device, folder:
     from torchvision import datasets, io, transforms
 
     where = folder / str(phase.last_resolution)
-    for number, (image, label) in enumerate(zip(data.train.images, data.train.labels.tolist())):
+    images, labels = data.train[:]
+    for number, (image, label) in enumerate(zip(images, labels.tolist())):
         place = where / str(label)
         place.mkdir(parents=True, exist_ok=True)
         io.write_png(image, str(place / f"{number:05}.png"))
@@ -127,7 +128,7 @@ def tuned(plan: Plan, data: Data, phase: Phase, device: torch.device) -> Iterato
     model = plan.model().to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     size = phase.batch_size or plan.recipe.batch_size
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=1e-4, fused=True)
-    stored, truth = data.train.images.to(device), data.train.labels.to(device)
+    stored, truth = (tensor.to(device) for tensor in data.train[:])
     on_cuda = device.type == "cuda"
     options: dict[str, Any] = {"mode": "max-autotune", "dynamic": False} if on_cuda else {"backend": "eager"}
     views = torch.compile(draw_and_read, **options)

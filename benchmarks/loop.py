@@ -67,8 +67,8 @@ class ByHand:
     def __init__(self, model: nn.Module, data: Data) -> None:
         assert data.val is not None
         self.model = model.to(memory_format=torch.channels_last)
-        self.train = (self._ready(data.train.images), data.train.labels)
-        self.val = (self._ready(data.val.images), data.val.labels)
+        self.train = (self._ready(data.train[:][0]), data.train.labels)
+        self.val = (self._ready(data.val[:][0]), data.val.labels)
         self.optimizer = torch.optim.SGD(
             model.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True
         )

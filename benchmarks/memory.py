@@ -63,7 +63,7 @@ def seed(folder: str) -> None:
 
 def write_folder(folder: Path, images: int) -> None:
     stored = split(images)
-    for number, (image, label) in enumerate(zip(stored.images, stored.labels.tolist())):
+    for number, (image, label) in enumerate(zip(stored[:][0], stored.labels.tolist())):
         place = folder / str(label)
         place.mkdir(exist_ok=True)
         save_png(image, place / f"{number}.png")
@@ -137,9 +137,9 @@ def main() -> None:
     call = [sys.executable, __file__, "--side", "growth"]
     epochs = [float(line) for line in subprocess.check_output(call, text=True).split()]
     told = (
-        f"a process each, n = {asked.rounds}; {asked.images:,} images of {SIDE} px are {data:.0f} MB, weights, "
-        f"gradients and momentum {weights:.1f} MB; resident after epoch 3 of a small job {epochs[2]:.1f} MB, "
-        f"after epoch 30 {epochs[-1]:.1f} MB; {machine()}"
+        f"a process each, n = {asked.rounds}; {asked.images:,} images of {SIDE} px are {data:.0f} MB, "
+        f"weights, gradients and momentum {weights:.1f} MB; resident after epoch 3 of a small job "
+        f"{epochs[2]:.1f} MB, after epoch 30 {epochs[-1]:.1f} MB; {machine()}"
     )
     columns = ["side", "peak resident MB", "beyond idle"]
     publish("memory", columns, rows, told=told, write=asked.write)

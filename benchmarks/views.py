@@ -55,7 +55,8 @@ def photos(count: int) -> Tensor:
     noise[:, 1:] = 0.6 * noise[:, :1] + 0.8 * noise[:, 1:]
     waves = torch.fft.ifft2(torch.fft.fft2(noise) / radius).real
     waves = (waves - waves.mean(dim=(2, 3), keepdim=True)) / waves.std(dim=(2, 3), keepdim=True)
-    return (128 + 55 * waves).clamp(0, 255).to(torch.uint8)
+    found: Tensor = (128 + 55 * waves).clamp(0, 255).to(torch.uint8)
+    return found
 
 
 def ours(images: Tensor, steps: list[Step], resolution: int) -> Views:

@@ -1,6 +1,7 @@
 """What several rooms' tests share: one thread, no network, and a small data set that can be learnt."""
 
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,14 @@ from budgetnet import Budget, Data, arrays, models
 def one_thread() -> None:
     """Networks this small only lose by sharing their work, and several test processes may run at once."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is found out about images is kept for this session alone, not in the home of who tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(autouse=True)

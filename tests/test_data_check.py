@@ -328,7 +328,7 @@ def test_check_names_all_that_a_run_would_and_refuses_nothing_more(
     assert told["images"]["train"] == len(folder(root, size=16, held_out=0).train)
     assert told["classes"]["bee"] == {"train": 3}
     # Without a size nothing is kept: what lies there is of folder's.
-    assert [path.name.split("-")[1] for path in cache.iterdir()] == ["16"]
+    assert [path.name.split("-")[1] for path in cache.glob("*.safetensors")] == ["16"]
     text = command(root)
     assert text.exit_code == 0
     rows = {line.split("  ")[0]: line for line in text.stdout.splitlines()}

@@ -234,32 +234,32 @@ def test_photos_are_stored_once_and_stored_again_when_they_change(
 ) -> None:
     first = folder(photos, size=8)
     assert "storing 10 photos at 8x8" in capfd.readouterr().err
-    (stored,) = cache.iterdir()
+    (stored,) = cache.glob("*.safetensors")
     written = stored.stat().st_mtime_ns
     assert folder(photos, size=8).train.fingerprint() == first.train.fingerprint()
     assert capfd.readouterr().err == ""
     assert stored.stat().st_mtime_ns == written
     save(photos / "ant" / "0.png", Image.new("RGB", (50, 50)))
     assert folder(photos, size=8, held_out=0).train.images[0].sum() == 0
-    assert stored not in list(cache.iterdir())
-    assert len(list(cache.iterdir())) == 1
+    assert stored not in list(cache.glob("*.safetensors"))
+    assert len(list(cache.glob("*.safetensors"))) == 1
     save(photos / "ant" / "new.png")
     assert len(folder(photos, size=8, held_out=0).train) == 11
     folder(photos, size=9)
     folder(photos, size=9, shape="squash")
-    assert len(list(cache.iterdir())) == 3
+    assert len(list(cache.glob("*.safetensors"))) == 3
 
 
 def test_what_is_stored_is_a_safetensors_file_others_can_read(photos: Path, cache: Path) -> None:
     (photos / "ant" / "0.png").write_bytes(b"x")
     data = folder(photos, size=8, held_out=0)
-    (path,) = cache.iterdir()
+    (path,) = cache.glob("*.safetensors")
     assert torch.equal(load_file(path)["images"], data.train.images)
 
 
 def test_a_damaged_store_is_made_anew(photos: Path, cache: Path) -> None:
     known = folder(photos, size=8).train.fingerprint()
-    (path,) = cache.iterdir()
+    (path,) = cache.glob("*.safetensors")
     for damaged in (path.read_bytes()[:-50], b"", b"x" * 2000):
         path.write_bytes(damaged)
         assert folder(photos, size=8).train.fingerprint() == known

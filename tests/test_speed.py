@@ -72,7 +72,7 @@ def test_a_cpu_runs_eagerly_and_the_run_says_why() -> None:
 
 
 def test_a_long_training_on_cuda_is_compiled_and_a_short_one_is_not() -> None:
-    model, images = network(), torch.zeros(1000, 3, 16, 16, dtype=torch.uint8)
+    model, images = network(), photos(1000).train
     cuda = torch.device("cuda")
     short = choose("auto", cuda, model, recipe(), images)
     assert short.chosen == "eager"
@@ -93,7 +93,7 @@ def _macs(model: nn.Module) -> int:
 
 
 def test_what_is_asked_for_is_chosen() -> None:
-    images = torch.zeros(10, 3, 16, 16, dtype=torch.uint8)
+    images = photos(10).train
     for speed in ("eager", "compile", "graphs"):
         assert choose(speed, torch.device("cuda"), network(), recipe(), images).chosen == speed
 

@@ -12,7 +12,7 @@ from budgetnet.data.error import DataError
 from budgetnet.data.kinds import UNREADABLE, Finding, sentences
 from budgetnet.data.listing import Listing, listing
 from budgetnet.data.remarks import remarked
-from budgetnet.data.source import data_root
+from budgetnet.data.source import cache_folder, data_root
 from budgetnet.data.splits import Data, Split
 
 if TYPE_CHECKING:
@@ -38,8 +38,9 @@ def folder(
     `held_out` of the training photos (a fifth by default; 0 for none) become val. Photos of any size and
     mode become RGB: the largest square at the centre ("crop") or the whole ("squash"), resized with
     antialias. They are stored once, in `cache` (else $XDG_CACHE_HOME/budgetnet, else ~/.cache/budgetnet),
-    and mapped into memory. Files that cannot be read are skipped, or refused; what is odd about the others
-    and about the folders has a policy of its own (see docs/data.md), and all of it is named in the notes.
+    and read into memory where they fit (see docs/data.md), else batch by batch as they are needed. Files
+    that cannot be read are skipped, or refused; what is odd about the others and about the folders has a
+    policy of its own (see docs/data.md), and all of it is named in the notes.
     `held_out`, `per_class` and `seed` are as in `split`; indices count the files of a part in order.
     `unlabelled=True` keeps the training photos that `per_class` leaves over, without their labels. Raises
     `DataError`.
@@ -64,7 +65,8 @@ def folder(
     rest = left_over(whole, train, drawn) if unlabelled else None
     name = found.root.resolve().name
     notes = remarks(found, findings)
-    return remarked(Data(train, val or drawn, splits.get("test"), found.classes, name, rest, notes, findings))
+    data = Data(train, val or drawn, splits.get("test"), found.classes, name, rest, notes, findings)
+    return remarked(data).in_memory()
 
 
 def parts(
@@ -121,13 +123,6 @@ def photo_root(root: str | os.PathLike[str] | None) -> Path:
     return there if not here.exists() and there.is_dir() else here
 
 
-def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
-    """Return where decoded photos are kept: `cache`, else the user's folder for such things."""
-    if cache is not None:
-        return Path(cache).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "budgetnet"
-
-
 def _lost(found: Listing, findings: tuple[Finding, ...]) -> list[Finding]:
     """Return why photos give no image; links and other files that are no photos are the listing's."""
     listed = set(found.findings)
@@ -163,7 +158,7 @@ def _splits(found: Listing, kept: "Stored") -> tuple[dict[str, Split], list[Find
                 findings.append(Finding("unreadable class", wanted, sentence))
         if read:
             splits[name] = Split(
-                kept.images[row : row + len(read)],
+                kept.images.at(torch.arange(row, row + len(read))),
                 torch.tensor([files[place].label for place in read]),
                 torch.tensor(read),
                 tuple(files[place].path for place in read),

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from budgetnet.data.duplicates import repeated
 from budgetnet.data.error import DataError
-from budgetnet.data.folder import cache_folder, photo_root, read
+from budgetnet.data.folder import photo_root, read
 from budgetnet.data.kinds import KINDS, Finding, aligned, counted, grouped, shown
 from budgetnet.data.listing import survey
 from budgetnet.data.remarks import rare, twice
-from budgetnet.data.splits import Data, Split, repeated
+from budgetnet.data.source import cache_folder
+from budgetnet.data.splits import Data, Split
 
 # The side in pixels at which photos are compared where none is asked for.
 SIZE = 32

@@ -93,3 +93,13 @@ def _look(root: Path, source: Source, needed: Sequence[str]) -> tuple[Path, list
         places.reverse()
     gaps = [(place, [name for name in needed if not os.path.isfile(place / name)]) for place in places]
     return min(gaps, key=lambda gap: len(gap[1]))
+
+
+def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
+    """Return where decoded photos and what was found out about images are kept.
+
+    It is `cache`, else the user's folder for such things.
+    """
+    if cache is not None:
+        return Path(cache).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "budgetnet"

@@ -2,34 +2,33 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from budgetnet.data import known
+from budgetnet.data.disk import CHUNK, OnDisk, marked, source_of
+from budgetnet.data.duplicates import Duplicate, overlaps, repeated
 from budgetnet.data.error import DataError
 from budgetnet.data.kinds import Finding
-
-# Bytes of images looked at in one go by whatever reads a whole split.
-CHUNK = 1 << 24
+from budgetnet.data.memory import fits, free
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Images uint8 (N, C, H, W), labels int64 (N,), and their positions int64 (N,) in the publisher's order.
 
-    `images` may be a memory map. `labels` lie on the split's device; -1 stands for no label. `indices` stay
-    on the CPU. `names` are the file names, where there are files. Raises `DataError` where these do not fit
-    together.
+    `images` that do not fit into memory are `OnDisk`, and each batch is read from there. `labels` lie on the
+    split's device; -1 stands for no label. `indices` stay on the CPU. `names` are the file names, where there
+    are files. Raises `DataError` where these do not fit together.
 
         images, labels = split[torch.randperm(len(split))[:128]]
     """
 
-    images: Tensor
+    images: Tensor | OnDisk
     labels: Tensor
     indices: Tensor
     names: tuple[str, ...] | None = None
@@ -58,6 +57,7 @@ class Split:
     def __repr__(self) -> str:
         size = "x".join(str(side) for side in self.shape[1:])
         held = "" if self.images.device == self.device else f", held in {self.images.device.type} memory"
+        held = ", on disk" if isinstance(self.images, OnDisk) else held
         return f"Split({len(self):,} images {size} for {self.device}{held})"
 
     @property
@@ -86,19 +86,26 @@ class Split:
                 return image[0], label[0]
         rows = self._positions(which)
         if self.device.type == "cpu":
-            return self.images.index_select(0, rows).contiguous(), self.labels.index_select(0, rows)
+            return self._gathered(rows), self.labels.index_select(0, rows)
         if self.device.type == "cuda":
             there = rows.pin_memory().to(self.device, non_blocking=True)
         else:
             there = rows.to(self.device)
         labels = self.labels.index_select(0, there)
-        if self.images.device == self.device:
+        if isinstance(self.images, Tensor) and self.images.device == self.device:
             return self.images.index_select(0, there), labels
         # Gathered straight into page-locked memory: only from there does the copy overlap with the device's
         # work.
         batch = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8, pin_memory=True)
-        torch.index_select(self.images, 0, rows, out=batch)
-        return batch.to(self.device, non_blocking=True), labels
+        return self._gathered(rows, batch).to(self.device, non_blocking=True), labels
+
+    def _gathered(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the images at rows, where images lie, or in `out`: uint8 (B, C, H, W)."""
+        if isinstance(self.images, OnDisk):
+            return self.images.read(rows, out)
+        if out is None:
+            return self.images.index_select(0, rows).contiguous()
+        return torch.index_select(self.images, 0, rows, out=out)
 
     def _positions(self, which: Tensor | Sequence[int] | slice) -> Tensor:
         """Return positions as int64 (B,) on the CPU, none of them negative."""
@@ -123,24 +130,32 @@ class Split:
         return rows if lowest >= 0 else torch.where(rows < 0, rows + len(self), rows)
 
     def subset(self, which: Tensor | Sequence[int] | slice) -> "Split":
-        """Return the images at these positions as a split of their own, in the order given (a copy)."""
+        """Return the images at these positions as a split of their own, in the order given.
+
+        Of images in memory it is a copy; those on disk stay there.
+        """
         rows = self._positions(which)
-        here = rows.to(self.images.device)
         names = None if self.names is None else tuple(self.names[row] for row in rows.tolist())
         return Split(
-            self.images.index_select(0, here).contiguous(),
+            self._some(rows),
             self.labels.index_select(0, rows.to(self.device)),
             self.indices.index_select(0, rows),
             names,
         )
 
+    def _some(self, rows: Tensor) -> Tensor | OnDisk:
+        source = source_of(self.images)
+        if isinstance(self.images, OnDisk):
+            return self.images.at(rows)
+        images = self.images.index_select(0, rows.to(self.images.device)).contiguous()
+        return images if source is None else marked(images, source.at(rows))
+
     def to(self, device: torch.device | str, *, fraction: float = 0.5) -> "Split":
-        """Return the split for this device: its images lie there, or wait in pinned host memory.
+        """Return the split for this device: its images lie there, or wait in host memory or on disk.
 
         They move to a CUDA device when they take at most `fraction` of the memory free there; else they are
-        pinned in host memory when they take at most `fraction` of what is free on the host, or stay as they
-        are (a memory map stays one) and each batch is pinned alone. The split itself comes back when
-        nothing changes.
+        pinned in host memory when they take at most `fraction` of what is free on the host, or stay where
+        they are, and each batch is pinned alone. The split itself comes back when nothing changes.
         """
         # "cuda" alone means the current one, which only a tensor tells.
         target = torch.empty(0, device=device).device
@@ -148,15 +163,37 @@ class Split:
         if self.device == target:
             return self
         labels = self.labels.to(target)
-        if target.type != "cuda":
-            return replace(self, images=self.images.to(target).contiguous(), labels=labels)
         size = self.images.numel()
+        if target.type != "cuda":
+            return replace(self, images=self._moved(target), labels=labels)
         if size <= fraction * torch.cuda.mem_get_info(target)[0]:
-            return replace(self, images=self.images.to(target).contiguous(), labels=labels)
+            return replace(self, images=self._moved(target), labels=labels)
+        if isinstance(self.images, OnDisk):
+            return replace(self, labels=labels)
         images = self.images.cpu()
-        if not images.is_pinned() and size <= fraction * _free_host_memory():
+        if not images.is_pinned() and size <= fraction * free():
             images = images.contiguous().pin_memory()
         return replace(self, images=images, labels=labels)
+
+    def _moved(self, target: torch.device) -> Tensor | OnDisk:
+        """Return the images on a device, where those on disk are read to unless it is the CPU."""
+        source = source_of(self.images)
+        if not isinstance(self.images, OnDisk):
+            images = self.images.to(target).contiguous()
+        elif target.type == "cpu":
+            return self.images
+        else:
+            images, at = torch.empty(self.shape, dtype=torch.uint8, device=target), 0
+            for chunk in self._chunks():
+                images[at : at + len(chunk)].copy_(chunk)
+                at += len(chunk)
+        return images if source is None else marked(images, source)
+
+    def in_memory(self) -> "Split":
+        """Return the split with its images read into memory, if they are on disk and fit (see `fits`)."""
+        if isinstance(self.images, OnDisk) and fits(self.images.numel()):
+            return replace(self, images=self.images.tensor())
+        return self
 
     def _chunks(self) -> Iterator[Tensor]:
         """Yield the images in order as contiguous uint8 (n, C, H, W) of about CHUNK bytes, where they lie."""
@@ -170,31 +207,40 @@ class Split:
         Exact up to one rounding, from integer histograms; memory stays bounded. Raises `DataError` on no
         pixels.
         """
+        if not self.images.numel():
+            raise DataError(
+                "the mean of a split takes at least one pixel, but found none: this split is empty"
+            )
+        means, deviations = known.recall(self.images, "mean and deviation", self._mean_std)
+        return tuple(means), tuple(deviations)
+
+    def _mean_std(self) -> tuple[list[float], list[float]]:
         channels = self.shape[1]
         histogram = torch.zeros(channels, 256, dtype=torch.int64, device=self.images.device)
         for chunk in self._chunks():
             for channel in range(channels):
                 histogram[channel] += torch.bincount(chunk[:, channel].reshape(-1), minlength=256)
-        pixels = self.images.numel() // max(1, channels)
-        if pixels == 0:
-            raise DataError(
-                "the mean of a split takes at least one pixel, but found none: this split is empty"
-            )
+        pixels = self.images.numel() // channels
         means, deviations = [], []
         for row in histogram.tolist():
             total = sum(value * count for value, count in enumerate(row))
             squares = sum(value * value * count for value, count in enumerate(row))
             means.append(float(Fraction(total, 255 * pixels)))
             deviations.append(math.sqrt(Fraction(pixels * squares - total * total, (255 * pixels) ** 2)))
-        return tuple(means), tuple(deviations)
+        return means, deviations
 
     def fingerprint(self) -> str:
         """Return a SHA-256 (hex) over shape, images and labels: equal on every device and layout."""
-        digest = hashlib.sha256(repr(tuple(self.shape)).encode())
-        for chunk in self._chunks():
-            digest.update(chunk.cpu().numpy().data)
-        digest.update(self.labels.cpu().contiguous().numpy().astype("<i8").data)
-        return digest.hexdigest()
+        labels = self.labels.cpu().contiguous().numpy().astype("<i8").data
+
+        def found() -> str:
+            digest = hashlib.sha256(repr(tuple(self.shape)).encode())
+            for chunk in self._chunks():
+                digest.update(chunk.cpu().numpy().data)
+            digest.update(labels)
+            return digest.hexdigest()
+
+        return str(known.recall(self.images, f"fingerprint {hashlib.sha256(labels).hexdigest()}", found))
 
     def counts(self, classes: int) -> tuple[int, ...]:
         """Return how many images each class from 0 to classes - 1 has; what has no label does not count."""
@@ -203,26 +249,15 @@ class Split:
 
     def digests(self) -> Iterator[bytes]:
         """Yield the SHA-256 (32 bytes) of each image's pixels, whatever its label."""
+        source = source_of(self.images)
+        found = None if source is None else known.digests(source)
+        if found is not None:
+            together = found.numpy().tobytes()
+            yield from (together[at : at + known.BYTES] for at in range(0, len(together), known.BYTES))
+            return
         for chunk in self._chunks():
             for image in chunk.cpu().flatten(1).numpy():
                 yield hashlib.sha256(image.data).digest()
-
-
-def _free_host_memory() -> int:
-    """Return the bytes of host memory that can be had without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-class Duplicate(NamedTuple):
-    """The same image twice: at position `first_at` of one split and at `second_at` of another."""
-
-    first: str
-    first_at: int
-    second: str
-    second_at: int
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -265,6 +300,10 @@ class Data:
         size = "x".join(str(side) for side in self.train.shape[1:])
         return f"Data({self.name}: {sizes}; {len(self.classes)} classes {shown}; {size})"
 
+    def in_memory(self) -> "Data":
+        """Return the data with the images of each split in memory, as far as they fit there."""
+        return replace(self, **{name: part.in_memory() for name, part in self.splits.items()})  # type: ignore[arg-type]
+
     @property
     def splits(self) -> dict[str, Split]:
         """The splits that are there, by name."""
@@ -282,40 +321,3 @@ class Data:
     def overlaps(self) -> tuple[str, ...]:
         """Return a sentence for each two splits that share images byte for byte: how many, and one such."""
         return overlaps(self.duplicates())
-
-
-def repeated(splits: Mapping[str, Split]) -> tuple[Duplicate, ...]:
-    """Return the images that occur, byte for byte, before in their own split, or in one before it.
-
-    One pair for each such image and split, with the first occurrence there. The split named "unlabelled" is
-    left out.
-    """
-    pairs: list[Duplicate] = []
-    seen: dict[str, dict[bytes, int]] = {}
-    for name, split in splits.items():
-        if name == "unlabelled":
-            continue
-        here = seen[name] = {}
-        for position, digest in enumerate(split.digests()):
-            pairs += [
-                Duplicate(earlier, known[digest], name, position)
-                for earlier, known in seen.items()
-                if digest in known
-            ]
-            here.setdefault(digest, position)
-    return tuple(pairs)
-
-
-def overlaps(found: Sequence[Duplicate]) -> tuple[str, ...]:
-    """Return a sentence for each two splits of these pairs: how many images they share, and one such."""
-    pairs: dict[tuple[str, str], list[Duplicate]] = {}
-    for pair in found:
-        pairs.setdefault((pair.first, pair.second), []).append(pair)
-    return tuple(_overlap(*names, some) for names, some in pairs.items() if names[0] != names[1])
-
-
-def _overlap(first: str, second: str, found: Sequence[Duplicate]) -> str:
-    images = "1 image occurs" if len(found) == 1 else f"{len(found):,} images occur"
-    example = f"for one {first}[{found[0].first_at}] = {second}[{found[0].second_at}]"
-    so = "; what is learnt by heart counts as recognised there" if first == "train" else ""
-    return f"{images} in both {first} and {second}, byte for byte ({example}){so}"

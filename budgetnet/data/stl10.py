@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from budgetnet.data.binary import mapped
+from budgetnet.data.binary import images, mapped
 from budgetnet.data.choose import HeldOut, split
+from budgetnet.data.disk import OnDisk
 from budgetnet.data.error import DataError
 from budgetnet.data.remarks import remarked
-from budgetnet.data.source import Source, data_root, published
+from budgetnet.data.source import Source, cache_folder, data_root, published
 from budgetnet.data.splits import Data, Split
 
 CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -36,8 +36,9 @@ def stl10(
 
     The files are read from `root` (else BUDGETNET_DATA, else ./data), the folder with stl10_binary or that
     folder itself, and fetched from the publisher when missing (2.6 GB, once; a `Source` as `download` names
-    another place). Without test_X.bin, test is None. `unlabelled=True` maps unlabeled_X.bin into memory;
-    otherwise it is not needed. `held_out`, `per_class` and `seed` are as in `split`. Raises `DataError`.
+    another place). Without test_X.bin, test is None. `unlabelled=True` reads unlabeled_X.bin too, into
+    memory where it fits, else batch by batch as it is needed; otherwise it is not needed. `held_out`,
+    `per_class` and `seed` are as in `split`. Raises `DataError`.
 
     Reference: https://cs.stanford.edu/~acoates/stl10/ (Coates, Lee and Ng, 2011).
 
@@ -48,25 +49,23 @@ def stl10(
     folder = published(data_root(root), source, needed, fetch=bool(download))
     whole = _labelled(folder, "train")
     train, val = split(whole, held_out, seed, per_class=per_class, classes=CLASSES)
-    if train is whole:
-        train = whole.subset(slice(None))
     test, rest = None, None
     if os.path.exists(folder / "test_X.bin"):
-        test = _labelled(folder, "test").subset(slice(None))
+        test = _labelled(folder, "test")
     if unlabelled:
-        images = _images(folder / "unlabeled_X.bin", -1, "27,648 for each image")
-        rest = Split(images, torch.full((len(images),), -1), torch.arange(len(images)))
+        pool = _images(folder / "unlabeled_X.bin", -1, "27,648 for each image")
+        rest = Split(pool, torch.full((len(pool),), -1), torch.arange(len(pool)))
     sizes = {"train": len(whole), "test": len(test or ()), "unlabeled": len(rest or ())}
     notes = tuple(
         f"{part}_X.bin holds {sizes[part]:,} images, the published one {official:,}"
         for part, official in OFFICIAL.items()
         if sizes[part] not in (0, official)
     )
-    return remarked(Data(train, val, test, CLASSES, "stl10", rest, notes))
+    return remarked(Data(train, val, test, CLASSES, "stl10", rest, notes)).in_memory()
 
 
 def _labelled(folder: Path, part: str) -> Split:
-    """Return one labelled part, its images still mapped."""
+    """Return one labelled part, its images still on disk."""
     if not os.path.isfile(folder / f"{part}_y.bin"):
         raise DataError(
             f"{part}_X.bin lies in {folder} without its {part}_y.bin: fetch that too, or move both away"
@@ -79,10 +78,10 @@ def _labelled(folder: Path, part: str) -> Split:
             f"{folder / f'{part}_y.bin'} should hold labels 1 ... 10, but holds {found}: fetch it again"
         )
     reason = f"27,648 for each of the {len(stated):,} labels of {part}_y.bin"
-    images = _images(folder / f"{part}_X.bin", len(stated), reason)
-    return Split(images, stated.long() - 1, torch.arange(len(images)))
+    photos = _images(folder / f"{part}_X.bin", len(stated), reason)
+    return Split(photos, stated.long() - 1, torch.arange(len(photos)))
 
 
-def _images(path: Path, count: int, reason: str) -> Tensor:
-    """Return (N, 3, 96, 96) over the mapped file, which stores each channel column by column."""
-    return mapped(path, (count, 3, 96, 96), reason=reason).transpose(2, 3)
+def _images(path: Path, count: int, reason: str) -> OnDisk:
+    """Return (N, 3, 96, 96) over the file, which stores each channel column by column."""
+    return OnDisk([images(path, (count, 3, 96, 96), (0, 2, 1), reason=reason)], cache=cache_folder(None))

@@ -1,4 +1,4 @@
-"""Photos stored once at their size: decoded in threads into one safetensors file, mapped from then on."""
+"""Photos stored once at their size: decoded in threads into one safetensors file, read from then on."""
 
 import hashlib
 import json
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import IO
 
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
+from budgetnet.data.disk import File as Images
+from budgetnet.data.disk import OnDisk
 from budgetnet.data.error import DataError
 from budgetnet.data.kinds import KINDS, UNREADABLE, Finding
+from budgetnet.data.known import forget
 from budgetnet.data.listing import File
 from budgetnet.data.photos import Read, read_photo
 from budgetnet.data.progress import Progress
@@ -30,12 +32,12 @@ HEADER = 1024
 
 @dataclass(frozen=True)
 class Stored:
-    """Images uint8 (N, 3, size, size), mapped, and what is odd about each file, by its position.
+    """Images uint8 (N, 3, size, size), on disk, and what is odd about each file, by its position.
 
     A file that gives no image has one oddity, of a kind in `UNREADABLE`.
     """
 
-    images: Tensor
+    images: OnDisk
     odd: dict[int, tuple[tuple[str, str], ...]]
 
     @property
@@ -64,7 +66,7 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     content = hashlib.sha256(b"".join(lines)).hexdigest()[:24]
     prefix = f"{re.sub(r'[^A-Za-z0-9_]', '_', root.resolve().name)[:40]}-{size}-{place}-"
     path = cache / f"{prefix}{content}.safetensors"
-    found = _read(path, len(files), size)
+    found = _read(path, len(files), size, cache)
     if found is not None:
         return found
     aside: Path | None = None
@@ -74,6 +76,7 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
         with aside.open("xb") as out:
             _write(out, [root / file.path for file in files], size, squash)
         aside.replace(path)
+        forget(cache, prefix)
         for outdated in cache.glob(f"{prefix}*.safetensors"):
             if outdated != path:
                 outdated.unlink(missing_ok=True)
@@ -84,24 +87,25 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
-    found = _read(path, len(files), size)
+    found = _read(path, len(files), size, cache)
     if found is None:
         raise DataError(f"{path} was written but cannot be read back: is the disk sound? Name another cache")
     return found
 
 
-def _read(path: Path, count: int, size: int) -> Stored | None:
+def _read(path: Path, count: int, size: int, cache: Path) -> Stored | None:
     """Return what a stored file holds, or None when it is absent, damaged or not of these photos."""
     try:
         with safe_open(path, framework="pt") as file:
-            images: Tensor = file.get_tensor("images")
+            shape = tuple(file.get_slice("images").get_shape())
             report = json.loads(file.get_tensor("odd").numpy().tobytes())
+        images = Images(path, HEADER, shape[0], shape[1:])
         odd = {int(place): tuple((str(kind), str(detail)) for kind, detail in some) for place, some in report}
-    except (OSError, SafetensorError, ValueError, TypeError):
+    except (OSError, SafetensorError, ValueError, TypeError, IndexError):
         return None
-    found = Stored(images, odd)
+    found = Stored(OnDisk([images], cache=cache), odd)
     known = all(some and all(kind in KINDS for kind, _ in some) for some in odd.values())
-    fits = known and tuple(images.shape) == (count - len(found.unreadable), 3, size, size)
+    fits = known and shape == (count - len(found.unreadable), 3, size, size)
     return found if fits and all(0 <= place < count for place in odd) else None
 
 

@@ -69,7 +69,7 @@ def tiny_imagenet(
     notes = remarks(found, findings) + _sizes(splits["train"], official, len(names))
     # Held out nothing, such as 0: not the same as nothing said.
     val, test = (official, None) if held_out is None else (val, official)
-    return remarked(Data(train, val, test, names, "tiny_imagenet", None, notes, findings))
+    return remarked(Data(train, val, test, names, "tiny_imagenet", None, notes, findings)).in_memory()
 
 
 def _as_published(finding: Finding) -> bool:

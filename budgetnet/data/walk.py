@@ -44,7 +44,7 @@ def hidden(name: str) -> bool:
 
 def folded(name: str) -> str:
     """Return what a name has in common with those that differ in case, blanks or accents' encoding alone."""
-    return unicodedata.normalize("NFC", name).casefold().strip()
+    return (name if name.isascii() else unicodedata.normalize("NFC", name)).casefold().strip()
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -109,7 +109,10 @@ def walk(root: Path, top: Path) -> Walked:
 
 def below(root: Path, path: str | Path) -> str:
     """Return a path as it is named below the root, with slashes."""
-    return os.path.relpath(path, root).replace(os.sep, "/")
+    # What a walk from the root comes upon begins with it; relpath takes as long as all the rest.
+    text, start = str(path), f"{root}{os.sep}"
+    inside = text[len(start) :] if text.startswith(start) else os.path.relpath(text, root)
+    return inside.replace(os.sep, "/")
 
 
 def _led(kind: str, root: Path, entry: os.DirEntry[str]) -> Finding:

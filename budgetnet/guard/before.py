@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import Data, Split
+from budgetnet.data.disk import source_of
 from budgetnet.guard.alike import look_alikes
 from budgetnet.guard.phases import phase_notes
 from budgetnet.recipe import Recipe
@@ -73,8 +74,14 @@ def _unlabelled(data: Data) -> list[str]:
 def _common(split: Split, unlabelled: Split) -> list[tuple[int, int]]:
     """Positions of the images of `split` that are in `unlabelled`, and where the first such one is there.
 
-    One line of pixels of each image is compared first, so that of a large mapped file little has to be read.
+    One line of pixels of each image is compared first, unless what is known of files makes that needless.
     """
+    if not isinstance(unlabelled.images, Tensor) or source_of(unlabelled.images) is not None:
+        first: dict[bytes, int] = {}
+        for at, digest in enumerate(unlabelled.digests()):
+            first.setdefault(digest, at)
+        own = enumerate(split.digests())
+        return [(at, first[digest]) for at, digest in own if digest in first]
     # STL-10's file holds its pictures column by column.
     column = unlabelled.images.stride(-1) > unlabelled.images.stride(-2)
     wanted, offered = _lines(split, column=column), _lines(unlabelled, column=column)
@@ -95,7 +102,7 @@ def _lines(split: Split, *, column: bool) -> Tensor:
     factors = torch.randint(-(2**62), 2**62, (length,), generator=generator)
     keys = []
     for start in range(0, len(split), 8192):
-        images = split.images[start : start + 8192]
+        images = split[slice(start, start + 8192)][0]
         line = images[..., side] if column else images[..., side, :]
         keys.append((line.flatten(1).cpu().long() * factors).sum(1))
     return torch.cat(keys)

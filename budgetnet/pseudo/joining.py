@@ -1,8 +1,11 @@
 """Splits with pseudo-labels in them, and without what is held out."""
 
 import torch
+from torch import Tensor
 
-from budgetnet.data import Split
+from budgetnet.data import OnDisk, Split
+from budgetnet.data.disk import together
+from budgetnet.data.memory import fits
 from budgetnet.pseudo.keeping import Kept, check_within
 
 
@@ -10,8 +13,9 @@ def join(train: Split, unlabelled: Split, kept: Kept) -> Split:
     """
     The training images, and after them the kept ones with the labels that they were given.
 
-    The result lies where `train` lies, and only what is kept is copied out of `unlabelled`; `train` itself
-    comes back when nothing is. Indices are carried along, and so are names where there are any (an image
+    The result lies where `train` lies, and only what is kept is copied out of `unlabelled`; where one of both
+    is on disk and they do not fit into memory, nothing is copied. `train` itself comes back when nothing is
+    kept. Indices are carried along, and so are names where there are any (an image
     without one is called by its index). Raises ValueError when the two splits or `kept` do not fit together.
     """
     if unlabelled.shape[1:] != train.shape[1:]:
@@ -22,25 +26,44 @@ def join(train: Split, unlabelled: Split, kept: Kept) -> Split:
     check_within(kept, unlabelled)
     if not len(kept):
         return train
-    count, where = len(train), train.images.device
-    shape = (count + len(kept), *train.shape[1:])
-    images = torch.empty(shape, dtype=torch.uint8, device=where, pin_memory=train.images.is_pinned())
-    images[:count].copy_(train.images)
-    rows = kept.positions.to(unlabelled.images.device)
-    if unlabelled.images.device == where:
-        torch.index_select(unlabelled.images, 0, rows, out=images[count:])
-    else:
-        images[count:].copy_(unlabelled.images.index_select(0, rows))
     names = None
     if train.names is not None or unlabelled.names is not None:
         pool = called(unlabelled)
         names = (*called(train), *(pool[position] for position in kept.positions.tolist()))
     return Split(
-        images,
+        _images(train, unlabelled, kept.positions),
         torch.cat([train.labels, kept.labels.to(train.device)]),
         torch.cat([train.indices, unlabelled.indices[kept.positions]]),
         names,
     )
+
+
+def _images(train: Split, unlabelled: Split, rows: Tensor) -> Tensor | OnDisk:
+    """The images of `train`, and after them those of `unlabelled` at `rows`."""
+    ours, theirs, count = train.images, unlabelled.images, len(train)
+    size = (count + len(rows)) * train.shape[1:].numel()
+    if isinstance(ours, OnDisk) or (isinstance(theirs, OnDisk) and not _room(ours.device, size)):
+        ours = ours if isinstance(ours, OnDisk) else ours.cpu()
+        kept = theirs.at(rows) if isinstance(theirs, OnDisk) else theirs[rows.to(theirs.device)].cpu()
+        return together(ours, kept)
+    shape = (count + len(rows), *train.shape[1:])
+    images = torch.empty(shape, dtype=torch.uint8, device=ours.device, pin_memory=ours.is_pinned())
+    images[:count].copy_(ours)
+    if isinstance(theirs, OnDisk):
+        at = count
+        for chunk in theirs.at(rows).chunks():
+            images[at : at + len(chunk)].copy_(chunk)
+            at += len(chunk)
+    elif theirs.device == ours.device:
+        torch.index_select(theirs, 0, rows.to(theirs.device), out=images[count:])
+    else:
+        images[count:].copy_(theirs.index_select(0, rows.to(theirs.device)))
+    return images
+
+
+def _room(where: torch.device, size: int) -> bool:
+    """Whether a device has room for images of `size` bytes."""
+    return 2 * size <= torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else fits(size)
 
 
 def apart(unlabelled: Split, *held_out: Split | None) -> Split:

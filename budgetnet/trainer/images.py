@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from budgetnet.data import Split
+from budgetnet.data import OnDisk, Split
+from budgetnet.data.ahead import in_order
 from budgetnet.data.arrays import pixels
 from budgetnet.data.listing import ENDINGS
 
@@ -54,11 +55,14 @@ def gather(images: Images, *, channels: int, batch_size: int, resize: int | None
     return Given(read, tuple(str(file) for file in files), resize)
 
 
-def _stored(images: Tensor, names: tuple[str, ...] | None, channels: int, batch_size: int) -> Given:
+def _stored(images: Tensor | OnDisk, names: tuple[str, ...] | None, channels: int, batch_size: int) -> Given:
     if images.shape[1] != channels:
         raise ValueError(f"the model takes images of {channels} channels, and these have {images.shape[1]}")
     known = names or tuple(str(k) for k in range(len(images)))
-    return Given(iter(torch.split(images, batch_size)), known, min(images.shape[-2:]))
+    parts = (
+        in_order(images, batch_size) if isinstance(images, OnDisk) else iter(torch.split(images, batch_size))
+    )
+    return Given(parts, known, min(images.shape[-2:]))
 
 
 def _files(paths: list[Path]) -> list[Path]:

@@ -3,6 +3,7 @@
 import torch
 
 from budgetnet.data import Split
+from budgetnet.data.ahead import reading
 from budgetnet.pseudo import Kept, PseudoLabels, join, keep, write_csv
 from budgetnet.recipe import Phase
 from budgetnet.trainer.measure import probabilities
@@ -19,8 +20,10 @@ def label(training: Training, number: int, phase: Phase, how: PseudoLabels) -> K
     pool = training.data.unlabelled
     assert pool is not None
     resize, crop = phase.test.at(phase.last_resolution)
-    batches = (pool[chosen][0] for chosen in torch.split(torch.arange(len(pool)), BATCH))
-    found = probabilities(training.measured, batches, engine=training.engine, resize=resize, crop=crop)
+    batches = torch.split(torch.arange(len(pool)), BATCH)
+    with reading(pool, batches) as source:
+        images = (source[chosen][0] for chosen in batches)
+        found = probabilities(training.measured, images, engine=training.engine, resize=resize, crop=crop)
     kept = keep(found, how.threshold, how.temperature, how.per_class)
     of_all = f"{len(kept):,} of {len(pool):,} unlabelled images"
     sure = f"the model is sure of above {how.threshold:g} (temperature {how.temperature:g})"

@@ -12,6 +12,7 @@ from budgetnet.pseudo import PseudoLabels
 from budgetnet.recipe import Phase
 from budgetnet.run import Epoch
 from budgetnet.schedule import value
+from budgetnet.trainer.ahead import reading_ahead
 from budgetnet.trainer.average import Average
 from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.trainer.finite import Sentry, check_finite, check_loss
@@ -107,10 +108,11 @@ def _learn(
     train_mode(training.model, phase.trains, phase.calibrates)
     meter.begin(training.phase, phase, at, steps, size, spent=training.spent)
     rate, sentry = 0.0, Sentry(training.model)
-    with own_randomness(device):
-        for i in range(training.done, steps):
+    batches = [indices[i * size : (i + 1) * size] for i in range(training.done, steps)]
+    with own_randomness(device), reading_ahead(training, phase, batches):
+        for i, chosen in enumerate(batches, start=training.done):
             t = (at + i / steps) / phase.epochs
-            chosen, resolution = indices[i * size : (i + 1) * size], phase.resolution_at(t)
+            resolution = phase.resolution_at(t)
             training.clock.begin(i, device)
             if training.optimizer is None:
                 training.sums += calibration(training, phase, chosen, resolution)

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from budgetnet.augment import test_view, view
 from budgetnet.data import Split
+from budgetnet.data.ahead import at_hand, reading
 from budgetnet.recipe import Test
 from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
 
@@ -120,16 +121,22 @@ def evaluate(
     images_seen = len(split) * test.views if augmented else len(split)
     if test.batch_statistics and images_seen > batch_size:
         images_seen = images_seen // batch_size * batch_size
-    batches: Iterable[Tensor | slice]
+    batches: Sequence[Tensor | slice]
     if augmented:
         batches = torch.split(order(len(split), test.views, seed, 0)[:images_seen], batch_size)
-    else:
+    elif at_hand(split):
         # Slices share the split's memory: nothing is gathered.
         starts = range(0, images_seen, batch_size)
         batches = [slice(at, min(at + batch_size, images_seen)) for at in starts]
-    with trying(model, batch_statistics=test.batch_statistics), own_randomness(engine.device):
+    else:
+        batches = torch.split(torch.arange(images_seen), batch_size)
+    with (
+        trying(model, batch_statistics=test.batch_statistics),
+        own_randomness(engine.device),
+        reading(split, batches) as source,
+    ):
         for number, chosen in enumerate(batches):
-            images, labels = split[chosen]
+            images, labels = source[chosen]
             if augmented:
                 generator = torch.Generator().manual_seed(drawn(seed, TEST, number))
                 images, labels = view(

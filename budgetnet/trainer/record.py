@@ -103,7 +103,8 @@ def _remember(run: Run, training: Training, begun: Begun) -> None:
     """Leave word in the folder of which images are trained on here, and were by whom this run follows."""
     if run.folder is None:
         return
-    data = training.data
+    # Of images that were moved nothing is known yet.
+    data = begun.data
     pseudo = any(phase.pseudo is not None for phase in training.recipe.phases)
     more = [data.unlabelled] if pseudo and data.unlabelled is not None else []
     guard.write_seen(run.folder, guard.image_hashes(data.train, *more))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.budget import macs
+from budgetnet.data import Split
 from budgetnet.recipe import Recipe
 
 Speed = Literal["auto", "eager", "compile", "graphs"]
@@ -38,8 +39,8 @@ def check_speed(speed: str, device: torch.device) -> None:
         raise ValueError(f"speed 'graphs' records CUDA graphs, and the device is {device}; use 'auto'")
 
 
-def choose(speed: Speed, device: torch.device, model: nn.Module, recipe: Recipe, train: Tensor) -> Way:
-    """The way for this training of `model` on images `train` (N, C, H, W).
+def choose(speed: Speed, device: torch.device, model: nn.Module, recipe: Recipe, train: Split) -> Way:
+    """The way for this training of `model` on the images of `train`.
 
     What it says depends on nothing but its arguments, so that the same training always runs the same way.
     """
@@ -54,7 +55,7 @@ def choose(speed: Speed, device: torch.device, model: nn.Module, recipe: Recipe,
     return Way("compile", f"{size}: enough for compiling to pay")
 
 
-def _work(model: nn.Module, recipe: Recipe, train: Tensor) -> float:
+def _work(model: nn.Module, recipe: Recipe, train: Split) -> float:
     """The multiply-accumulates of the whole training; a backward pass costs two forward ones."""
     count, channels = len(train), int(train.shape[1])
     total = 0.0

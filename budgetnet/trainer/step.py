@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from budgetnet.augment import view
 from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
+from budgetnet.trainer.ahead import unlabelled
 from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
-from budgetnet.trainer.randomness import MODEL, UNLABELLED, VIEW, drawn, reseed
+from budgetnet.trainer.randomness import MODEL, VIEW, drawn, reseed
 from budgetnet.trainer.training import Training
 
 
@@ -150,7 +151,7 @@ def _views(training: Training, phase: Phase, chosen: Tensor, resolution: int) ->
     training.clock.mark(GATHER)
     generator = torch.Generator().manual_seed(drawn(training.seed, VIEW, training.step))
     reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
-    images, labels = training.train[chosen]
+    images, labels = (training.ahead or training.train)[chosen]
     training.clock.mark(VIEWS)
     classes = len(training.data.classes)
     return view(images, labels, phase.augment, resolution=resolution, classes=classes, generator=generator)
@@ -163,9 +164,8 @@ def _batch(training: Training, phase: Phase, chosen: Tensor, resolution: int) ->
     if not isinstance(how, FixMatch) or pool is None:
         return _Batch(images, labels)
     training.clock.mark(GATHER)
-    generator = torch.Generator().manual_seed(drawn(training.seed, UNLABELLED, training.step))
-    rows = torch.randint(len(pool), (how.ratio * len(images),), generator=generator)
-    stored, unknown = pool[rows]
+    rows, generator = unlabelled(training, how, len(images), training.step)
+    stored, unknown = (training.pool_ahead or pool)[rows]
     training.clock.mark(VIEWS)
     classes, none = len(training.data.classes), torch.zeros_like(unknown)
     weak, strong = (

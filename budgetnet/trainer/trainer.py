@@ -157,7 +157,7 @@ class Trainer:
                 "give one of them"
             )
         run = run if run is not None else Run()
-        way = choose(self.speed, self.device, model, recipe, data.train.images)
+        way = choose(self.speed, self.device, model, recipe, data.train)
         wanted = contract(model, data, recipe, self.engine) | {"speed": way.chosen}
         if resume is not None:
             # Claimed before it is read: nobody else may go on with it meanwhile.

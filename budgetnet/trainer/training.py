@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from budgetnet.console import Watch
 from budgetnet.data import Data, Split
+from budgetnet.data.ahead import Ahead
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch
@@ -54,6 +55,8 @@ class Training:
     model was `compiled` to, if it was.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
     `clock` adds up where the time of the epoch's steps goes.
+    `ahead` and `pool_ahead` hold the epoch's batches of them and of the unlabelled images, where those are
+    read ahead.
     `contract` says what must be the same for the training to go on exactly.
     """
 
@@ -83,6 +86,8 @@ class Training:
     parts: int = 1
     compiled: Compiled | None = None
     clock: Clock = field(default_factory=Clock)
+    ahead: Ahead | None = None
+    pool_ahead: Ahead | None = None
 
     @property
     def kept(self) -> Kept | None:

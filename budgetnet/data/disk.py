@@ -1,0 +1,221 @@
+"""OnDisk: images that stay in their files, of which only what is asked for is read."""
+
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from budgetnet.data.error import DataError
+
+# Bytes of images that are read in one go by whatever reads all of them.
+CHUNK = 1 << 24
+
+
+class File:
+    """`count` images in a file, one after another from byte `offset`, each as uint8 of the lengths `item`.
+
+    `axes` says which of these lengths are C, H and W. The file is opened once and may be unlinked or replaced
+    meanwhile. Raises `DataError` for a file that cannot be opened or is too short.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        offset: int,
+        count: int,
+        item: tuple[int, ...],
+        axes: tuple[int, int, int] = (0, 1, 2),
+    ) -> None:
+        self.path, self.offset, self.count, self.item, self.axes = path, offset, count, item, axes
+        self.each = torch.Size(item).numel()
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._lost(error) from None
+        weakref.finalize(self, os.close, self._descriptor)
+        found = os.fstat(self._descriptor)
+        changed = f"{found.st_mtime_ns} {found.st_ctime_ns}"
+        self.identity = f"{path.resolve()} {found.st_size} {changed} {offset} {count} {item} {axes}"
+        self.digests: Tensor | None = None
+        if found.st_size < offset + count * self.each:
+            raise self._short()
+        # What is read ahead of a random image is not the next one that is asked for.
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return File, (self.path, self.offset, self.count, self.item, self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths C, H, W of each image."""
+        return tuple(self.item[axis] for axis in self.axes)
+
+    def read(self, rows: Tensor, out: Tensor) -> None:
+        """Fill `out`, uint8 (B, C, H, W), contiguous, with the images at `rows`."""
+        if self.axes == (0, 1, 2):
+            self._fill(rows.tolist(), out)
+            return
+        stored = torch.empty((len(rows), *self.item), dtype=torch.uint8)
+        self._fill(rows.tolist(), stored)
+        out.copy_(stored.permute(0, *(1 + axis for axis in self.axes)))
+
+    def _fill(self, rows: list[int], out: Tensor) -> None:
+        """Read in the order of the file, what lies together there and in `out` at once."""
+        if not rows:
+            return
+        memory, each = memoryview(out.numpy().reshape(-1).data), self.each
+        low, count = min(rows), max(rows) - min(rows) + 1
+        if len(rows) < count <= 2 * len(rows):
+            # Most of a stretch: one reading and a choice are faster than many readings.
+            stretch = torch.empty((count, *out.shape[1:]), dtype=torch.uint8)
+            self._read(memoryview(stretch.numpy().reshape(-1).data), self.offset + low * each)
+            torch.index_select(stretch, 0, torch.tensor(rows) - low, out=out)
+            return
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        at = 0
+        while at < len(order):
+            slot, row, run = order[at], rows[order[at]], 1
+            while at + run < len(order) and order[at + run] == slot + run and rows[slot + run] == row + run:
+                run += 1
+            self._read(memory[slot * each : (slot + run) * each], self.offset + row * each)
+            at += run
+
+    def _read(self, memory: memoryview, place: int) -> None:
+        while memory:
+            try:
+                count = os.preadv(self._descriptor, [memory], place)
+            except OSError as error:
+                raise self._lost(error) from None
+            if count == 0:
+                raise self._short()
+            memory, place = memory[count:], place + count
+
+    def _lost(self, error: OSError) -> DataError:
+        reason = error.strerror or "not a file"
+        return DataError(
+            f"{self.path} cannot be read ({reason}): see that the file is there, whole and yours"
+        )
+
+    def _short(self) -> DataError:
+        return DataError(
+            f"{self.path} should hold {self.count:,} images of {self.each:,} bytes and is shorter: "
+            "it was cut off; remove it, so that it is made or fetched again"
+        )
+
+
+class OnDisk:
+    """Images uint8 (N, C, H, W) that stay in their files; those at positions are read as a tensor.
+
+    `parts` are files, or tensors (N, C, H, W) in memory, one after another; `rows` int64 (N,) are the
+    positions there of these images, all by default. `cache` is the folder where what was found out about
+    them is kept. It can be read from several threads.
+
+        batch = images[torch.tensor([5, 3])]
+    """
+
+    dtype = torch.uint8
+    ndim = 4
+    device = torch.device("cpu")
+
+    def __init__(
+        self, parts: Sequence[File | Tensor], rows: Tensor | None = None, *, cache: Path | None = None
+    ) -> None:
+        self.parts, self.cache = tuple(parts), cache
+        self.rows = torch.arange(sum(map(len, parts))) if rows is None else rows
+        first = self.parts[0]
+        each = first.shape if isinstance(first, File) else tuple(first.shape[1:])
+        self.shape = torch.Size((len(self.rows), *each))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        files = [str(part.path) for part in self.parts if isinstance(part, File)]
+        return f"OnDisk({tuple(self.shape)} in {', '.join(files)})"
+
+    @property
+    def places(self) -> tuple[File, ...]:
+        """The files, where all parts are such; else nothing."""
+        files = tuple(part for part in self.parts if isinstance(part, File))
+        return files if len(files) == len(self.parts) else ()
+
+    def numel(self) -> int:
+        """Return how many bytes the images have."""
+        return self.shape.numel()
+
+    def at(self, which: Tensor) -> "OnDisk":
+        """Return the images at positions int64 (B,), unread."""
+        return OnDisk(self.parts, self.rows.index_select(0, which), cache=self.cache)
+
+    def read(self, which: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the images at positions int64 (B,) as a contiguous tensor, or in `out`.
+
+        Raises `DataError` naming a file that cannot be read.
+        """
+        rows = self.rows.index_select(0, which)
+        if out is None:
+            out = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)
+        first = 0
+        for part in self.parts:
+            here = rows - first
+            slots = ((here >= 0) & (here < len(part))).nonzero().flatten()
+            if isinstance(part, Tensor):
+                out[slots] = part.index_select(0, here[slots])
+            elif len(slots) == len(rows):
+                part.read(here, out)
+            elif len(slots):
+                found = torch.empty((len(slots), *self.shape[1:]), dtype=torch.uint8)
+                part.read(here[slots], found)
+                out[slots] = found
+            first += len(part)
+        return out
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield the images in order as tensors of about 16 MB, each in memory of its own."""
+        step = max(1, CHUNK // max(1, self.shape[1:].numel()))
+        for which in torch.split(torch.arange(len(self)), step):
+            yield self.read(which)
+
+    def tensor(self) -> Tensor:
+        """Return all images in memory, of which it is remembered where they come from."""
+        out = torch.empty(self.shape, dtype=torch.uint8)
+        step = max(1, CHUNK // max(1, self.shape[1:].numel()))
+        for which in torch.split(torch.arange(len(self)), step):
+            self.read(which, out[which[0] : which[0] + len(which)])
+        return marked(out, self)
+
+    def __getitem__(self, which: Any) -> Tensor:
+        """Return the images at a position, a slice or a row of positions, read into memory."""
+        if isinstance(which, tuple):
+            found = self[which[0]]
+            return found[which[1:]] if isinstance(which[0], int) else found[(slice(None), *which[1:])]
+        chosen = torch.arange(len(self))[which]
+        return self.read(chosen.reshape(-1))[0] if chosen.ndim == 0 else self.read(chosen)
+
+
+def together(first: Tensor | OnDisk, second: Tensor | OnDisk) -> OnDisk:
+    """Return images (N, C, H, W), and after them others (M, C, H, W), as one; none are read or copied."""
+    one, other = (part if isinstance(part, OnDisk) else OnDisk([part]) for part in (first, second))
+    rows = torch.cat([one.rows, other.rows + sum(map(len, one.parts))])
+    return OnDisk([*one.parts, *other.parts], rows, cache=one.cache or other.cache)
+
+
+def marked(images: Tensor, source: OnDisk) -> Tensor:
+    """Return the tensor itself, with word that it holds what `source` does."""
+    images._budgetnet_source = (source, images._version)  # type: ignore[attr-defined]
+    return images
+
+
+def source_of(images: Tensor | OnDisk) -> OnDisk | None:
+    """Return the files that images were read from, unless they have been changed since, or made."""
+    if isinstance(images, OnDisk):
+        return images
+    source, version = getattr(images, "_budgetnet_source", (None, 0))
+    return source if source is not None and images._version == version else None

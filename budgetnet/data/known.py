@@ -1,0 +1,129 @@
+"""What was found out about images in files, kept beside them, so that it is found out once."""
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from budgetnet.data.disk import CHUNK, File, OnDisk, source_of
+from budgetnet.data.progress import Progress
+
+# Part of every key: raised whenever the same question about the same images has another answer.
+VERSION = 1
+BYTES = 32
+FOLDER = "known"
+# From so many bytes on it is said that they are looked at.
+LONG = 1 << 30
+
+
+def recall(images: Tensor | OnDisk, question: str, find: Callable[[], Any]) -> Any:
+    """Return what `find` gives, plain values as JSON has them, from the last time that it was asked.
+
+    An answer is known by the question, the images' positions, and the files' paths, sizes and times of
+    change; images that come from no file, or have been changed in memory, are looked at each time.
+    """
+    source = source_of(images)
+    path = None if source is None else _path(source, question)
+    if path is None:
+        return find()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads(path.read_bytes())["answer"]
+    answer = find()
+    _write(path, json.dumps({"question": question, "answer": answer}).encode())
+    # As it will be read: lists for tuples.
+    return json.loads(json.dumps(answer))
+
+
+def digests(images: OnDisk) -> Tensor | None:
+    """Return the SHA-256 of each image's pixels, uint8 (N, 32); None where some lie in no file."""
+    if not images.places:
+        return None
+    whole = torch.cat([_digests(file, images.cache) for file in images.places])
+    return whole.index_select(0, images.rows)
+
+
+def _digests(file: File, cache: Path | None) -> Tensor:
+    """Return those of all images of a file, (count, 32)."""
+    if file.digests is None:
+        path = None if cache is None else _place(cache, file, file.identity, "digests")
+        file.digests = None if path is None else _stored(path, len(file))
+        if file.digests is None:
+            file.digests = _hashed(file)
+            if path is not None:
+                _write(path, file.digests.numpy().tobytes())
+    return file.digests
+
+
+def _stored(path: Path, count: int) -> Tensor | None:
+    with contextlib.suppress(OSError):
+        found = path.read_bytes()
+        if len(found) == count * BYTES:
+            return torch.from_numpy(np.frombuffer(found, np.uint8).copy()).view(count, BYTES)
+    return None
+
+
+def _hashed(file: File) -> Tensor:
+    """Look at all images of a file, on all cores that are ours."""
+    step = max(1, CHUNK // file.each)
+    chunks = torch.split(torch.arange(len(file)), step)
+    whole = OnDisk([file])
+    found = []
+    workers = len(os.sched_getaffinity(0))
+    title = f"looking at the {len(file):,} images of {file.path.name}"
+    long = len(file) * file.each > LONG
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        Progress(title, len(file), unit="images") if long else contextlib.nullcontext() as progress,
+    ):
+        for chunk, some in zip(chunks, pool.map(lambda chunk: _some(whole.read(chunk)), chunks)):
+            found.append(some)
+            if progress is not None:
+                progress.add(len(chunk))
+    joined = np.frombuffer(b"".join(found), np.uint8).copy()
+    return torch.from_numpy(joined).view(len(file), BYTES)
+
+
+def _some(images: Tensor) -> bytes:
+    return b"".join(hashlib.sha256(image.data).digest() for image in images.flatten(1).numpy())
+
+
+def _path(source: OnDisk, question: str) -> Path | None:
+    """Return where an answer about these images lies, or will."""
+    if source.cache is None or not source.places:
+        return None
+    identity = "\n".join(file.identity for file in source.places)
+    rows = hashlib.sha256(source.rows.numpy().data).hexdigest()
+    return _place(source.cache, source.places[0], f"{identity}\n{rows}", question)
+
+
+def forget(cache: Path, prefix: str) -> None:
+    """Remove what is known of files whose names begin so."""
+    for path in (cache / FOLDER).glob(f"{glob.escape(prefix)}*"):
+        path.unlink(missing_ok=True)
+
+
+def _place(cache: Path, file: File, identity: str, question: str) -> Path:
+    key = hashlib.sha256(f"{VERSION}\n{identity}\n{question}".encode("utf-8", "surrogateescape")).hexdigest()
+    return cache / FOLDER / f"{file.path.stem[:80]}-{key[:32]}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write whole or not at all; where nothing can be written, the next one finds it out again."""
+    aside = path.with_name(f".{secrets.token_hex(8)}")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.write_bytes(content)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
