@@ -151,6 +151,8 @@ def test_whitening_filters_are_the_formulas_and_whiten() -> None:
     signs = (found[:12] * expected).sum(dim=1).sign()[:, None]
     torch.testing.assert_close(found[:12], expected * signs, rtol=1e-4, atol=1e-4)
     assert torch.equal(found[12:], -found[:12])
+    for row in found[:12]:
+        assert float(row[row.abs() >= 0.5 * row.abs().max()][0]) > 0
     white = F.conv2d(images, layer.weight[:12]).transpose(0, 1).flatten(1).double()
     share = values.flip(0) / (values.flip(0) + 5e-4)
     torch.testing.assert_close(white @ white.T / white.shape[1], share.diag(), rtol=1e-3, atol=1e-3)
