@@ -17,7 +17,7 @@ the loss is. All 50,000 images are learnt from and the test images measured once
 anything by its figures, `--set data.held_out=5000` holds out images to choose by.
 
 Reached here so far after half an epoch of the eight (--scale 0.0625: 12 steps, 25,000 views; n = 1, one CPU
-thread, float32, torch 2.15.0, about 3.5 minutes of its time): 61.4 % on the first 2,000 test images by six
+thread, float32, torch 2.15.0, about 4 minutes of its time): 61.4 % on the first 2,000 test images by six
 looks, 61.8 % by one. It has not been run at full length yet, nor on a GPU, so that airbench's 94 % is not
 claimed of it; `benchmarks/speedrun.py` compares the two.
 """
