@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from budgetnet import layers as layers
     from budgetnet import models as models
     from budgetnet import sweep as sweep
+    from budgetnet.augment import AlternatingFlip as AlternatingFlip
     from budgetnet.augment import CenterCrop as CenterCrop
     from budgetnet.augment import Crop as Crop
     from budgetnet.augment import Cutmix as Cutmix
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from budgetnet.augment import Mixup as Mixup
     from budgetnet.augment import RandAugment as RandAugment
     from budgetnet.augment import Rotate as Rotate
+    from budgetnet.augment import Shift as Shift
     from budgetnet.augment import Translate as Translate
     from budgetnet.augment import TrivialAugmentWide as TrivialAugmentWide
     from budgetnet.budget import Budget as Budget
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from budgetnet.optim import SGD as SGD
     from budgetnet.optim import Adam as Adam
     from budgetnet.optim import AdamW as AdamW
+    from budgetnet.optim import Muon as Muon
     from budgetnet.plan import read_plan as read_plan
     from budgetnet.profiling import Profile as Profile
     from budgetnet.profiling import profile as profile
@@ -53,6 +56,8 @@ if TYPE_CHECKING:
     from budgetnet.pseudo import PseudoLabels as PseudoLabels
     from budgetnet.recipe import EMA as EMA
     from budgetnet.recipe import EarlyStop as EarlyStop
+    from budgetnet.recipe import Group as Group
+    from budgetnet.recipe import Groups as Groups
     from budgetnet.recipe import Phase as Phase
     from budgetnet.recipe import Ramp as Ramp
     from budgetnet.recipe import Recipe as Recipe
@@ -61,6 +66,7 @@ if TYPE_CHECKING:
     from budgetnet.run import Epoch as Epoch
     from budgetnet.run import Run as Run
     from budgetnet.schedule import Cosine as Cosine
+    from budgetnet.schedule import Early as Early
     from budgetnet.schedule import Linear as Linear
     from budgetnet.schedule import MultiStep as MultiStep
     from budgetnet.schedule import OneCycle as OneCycle
@@ -78,22 +84,22 @@ __version__ = "0.1.0"
 
 # Room by room: importing torch costs seconds, and `budgetnet --help` should not.
 _ROOMS = {
-    "augment": "CenterCrop Crop Cutmix Erase Flip Grayscale Jitter Mixup RandAugment Rotate Translate "
-    "TrivialAugmentWide",
+    "augment": "AlternatingFlip CenterCrop Crop Cutmix Erase Flip Grayscale Jitter Mixup RandAugment Rotate "
+    "Shift Translate TrivialAugmentWide",
     "budget": "Budget DoesNotFit Ledger OverBudget check_fit count ledger macs summary",
     "curves": "save_curves",
     "data": "Data Split arrays cifar10 digits folder stl10 tiny_imagenet",
     "distill": "Distill",
     "loss": "DistillationLoss LabelSmoothingLoss",
     "modelfile": "load save",
-    "optim": "SGD Adam AdamW",
+    "optim": "SGD Adam AdamW Muon",
     "plan": "read_plan",
     "profiling": "Profile profile",
     "pseudo": "FixMatch PseudoLabels",
-    "recipe": "EMA EarlyStop Phase Ramp Recipe Test",
+    "recipe": "EMA EarlyStop Group Groups Phase Ramp Recipe Test",
     "resolutions": "by_resolution",
     "run": "Epoch Run",
-    "schedule": "Cosine Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",
+    "schedule": "Cosine Early Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",
     "trainer": "Evaluation Prediction Trainer TrainingFailed",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}

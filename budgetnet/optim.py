@@ -1,10 +1,11 @@
 """Optimizers: values that turn parameters into torch's own optimizers; the learning rate is the phase's."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
 OptimizerFactory = Callable[[Iterable[Parameter]], torch.optim.Optimizer]
@@ -98,3 +99,144 @@ class AdamW:
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
         return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
+
+
+@dataclass(frozen=True)
+class Muon:
+    """Momentum made orthogonal: for matrices and convolutions, whose filters are flattened to (out, in*k*k).
+
+    Each step is the nearest to an orthogonal matrix that `steps` iterations of Newton and Schulz come to,
+    in bf16 on CUDA and float32 on a CPU, times sqrt(max(1, rows / columns)): torch.optim.Muon's, which takes
+    matrices only. A loss that is multiplied by a number changes nothing. `weight_decay` shrinks the weights
+    themselves by `lr * weight_decay` a step; `normalise=True` instead brings each weight, before its step, to
+    the norm sqrt(rows). Biases and norms need another optimizer: see `Groups`. Reference:
+    https://kellerjordan.github.io/posts/muon/.
+    """
+
+    momentum: float = 0.95
+    nesterov: bool = True
+    steps: int = 5
+    weight_decay: float = 0.0
+    normalise: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"Muon's momentum should be in [0, 1), not {self.momentum!r}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("Muon's nesterov needs a momentum above 0; pass nesterov=False")
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps < 100:
+            raise ValueError(f"Muon's steps should be a whole number from 1 to 99, not {self.steps!r}")
+        _check_decay("Muon", self.weight_decay)
+
+    def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
+        chosen = list(parameters)
+        flat = next((p for p in chosen if p.ndim < 2), None)
+        if flat is not None:
+            raise ValueError(
+                f"Muon is for matrices and convolutions, not for a parameter of shape {tuple(flat.shape)}; "
+                "give biases and norms another optimizer: Groups([Group('*.bias', SGD())], rest=Muon())"
+            )
+        return Orthogonal(chosen, self)
+
+
+class Orthogonal(torch.optim.Optimizer):
+    """The torch optimizer that `Muon` makes; its state is one momentum buffer a parameter."""
+
+    def __init__(self, parameters: list[Parameter], how: Muon) -> None:
+        super().__init__(
+            parameters,
+            {
+                "lr": 0.0,
+                "momentum": how.momentum,
+                "nesterov": how.nesterov,
+                "steps": how.steps,
+                "weight_decay": how.weight_decay,
+                "normalise": how.normalise,
+            },
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient; nothing waits for the device."""
+        assert closure is None
+        for group in self.param_groups:
+            alike: dict[tuple[int, int], list[tuple[Parameter, Tensor]]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    found = self._momentum(parameter, group).flatten(1)
+                    alike.setdefault((found.shape[0], found.shape[1]), []).append((parameter, found))
+            for pairs in alike.values():
+                _move(pairs, group)
+
+    def _momentum(self, parameter: Parameter, group: dict[str, Any]) -> Tensor:
+        """The gradient's running sum, ahead by one step with Nesterov."""
+        gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer: Tensor = state["momentum_buffer"]
+        buffer.mul_(group["momentum"]).add_(gradient)
+        return gradient.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
+
+
+def _move(pairs: list[tuple[Parameter, Tensor]], group: dict[str, Any]) -> None:
+    """One step for weights of one flattened shape, made orthogonal together."""
+    updates = orthogonal(torch.stack([found for _, found in pairs]), group["steps"])
+    rows, columns = updates.shape[1:]
+    rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+    for (parameter, _), update in zip(pairs, updates):
+        if group["normalise"]:
+            parameter.mul_(rows**0.5 / parameter.norm())
+        if group["weight_decay"]:
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.add_(update.view(parameter.shape), alpha=-rate)
+
+
+def orthogonal(matrices: Tensor, steps: int) -> Tensor:
+    """Matrices (N, R, C) with their singular values brought near 1, in about (0.5, 1.5), by a quintic.
+
+    The coefficients are those of https://kellerjordan.github.io/posts/muon/, steepest at zero.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.mT
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+class Joint(torch.optim.Optimizer):
+    """Optimizers of different parameters as one: their parameter groups one after another, one state."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = list(parts)
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Let the parts work on these parameter groups and this state, which a load replaces."""
+        at = 0
+        for part in self.parts:
+            count = len(part.param_groups)
+            part.param_groups, part.state = self.param_groups[at : at + count], self.state
+            at += count
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a state that `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step of every part."""
+        assert closure is None
+        for part in self.parts:
+            part.step()
+
+
+def joint(parts: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    """One optimizer out of several; a single one stays itself."""
+    return parts[0] if len(parts) == 1 else Joint(parts)

@@ -316,6 +316,40 @@ class Warmup:
 
 
 @dataclass(frozen=True)
+class Early:
+    """`then` over the first `epochs` epochs of the phase, as its whole phase; `after` from there on.
+
+    With `after=0`, the default, whatever has this rate stops learning there.
+    """
+
+    then: Schedule
+    epochs: float
+    after: float = 0.0
+
+    def __post_init__(self) -> None:
+        _refuse_unless(self.epochs > 0, "Early's epochs", "above 0", self.epochs)
+        _refuse_unless(self.after >= 0, "Early's after", "0 or more", self.after)
+        _refuse_unless(
+            not isinstance(self.then, Reactive),
+            "Early's then",
+            "a schedule of progress, such as Linear(0.1)",
+            self.then,
+        )
+
+    def stretched(self, factor: float) -> Self:
+        return replace(self, then=stretched(self.then, factor), epochs=self.epochs * factor)
+
+    def over(self, epochs: float) -> Curve:
+        def curve(t: float) -> float:
+            at = t * epochs
+            if at >= self.epochs - 1e-9:
+                return self.after
+            return value(self.then, at / self.epochs, epochs=self.epochs)
+
+        return curve
+
+
+@dataclass(frozen=True)
 class Plateau:
     """`peak`, multiplied by `factor` whenever `monitor` has not improved for more than `patience` epochs.
 

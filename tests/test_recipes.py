@@ -213,6 +213,18 @@ def test_tiny_imagenet_is_learnt_from_its_folders(name: str, tmp_path: Path) -> 
     assert found.result["val_resolution"] == 64
 
 
+@pytest.mark.slow
+def test_the_speedrun_learns_from_few_images_and_is_tested_by_six_looks(tmp_path: Path) -> None:
+    cifar10_files(tmp_path, 40)
+    found = small("cifar10_speedrun", tmp_path, "recipe.batch_size=20", scale="0.125")
+    assert found.record["model"]["parameters"] == 1_972_792
+    assert found.history[0].images == 200
+    assert found.result["test_images"] == 40
+    model = budgetnet.load(tmp_path / "runs" / "cifar10_speedrun-1")
+    assert model.whiten.fitted
+    assert (model.card.mirror, model.card.shift) == (True, 1)
+
+
 def test_every_recipe_says_where_it_is_from_and_what_it_reached() -> None:
     for name in titles():
         text = ast.get_docstring(ast.parse((shelf() / f"{name}.py").read_text())) or ""

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
-from budgetnet.augment.warp import Warp, draw_maps
+from budgetnet.augment.warp import REFLECT, Warp, draw_maps
 
 Size = tuple[int, int]
+Fill = float | tuple[float, ...] | str
 
 COARSEST = 1.5
 """How many pixels of the image a step of the grid may pass over before the grid is made finer."""
@@ -39,9 +40,7 @@ def warp(images: Tensor, warps: Sequence[Warp], size: Size, generator: Generator
     return read(images, [draw_maps(step, generator, count, height, width) for step in warps], fills, size)
 
 
-def read(
-    images: Tensor, maps: Sequence[Tensor], fills: Sequence[float | tuple[float, ...]], size: Size
-) -> Tensor:
+def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: Size) -> Tensor:
     """uint8, or float in [0, 1], (B, C, H, W) to float32 (B, C, *size) in [0, 1] through consecutive warps.
 
     Nothing but mirrors is a resize with antialias, mirrored. All else is one bilinear read of the stored
@@ -56,7 +55,8 @@ def read(
 
     Args:
         maps: (B, 3, 3) float64 on the CPU for each warp, first warp first; see `Warp`.
-        fills: for each warp what is seen outside, in [0, 1].
+        fills: for each warp what is seen outside, in [0, 1], or "reflect"; such a warp sees the stored image,
+            so that only mirrors may stand before it.
         size: (height, width) of the output.
     """
     height, width = images.shape[-2:]
@@ -67,10 +67,12 @@ def read(
         return _mirror(resize(images, size), positions[0])
     finer = _times_finer((height, width), size)
     grid_size = (size[0] * finer, size[1] * finer)
-    seen = [index for index, one in enumerate(maps) if _leaves_frame(one, height, width)]
+    leaves = [_leaves_frame(one, height, width) for one in maps]
+    reflects = any(left and fill == REFLECT for left, fill in zip(leaves, fills))
+    seen = [index for index, fill in enumerate(fills) if leaves[index] and fill != REFLECT]
     packed = torch.stack([_unit_map(positions[index], (height, width), grid_size) for index in [0, *seen]])
     packed = draw.send(packed, images.device)
-    result = _sample(images, _grid(packed[0], grid_size))
+    result = _sample(images, _grid(packed[0], grid_size), reflects)
     for index, map_and_edge in zip(seen, packed[1:]):
         _fill_outside(result, map_and_edge, fills[index])
     if finer > 1:
@@ -122,15 +124,23 @@ def _grid(unit_maps: Tensor, size: Size) -> Tensor:
     return down[:, :, :, None] + across[:, :, None, :]
 
 
-def _sample(images: Tensor, grid: Tensor) -> Tensor:
+def _sample(images: Tensor, grid: Tensor, reflects: bool) -> Tensor:
     """One bilinear read. The edge is repeated outwards, because what is outside is `_fill_outside`'s."""
     stored_whole = not images.is_floating_point()
     read_at = grid.permute(0, 2, 3, 1)
-    result = F.grid_sample(images.float(), read_at, "bilinear", "border", align_corners=False)
+    height, width = images.shape[-2:]
+    reflects = reflects and min(height, width) > 1
+    if reflects:
+        # Corners at the middles of the outermost pixels: grid_sample then mirrors there.
+        half = torch.tensor([width / (width - 1), height / (height - 1)], dtype=grid.dtype)
+        read_at = read_at * draw.send(half, grid.device)
+    outside = "reflection" if reflects else "border"
+    result = F.grid_sample(images.float(), read_at, "bilinear", outside, align_corners=reflects)
     return result.mul_(1 / 255) if stored_whole else result
 
 
-def _fill_outside(images: Tensor, map_and_edge: Tensor, fill: float | tuple[float, ...]) -> None:
+def _fill_outside(images: Tensor, map_and_edge: Tensor, fill: Fill) -> None:
+    assert not isinstance(fill, str)
     # Distances from the frame's edge, in pixels of the output.
     half_frame = map_and_edge[:, :, 3:]
     grid = _grid(map_and_edge[:, :, :3] * half_frame, (images.shape[-2], images.shape[-1]))

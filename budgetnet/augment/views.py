@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from budgetnet.augment import foreign, read
 from budgetnet.augment.colour import Colour, Jitter, combine, recolour
-from budgetnet.augment.warp import Flip, Warp
+from budgetnet.augment.mirror import AlternatingFlip, Mirror
+from budgetnet.augment.warp import REFLECT, Flip, Warp
 
 
 @runtime_checkable
@@ -26,6 +27,8 @@ class Act(Protocol):
 
 Step: TypeAlias = Warp | Colour | Act | Callable[..., Any]
 """What may stand in a list of steps; a callable is called as step(images, labels)."""
+
+_MIRRORS = (Flip, AlternatingFlip, Mirror)
 
 
 @dataclass(frozen=True)
@@ -162,21 +165,26 @@ def _kind(step: Step) -> Literal["warp", "colour", "other"]:
     return "other"
 
 
+def _joins(step: Step, group: _Group) -> bool:
+    """Whether a step can be read together with those before it: what reflects must see the image itself."""
+    return getattr(step, "fill", None) != REFLECT or all(isinstance(one, _MIRRORS) for one in group.steps)
+
+
 def _grouped(steps: Sequence[Step]) -> list[_Group]:
     """The steps in groups that act together, in order; exactly one group brings the images to their size."""
     groups: list[_Group] = []
     for step in steps:
         kind = _kind(step)
-        if isinstance(step, Flip) and groups and groups[-1].kind == "colour":
+        if isinstance(step, _MIRRORS) and groups and groups[-1].kind == "colour":
             # A mirror moves pixels and keeps their mean: it commutes with colours, and saves a pass.
             if len(groups) == 1 or groups[-2].kind != "warp":
                 groups.insert(len(groups) - 1, _Group("warp", []))
             groups[-2].steps.append(step)
-        elif groups and groups[-1].kind == kind and kind != "other":
+        elif groups and groups[-1].kind == kind and kind != "other" and _joins(step, groups[-1]):
             groups[-1].steps.append(step)
         else:
             groups.append(_Group(kind, [step]))
-    moves = [any(not isinstance(step, Flip) for step in group.steps) for group in groups]
+    moves = [any(not isinstance(step, _MIRRORS) for step in group.steps) for group in groups]
     sizing = [index for index, group in enumerate(groups) if group.kind == "warp" and moves[index]]
     if sizing:
         groups[sizing[0]] = _Group("warp", groups[sizing[0]].steps, sizes=True)

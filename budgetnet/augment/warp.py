@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
+
+REFLECT = "reflect"
+"""The fill that goes on with the image itself, mirrored."""
 
 
 @runtime_checkable
@@ -21,7 +24,8 @@ class Warp(Protocol):
     is not the warp's concern. Draw from `generator` (a CPU generator) and nothing else.
 
     An attribute `fill` (a brightness in [0, 1], or a tuple of one per channel) is what shows where a map
-    leaves the frame; black without it.
+    leaves the frame; black without it. With the fill "reflect" it is the image, mirrored at its outermost
+    pixels.
 
     Example:
         >>> class Zoom:
@@ -206,6 +210,38 @@ class Translate:
         maps = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
         for axis, reach in enumerate((pair[0] * width, pair[1] * height)):
             maps[:, axis, 2] = -draw.uniform(generator, (count,), -reach, reach).round()
+        return maps
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Shift each image by whole pixels, up to `pixels` each way, each shift equally likely.
+
+    As `torchvision.transforms.v2.RandomCrop(size, padding=pixels, padding_mode="reflect")`, drawn for each
+    image: the crop of a padded image that CIFAR-10 is usually trained with. Mirrors may stand before it in
+    the same read; after any other step that moves pixels it is a read of its own.
+
+    Args:
+        pixels: a whole number of at least 1, in pixels of the image that the step is given.
+        fill: what shows behind: "reflect", the image mirrored at its outermost pixels, or a brightness in
+            [0, 1], or one per channel.
+    """
+
+    pixels: int = 2
+    fill: float | tuple[float, ...] | Literal["reflect"] = "reflect"
+
+    def __post_init__(self) -> None:
+        check.whole("Shift's pixels", self.pixels, 1, 1 << 16)
+        if isinstance(self.fill, str) and self.fill != REFLECT:
+            raise ValueError(f"Shift's fill must be 'reflect' or a brightness, found {self.fill!r}")
+        if not isinstance(self.fill, str):
+            object.__setattr__(self, "fill", check.colour("Shift's fill", self.fill))
+
+    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+        """(count, 3, 3) shifts by whole pixels; see `Warp`."""
+        maps = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+        drawn = draw.below(generator, torch.full((count, 2), 2 * self.pixels + 1))
+        maps[:, :2, 2] = (drawn - self.pixels).double()
         return maps
 
 

@@ -13,7 +13,7 @@ from budgetnet.cli.target import Trained, load_trained, trained
 from budgetnet.console import percent, say, table
 from budgetnet.data import Data, Split
 from budgetnet.guard import selection
-from budgetnet.modelfile import card, read_card
+from budgetnet.modelfile import Card, card, read_card
 from budgetnet.recipe import Test
 from budgetnet.trainer import Evaluation, Trainer
 
@@ -64,7 +64,8 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
         return
     test = None
     if how.resize is not None:
-        test = Test(how.resize, how.resolution or (known.crop if known is not None else None))
+        told = known or Card()
+        test = Test(how.resize, how.resolution or told.crop, mirror=told.mirror, shift=told.shift)
     measured = trainer.evaluate(model, split, classes=data.classes, resolution=how.resolution, test=test)
     if how.as_json:
         click.echo(json.dumps(asdict(measured), indent=2))

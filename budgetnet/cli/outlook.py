@@ -105,7 +105,8 @@ def _resolution(phase: Phase) -> str:
 
 def _tested(phase: Phase) -> str:
     resize, crop = phase.test.at(phase.last_resolution)
-    return f"{crop} px" if resize == crop else f"{crop} px of {resize}"
+    size = f"{crop} px" if resize == crop else f"{crop} px of {resize}"
+    return size if phase.test.looks == phase.test.views else f"{size}, {phase.test.looks} looks"
 
 
 def _rate(phase: Phase) -> str:
@@ -135,7 +136,7 @@ def work(model: nn.Module, recipe: Recipe, images: int, validation: int) -> Work
     views, tests, total = 0, 0, 0.0
     for phase in recipe.phases:
         seen = phase.epochs * math.prod(phase.steps(images, recipe.batch_size))
-        tried = phase.epochs * validation * phase.test.views
+        tried = phase.epochs * validation * phase.test.looks
         resolutions = Counter(phase.resolution_at((k + 0.5) / _MOMENTS) for k in range(_MOMENTS))
         crop = phase.test.at(phase.last_resolution)[1]
         for resolution in {*resolutions, crop} - set(known):

@@ -12,27 +12,34 @@ from budgetnet.layers.activations import gelu, hardswish, leaky, relu, relu6, si
 from budgetnet.layers.arguments import Act, Norm
 from budgetnet.layers.convolution import conv_norm_act, depthwise_separable, stem
 from budgetnet.layers.dense import DenseHead, dense_head
-from budgetnet.layers.initialise import kaiming
+from budgetnet.layers.initialise import dirac, kaiming
 from budgetnet.layers.mobile import SqueezeExcite, inverted_residual, squeeze_excite
 from budgetnet.layers.noise import StochasticDepth, dropout, rising, stochastic_depth
 from budgetnet.layers.pixels import Standardise, standardise
 from budgetnet.layers.pooling import avg_pool, global_pool, head, max_pool
 from budgetnet.layers.residual import Residual, basic, bottleneck, stage
+from budgetnet.layers.scale import Scale, batch_norm, scale
+from budgetnet.layers.whiten import Fitting, Whiten, whiten
 
 __all__ = [
     "Act",
     "DenseHead",
+    "Fitting",
     "Norm",
     "Residual",
+    "Scale",
     "SqueezeExcite",
     "Standardise",
     "StochasticDepth",
+    "Whiten",
     "avg_pool",
     "basic",
+    "batch_norm",
     "bottleneck",
     "conv_norm_act",
     "dense_head",
     "depthwise_separable",
+    "dirac",
     "dropout",
     "gelu",
     "global_pool",
@@ -45,10 +52,12 @@ __all__ = [
     "relu",
     "relu6",
     "rising",
+    "scale",
     "silu",
     "squeeze_excite",
     "stage",
     "standardise",
     "stem",
     "stochastic_depth",
+    "whiten",
 ]

@@ -1,5 +1,6 @@
 """How the weights of a network start."""
 
+import torch
 from torch import nn
 
 from budgetnet.layers.residual import Residual
@@ -39,6 +40,25 @@ def kaiming(model: nn.Module, *, zero_init: bool = False) -> None:
                     f"{name or 'the block'}; build it with a norm, or leave zero_init out"
                 )
             _fill(norm, 0.0)
+
+
+def dirac(model: nn.Module) -> None:
+    """Let every convolution start by handing its input on, in place, as far as its filters go.
+
+    Filter k gives input channel k for as many as there are of both, or of each of the groups; further filters
+    stay as they were, and nothing else changes. Frozen weights are left alone. Raises ValueError for a model
+    without a convolution that learns. Reference: https://arxiv.org/abs/2404.00498, section 3.3.
+    """
+    found = [m for m in model.modules() if isinstance(m, _CONVS) and m.weight.requires_grad]
+    if not found:
+        raise ValueError("dirac: the model should have a convolution that learns, and has none")
+    for module in found:
+        # Entry by entry, which on meta costs time and does nothing.
+        if module.weight.is_meta:
+            continue
+        with torch.no_grad():
+            for filters in module.weight.chunk(module.groups):
+                nn.init.dirac_(filters[: filters.shape[1]])
 
 
 def can_start_at_zero(model: nn.Module) -> bool:

@@ -15,7 +15,8 @@ class Card:
 
     `builder` is the name of a function of `budgetnet.models` with its `arguments`, or None for a model that
     was built in another way; `origin` then names that. `classes` are the labels' names in order, `resize`
-    and `crop` the pixels that it is to be tested at, `budget` the limits that it keeps. `external` says what
+    and `crop` the pixels that it is to be tested at, `mirror` and `shift` the looks at each image whose
+    logits are averaged, as in `Test`; `budget` the limits that it keeps. `external` says what
     external weights it began from, "" for none; `arguments` leave them out, so that a load never needs them.
     """
 
@@ -28,6 +29,8 @@ class Card:
     origin: str = ""
     budget: dict[str, Any] | None = None
     external: str = ""
+    mirror: bool = False
+    shift: int = 0
 
 
 def card(model: nn.Module) -> Card | None:

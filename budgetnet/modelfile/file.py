@@ -31,7 +31,12 @@ def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: 
     _check(described)
     # safetensors wants contiguous tensors, which channels_last weights are not.
     tensors = {name: state[name].detach().cpu().contiguous() for name in owned(model)}
-    words = {"format": FORMAT, "version": budgetnet.__version__, **asdict(described)}
+    entries = asdict(described)
+    # Left out where they say nothing, so that an earlier budgetnet reads the file too.
+    for name in ("mirror", "shift"):
+        if not entries[name]:
+            del entries[name]
+    words = {"format": FORMAT, "version": budgetnet.__version__, **entries}
     write_whole(path, seal(tensors, words))
 
 
@@ -99,6 +104,10 @@ def _check(found: Card) -> None:
             raise ValueError(f"its {name} should be from 1 to {LARGEST_SIDE:,} pixels, not {side!r:.40}")
     if not _within(found.channels, MOST_CHANNELS):
         raise ValueError(f"its channels should be from 1 to {MOST_CHANNELS:,}, not {found.channels!r:.40}")
+    if not isinstance(found.mirror, bool):
+        raise ValueError(f"its mirror should be true or false, not {found.mirror!r:.40}")
+    if found.shift != 0 and not _within(found.shift, LARGEST_SIDE):
+        raise ValueError(f"its shift should be from 0 to {LARGEST_SIDE:,} pixels, not {found.shift!r:.40}")
     for name in ("origin", "external"):
         if not isinstance(getattr(found, name), str):
             raise ValueError(f"its {name} should be text, not {getattr(found, name)!r:.40}")

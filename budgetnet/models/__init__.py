@@ -12,6 +12,7 @@ from budgetnet.models.mini import mini_resnet
 from budgetnet.models.mobile import mobilenet
 from budgetnet.models.plain import convnet
 from budgetnet.models.residual import resnet
+from budgetnet.models.speed import speednet
 from budgetnet.models.vgg import vgg
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "resnet18",
     "resnet34",
     "resnext50",
+    "speednet",
     "vgg",
 ]

@@ -9,6 +9,7 @@ from budgetnet.augment import Step, listed
 from budgetnet.optim import OptimizerFactory
 from budgetnet.pseudo import FixMatch, PseudoLabels
 from budgetnet.recipe.check import above_zero, made, one_of, whole
+from budgetnet.recipe.groups import stretched_optimizer
 from budgetnet.recipe.resolution import Resolution
 from budgetnet.recipe.stop import EarlyStop
 from budgetnet.recipe.testing import Test
@@ -108,6 +109,11 @@ class Phase:
     def _check_test(self) -> None:
         if not isinstance(self.test, Test):
             raise ValueError(f"Phase's test should be a Test(resize, crop), not {self.test!r}")
+        crop = self.test.at(self.last_resolution)[1]
+        if self.test.shift >= crop:
+            raise ValueError(
+                f"the shift of Phase's test should be below its crop of {crop} pixels, not {self.test.shift}"
+            )
         if self.stop is not None and not isinstance(self.stop, EarlyStop):
             raise ValueError(f"Phase's stop should be an EarlyStop or None, not {self.stop!r}")
         if self.pseudo is not None and not isinstance(self.pseudo, PseudoLabels | FixMatch):
@@ -163,4 +169,12 @@ class Phase:
             if stop and stop.monitor == lr.monitor:
                 stop = replace(stop, patience=max(stop.patience, lr.patience + 2))
         views = passes / epochs
-        return replace(self, epochs=epochs, lr=lr, stop=stop, views=round(views) if views > 4 else views)
+        optimizer = self.optimizer and stretched_optimizer(self.optimizer, length)
+        return replace(
+            self,
+            epochs=epochs,
+            lr=lr,
+            stop=stop,
+            optimizer=optimizer,
+            views=round(views) if views > 4 else views,
+        )

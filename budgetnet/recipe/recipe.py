@@ -8,6 +8,7 @@ from budgetnet.loss import LabelSmoothingLoss, Loss
 from budgetnet.optim import SGD, OptimizerFactory
 from budgetnet.recipe.average import EMA
 from budgetnet.recipe.check import above_zero, made, one_of, whole
+from budgetnet.recipe.groups import stretched_optimizer
 from budgetnet.recipe.phase import Phase
 from budgetnet.recipe.values import described_value, with_value
 
@@ -59,7 +60,14 @@ class Recipe:
     def scaled(self, factor: float) -> Self:
         """The whole recipe made shorter (or longer) in proportion: 0.05 is a twentieth of the views."""
         above_zero("scaled", "factor", factor)
-        return replace(self, phases=[phase.scaled(factor) for phase in self.phases])
+        phases = [phase.scaled(factor) for phase in self.phases]
+        lengths = [short.epochs / long.epochs for short, long in zip(phases, self.phases)]
+        optimizers = [stretched_optimizer(self.optimizer, length) for length in lengths]
+        if all(optimizer == optimizers[0] for optimizer in optimizers):
+            return replace(self, phases=phases, optimizer=optimizers[0])
+        # Epochs are whole, so that phases may shrink by different factors: each then has its own.
+        own = [replace(p, optimizer=p.optimizer or o) for p, o in zip(phases, optimizers)]
+        return replace(self, phases=own)
 
     def changed(self, path: str, found: object) -> Self:
         """The recipe with one value changed, by its dotted path: "batch_size", "phases.0.lr.peak"."""

@@ -1,7 +1,8 @@
 """Test: how images are shown to a model that is measured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from budgetnet.augment import Step, listed
 from budgetnet.recipe.check import whole
@@ -12,6 +13,10 @@ class Test:
     """How a phase is validated: shorter side to `resize` pixels, then the central `crop`.
 
     Both default to the resolution that the phase ends at.
+
+    With `mirror` the logits of each image and its mirror image are averaged. With a `shift` of so many pixels
+    half of the weight goes to the image shifted up and left, and down and right, by so much, its edge
+    reflected; with both each image is looked at six times. The saved model remembers both.
 
     The rest is for parity with work that validated in other ways: `augment` steps drawn `views` times for
     each image, and `batch_statistics=True`, which normalises by the batch as in training.
@@ -24,12 +29,19 @@ class Test:
     augment: Sequence[Step] = ()
     views: int = 1
     batch_statistics: bool = False
+    mirror: bool = False
+    shift: int = 0
 
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
             if getattr(self, name) is not None:
                 whole("Test", name, getattr(self, name))
         whole("Test", "views", self.views)
+        whole("Test", "shift", self.shift, least=0)
+        if not isinstance(self.mirror, bool):
+            raise ValueError(f"Test's mirror should be True or False, not {self.mirror!r}")
+        if self.crop is not None and self.shift >= self.crop:
+            raise ValueError(f"Test's shift should be below its crop of {self.crop} pixels, not {self.shift}")
         if self.resize is not None and self.crop is not None and self.resize < self.crop:
             raise ValueError(
                 f"Test's resize should be at least its crop of {self.crop} pixels, not {self.resize}"
@@ -40,3 +52,13 @@ class Test:
         """(resize, crop) in pixels for a phase that ends at `resolution`."""
         crop = self.crop or (min(self.resize, resolution) if self.resize else resolution)
         return max(self.resize or crop, crop), crop
+
+    @property
+    def plain(self) -> Self:
+        """The same without what is for parity with other work."""
+        return replace(self, augment=(), views=1, batch_statistics=False)
+
+    @property
+    def looks(self) -> int:
+        """How often the model is shown each image."""
+        return self.views * (2 if self.mirror else 1) * (3 if self.shift else 1)

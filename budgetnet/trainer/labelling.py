@@ -23,7 +23,9 @@ def label(training: Training, number: int, phase: Phase, how: PseudoLabels) -> K
     batches = torch.split(torch.arange(len(pool)), BATCH)
     with reading(pool, batches) as source:
         images = (source[chosen][0] for chosen in batches)
-        found = probabilities(training.measured, images, engine=training.engine, resize=resize, crop=crop)
+        found = probabilities(
+            training.measured, images, engine=training.engine, resize=resize, crop=crop, test=phase.test
+        )
     kept = keep(found, how.threshold, how.temperature, how.per_class)
     of_all = f"{len(kept):,} of {len(pool):,} unlabelled images"
     sure = f"the model is sure of above {how.threshold:g} (temperature {how.temperature:g})"

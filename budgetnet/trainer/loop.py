@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from budgetnet.pseudo import PseudoLabels
-from budgetnet.recipe import Phase
+from budgetnet.recipe import Phase, optimizer_of, set_rates
 from budgetnet.run import Epoch
 from budgetnet.schedule import value
 from budgetnet.trainer.ahead import reading_ahead
@@ -64,7 +64,7 @@ def _phase(training: Training, phase: Phase, meter: Meter, after_step: AfterStep
     measures = plain_mean(training.model, phase.calibrates) if not phase.learns else contextlib.nullcontext()
     with learning(training.model, phase.trains) as parameters, measures:
         make = phase.optimizer or training.recipe.optimizer
-        training.optimizer = make(parameters) if phase.learns else None
+        training.optimizer = optimizer_of(make, training.model, parameters) if phase.learns else None
         restore_optimizer(training)
         while len(history) < phase.epochs:
             if history and phase.stop is not None and phase.stop.fires(history):
@@ -118,8 +118,7 @@ def _learn(
                 training.sums += calibration(training, phase, chosen, resolution)
             else:
                 rate = value(phase.lr, t, epochs=phase.epochs, history=history)
-                for group in training.optimizer.param_groups:
-                    group["lr"] = rate
+                set_rates(training.optimizer, rate, t, epochs=phase.epochs, history=history)
                 training.sums += take(training, phase, training.optimizer, chosen, resolution)
             training.clock.end()
             training.done, training.step = i + 1, training.step + 1

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from budgetnet.augment import test_view, view
+from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Split
 from budgetnet.data.ahead import at_hand, reading
 from budgetnet.recipe import Test
@@ -144,7 +144,7 @@ def evaluate(
                 )
             else:
                 images = test_view(images, resize=resize, crop=crop)
-            logits = engine.forward(model, images).float()
+            logits = averaged(model, images, test, engine)
             check_shape(tuple(logits.shape), count)
             best = logits.topk(min(5, count), dim=1).indices
             totals[0] += F.cross_entropy(logits, labels, reduction="sum")
@@ -175,13 +175,31 @@ def check_shape(shape: tuple[int, ...], classes: int) -> None:
         )
 
 
+def averaged(model: nn.Module, images: Tensor, test: Test, engine: Engine) -> Tensor:
+    """The logits (B, K) of views (B, C, r, r), averaged over the looks that the test takes at them."""
+    if not (test.mirror or test.shift):
+        return engine.forward(model, images).float()
+    taken = looks(images, mirror=test.mirror, shift=test.shift)
+    return torch.stack([weight * engine.forward(model, look).float() for weight, look in taken]).sum(dim=0)
+
+
 def probabilities(
-    model: nn.Module, batches: Iterator[Tensor], *, engine: Engine, resize: int, crop: int
+    model: nn.Module,
+    batches: Iterator[Tensor],
+    *,
+    engine: Engine,
+    resize: int,
+    crop: int,
+    test: Test | None = None,
 ) -> Tensor:
-    """Class probabilities (N, K) on the CPU for batches of uint8 images (B, C, H, W)."""
+    """Class probabilities (N, K) on the CPU for batches of uint8 images (B, C, H, W).
+
+    Each image is looked at as `test` says, once without it.
+    """
+    looked = test or Test()
     found = []
     with trying(model):
         for images in batches:
             seen = test_view(images.to(engine.device, non_blocking=True), resize=resize, crop=crop)
-            found.append(engine.forward(model, seen).float().softmax(dim=1))
+            found.append(averaged(model, seen, looked, engine).softmax(dim=1))
     return torch.cat(found).cpu() if found else torch.empty(0, 0)

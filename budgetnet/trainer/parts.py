@@ -2,17 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn import Parameter
 from torch.nn.modules.batchnorm import _BatchNorm
 
-
-def _covers(pattern: str, name: str) -> bool:
-    """Whether `name` is what `pattern` names, or lies inside of it."""
-    parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[: k + 1]), pattern) for k in range(len(parts)))
+from budgetnet.recipe import covers as _covers
 
 
 def chosen_parts(model: nn.Module, trains: Sequence[str] | None) -> tuple[list[Parameter], set[str]]:

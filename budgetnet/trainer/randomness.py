@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 _MASK = (1 << 64) - 1
-ORDER, VIEW, MODEL, TEST, SESSION, UNLABELLED = range(6)
+ORDER, VIEW, MODEL, TEST, SESSION, UNLABELLED, PLACE = range(7)
 
 
 def mixed(*numbers: int) -> int:

@@ -1,14 +1,21 @@
 """Everything that is checked and set up before the first step, so that a mistake costs nothing."""
 
-from torch import nn
+from collections.abc import Iterator
 
+import torch
+from torch import Tensor, nn
+
+from budgetnet.augment import test_view
 from budgetnet.budget import DoesNotFit, NotFromScratch, built, check_fit, ledger
 from budgetnet.data import Data, Split
 from budgetnet.guard import before
-from budgetnet.layers import Standardise
-from budgetnet.recipe import Recipe
-from budgetnet.trainer.measure import Engine, check_shape
-from budgetnet.trainer.parts import chosen_parts, norms
+from budgetnet.layers import Fitting, Standardise
+from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
+from budgetnet.trainer.measure import Engine, check_shape, trying
+from budgetnet.trainer.parts import chosen_parts, learning, norms
+
+FITTED, FITTED_AT_ONCE = 5000, 500
+"""To how many training images a layer is fitted, and how many of them are shown at once."""
 
 
 def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
@@ -25,6 +32,7 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     for number, phase in enumerate(recipe.phases, start=1):
         chosen_parts(model, phase.trains)
         norms(model, phase.calibrates)
+        _check_optimizer(model, recipe, phase)
         if phase.pseudo is not None and data.unlabelled is None:
             raise ValueError(
                 f"phase {number} has {type(phase.pseudo).__name__}, and {data.name} has no unlabelled "
@@ -54,6 +62,15 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     )
 
 
+def _check_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> None:
+    """Refuse groups that the model does not have, and rates that do not fit the phase."""
+    make = phase.optimizer or recipe.optimizer
+    if not phase.learns or not getattr(make, "takes_names", False):
+        return
+    with learning(model, phase.trains) as parameters:
+        set_rates(optimizer_of(make, model, parameters), 0.0, 0.0, epochs=phase.epochs, history=())
+
+
 def _maps(model: nn.Module, recipe: Recipe) -> list[str]:
     """What the ledger remarks on at the resolution that the model learns at."""
     rows = ledger(model, recipe.phases[0].last_resolution).rows
@@ -73,12 +90,48 @@ def _small_epochs(data: Data, recipe: Recipe) -> list[str]:
     return notes
 
 
-def settle(model: nn.Module, train: Split, engine: Engine) -> None:
-    """Give the model its training images' pixel statistics if it has none, and move it to its device."""
+def settle(model: nn.Module, train: Split, engine: Engine, resolution: int) -> None:
+    """Move the model to its device, and give its layers what they take from the training images.
+
+    A Standardise without statistics gets theirs; then each other layer that is Fitting, in the model's order,
+    gets what arrives at it when some of the images are shown at `resolution` pixels.
+    """
     for module in model.modules():
         if isinstance(module, Standardise) and not module.fitted:
             module.fit(*train.mean_std())
     model.to(device=engine.device, memory_format=engine.memory_format)  # type: ignore[call-overload]
+    for name, module in model.named_modules():
+        if isinstance(module, Fitting) and not module.fitted:
+            module.fit_to(_arriving(model, name, train, engine, resolution))
+
+
+class _Arrived(Exception):
+    """What a layer is given, taken on its way: the rest of the model need not run."""
+
+
+def _arriving(model: nn.Module, name: str, train: Split, engine: Engine, resolution: int) -> Iterator[Tensor]:
+    """Batches of what arrives at the layer `name` in a test of training images spread over the split."""
+
+    def take(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        raise _Arrived(inputs[0])
+
+    count = min(len(train), FITTED)
+    # Spread, because the images of a folder come class by class.
+    rows = torch.linspace(0, len(train) - 1, count, dtype=torch.float64).round().long()
+    for chosen in torch.split(rows, FITTED_AT_ONCE):
+        stored = train[chosen][0].to(engine.device, non_blocking=True)
+        images = test_view(stored, resize=resolution, crop=resolution)
+        hook = model.get_submodule(name).register_forward_pre_hook(take)
+        try:
+            with trying(model):
+                model(images)
+        except _Arrived as arrived:
+            batch: Tensor = arrived.args[0]
+        else:
+            raise ValueError(f"{name} is fitted to what it is given, and the model gives it nothing")
+        finally:
+            hook.remove()
+        yield batch
 
 
 def _check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:

@@ -47,8 +47,9 @@ def now() -> str:
 def card_of(training: Training, phase: Phase) -> Card:
     resize, crop = phase.test.at(phase.last_resolution)
     channels = int(training.data.train.images.shape[1])
+    looks: dict[str, Any] = {"mirror": phase.test.mirror, "shift": phase.test.shift}
     return described(
-        training.model, classes=training.data.classes, resize=resize, crop=crop, channels=channels
+        training.model, classes=training.data.classes, resize=resize, crop=crop, channels=channels, **looks
     )
 
 

@@ -1,17 +1,18 @@
 """One step: a batch of stored images becomes views, a loss, and an update of the weights."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from budgetnet.augment import view
+from budgetnet.augment import Place, at_place, view
 from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
 from budgetnet.trainer.ahead import unlabelled
 from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
-from budgetnet.trainer.randomness import MODEL, VIEW, drawn, reseed
+from budgetnet.trainer.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
 from budgetnet.trainer.training import Training
 
 
@@ -154,7 +155,17 @@ def _views(training: Training, phase: Phase, chosen: Tensor, resolution: int) ->
     images, labels = (training.ahead or training.train)[chosen]
     training.clock.mark(VIEWS)
     classes = len(training.data.classes)
-    return view(images, labels, phase.augment, resolution=resolution, classes=classes, generator=generator)
+    steps = phase.augment
+    if steps:
+        steps = at_place(steps, _place(training, phase, chosen))
+    return view(images, labels, steps, resolution=resolution, classes=classes, generator=generator)
+
+
+def _place(training: Training, phase: Phase, chosen: Tensor) -> Place:
+    """Which images of which pass a step is about to show: a function of where the training is."""
+    seen = training.done * len(chosen) + torch.arange(len(chosen))
+    before = len(training.history) * math.ceil(phase.views)
+    return Place(chosen, before + seen // len(training.train), mixed(training.seed, PLACE))
 
 
 def _batch(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> _Batch:

@@ -222,7 +222,7 @@ class Trainer:
     def _set_up(self, begun: Begun, watch: Watch) -> Training:
         """Move everything to its place and write the record of what is about to run."""
         model, run = begun.model, begun.run
-        settle(model, begun.data.train, self.engine)
+        settle(model, begun.data.train, self.engine, begun.recipe.phases[0].resolutions[0])
         data = _moved(begun.data, self.device)
         training = Training(model, data, begun.recipe, self.engine, watch, data.train, run.folder)
         training.contract = begun.contract
@@ -256,7 +256,8 @@ class Trainer:
         """Accuracy, top-5, loss, per-class recall and confusion matrix of `model` over `split`.
 
         The classes and the resolution (pixels) are those of the model's card where it was trained or loaded
-        by budgetnet; otherwise give them. `test` overrides the way of testing: Test(resize=232, crop=224).
+        by budgetnet, and so are the looks at each image that are averaged; otherwise give them. `test`
+        overrides the way of testing: Test(resize=232, crop=224, mirror=True).
         The model is left in the mode it was in.
         """
         known = card(model) or Card()
@@ -266,9 +267,9 @@ class Trainer:
             names = tuple(str(k) for k in range(highest + 1))
         if not len(split):
             raise ValueError("evaluate's split should hold images, and is empty")
-        asked = test or Test()
+        asked = test or Test(mirror=known.mirror, shift=known.shift)
         if resolution is None and test is None and known.crop is not None:
-            asked = Test(known.resize, known.crop)
+            asked = replace(asked, resize=known.resize, crop=known.crop)
         size = resolution or asked.crop or asked.resize or min(split.images.shape[-2:])
         model.to(self.device)
         moved = split.to(self.device)
@@ -295,7 +296,7 @@ class Trainer:
 
         `images` is a uint8 tensor or array (N, C, H, W) or (C, H, W), floats in [0, 1] of the same shapes, a
         Split, or paths of image files and folders. Images are resized to the card's resolution, or to
-        `resolution`. Raises ValueError naming the files that cannot be read.
+        `resolution`, and looked at as the card says. Raises ValueError naming the files that cannot be read.
         """
         known = card(model) or Card()
         given = gather(
@@ -304,7 +305,8 @@ class Trainer:
         resize = resolution or known.resize or given.size
         crop = resolution or known.crop or resize
         model.to(self.device)
-        found = probabilities(model, given.batches, engine=self.engine, resize=resize, crop=crop)
+        test = Test(mirror=known.mirror, shift=known.shift)
+        found = probabilities(model, given.batches, engine=self.engine, resize=resize, crop=crop, test=test)
         names = tuple(classes) or known.classes or tuple(str(k) for k in range(found.shape[1]))
         if len(names) != found.shape[1]:
             raise ValueError(
@@ -349,7 +351,7 @@ class Trainer:
         """The kept weights' final figures, on validation and on test where there are any."""
         result: dict[str, Any] = {"epoch": kept.epoch.number, "phase": kept.epoch.phase}
         data, phase = training.data, training.phase_of(kept)
-        plain = Test(phase.test.resize, phase.test.crop)
+        plain = phase.test.plain
         ways = {"val": (data.val, phase.test), "test": (data.test, plain)}
         if plain != phase.test:
             ways["val_plain"] = (data.val, plain)
