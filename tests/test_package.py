@@ -12,7 +12,7 @@ FLOORS = (
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data"},
     {"models", "recipe", "run", "sealed", "pseudo", "owner"},
     {"checkpoint", "plan", "console", "modelfile", "distill", "guard", "picture", "compare", "curves"},
-    {"trainer", "resolutions"},
+    {"trainer", "resolutions", "together"},
     {"sweep"},
     {"cli"},
 )

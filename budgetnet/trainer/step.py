@@ -28,7 +28,8 @@ def take(
             figures = _gradient(training, phase, batch)
             break
         except Exception as error:
-            if not out_of_memory(error) or training.parts >= len(batch.images):
+            whole = training.parts >= len(batch.images) or not training.alone
+            if whole or not out_of_memory(error):
                 raise
         # Outside of the handler, which holds on to the tensors of the attempt.
         optimizer.zero_grad(set_to_none=True)

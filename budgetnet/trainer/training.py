@@ -47,7 +47,8 @@ class Training:
 
     `phase` counts from 1 and is 0 before the first; `done` steps of the epoch at hand are behind, whose sums
     of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
-    A batch goes through the model in `parts`, where the memory does not suffice for it.
+    A batch goes through the model in `parts`, where the memory does not suffice for it; not where others use
+    the memory too and it is not `alone`: then it is tried again when it is.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
     `contract` says what must be the same for the training to go on exactly.
     """
@@ -76,6 +77,7 @@ class Training:
     sums: Tensor | None = None
     spent: float = 0.0
     parts: int = 1
+    alone: bool = True
 
     @property
     def kept(self) -> Kept | None:
