@@ -110,12 +110,7 @@ def _trained(plan: Plan, data: Data | None, job: Message, first: Message, tell: 
 
 
 def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: Run) -> None:
-    wanted = plan.replayed(job["changes"])
-    if mark(wanted) != job["mark"]:
-        raise ValueError(
-            f"{plan.path} read again is not the recipe that was asked for: it was edited since, or has "
-            "values that cannot be written as settings; train its runs one after another (together=1)"
-        )
+    wanted = _replayed(plan, job)
     held = data if data is not None else wanted.data()
     if not job["tested"]:
         held = replace(held, test=None)
@@ -132,3 +127,15 @@ def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: R
         run.folder = folder
     for _ in epochs:
         pass
+
+
+def _replayed(plan: Plan, job: Message) -> Plan:
+    """The job's plan. Raises ValueError where it is not the one that the parent holds."""
+    with suppress(ValueError):
+        wanted = plan.replayed(job["changes"])
+        if mark(wanted) == job["mark"]:
+            return wanted
+    raise ValueError(
+        f"{plan.path} read again is not the recipe that was asked for: it was edited since, or has values "
+        "that cannot be written as settings; train its runs one after another (together=1)"
+    )
