@@ -191,8 +191,7 @@ class _Crew:
         if resume:
             # The bits depend on them: those that it began with.
             threads = int(Run.read(folder).record.get("threads") or threads)
-        left = None if self.until is None else max(0.001, self.until - time.monotonic())
-        message = job.message(folder, resume=resume, alone=alone, limit=left)
+        message = job.message(folder, resume=resume, alone=alone, until=self.until)
         post.at, post.folder, post.alone = at, folder, alone
         post.process.send({**message, "threads": threads})
         self.board.say(f"{'goes on' if resume else 'begins'} in {folder}", job.name)

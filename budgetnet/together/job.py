@@ -34,8 +34,8 @@ class Job:
     folder: Path | None = None
     tested: bool = True
 
-    def message(self, folder: Path, *, resume: bool, alone: bool, limit: float | None) -> dict[str, Any]:
-        """The job as the worker is told of it."""
+    def message(self, folder: Path, *, resume: bool, alone: bool, until: float | None) -> dict[str, Any]:
+        """The job as the worker is told of it; `until` is when it ends, by the system's monotonic clock."""
         return {
             "changes": list(self.plan.changes),
             "mark": mark(self.plan),
@@ -44,7 +44,7 @@ class Job:
             "resume": resume,
             "alone": alone,
             "tested": self.tested,
-            "limit": limit,
+            "until": until,
         }
 
 

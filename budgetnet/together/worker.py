@@ -114,14 +114,14 @@ def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: R
     held = data if data is not None else wanted.data()
     if not job["tested"]:
         held = replace(held, test=None)
-    folder = Path(job["folder"])
+    folder, until = Path(job["folder"]), job["until"]
     epochs = trainer.epochs(
         wanted.model(),
         held,
         wanted.recipe,
         run,
         resume=folder if job["resume"] else None,
-        max_time=job["limit"],
+        max_time=None if until is None else max(1e-3, until - time.monotonic()),
     )
     if not job["resume"]:
         run.folder = folder
