@@ -4,14 +4,12 @@ import json
 import os
 import selectors
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from budgetnet import checkpoint
@@ -19,6 +17,7 @@ from budgetnet.console import Board, duration
 from budgetnet.data import Data
 from budgetnet.run import RECORD, Run
 from budgetnet.together.job import FAILED, FAILURE, MEMORY, MISTAKE, Job, engine_of
+from budgetnet.together.orders import Orders
 from budgetnet.together.process import Process, told
 from budgetnet.together.room import Crowd, free_memory
 from budgetnet.together.shared import share, size
@@ -45,7 +44,7 @@ def trained(
     """
     descriptor = _laid_out(data)
     crew = _Crew(trainer, jobs, crowd, descriptor, None if limit is None else time.monotonic() + limit)
-    orders = _Orders()
+    orders = Orders()
     done = False
     try:
         with crew.board, orders.listening():
@@ -66,44 +65,6 @@ def _laid_out(data: Data | None) -> int | None:
         return share(data)
     except OSError:
         return None
-
-
-class _Orders:
-    """What signals ask for: a stop, and after a second SIGINT an end at once."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self.urgent = False
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Within it SIGINT and SIGTERM are noted, in the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            for number, handler in before.items():
-                if handler is not signal.SIG_IGN:
-                    signal.signal(number, self._ask)
-            yield
-        finally:
-            for number, handler in before.items():
-                if handler is not None:
-                    signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None and number == signal.SIGINT:
-            self.urgent = True
-            raise KeyboardInterrupt
-        self.number = number
-
-    def obey(self) -> None:
-        """Go on as whoever sent the signal expects."""
-        if self.number == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
-        if self.number is not None:
-            raise KeyboardInterrupt
 
 
 @dataclass
@@ -138,7 +99,7 @@ class _Crew:
         self.noted: set[str] = set()
         self.images, self.began = 0, time.monotonic()
 
-    def run(self, orders: _Orders) -> Iterator[tuple[int, Run]]:
+    def run(self, orders: Orders) -> Iterator[tuple[int, Run]]:
         """The runs of all jobs, as they end."""
         ended = 0
         while True:
