@@ -110,6 +110,11 @@ def read(path: Path) -> Checkpoint:
         raise BadCheckpoint(f"the checkpoint {path} cannot be read ({reason})") from None
 
 
+def held(run: Path) -> bool:
+    """Whether there are checkpoints in the folder of a run, whole ones or not."""
+    return bool(_all(run / FOLDER))
+
+
 def remove(run: Path) -> None:
     """Remove all checkpoints of a run that needs them no more."""
     shutil.rmtree(run / FOLDER, ignore_errors=True)

@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from budgetnet.run import Epoch
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     # Imported where it is used: a training that shows nothing needs none of it.
     from rich.console import Console
     from rich.progress import Progress, TaskID
+
+Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
 
 # Control characters, what turns the direction of writing, and halves of characters, which nothing shows.
 _HARMFUL = re.compile(
@@ -123,11 +125,13 @@ def epoch_line(epoch: Epoch) -> str:
 class Watch:
     """Shows a run as it goes: a live bar with loss, accuracy, images/s and time left, and a line an epoch.
 
-    Without a terminal (a pipe, CI) there is no bar; with `show=False` there is nothing at all.
+    Without a terminal (a pipe, CI) there is no bar; with `show=False` there is nothing at all. Where there
+    is somebody to `tell`, all of it is told instead, as plain JSON values.
     """
 
-    def __init__(self, show: bool = True) -> None:
-        self._console = terminal() if show else None
+    def __init__(self, show: bool = True, tell: Tell | None = None) -> None:
+        self._tell = tell
+        self._console = terminal() if show and tell is None else None
         self._bar = self._make_bar(self._console) if self._console is not None else None
         self._task: TaskID | None = None
 
@@ -160,15 +164,19 @@ class Watch:
     @property
     def live(self) -> bool:
         """Whether there is a bar to move."""
-        return self._bar is not None
+        return self._bar is not None or self._tell is not None
 
     def say(self, text: str) -> None:
         """One line above the bar."""
+        if self._tell is not None:
+            self._tell({"say": text})
         if self._console is not None:
             self._console.print(_escape(harmless(text)), soft_wrap=True)
 
     def step(self, label: str, part: float, figures: str) -> None:
         """Move the bar to `part` in [0, 1] of the epoch that `label` names."""
+        if self._tell is not None:
+            self._tell({"step": [label, part, figures]})
         if self._bar is None:
             return
         if self._task is None:
@@ -178,3 +186,44 @@ class Watch:
     def epoch(self, epoch: Epoch) -> None:
         """The line of a finished epoch."""
         self.say(epoch_line(epoch))
+        if self._tell is not None:
+            self._tell({"images": epoch.images, "seconds": epoch.train_seconds})
+
+
+class Board:
+    """Shows several runs that go at once: a bar for each of them, and their lines under their names.
+
+    Without a terminal there are no bars; with `show=False` there is nothing at all.
+    """
+
+    def __init__(self, show: bool = True) -> None:
+        self._watch = Watch(show)
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._watch.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.__exit__(kind, error, trace)
+
+    def say(self, text: str, name: str = "") -> None:
+        """One line above the bars, of the run called `name`."""
+        self._watch.say(f"{name}: {text}" if name else text)
+
+    def step(self, name: str, label: str, part: float, figures: str) -> None:
+        """Move the bar of the run called `name` to `part` in [0, 1] of the epoch that `label` names."""
+        bar = self._watch._bar
+        if bar is None:
+            return
+        if name not in self._bars:
+            self._bars[name] = bar.add_task("", total=1.0, figures="")
+        shown = _cell(f"{name}: {label}") if label else _cell(name)
+        bar.update(self._bars[name], description=shown, completed=part, figures=_cell(figures))
+
+    def gone(self, name: str) -> None:
+        """Take the bar of a run away."""
+        if self._watch._bar is not None and name in self._bars:
+            self._watch._bar.remove_task(self._bars.pop(name))

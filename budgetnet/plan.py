@@ -3,7 +3,9 @@
 import ast
 import difflib
 import inspect
+import json
 import os
+import re
 import runpy
 import sys
 import traceback
@@ -20,6 +22,8 @@ import budgetnet
 from budgetnet.data import Data
 from budgetnet.recipe import Recipe
 
+_SCALE = "scale="
+
 
 class PlanError(ValueError):
     """A recipe file that cannot be used: which, where in it, and why."""
@@ -27,7 +31,10 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe file holds. Making it runs the file, which builds nothing and downloads nothing."""
+    """What a recipe file holds. Making it runs the file, which builds nothing and downloads nothing.
+
+    `changes` are what was changed in it since, in order: settings as `changed` takes them, and "scale=0.5".
+    """
 
     path: Path
     title: str
@@ -36,6 +43,7 @@ class Plan:
     recipe: Recipe
     model_options: Mapping[str, Any] = field(default_factory=dict)
     data_options: Mapping[str, Any] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -77,12 +85,38 @@ class Plan:
             value = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError):
             value = text.strip()
+        changes = (*self.changes, setting)
         if room == "recipe":
-            return replace(self, recipe=self.recipe.changed(rest, value))
+            return replace(self, recipe=self.recipe.changed(rest, value), changes=changes)
         make = self.make_data if room == "data" else self.make_model
         _check_option(self.path, room, make, rest)
-        options = {**(self.data_options if room == "data" else self.model_options), rest: value}
-        return replace(self, data_options=options) if room == "data" else replace(self, model_options=options)
+        if room == "data":
+            return replace(self, data_options={**self.data_options, rest: value}, changes=changes)
+        return replace(self, model_options={**self.model_options, rest: value}, changes=changes)
+
+    def scaled(self, factor: float) -> "Plan":
+        """The plan with its whole recipe made shorter (or longer) in proportion: 0.05 is a twentieth."""
+        changes = (*self.changes, f"{_SCALE}{factor!r}")
+        return replace(self, recipe=self.recipe.scaled(factor), changes=changes)
+
+    def replayed(self, changes: Sequence[str]) -> "Plan":
+        """The plan with the `changes` of another one made in it too, in their order."""
+        plan = self
+        for change in changes:
+            scale = change.removeprefix(_SCALE)
+            plan = plan.scaled(float(scale)) if scale != change else plan.changed(change)
+        return plan
+
+    def describe(self) -> dict[str, Any]:
+        """What would be trained, as plain JSON: the file's name, the recipe, its functions' options."""
+        options = {
+            room: {name: value if isinstance(value, str) else repr(value) for name, value in held.items()}
+            for room, held in (("data", self.data_options), ("model", self.model_options))
+        }
+        # Where an object lies in memory says nothing.
+        text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps({"recipe": self.recipe.describe(), **options}))
+        found: dict[str, Any] = {"recipe_file": self.path.name, **json.loads(text)}
+        return found
 
 
 def read_plan(name: str | Path) -> Plan:

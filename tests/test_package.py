@@ -12,7 +12,7 @@ FLOORS = (
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data"},
     {"models", "recipe", "run", "pace", "sealed", "pseudo", "owner"},
     {"checkpoint", "plan", "console", "modelfile", "distill", "guard", "picture", "compare", "curves"},
-    {"trainer", "resolutions", "profiling"},
+    {"trainer", "resolutions", "profiling", "together"},
     {"sweep"},
     {"cli"},
 )

@@ -37,7 +37,7 @@ class Asked:
         context.meta[RECIPE] = str(plan.path)
         plan = _changed(plan, before)
         if self.scale is not None:
-            plan = replace(plan, recipe=plan.recipe.scaled(self.scale))
+            plan = plan.scaled(self.scale)
         plan = _changed(plan, self.settings)
         return plan if self.seed is None else plan.changed(f"recipe.seed={self.seed}")
 
@@ -125,6 +125,24 @@ scale_option = click.option(
     type=float,
     metavar="FACTOR",
     help="Shorten the whole recipe in proportion: 0.05 is a twentieth.",
+)
+
+
+def _number_or_auto(context: click.Context, option: click.Parameter, value: str) -> int | str:
+    if value == "auto":
+        return value
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is neither 'auto' nor a whole number of 1 or more")
+    return int(value)
+
+
+together_option = click.option(
+    "--together",
+    callback=_number_or_auto,
+    default="auto",
+    show_default=True,
+    metavar="K",
+    help="Train so many runs at once, in processes; auto: a run a thread on a CPU, up to 8 on a GPU.",
 )
 seed_option = click.option("--seed", type=int, help="The recipe's seed.")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from budgetnet.checkpoint import FOLDER as CHECKPOINTS
+from budgetnet import checkpoint
 from budgetnet.cli.offline import at_hand
 from budgetnet.cli.options import Asked
 from budgetnet.cli.outlook import (
@@ -88,7 +88,7 @@ def _unfinished(asked: str, out: Path, name: str) -> Path | None:
     }
     newest = numbered[max(numbered)] if numbered else None
     # A run that was killed before its first checkpoint has nothing to go on from, and lost nothing.
-    held = newest is not None and any((newest / CHECKPOINTS).glob("[0-9]*"))
+    held = newest is not None and checkpoint.held(newest)
     return newest if newest is not None and held and Run.read(newest).status != "finished" else None
 
 

@@ -10,18 +10,27 @@ from budgetnet.compare import Figure
 from budgetnet.compare.figure import measured
 from budgetnet.console import duration, percent, say, table
 from budgetnet.run import Run
-from budgetnet.sweep.repeat import checked_name, seeded
-from budgetnet.trainer import Trainer, TrainingFailed
+from budgetnet.sweep.repeat import Manner, checked_name, seeded
+from budgetnet.together.job import FAILURE, MISTAKE, NOT_FINITE
+from budgetnet.trainer import NotFinite, Trainer, TrainingFailed
 
 _FIGURES = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}
 
 
 def run_seeds(
-    recipe: str, asked: Asked, trainer: Trainer, *, name: str | None, quiet: bool, seeds: int
-) -> None:
+    recipe: str,
+    asked: Asked,
+    trainer: Trainer,
+    *,
+    name: str | None,
+    quiet: bool,
+    seeds: int,
+    manner: Manner,
+) -> bool:
     """Train a recipe with its seed and those that follow it, and print each figure, and mean and spread.
 
-    Raises TrainingFailed in the end where some of the runs failed.
+    Gives whether all came to their end within the time. Raises TrainingFailed in the end where some of the
+    runs failed, NotFinite where one did for a number that was none.
     """
     plan = asked.plan(recipe)
     folder = checked_name(name or plan.name)
@@ -35,11 +44,18 @@ def run_seeds(
         say(data_line(data))
         say(device_line(trainer.device))
         show_phases(plan.recipe, len(data.train))
-    runs = []
-    for run in seeded(trainer, plan, seeds, data, name=folder, record=asked.record(plan)):
-        runs.append(run)
-        if quiet:
-            say(result_line(run) if run.status == "finished" else f"{run.status}  {run.folder}")
+    runs: list[Run] = []
+    try:
+        record = asked.record(plan)
+        for run in seeded(trainer, plan, seeds, data, name=folder, manner=manner, record=record):
+            runs.append(run)
+            if quiet:
+                say(result_line(run) if run.status == "finished" else f"{run.status}  {run.folder}")
+    except (KeyboardInterrupt, SystemExit):
+        if not quiet:
+            say("stopped: the same command with --resume goes on")
+        raise
+    runs.sort(key=lambda run: int(run.record.get("seed") or 0))
     if not quiet:
         say()
         _show(runs)
@@ -49,12 +65,19 @@ def run_seeds(
         if figure.n:
             spread = f"{figure.range()}, " if figure.n > 1 else ""
             say(shown(f"{title} {figure.percent()} ({spread}n = {figure.n})"))
-    failed = [run for run in runs if run.status == "failed"]
-    if failed:
-        first = failed[0].record
-        raise TrainingFailed(
-            f"{len(failed)} of {seeds} runs failed, with seed {first.get('seed')}: {first.get('error')}"
-        )
+    _raise_worst([run for run in runs if run.status == "failed"], seeds)
+    return len(finished) == seeds
+
+
+def _raise_worst(failed: list[Run], seeds: int) -> None:
+    """Raise what the worst of the failures is, as it would be alone: a number that is none, a mistake."""
+    for kind, error in ((NOT_FINITE, NotFinite), (MISTAKE, ValueError), (None, TrainingFailed)):
+        for run in failed:
+            if kind in (None, run.record.get(FAILURE)):
+                raise error(
+                    f"{len(failed)} of {seeds} runs failed, with seed {run.record.get('seed')}: "
+                    f"{run.record.get('error')}"
+                )
 
 
 def _show(runs: list[Run]) -> None:

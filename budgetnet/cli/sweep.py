@@ -6,17 +6,19 @@ from budgetnet.cli.compare import shown
 from budgetnet.cli.options import Asked
 from budgetnet.console import say
 from budgetnet.sweep import Metric, read_over, sweep
+from budgetnet.together.room import Together
 from budgetnet.trainer import Trainer, TrainingFailed
 
 
 @dataclass(frozen=True)
 class Swept:
-    """How many seeds each setting gets, what is chosen by, and which folder is made or gone on with."""
+    """How many seeds each setting gets, what chooses, which folder is used, and how many go at once."""
 
     seeds: int
     metric: Metric
     name: str | None
     resume: bool
+    together: Together = 1
 
 
 def sweep_recipe(recipe: str, asked: Asked, trainer: Trainer, over: tuple[str, ...], how: Swept) -> None:
@@ -33,6 +35,7 @@ def sweep_recipe(recipe: str, asked: Asked, trainer: Trainer, over: tuple[str, .
         metric=how.metric,
         name=how.name,
         resume=how.resume,
+        together=how.together,
         record=asked.record(plan),
     )
     if trainer.show:

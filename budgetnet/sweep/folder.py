@@ -3,16 +3,19 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from budgetnet.compare.difference import differences
 from budgetnet.plan import Plan
-from budgetnet.run import Run
-from budgetnet.sweep.grid import written
-from budgetnet.sweep.repeat import checked_name
+from budgetnet.run import RECORD, Run
+from budgetnet.sweep.repeat import checked_name, goes_on
 from budgetnet.sweep.trials import FORMAT, JSON
 from budgetnet.trainer import Trainer
+
+TRIAL = "trial"
+"""The entry of a run's record that holds the setting it was trained with."""
 
 
 def place(trainer: Trainer, plan: Plan, name: str | None) -> Path:
@@ -62,12 +65,8 @@ def made(folder: Path, *, numbered: bool) -> Path:
 
 def described(plan: Plan) -> dict[str, Any]:
     """What the trials start from, as plain JSON; a sweep goes on only where it is the same."""
-    recipe = {key: value for key, value in plan.recipe.describe().items() if key != "seed"}
-    options = {"data": plan.data_options, "model": plan.model_options}
-    texts = {room: {key: written(value) for key, value in held.items()} for room, held in options.items()}
-    # Where an object lies in memory says nothing.
-    text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps({"recipe": recipe, **texts}))
-    found: dict[str, Any] = {"recipe_file": plan.path.name, **json.loads(text)}
+    found = plan.describe()
+    del found["recipe"]["seed"]
     return found
 
 
@@ -97,6 +96,19 @@ def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], R
         )
     runs = [(key, Run.read(folder / name)) for key, name in listed if (folder / name).is_dir()]
     return {key: run for key, run in runs if run.status == "finished"}
+
+
+def interrupted(folder: Path) -> dict[tuple[str, int], Path]:
+    """The runs in the `folder` of a sweep that can go on, by setting and seed: the newest of each."""
+    found: dict[tuple[str, int], tuple[int, Path]] = {}
+    for path in folder.glob(f"*/{RECORD}"):
+        with suppress(ValueError):
+            run, number = Run.read(path.parent), int(path.parent.name.rpartition("-")[2])
+            trial, seed = run.record.get(TRIAL), run.record.get("seed")
+            if isinstance(trial, dict) and isinstance(seed, int) and goes_on(run):
+                key = (key_of(trial), seed)
+                found[key] = max(found.get(key, (0, path.parent)), (number, path.parent))
+    return {key: path for key, (_, path) in found.items()}
 
 
 def key_of(settings: Mapping[str, str]) -> str:

@@ -46,10 +46,12 @@ def grid(over: Mapping[str, Iterable[Any]]) -> list[Setting]:
 def changed(plan: Plan, path: str, value: Any) -> Plan:
     """The plan with one value changed by its path; unlike Plan.changed, the value need not be a literal."""
     room, _, name = path.partition(".")
+    # For a value that cannot be written, the plan's description tells that these are not all changes.
+    changes = (*plan.changes, f"{path}={written(value)}")
     if room == "recipe" and name:
-        return replace(plan, recipe=plan.recipe.changed(name, value))
+        return replace(plan, recipe=plan.recipe.changed(name, value), changes=changes)
     # Which options there are is the plan's to say.
-    checked = plan.changed(f"{path}=None")
+    checked = replace(plan.changed(f"{path}=None"), changes=changes)
     if room == "data":
         return replace(checked, data_options={**plan.data_options, name: value})
     return replace(checked, model_options={**plan.model_options, name: value})

@@ -1,20 +1,46 @@
-"""Repeat: one plan trained with several seeds, each into a folder of its own."""
+"""Repeat: one plan trained with several seeds, each into a folder of its own, one by one or together."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from budgetnet import checkpoint
 from budgetnet.console import say
 from budgetnet.data import Data
 from budgetnet.plan import Plan
-from budgetnet.run import Run
+from budgetnet.run import RECORD, Run
+from budgetnet.together import FAILURE, Crowd, Job, crowd, trained
+from budgetnet.together.job import kind_of
+from budgetnet.together.room import Together
+from budgetnet.together.shared import size
 from budgetnet.trainer import Trainer, TrainingFailed
+from budgetnet.trainer.stop import seconds
 
 
-def seeds(trainer: Trainer, plan: Plan, n: int, *, name: str | None = None) -> list[Run]:
+@dataclass(frozen=True)
+class Manner:
+    """How several runs are trained: how many `together`, going on with earlier ones or not, for how long."""
+
+    together: Together = 1
+    resume: bool = False
+    max_time: float | str | None = None
+
+
+def seeds(
+    trainer: Trainer,
+    plan: Plan,
+    n: int,
+    *,
+    name: str | None = None,
+    together: Together = 1,
+    resume: bool = False,
+    max_time: float | str | None = None,
+) -> list[Run]:
     """Train a plan `n` times, with its recipe's seed and the n - 1 that follow it, and return the runs.
 
     The data are loaded once; the first weights are drawn from each seed. Each run has a folder of its own in
@@ -22,12 +48,18 @@ def seeds(trainer: Trainer, plan: Plan, n: int, *, name: str | None = None) -> l
     whose status is "failed", and the others are still run. Mistakes are refused with a ValueError before
     the first step.
 
+    `together` runs, or "auto", are trained at once, in processes that share out torch's threads; each has
+    the bits that it would have alone with as many threads, and is given read from its folder, without its
+    model. With `resume` the finished runs of the same name, recipe and data are not trained again, and
+    interrupted ones go on exactly. After `max_time` (as for `fit`) the runs are paused.
+
     ::
 
         runs = seeds(Trainer(), read_plan("mine.py"), 3)
         print(compare(runs))
     """
-    return list(seeded(trainer, plan, n, plan.data(), name=name or plan.name))
+    manner = Manner(together, resume, max_time)
+    return list(seeded(trainer, plan, n, plan.data(), name=name or plan.name, manner=manner))
 
 
 def seeded(
@@ -37,44 +69,126 @@ def seeded(
     data: Data,
     *,
     name: str,
+    manner: Manner = Manner(),
     record: Mapping[str, Any] | None = None,
 ) -> Iterator[Run]:
-    """The runs of `seeds` one by one, on data that are loaded already; `record` is added to their records."""
+    """The runs of `seeds` as they end, on data that are loaded; `record` is added to their records."""
     check_count(n)
+    limit = seconds(manner.max_time)
+    many = crowd(manner.together, trainer, [plan], n, size(data))
+    out = Path(trainer.out) if trainer.out is not None else Path()
+    resume = manner.resume and trainer.out is not None
+    prints = {name: split.fingerprint() for name, split in data.splits.items()} if resume else {}
+    jobs = []
     for at in range(n):
         seed = plan.recipe.seed + at
-        if trainer.show:
-            say(f"seed {seed} ({at + 1} of {n})")
-        run = train(trainer, with_seed(plan, seed), data, name=name, record=record)
+        job = Job(
+            f"seed {seed}" if many.apart else f"seed {seed} ({at + 1} of {n})",
+            with_seed(plan, seed),
+            out,
+            checked_name(name),
+            dict(record) if record is not None else recorded(plan),
+        )
+        earlier = _earlier(job, prints) if resume else None
+        if earlier is not None and earlier.status == "finished":
+            if trainer.show:
+                say(f"seed {seed}: finished already, in {earlier.folder}")
+            yield earlier
+        else:
+            jobs.append(replace(job, folder=earlier.folder if earlier is not None else None))
+    if many.apart and jobs:
+        # Before a process is made for it: what any of them would be refused for.
+        trainer.check(jobs[0].plan.model(), data, jobs[0].plan.recipe)
+    for _, run in worked(trainer, jobs, many, lambda plan: data, limit):
         yield run
+
+
+def worked(
+    trainer: Trainer,
+    jobs: Sequence[Job],
+    many: Crowd,
+    data_of: Callable[[Plan], Data],
+    limit: float | None = None,
+) -> Iterator[tuple[int, Run]]:
+    """Train jobs in this process one by one, or together; gives the number and the run of each as it ends."""
+    if many.apart:
+        options = {repr(dict(job.plan.data_options)) for job in jobs}
+        data = data_of(jobs[0].plan) if len(options) == 1 else None
+        yield from trained(trainer, jobs, many, data, limit=limit)
+        return
+    until = None if limit is None else time.monotonic() + limit
+    for at, job in enumerate(jobs):
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            return
+        if trainer.show:
+            say(job.name)
+        run = _train(trainer, job, data_of(job.plan), left)
+        yield at, run
         if not ended(run):
             return
 
 
-def train(
-    trainer: Trainer,
-    plan: Plan,
-    data: Data,
-    *,
-    name: str,
-    out: str | Path | None = None,
-    record: Mapping[str, Any] | None = None,
-) -> Run:
-    """One run of a plan, in a new folder in `out` (the trainer's by default); it may fail, and says so."""
-    run = Run(record=dict(record) if record is not None else recorded(plan))
-    model = plan.model()
-    epochs = trainer.epochs(model, data, plan.recipe, run)
-    where = out or trainer.out
-    if where is not None:
+def _train(trainer: Trainer, job: Job, data: Data, limit: float | None) -> Run:
+    """One run in this process; it may fail, and says so."""
+    run = Run(record=dict(job.record))
+    if not job.tested:
+        data = replace(data, test=None)
+    model = job.plan.model()
+    epochs = trainer.epochs(model, data, job.plan.recipe, run, resume=job.folder, max_time=limit)
+    if trainer.out is not None and job.folder is None:
         # Only now: what was refused leaves no folder.
-        run.folder = Run.new(where, checked_name(name)).folder
+        run.folder = Run.new(job.out, job.called).folder
     try:
         for _ in epochs:
             pass
-    except (TrainingFailed, torch.OutOfMemoryError):
+    except (TrainingFailed, torch.OutOfMemoryError) as error:
         # The run's record says what happened.
         assert run.status == "failed", run.status
+        run.note(**{FAILURE: kind_of(error)})
     return run
+
+
+def _earlier(job: Job, prints: Mapping[str, str]) -> Run | None:
+    """The newest run of the job's name, recipe and data that is finished or can go on, if there is one."""
+    pattern = re.compile(re.escape(job.called) + r"-(\d+)")
+    found = {
+        int(match[1]): path.parent
+        for path in job.out.glob(f"*/{RECORD}")
+        if (match := pattern.fullmatch(path.parent.name))
+    }
+    for number in sorted(found, reverse=True):
+        try:
+            run = Run.read(found[number])
+        except ValueError:
+            continue
+        if _same(run, job, prints) and (run.status == "finished" or goes_on(run)):
+            return run
+    return None
+
+
+def _same(run: Run, job: Job, prints: Mapping[str, str]) -> bool:
+    """Whether a run was begun as this job would be, on data with these fingerprints."""
+    held = run.record.get("data", {}).get("fingerprints")
+    recipes = [_plain(found) for found in (run.record.get("recipe"), job.plan.describe()["recipe"])]
+    chosen = [_of_functions(record.get("settings")) for record in (run.record, job.record)]
+    return held == prints and recipes[0] == recipes[1] and chosen[0] == chosen[1]
+
+
+def _plain(found: Any) -> str:
+    """A nested value as text, without where its objects lie in memory, which says nothing."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(found))
+
+
+def _of_functions(settings: Any) -> list[str]:
+    """The settings that change a recipe's functions; those of its values show in the recipe."""
+    return sorted(str(text) for text in settings or [] if str(text).startswith(("data.", "model.")))
+
+
+def goes_on(run: Run) -> bool:
+    """Whether a run was interrupted and has something to go on from."""
+    assert run.folder is not None
+    return run.status in ("running", "stopped", "paused") and checkpoint.held(run.folder)
 
 
 def ended(run: Run) -> bool:
@@ -95,7 +209,7 @@ def recorded(plan: Plan) -> dict[str, Any]:
 
 def with_seed(plan: Plan, seed: int) -> Plan:
     """The plan with another seed."""
-    return replace(plan, recipe=replace(plan.recipe, seed=seed))
+    return plan.changed(f"recipe.seed={seed}")
 
 
 def check_count(n: int) -> None:

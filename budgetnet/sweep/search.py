@@ -12,10 +12,23 @@ from budgetnet.data import Data
 from budgetnet.modelfile import load, read_card
 from budgetnet.plan import Plan
 from budgetnet.run import MODEL, Run
-from budgetnet.sweep.folder import begun, described, finished, key_of, made, place, refuse_used
+from budgetnet.sweep.folder import (
+    TRIAL,
+    begun,
+    described,
+    finished,
+    interrupted,
+    key_of,
+    made,
+    place,
+    refuse_used,
+)
 from budgetnet.sweep.grid import Setting, grid
-from budgetnet.sweep.repeat import check_count, ended, recorded, train, with_seed
+from budgetnet.sweep.repeat import check_count, ended, recorded, with_seed, worked
 from budgetnet.sweep.trials import METRICS, Metric, Sweep, Trial
+from budgetnet.together import Crowd, Job, crowd
+from budgetnet.together.room import Together
+from budgetnet.together.shared import size
 from budgetnet.trainer import Trainer
 
 
@@ -28,6 +41,7 @@ def sweep(
     metric: Metric = "val_accuracy",
     name: str | None = None,
     resume: bool = False,
+    together: Together = 1,
     record: Mapping[str, Any] | None = None,
 ) -> Sweep:
     """Train a plan with every combination of the values of `over`, and choose one on the validation images.
@@ -35,8 +49,9 @@ def sweep(
     The trials never see the test split. In the end the model of the chosen setting (of each of its `seeds`)
     is measured on it, once. All combinations are checked before the first one is trained. The runs, with
     sweep.json and sweep.csv, lie in the folder `name` in the trainer's `out`, by default a new numbered one;
-    with `resume` the finished runs in it (without a name: in the latest) are not trained again. A trial whose
-    training fails is ranked last.
+    with `resume` the finished runs in it (without a name: in the latest) are not trained again, and those
+    that were interrupted go on exactly. `together` runs, or "auto", are trained at once, as for `seeds`. A
+    trial whose training fails is ranked last.
     Raises ValueError for an impossible combination, data without validation images, and a folder in use.
 
     ::
@@ -54,14 +69,22 @@ def sweep(
     if earlier is None and not numbered:
         refuse_used(folder)
     origin = described(plan)
-    done = finished(earlier, origin) if earlier is not None else {}
+    asked = range(plan.recipe.seed, plan.recipe.seed + seeds)
+    known = finished(earlier, origin) if earlier is not None else {}
+    done = {(key, seed): run for (key, seed), run in known.items() if seed in asked}
     search = _Search(trainer, seeds, dict(record) if record is not None else recorded(plan))
     search.check(settings, plans)
+    images = size(search.data(plans[0]))
+    many = crowd(together, trainer, plans, seeds * len(plans), images)
     if resume and earlier is None and trainer.show:
         say(f"no sweep lies in {folder}{'-N' if numbered else ''}: a new one begins")
     folder = earlier if earlier is not None else made(folder, numbered=numbered)
+    if many.apart and trainer.show:
+        for number, setting in enumerate(settings, start=1):
+            say(f"trial {number} of {len(settings)}: {setting}")
     try:
-        found = search.run(Sweep(folder, metric, (), origin), settings, plans, done)
+        jobs = search.jobs(folder, settings, plans, done, many)
+        found = search.run(Sweep(folder, metric, (), origin), settings, jobs, done, many)
     except (KeyboardInterrupt, SystemExit):
         if trainer.show:
             say(f"stopped: what is finished lies in {folder}, and --name {folder.name} --resume goes on")
@@ -100,46 +123,60 @@ class _Search:
             except ValueError as error:
                 raise ValueError(f"the combination {setting} is impossible: {error}") from error
 
+    def jobs(
+        self,
+        folder: Path,
+        settings: Sequence[Setting],
+        plans: Sequence[Plan],
+        done: Mapping[tuple[str, int], Run],
+        many: Crowd,
+    ) -> dict[tuple[int, int], Job]:
+        """What is not done, by the place of its setting and its seed; what was interrupted goes on."""
+        before, found = interrupted(folder), {}
+        for at, (setting, plan) in enumerate(zip(settings, plans, strict=True)):
+            key = key_of(setting.texts)
+            changes = [f"{path}={text}" for path, text in setting.texts.items()]
+            asked = [*self.record.get("settings", []), *changes]
+            record = {**self.record, "settings": asked, TRIAL: setting.texts}
+            for seed in range(plan.recipe.seed, plan.recipe.seed + self.seeds):
+                if (key, seed) not in done:
+                    whole = f"trial {at + 1} of {len(settings)}: {setting} (seed {seed})"
+                    found[at, seed] = Job(
+                        f"trial {at + 1}, seed {seed}" if many.apart else whole,
+                        with_seed(plan, seed),
+                        folder,
+                        f"trial-{at + 1}",
+                        record,
+                        before.get((key, seed)),
+                        tested=False,
+                    )
+        return found
+
     def run(
         self,
         found: Sweep,
         settings: Sequence[Setting],
-        plans: Sequence[Plan],
+        jobs: Mapping[tuple[int, int], Job],
         done: Mapping[tuple[str, int], Run],
+        many: Crowd,
     ) -> Sweep:
-        """Train what is not done, one run after the other, and write the sweep's files after each."""
+        """Train the jobs, and write the sweep's files after each."""
         runs: list[dict[int, Run]] = [
-            {
-                seed: done[key_of(setting.texts), seed]
-                for seed in seeds
-                if (key_of(setting.texts), seed) in done
-            }
-            for setting, seeds in zip(settings, map(self._seeds, plans), strict=True)
+            {seed: run for (key, seed), run in done.items() if key == key_of(setting.texts)}
+            for setting in settings
         ]
         found = self._saved(found, settings, runs)
-        for at, (setting, plan) in enumerate(zip(settings, plans, strict=True)):
-            for seed in (seed for seed in self._seeds(plan) if seed not in runs[at]):
-                if self.trainer.show:
-                    say(f"trial {at + 1} of {len(settings)}: {setting} (seed {seed})")
-                run = self._train(at + 1, setting, with_seed(plan, seed), found.folder)
-                # The models of all trials together may not fit into memory.
-                run.model = None
-                runs[at][seed] = run
-                found = self._saved(found, settings, runs)
-                if not ended(run):
-                    return found
-        found = replace(found, notes=tuple(_notes(found)))
-        found.save()
+        places = list(jobs)
+        for number, run in worked(self.trainer, list(jobs.values()), many, self.data):
+            # The models of all trials together may not fit into memory.
+            run.model = None
+            at, seed = places[number]
+            runs[at][seed] = run
+            found = self._saved(found, settings, runs)
+        if all(ended(run) for held in runs for run in held.values()):
+            found = replace(found, notes=tuple(_notes(found)))
+            found.save()
         return found
-
-    def _seeds(self, plan: Plan) -> range:
-        return range(plan.recipe.seed, plan.recipe.seed + self.seeds)
-
-    def _train(self, number: int, setting: Setting, plan: Plan, folder: Path) -> Run:
-        changes = [f"{path}={text}" for path, text in setting.texts.items()]
-        record = {**self.record, "settings": [*self.record.get("settings", []), *changes]}
-        data = replace(self.data(plan), test=None)
-        return train(self.trainer, plan, data, name=f"trial-{number}", out=folder, record=record)
 
     def _saved(self, found: Sweep, settings: Sequence[Setting], runs: Sequence[Mapping[int, Run]]) -> Sweep:
         """The sweep with the runs so far, by seed, written to its folder."""
@@ -193,7 +230,7 @@ def _load(run: Run, plan: Plan) -> nn.Module:
 def _blind(plan: Plan) -> Plan:
     """The plan without any look at the test split during training."""
     measure = tuple(split for split in plan.recipe.measure if split != "test")
-    return replace(plan, recipe=replace(plan.recipe, measure=measure))
+    return plan.changed(f"recipe.measure={measure!r}")
 
 
 def _notes(found: Sweep) -> Iterator[str]:

@@ -32,7 +32,8 @@ def take(
             break
         except Exception as error:
             short = out_of_memory(error)
-            if training.parts >= len(batch.images) if short else training.compiled is None:
+            whole = training.parts >= len(batch.images) or not training.alone
+            if whole if short else training.compiled is None:
                 raise
             reason = str(error)
         # Outside of the handler, which holds on to the tensors of the attempt.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from budgetnet import checkpoint, guard
-from budgetnet.console import Watch
+from budgetnet.console import Tell, Watch
 from budgetnet.data import Data, Split
 from budgetnet.modelfile import Card, card, write
 from budgetnet.owner import owned
@@ -69,6 +69,9 @@ class Trainer:
         self.speed = speed
         self.out = out
         self.show = show
+        # Set where a run is trained beside others: who is told of it, and whose the memory is.
+        self.tell: Tell | None = None
+        self.alone = True
 
     def fit(
         self,
@@ -187,7 +190,7 @@ class Trainer:
     def _claimed(self, begun: Begun) -> Iterator[Epoch]:
         """The epochs of a training whose folder is this process's alone."""
         recipe, run = begun.recipe, begun.run
-        watch, stop = Watch(self.show), Stop(begun.limit)
+        watch, stop = Watch(self.show, self.tell), Stop(begun.limit)
         training = self._set_up(begun, watch)
         saver = Saver(run.folder, stop)
         with watch, stop.listening():
@@ -225,7 +228,7 @@ class Trainer:
         settle(model, begun.data.train, self.engine, begun.recipe.phases[0].resolutions[0])
         data = _moved(begun.data, self.device)
         training = Training(model, data, begun.recipe, self.engine, watch, data.train, run.folder)
-        training.contract = begun.contract
+        training.contract, training.alone = begun.contract, self.alone
         if begun.way.chosen != "eager":
             training.compiled = Compiled(model, begun.recipe, begun.way)
         if begun.held is not None:

@@ -51,8 +51,9 @@ class Training:
 
     `phase` counts from 1 and is 0 before the first; `done` steps of the epoch at hand are behind, whose sums
     of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
-    A batch goes through the model in `parts`, where the memory does not suffice for it, and through what the
-    model was `compiled` to, if it was.
+    A batch goes through the model in `parts`, where the memory does not suffice for it; not where others use
+    the memory too and it is not `alone`: then it is tried again when it is. Steps call what the model was
+    `compiled` to, if it was.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
     `clock` adds up where the time of the epoch's steps goes.
     `ahead` and `pool_ahead` hold the epoch's batches of them and of the unlabelled images, where those are
@@ -88,6 +89,7 @@ class Training:
     clock: Clock = field(default_factory=Clock)
     ahead: Ahead | None = None
     pool_ahead: Ahead | None = None
+    alone: bool = True
 
     @property
     def kept(self) -> Kept | None:

@@ -16,6 +16,7 @@ from budgetnet.cli.options import (
     seed_option,
     set_option,
     speed_option,
+    together_option,
 )
 
 
@@ -36,6 +37,7 @@ from budgetnet.cli.options import (
     metavar="N",
     help="Train N runs, with the seed and those that follow it, and show the spread of their figures.",
 )
+@together_option
 @click.option(
     "--max-time",
     metavar="TIME",
@@ -62,6 +64,7 @@ def run(
     name: str | None,
     dry_run: bool,
     seeds: int | None,
+    together: int | Literal["auto"],
     max_time: str | None,
     resume: str | None,
     after: str | None,
@@ -77,16 +80,22 @@ def run(
     from budgetnet.trainer import Trainer
 
     trainer = Trainer(device, precision=precision, speed=speed, out=out, show=not (quiet or dry_run))
-    if seeds is not None and (max_time, resume, after) != (None, None, None):
+    if seeds is not None and (after is not None or resume):
         raise click.UsageError(
-            "--seeds trains new runs to their end, without --max-time, --resume and --after"
+            "--seeds goes on with the runs of this recipe and name (--resume), not with one run that is "
+            "named, and not --after one"
         )
+    if seeds is None and together not in ("auto", 1):
+        raise click.UsageError("--together is for several runs: give --seeds too")
     if dry_run:
         try_out(recipe, asked, trainer)
     elif seeds is not None:
         from budgetnet.cli.seeds import run_seeds
+        from budgetnet.sweep.repeat import Manner
 
-        run_seeds(recipe, asked, trainer, name=name, quiet=quiet, seeds=seeds)
+        manner = Manner(together, resume is not None, max_time)
+        if not run_seeds(recipe, asked, trainer, name=name, quiet=quiet, seeds=seeds, manner=manner):
+            click.get_current_context().exit(PAUSED)
     else:
         session = Session(resume, after, max_time)
         done = run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=session)
@@ -111,6 +120,7 @@ def run(
     metavar="N",
     help="Train each combination with N seeds.",
 )
+@together_option
 @click.option(
     "--metric",
     type=click.Choice(["val_accuracy", "val_loss"]),
@@ -127,7 +137,7 @@ def run(
 @click.option(
     "--resume",
     is_flag=True,
-    help="Train only what is not finished yet in the folder of this --name, or the latest.",
+    help="Train only what is not finished in the folder of this --name, or the latest, and go on exactly.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
 def sweep(
@@ -135,6 +145,7 @@ def sweep(
     over: tuple[str, ...],
     asked: Asked,
     seeds: int,
+    together: int | Literal["auto"],
     metric: Literal["val_accuracy", "val_loss"],
     out: str,
     device: str | None,
@@ -153,4 +164,4 @@ def sweep(
     from budgetnet.trainer import Trainer
 
     trainer = Trainer(device, precision=precision, speed=speed, out=out, show=not quiet)
-    sweep_recipe(recipe, asked, trainer, over, Swept(seeds, metric, name, resume))
+    sweep_recipe(recipe, asked, trainer, over, Swept(seeds, metric, name, resume, together))

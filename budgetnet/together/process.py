@@ -1,0 +1,98 @@
+"""Process: one worker as its parent sees it: started, told, heard, and ended."""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+# What the parent would import, the worker imports too, wherever that lies.
+_CODE = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from budgetnet.together.worker import main; main()"
+)
+
+
+class Process:
+    """A worker's process. `heard` and `noise` are what to wait for: its messages, and whatever it prints."""
+
+    def __init__(self, first: dict[str, Any]) -> None:
+        self.heard, given = os.pipe()
+        descriptors = [given] if first["data"] is None else [given, first["data"]]
+        try:
+            # In a group of its own: Ctrl-C in the terminal reaches the parent alone, which tells it.
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-c", _CODE, json.dumps(sys.path), str(given)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=descriptors,
+                process_group=0,
+            )
+        except BaseException:
+            os.close(self.heard)
+            raise
+        finally:
+            os.close(given)
+        assert self._popen.stdout is not None
+        self.noise = self._popen.stdout.fileno()
+        self.last_words: deque[str] = deque(maxlen=1)
+        self._buffers = {self.heard: b"", self.noise: b""}
+        self.send(first)
+
+    def watch(self, selector: selectors.BaseSelector, owner: object) -> None:
+        """Have the selector wait for it, and give the owner when it is heard of."""
+        for descriptor in (self.heard, self.noise):
+            selector.register(descriptor, selectors.EVENT_READ, owner)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell it something; a dead one does not hear it, which shows elsewhere."""
+        assert self._popen.stdin is not None
+        with suppress(OSError):
+            self._popen.stdin.write(json.dumps(message).encode() + b"\n")
+            self._popen.stdin.flush()
+
+    def lines(self, descriptor: int) -> Iterator[str] | None:
+        """The whole lines that came on `heard` or `noise`; None at its end."""
+        found = os.read(descriptor, 1 << 16)
+        if not found:
+            return None
+        *whole, rest = (self._buffers[descriptor] + found).split(b"\n")
+        self._buffers[descriptor] = rest
+        return (line.decode(errors="replace") for line in whole)
+
+    def ask_to_stop(self) -> None:
+        """End it at a step's end."""
+        self._popen.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._popen.kill()
+
+    def end(self, patience: float | None) -> int:
+        """Let it end by itself, kill it after so many seconds, and give its exit status."""
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            assert pipe is not None
+            with suppress(OSError):
+                pipe.close()
+        with suppress(OSError):
+            os.close(self.heard)
+        try:
+            return self._popen.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._popen.wait()
+
+
+def told(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"its process ended with status {status}"
+    with suppress(ValueError):
+        return f"its process was ended by {signal.Signals(-status).name}"
+    return f"its process was ended by signal {-status}"

@@ -1,0 +1,96 @@
+"""Room: how many runs go at once on a device, and with how many threads each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+
+from budgetnet.budget import ledger
+from budgetnet.plan import Plan
+from budgetnet.trainer import Trainer
+
+Together: TypeAlias = int | Literal["auto"]
+
+MOST = 8
+"""Runs at once on a GPU, where nobody asks for a number: more have little left to fill."""
+PROCESS = 600 * 2**20
+"""Bytes of a worker beside its training: the interpreter and torch; on CUDA about as much again there."""
+FREE = 0.8
+"""The part of the free memory that is given away."""
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """`count` runs at once, each with `threads` threads of the CPU. `apart`: in processes of their own.
+
+    `threads` follows from what was asked and from the threads that torch has here, never from the memory,
+    which only makes fewer go at once: bits depend on threads.
+    """
+
+    count: int
+    threads: int
+    apart: bool
+
+    def __str__(self) -> str:
+        threads = "a thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.count} at a time, each with {threads}"
+
+
+def check_together(asked: Together) -> None:
+    """Refuse what is no number of runs at once."""
+    whole = isinstance(asked, int) and not isinstance(asked, bool) and asked > 0
+    if asked != "auto" and not whole:
+        raise ValueError(f"together should be 'auto' or a whole number of 1 or more, not {asked!r}")
+
+
+def crowd(asked: Together, trainer: Trainer, plans: Sequence[Plan], runs: int, images: int) -> Crowd:
+    """How many of `runs` runs of these plans go at once; `images` are the bytes of their data.
+
+    "auto" shares out torch's threads on a CPU, a run for each, and on a GPU takes up to 8 at once, both as
+    far as the memory that is free is estimated to suffice.
+    """
+    check_together(asked)
+    threads = torch.get_num_threads()
+    if trainer.out is None:
+        if asked not in ("auto", 1):
+            raise ValueError(
+                "runs that are trained together are written to folders: give the Trainer an out, such as "
+                "out='runs'"
+            )
+        return Crowd(1, threads, False)
+    on_cuda = trainer.device.type == "cuda"
+    wanted = min(runs, MOST if on_cuda else threads) if asked == "auto" else asked
+    if wanted == 1:
+        return Crowd(1, threads, False)
+    each = max(1, threads // wanted)
+    if asked != "auto":
+        return Crowd(min(asked, runs), each, True)
+    need = max(_need(plan) for plan in plans) + (images if on_cuda else 0)
+    fit = int(FREE * _free(trainer.device) / need)
+    return Crowd(max(1, min(wanted, fit)), each, True)
+
+
+def _need(plan: Plan) -> int:
+    """About the bytes that a training takes: a process, weights and their kin, and a batch of activations."""
+    model, recipe = plan.model(), plan.recipe
+    batches = {(phase.last_resolution, phase.batch_size or recipe.batch_size) for phase in recipe.phases}
+    activations = max((ledger(model, size).activation_bytes or 0) * batch for size, batch in batches)
+    # Weights, their gradient, two moments, the average and two kept states; activations, their gradient.
+    return PROCESS + 7 * ledger(model).bytes + 2 * activations
+
+
+def _free(device: torch.device) -> int:
+    """Bytes that are free on the device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return free_memory()
+
+
+def free_memory() -> int:
+    """Bytes of the host's memory that can be had without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0

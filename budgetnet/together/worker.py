@@ -1,0 +1,143 @@
+"""Worker: a process that trains one job after another, told by lines of JSON, and tells of them so.
+
+It ends when whoever started it does: the end of its input stops a training at the end of a step, as SIGTERM
+does, ready to be resumed.
+"""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from budgetnet.console import Tell
+from budgetnet.data import Data
+from budgetnet.plan import Plan, read_plan
+from budgetnet.run import Run
+from budgetnet.together.job import FAILED, FAILURE, kind_of, mark
+from budgetnet.together.shared import shared
+from budgetnet.trainer import Trainer
+
+_PATIENCE = 60.0
+"""Seconds that a step may still take once nobody listens any more."""
+
+Message = dict[str, Any]
+
+
+def main() -> None:
+    """Train what standard input asks for, and tell of it on the descriptor that was given."""
+    channel = os.fdopen(int(sys.argv[2]), "w", encoding="utf-8")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _leave)
+
+    def tell(message: Mapping[str, Any]) -> None:
+        with suppress(OSError):
+            channel.write(json.dumps(message) + "\n")
+            channel.flush()
+
+    inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+    busy = threading.Event()
+    threading.Thread(target=_listen, args=(inbox, busy), daemon=True).start()
+    first = inbox.get()
+    if first is not None:
+        _work(first, inbox.get, busy, tell)
+
+
+def _work(
+    first: Message,
+    get: Callable[[], Message | None],
+    busy: threading.Event,
+    tell: Tell,
+) -> None:
+    """Read the recipe once, then train job after job."""
+    plan = read_plan(first["recipe"])
+    data = shared(first["data"]) if first["data"] is not None else None
+    tell({"ready": True})
+    while (job := get()) is not None:
+        busy.set()
+        try:
+            told = _trained(plan, data, job, first, tell)
+        finally:
+            busy.clear()
+        tell({"ended": told})
+
+
+def _listen(inbox: "queue.SimpleQueue[Message | None]", busy: threading.Event) -> None:
+    for line in sys.stdin:
+        inbox.put(json.loads(line))
+    inbox.put(None)
+    if busy.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_PATIENCE)
+        os._exit(1)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _trained(plan: Plan, data: Data | None, job: Message, first: Message, tell: Tell) -> Message:
+    """Train one job; gives the kind and the words of its failure, if it failed."""
+    torch.set_num_threads(job["threads"])
+    trainer = Trainer(
+        first["device"], precision=first["precision"], speed=first["speed"], out=None, show=False
+    )
+    trainer.tell, trainer.alone = tell, job["alone"]
+    run = Run(record=dict(job["record"]))
+    try:
+        _train(trainer, plan, data, job, run)
+    except SystemExit:
+        # Stopped between two steps, and saved: whoever asked for it still wants to hear so.
+        tell({"ended": {}})
+        raise
+    except Exception as error:
+        kind, text = kind_of(error), " ".join(str(error).split())
+        if kind == FAILED and run.status != "failed":
+            traceback.print_exc()
+        if run.status == "failed" and run.folder is not None:
+            run.note(**{FAILURE: kind})
+        return {"kind": kind, "error": text or type(error).__name__}
+    return {}
+
+
+def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: Run) -> None:
+    wanted = _replayed(plan, job)
+    held = data if data is not None else wanted.data()
+    if not job["tested"]:
+        held = replace(held, test=None)
+    folder, until = Path(job["folder"]), job["until"]
+    epochs = trainer.epochs(
+        wanted.model(),
+        held,
+        wanted.recipe,
+        run,
+        resume=folder if job["resume"] else None,
+        max_time=None if until is None else max(1e-3, until - time.monotonic()),
+    )
+    if not job["resume"]:
+        run.folder = folder
+    for _ in epochs:
+        pass
+
+
+def _replayed(plan: Plan, job: Message) -> Plan:
+    """The job's plan. Raises ValueError where it is not the one that the parent holds."""
+    with suppress(ValueError):
+        wanted = plan.replayed(job["changes"])
+        if mark(wanted) == job["mark"]:
+            return wanted
+    raise ValueError(
+        f"{plan.path} read again is not the recipe that was asked for: it was edited since, or has values "
+        "that cannot be written as settings; train its runs one after another (together=1)"
+    )

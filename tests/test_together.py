@@ -1,0 +1,440 @@
+"""Several runs at once in processes: the bits of each alone, failures that stay alone, stops that go on."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+from test_sweep import LR, TINY
+
+from budgetnet import Cosine, Data, Split, Trainer, read_plan
+from budgetnet.cli import main
+from budgetnet.data.kinds import KINDS, Finding
+from budgetnet.plan import Plan
+from budgetnet.run import Run
+from budgetnet.sweep import seeds, sweep
+from budgetnet.sweep.grid import changed
+from budgetnet.together import Crowd, crowd
+from budgetnet.together.job import mark
+from budgetnet.together.shared import share, shared
+
+PROGRAM = "from budgetnet.cli import main; main(prog_name='budgetnet')"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BUDGETNET_TRACEBACK", raising=False)
+    (tmp_path / "tiny.py").write_text(TINY)
+    return tmp_path
+
+
+@pytest.fixture
+def plan(here: Path) -> Plan:
+    return read_plan(here / "tiny.py")
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def trainer(out: str | None = "runs") -> Trainer:
+    return Trainer("cpu", out=out, show=False)
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def bits(run: Run) -> list[Any]:
+    """The weights that a run kept, and all that it measured."""
+    assert run.folder is not None
+    weights = load_file(run.folder / "model.safetensors")
+    held = [{k: v for k, v in json.loads(epoch.line()).items() if "second" not in k} for epoch in run.history]
+    return [{name: tensor.numpy().tobytes() for name, tensor in weights.items()}, held]
+
+
+def alone(plan: Plan, n: int) -> list[list[Any]]:
+    return [bits(run) for run in seeds(trainer("alone"), plan, n)]
+
+
+def program(*typed: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *map(str, typed)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def wait_for(*paths: Path, seconds: float = 200) -> None:
+    until = time.monotonic() + seconds
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < until, f"no {paths}"
+        time.sleep(0.02)
+
+
+# --- what is trained at once
+
+
+def test_runs_that_are_trained_together_have_the_bits_of_each_alone(plan: Plan) -> None:
+    result = command("run", "tiny.py", "--seeds", 2, "--together", 2)
+    assert result.exit_code == 0, result.output
+    runs = [Run.read(f"runs/tiny-{k}") for k in (1, 2)]
+    assert [run.record["seed"] for run in runs] == [0, 1]
+    assert [run.record["threads"] for run in runs] == [1, 1]
+    assert [bits(run) for run in runs] == alone(plan, 2)
+    for what in ("seed 0: begins in runs/tiny-1", "2 runs in", "2 at a time, each with a thread", "n = 2)"):
+        assert what in result.output
+    # What is so of all of them is said once.
+    assert result.output.count("24 validation images tell") == 1
+    assert not list(Path("runs").glob("*/checkpoints"))
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_trained_together_is_the_one_trained_one_by_one(plan: Plan) -> None:
+    over = {LR: [0.05, 0.1], "recipe.batch_size": [16, 12]}
+    found = sweep(trainer(), plan, over, seeds=2, name="s", together=2)
+    expected = sweep(trainer("alone"), plan, over, seeds=2, name="s")
+    for one, other in zip(found.trials, expected.trials):
+        assert [bits(run) for run in one.runs] == [bits(run) for run in other.runs]
+    assert found.selected is not None
+    assert expected.selected is not None
+    assert found.selected.settings == expected.selected.settings
+    # No trial was shown the test images, but the selected one's figure is there.
+    assert all("test" not in run.record["data"]["images"] for run in found.rows[-1].runs)
+    assert found.test.values == expected.test.values
+
+
+@pytest.mark.slow
+def test_data_that_each_trial_makes_anew_are_loaded_by_the_workers(plan: Plan) -> None:
+    over = {"data.seed": [0, 1]}
+    found = sweep(trainer(), plan, over, name="s", together=2)
+    expected = sweep(trainer("alone"), plan, over, name="s")
+    pairs = zip(found.trials, expected.trials)
+    assert all(bits(one.runs[0]) == bits(other.runs[0]) for one, other in pairs)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_written_is_refused_by_the_worker_and_trained_alone_one_by_one(plan: Plan) -> None:
+    found = sweep(trainer(), plan, {LR.removesuffix(".peak"): [Cosine(0.1)]}, name="s", together=2)
+    (run,) = found.trials[0].runs
+    assert run.status == "failed"
+    assert "read again is not the recipe that was asked for" in run.record["error"]
+    assert list(Path("runs/s").glob("trial-*")) == []
+
+
+# --- how many
+
+
+@pytest.mark.usefixtures("threads")
+def test_auto_shares_out_torchs_threads_and_the_threads_do_not_follow_the_memory(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(asked: Any, runs: int) -> Crowd:
+        return crowd(asked, trainer(), [plan], runs, 0)
+
+    torch.set_num_threads(1)
+    assert found("auto", 8) == Crowd(1, 1, False)
+    assert found(3, 8) == Crowd(3, 1, True)
+    torch.set_num_threads(8)
+    assert found("auto", 3) == Crowd(3, 2, True)
+    assert found("auto", 1) == Crowd(1, 8, False)
+    assert found(1, 8) == Crowd(1, 8, False)
+    assert found(4, 2) == Crowd(2, 2, True)
+    large = plan.changed("recipe.batch_size=100000000")
+    assert crowd("auto", trainer(), [large], 4, 0) == Crowd(1, 2, True)
+
+
+@pytest.mark.parametrize("asked", [0, -1, True, 1.5, "two"])
+def test_a_number_that_is_none_is_refused(plan: Plan, asked: Any) -> None:
+    with pytest.raises(ValueError, match="together should be 'auto' or a whole number of 1 or more"):
+        seeds(trainer(), plan, 2, together=asked)
+    result = command("run", "tiny.py", "--seeds", 2, "--together", asked)
+    assert result.exit_code == 2
+    assert "neither 'auto' nor a whole number" in result.output
+    assert not Path("runs").exists()
+
+
+def test_what_needs_folders_or_several_runs_says_so(plan: Plan) -> None:
+    with pytest.raises(ValueError, match="give the Trainer an out"):
+        seeds(trainer(None), plan, 2, together=2)
+    assert len(seeds(trainer(None), plan.changed("recipe.phases.0.epochs=1"), 1, together="auto")) == 1
+    assert "give --seeds too" in command("run", "tiny.py", "--together", 2).output
+
+
+# --- what is handed over
+
+
+def test_data_are_the_same_on_the_other_side_and_held_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count: int, names: tuple[str, ...] | None = None) -> Split:
+        images = torch.randint(0, 256, (count, 3, 5, 7), generator=generator, dtype=torch.uint8)
+        return Split(images, torch.arange(count) % 2, torch.arange(count) + 9, names)
+
+    given = Data(
+        split(5),
+        split(3, ("a", "\udcff", "ü")),
+        None,
+        ("x", "y"),
+        "made",
+        split(2),
+        ("a note",),
+        (Finding(next(iter(KINDS)), "p", "d"),),
+    )
+    descriptor = share(given)
+    try:
+        found = shared(descriptor)
+    finally:
+        os.close(descriptor)
+    assert list(found.splits) == list(given.splits) == ["train", "val", "unlabelled"]
+    for name, there in found.splits.items():
+        assert there.fingerprint() == given.splits[name].fingerprint()
+        assert torch.equal(there.indices, given.splits[name].indices)
+        assert there.names == given.splits[name].names
+    assert (found.classes, found.name, found.notes) == (given.classes, given.name, given.notes)
+    assert found.findings == given.findings
+
+
+def test_a_plan_is_replayed_from_its_changes_in_their_order(plan: Plan, here: Path) -> None:
+    asked = plan.changed("recipe.seed=3").scaled(0.5).changed("recipe.phases.0.epochs=4")
+    asked = changed(asked.changed("model.width=3"), "recipe.phases.0.lr.peak", 0.3)
+    again = read_plan(here / "tiny.py").replayed(asked.changes)
+    assert again.describe() == asked.describe()
+    assert mark(again) == mark(asked)
+    assert mark(again) != mark(asked.changed("recipe.seed=4"))
+    # A text that looks like a number is another value.
+    assert mark(changed(plan, "model.width", "3")) != mark(plan.changed("model.width=3"))
+
+
+# --- going on
+
+
+def test_seeds_that_were_paused_go_on_exactly_and_finished_ones_are_kept(plan: Plan) -> None:
+    expected = alone(plan, 3)
+    (first,) = seeds(trainer(), plan, 1)
+    assert [run.status for run in seeds(trainer(), plan, 3, resume=True, max_time=1e-3)] == [
+        "finished",
+        "paused",
+    ]
+    stamp = (first.folder or Path()).stat().st_mtime_ns
+    runs = seeds(trainer(), plan, 3, resume=True)
+    assert [str(run.folder) for run in runs] == ["runs/tiny-1", "runs/tiny-2", "runs/tiny-3"]
+    assert [bits(run) for run in runs] == expected
+    assert (first.folder or Path()).stat().st_mtime_ns == stamp
+    assert len(runs[1].record["sessions"]) == 2
+    # Another recipe or other data are another group.
+    assert str(seeds(trainer(), plan.changed("recipe.batch_size=8"), 1, resume=True)[0].folder)[-1] == "4"
+    assert str(seeds(trainer(), plan.changed("data.seed=1"), 1, resume=True)[0].folder)[-1] == "5"
+
+
+def test_a_trial_that_was_interrupted_goes_on_exactly(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = sweep(trainer("alone"), plan, {LR: [0.05, 0.1]}, name="s")
+
+    def interrupted(self: Trainer, *arguments: Any, **options: Any) -> Any:
+        return whole(self, *arguments, **{**options, "max_time": 1e-3})
+
+    whole = Trainer.epochs
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "epochs", interrupted)
+        paused = sweep(trainer(), plan, {LR: [0.05, 0.1]}, name="s")
+    assert [trial.status for trial in paused.trials] == ["unfinished", "unfinished"]
+    found = sweep(trainer(), plan, {LR: [0.02, 0.05, 0.1]}, name="s", resume=True)
+    folders = {str(trial.runs[0].folder) for trial in found.trials}
+    assert folders == {"runs/s/trial-1-1", "runs/s/trial-1-2", "runs/s/trial-3-1"}
+    gone_on = found.trials[1].runs[0]
+    assert len(gone_on.record["sessions"]) == 2
+    assert [bits(trial.runs[0]) for trial in found.trials[1:]] == [bits(t.runs[0]) for t in expected.trials]
+
+
+def test_one_named_run_is_not_what_seeds_go_on_with() -> None:
+    for option in (["--resume", "runs/x"], ["--after", "runs/x"]):
+        result = command("run", "tiny.py", "--seeds", 2, *option)
+        assert result.exit_code == 2
+        assert "--seeds goes on with the runs of this recipe and name" in result.output
+
+
+# --- what goes wrong with one of them
+
+LOSS = """
+
+def loss(logits, labels):
+    import os, signal, time
+    from pathlib import Path
+    found = nn.functional.cross_entropy(logits, labels)
+    seed = SEEDS.get(torch.initial_seed())
+    BODY
+    return found
+
+learn = """
+
+
+def troubled(here: Path, body: str) -> Plan:
+    """The recipe with a loss that does `body`, in which `seed` is that of the run."""
+    from budgetnet.trainer.randomness import MODEL, drawn
+
+    of = {drawn(seed, MODEL, step): seed for seed in range(4) for step in range(60)}
+    text = TINY.replace("\nlearn = ", LOSS.replace("SEEDS", repr(of)).replace("BODY", body), 1)
+    (here / "tiny.py").write_text(text.replace("batch_size=16", "batch_size=16, loss=loss"))
+    return read_plan(here / "tiny.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        ("found = found * float('nan') if seed == 1 else found", 4, "the loss became nan"),
+        ("if seed == 1: raise KeyError('x')", 1, "'x'"),
+        ("if seed == 1: print('dying'); os._exit(7)", 1, "its process ended with status 7"),
+        ("if seed == 1: os.abort()", 1, "its process was ended by SIGABRT"),
+        ("if seed == 1: raise ValueError('a mistake')", 2, "a mistake"),
+    ],
+)
+def test_one_that_fails_hurts_no_other(here: Path, body: str, code: int, words: str) -> None:
+    expected = [*alone(read_plan(here / "tiny.py"), 1)]
+    troubled(here, body)
+    result = command("run", "tiny.py", "--seeds", 3, "--together", 2)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output.splitlines()[-1]
+    assert re.search(f"Error: 1 of 3 runs failed, with seed 1: .*{words}", result.output)
+    runs = [Run.read(f"runs/tiny-{k}") for k in (1, 2, 3)]
+    assert [run.status for run in runs] == ["finished", "failed", "finished"]
+    assert [run.record["seed"] for run in runs] == [0, 1, 2]
+    assert bits(runs[0]) == expected[0]
+    assert re.search(r"runs/tiny-2 +failed +1 +-", result.output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["raise torch.OutOfMemoryError('full')", "os.kill(os.getpid(), 9)"])
+def test_one_without_memory_beside_the_others_is_trained_alone_after_them(here: Path, how: str) -> None:
+    expected = alone(read_plan(here / "tiny.py"), 3)
+    troubled(here, f"if seed == 1 and not Path('tried').exists(): Path('tried').touch(); {how}")
+    result = command("run", "tiny.py", "--seeds", 3, "--together", 2)
+    assert result.exit_code == 0, result.output
+    assert "seed 1: the memory did not suffice beside the others" in result.output
+    runs = [Run.read(f"runs/tiny-{k}") for k in (1, 2, 3)]
+    assert [bits(run) for run in runs] == expected
+    assert "error" not in runs[1].record
+
+
+@pytest.mark.slow
+def test_one_without_memory_even_alone_has_failed(here: Path) -> None:
+    troubled(here, "if seed == 1: os.kill(os.getpid(), 9)")
+    result = command("run", "tiny.py", "--seeds", 2, "--together", 2)
+    assert result.exit_code == 1
+    assert "with seed 1: its process was ended by SIGKILL" in result.output
+    assert [Run.read(f"runs/tiny-{k}").status for k in (1, 2)] == ["finished", "failed"]
+
+
+# --- stops
+
+SLOWLY = "time.sleep(0.05)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_ends_all_of_them_and_the_same_command_goes_on(
+    here: Path, number: signal.Signals, code: int
+) -> None:
+    (here / "tiny.py").write_text(TINY.replace("epochs=2", "epochs=10"))
+    expected = alone(read_plan(here / "tiny.py"), 3)
+    text = troubled(here, SLOWLY).path.read_text().replace("epochs=2", "epochs=10")
+    (here / "tiny.py").write_text(text)
+    typed = ("run", "tiny.py", "--seeds", 3, "--together", 2)
+    running = program(*typed)
+    wait_for(*(here / f"runs/tiny-{k}/metrics.jsonl" for k in (1, 2)))
+    running.send_signal(number)
+    output, errors = running.communicate(timeout=250)
+    assert running.returncode == code, errors
+    assert "Traceback" not in errors + output
+    assert "the same command with --resume goes on" in output
+    assert [Run.read(f"runs/tiny-{k}").status for k in (1, 2)] == ["stopped", "stopped"]
+    assert not Path("runs/tiny-3").exists()
+    result = command(*typed, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "seed 0: goes on in runs/tiny-1" in result.output
+    assert [bits(Run.read(f"runs/tiny-{k}")) for k in (1, 2, 3)] == expected
+
+
+def children(process: int) -> list[int]:
+    found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def gone(*processes: int) -> bool:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        states = [Path(f"/proc/{process}/stat") for process in processes]
+        # A zombie that nobody waits for is gone, too.
+        if all(not path.exists() or ") Z" in path.read_text() for path in states):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_them_at_once(here: Path) -> None:
+    troubled(here, "time.sleep(300)")
+    running = program("run", "tiny.py", "--seeds", 2, "--together", 2)
+    wait_for(*(here / f"runs/tiny-{k}/run.json" for k in (1, 2)))
+    workers = children(running.pid)
+    assert len(workers) == 2
+    running.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert gone(*workers)
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_one_who_started_them_and_are_ready_to_go_on(here: Path) -> None:
+    troubled(here, SLOWLY)
+    path = here / "tiny.py"
+    path.write_text(path.read_text().replace("epochs=2", "epochs=500"))
+    running = program("run", "tiny.py", "--seeds", 2, "--together", 2)
+    wait_for(*(here / f"runs/tiny-{k}/metrics.jsonl" for k in (1, 2)))
+    workers = children(running.pid)
+    running.kill()
+    running.communicate(timeout=60)
+    assert gone(*workers)
+    for k in (1, 2):
+        assert Run.read(f"runs/tiny-{k}").status == "stopped"
+        assert list(Path(f"runs/tiny-{k}/checkpoints").glob("[0-9]*"))
+
+
+@pytest.mark.slow
+def test_the_time_limit_pauses_all_and_begins_no_more(here: Path) -> None:
+    troubled(here, SLOWLY)
+    path = here / "tiny.py"
+    path.write_text(path.read_text().replace("epochs=2", "epochs=200"))
+    result = command("run", "tiny.py", "--seeds", 3, "--together", 2, "--max-time", "15s")
+    assert result.exit_code == 75, result.output
+    assert [Run.read(f"runs/tiny-{k}").status for k in (1, 2)] == ["paused", "paused"]
+    assert not Path("runs/tiny-3").exists()
+
+
+@pytest.mark.slow
+def test_a_recipe_that_is_edited_meanwhile_changes_nothing_of_what_was_asked(here: Path) -> None:
+    expected = alone(read_plan(here / "tiny.py"), 3)
+    body = "Path('tiny.py').write_text('nonsense') if seed == 0 else time.sleep(0.2)"
+    troubled(here, body)
+    result = command("run", "tiny.py", "--seeds", 3, "--together", 2)
+    assert result.exit_code == 0, result.output
+    assert [bits(Run.read(f"runs/tiny-{k}")) for k in (1, 2, 3)] == expected
