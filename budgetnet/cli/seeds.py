@@ -11,7 +11,7 @@ from budgetnet.compare.figure import measured
 from budgetnet.console import duration, percent, say, table
 from budgetnet.run import Run
 from budgetnet.sweep.repeat import checked_name, seeded
-from budgetnet.trainer import Trainer, TrainingFailed
+from budgetnet.trainer import Trainer, TrainingFailed, check_out
 
 _FIGURES = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}
 
@@ -30,6 +30,7 @@ def run_seeds(
     if not quiet:
         say(plan.title)
         show_model(model, plan.recipe.phases[-1].last_resolution)
+    check_out(trainer.out, (folder,), model, plan.recipe, runs=seeds)
     data = plan.data()
     if not quiet:
         say(data_line(data))

@@ -11,7 +11,7 @@ from budgetnet.console import say
 from budgetnet.data import Data
 from budgetnet.plan import Plan
 from budgetnet.run import Run
-from budgetnet.trainer import Trainer, TrainingFailed
+from budgetnet.trainer import Trainer, TrainingFailed, check_out
 
 
 def seeds(trainer: Trainer, plan: Plan, n: int, *, name: str | None = None) -> list[Run]:
@@ -27,6 +27,8 @@ def seeds(trainer: Trainer, plan: Plan, n: int, *, name: str | None = None) -> l
         runs = seeds(Trainer(), read_plan("mine.py"), 3)
         print(compare(runs))
     """
+    check_count(n)
+    check_out(trainer.out, (name or plan.name,), plan.model(), plan.recipe, runs=n)
     return list(seeded(trainer, plan, n, plan.data(), name=name or plan.name))
 
 

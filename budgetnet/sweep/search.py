@@ -16,7 +16,7 @@ from budgetnet.sweep.folder import begun, described, finished, key_of, made, pla
 from budgetnet.sweep.grid import Setting, grid
 from budgetnet.sweep.repeat import check_count, ended, recorded, train, with_seed
 from budgetnet.sweep.trials import METRICS, Metric, Sweep, Trial
-from budgetnet.trainer import Trainer
+from budgetnet.trainer import Trainer, check_out
 
 
 def sweep(
@@ -56,6 +56,10 @@ def sweep(
     origin = described(plan)
     done = finished(earlier, origin) if earlier is not None else {}
     search = _Search(trainer, seeds, dict(record) if record is not None else recorded(plan))
+    runs = len(plans) * seeds - len(done)
+    for note in check_out(trainer.out, (folder.name, "trial"), plans[0].model(), plans[0].recipe, runs=runs):
+        if trainer.show:
+            say(f"note: {note}")
     search.check(settings, plans)
     if resume and earlier is None and trainer.show:
         say(f"no sweep lies in {folder}{'-N' if numbered else ''}: a new one begins")

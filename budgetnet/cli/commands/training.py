@@ -79,7 +79,7 @@ def run(
             "--seeds trains new runs to their end, without --max-time, --resume and --after"
         )
     if dry_run:
-        try_out(recipe, asked, trainer)
+        try_out(recipe, asked, trainer, name=name, seeds=seeds or 1)
     elif seeds is not None:
         from budgetnet.cli.seeds import run_seeds
 
