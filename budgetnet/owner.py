@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from budgetnet.disk import write_all
+
 LOCK = ".owner"
 _TRIES = 5
 _BETWEEN = 0.02
@@ -54,8 +56,10 @@ def _claimed(folder: Path) -> int:
     try:
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            held = False
             try:
-                if not _locked(descriptor):
+                held = _locked(descriptor)
+                if not held:
                     holder = os.read(descriptor, 32).decode(errors="replace").strip()
                     raise ValueError(
                         f"the run in {folder} is being trained by process {holder or '(unknown)'}; wait for "
@@ -63,10 +67,16 @@ def _claimed(folder: Path) -> int:
                     )
                 # Whoever held it before may have removed the file between our opening and locking it.
                 if _same(descriptor, path):
-                    _sign(descriptor, path)
+                    # A disk that does not take even this process's number is full.
+                    os.ftruncate(descriptor, 0)
+                    write_all(descriptor, str(os.getpid()).encode())
                     return descriptor
             except BaseException:
-                os.close(descriptor)
+                # Without the lock the file may be another's.
+                if held:
+                    _let_go(descriptor, path)
+                else:
+                    os.close(descriptor)
                 raise
             os.close(descriptor)
     except OSError as error:
@@ -80,28 +90,14 @@ def _locked(descriptor: int) -> bool:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except BlockingIOError:
-            if at + 1 < _TRIES:
-                time.sleep(_BETWEEN)
         except OSError as error:
             if error.errno in _WITHOUT_LOCKS:
                 # Nothing to hold on to.
                 return True
-            raise
+            if at + 1 == _TRIES and not isinstance(error, BlockingIOError):
+                raise
+        time.sleep(_BETWEEN)
     return False
-
-
-def _sign(descriptor: int, path: Path) -> None:
-    """Leave this process's number in the lock; a disk that does not take even that is full."""
-    number = str(os.getpid()).encode()
-    try:
-        os.ftruncate(descriptor, 0)
-        if os.pwrite(descriptor, number, 0) < len(number):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError:
-        with suppress(OSError):
-            path.unlink()
-        raise
 
 
 def _let_go(descriptor: int, path: Path) -> None:

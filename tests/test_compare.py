@@ -307,7 +307,7 @@ def test_external_weights_are_marked() -> None:
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        ("running", "interrupted after 3 epochs, and not counted"),
+        ("running", "unfinished after 3 epochs, and not counted"),
         ("paused", "paused after 3 epochs, and not counted"),
         ("stopped", "stopped by the user after 3 epochs"),
         ("failed", "failed after 3 epochs, and not counted (the loss became nan)"),

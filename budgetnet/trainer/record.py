@@ -152,8 +152,10 @@ def closing(run: Run, result: dict[str, Any]) -> list[str]:
 
 def close(run: Run, **entries: Any) -> None:
     """Write a run's history so that it lasts, and then its record, which says so. Raises OSError."""
+    # Also where the disk takes nothing, the run in memory says what became of it.
+    run.record.update(entries)
     run.flush()
-    run.note(**entries)
+    run.note()
 
 
 def unkept(run: Run, why: str) -> str:
@@ -170,11 +172,11 @@ def unkept(run: Run, why: str) -> str:
 @contextmanager
 def unmade(begun: Begun) -> Iterator[None]:
     """Within it a run is set up; where its folder cannot be written, that is left as it was. ValueError."""
-    run = begun.run
-    names = (RECORD, METRICS, guard.SEEN)
-    new = [] if run.place is None else [run.place / name for name in names]
+    run, new = begun.run, []
     try:
-        new = [path for path in new if not path.exists()]
+        if run.place is not None and begun.held is None:
+            paths = [run.place / name for name in (RECORD, METRICS, guard.SEEN)]
+            new = [path for path in paths if not path.exists()]
         yield
     except (OSError, ValueError) as error:
         for path in new:
