@@ -6,6 +6,7 @@ import re
 import stat
 from contextlib import suppress
 from pathlib import Path
+from tempfile import mkdtemp
 
 _UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 """What file systems answer that have no way to flush a folder."""
@@ -156,9 +157,8 @@ def check_place(out: str | Path, *names: str) -> Path:
     try:
         there = _nearest(wanted.absolute())
         _check_lengths(there, wanted.absolute(), names)
-        probe = there / f".budgetnet.{os.getpid()}.part"
+        probe = Path(mkdtemp(prefix=".budgetnet-", suffix=".part", dir=there))
         try:
-            os.mkdir(probe)
             write_new(probe / "probe", _PROBE)
         finally:
             sweep(probe)

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from budgetnet.disk import append, check_names, make_folder, sweep, unwritable
+from budgetnet.disk import append, check_names, check_place, make_folder, sweep, unwritable
 from budgetnet.disk import flush_folder as flush_folder
 from budgetnet.disk import read_whole as read_whole
 from budgetnet.disk import regular_size as regular_size
@@ -297,6 +297,9 @@ def _new_folder(out: str | Path, name: str) -> Path:
     check_names(str(out), name)
     parent, number = Path(out), 1
     try:
+        if not parent.is_dir():
+            # What is refused leaves none of the folders above it either.
+            check_place(out, name)
         make_folder(parent.absolute())
         while True:
             folder = parent / f"{name}-{number}"

@@ -50,7 +50,9 @@ class Disk:
         root = str(self.folder)
         return text if text == root or text.startswith(root + os.sep) else None
 
-    def _call(self, name: str, path: str, real: Callable[..., Any], arguments: tuple[Any, ...], **named: Any) -> Any:
+    def _call(
+        self, name: str, path: str, real: Callable[..., Any], arguments: tuple[Any, ...], **named: Any
+    ) -> Any:
         call = Call(name, path, arguments)
         self.calls.append(call)
         told = self.decide(call)

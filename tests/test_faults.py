@@ -1,3 +1,4 @@
+# ruff: noqa: PT012, PT017
 """A disk that fails: told in a sentence, nothing lost that was there, nothing left lying about.
 
 Each trial is a whole training during which one call that it makes on its folder fails, or all from one on.
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import coloured
-from disks import CHANGING, KINDS, Call, Disk, failing, litter
+from disks import KINDS, Call, Disk, failing, litter
 from torch import Tensor, nn
 from trials import trials
 
@@ -89,7 +90,9 @@ def chosen(count: int, wanted: int) -> list[tuple[int, str]]:
     return sorted(random.Random(0).sample(every, min(len(every), wanted)))
 
 
-def fails_once(tmp_path: Path, expected: dict[str, Tensor], outcomes: list[int | OSError], wanted: int) -> None:
+def fails_once(
+    tmp_path: Path, expected: dict[str, Tensor], outcomes: list[int | OSError], wanted: int
+) -> None:
     count = len(calls(lambda: trainer(tmp_path / "c").fit(network(), DATA, RECIPE), tmp_path / "c"))
     assert count > 150
     refused = finished = told = 0
@@ -282,7 +285,9 @@ def test_a_folder_that_is_deleted_loses_nothing_but_the_folder(
         run, model = Run.new(tmp_path, "gone"), network()
         folder = run.folder
         assert folder is not None
-        with pytest.raises(NotWritten, match="could not be written to .*gone-1.*; the model has the weights"):  # noqa: PT012
+        with pytest.raises(
+            NotWritten, match=r"could not be written to .*gone-1.*; the model has the weights"
+        ):
             for epoch in trainer(tmp_path).epochs(model, DATA, RECIPE, run):
                 if epoch.number == 1:
                     shutil.rmtree(folder)
@@ -314,7 +319,7 @@ def test_a_pause_that_cannot_be_saved_is_a_failure(tmp_path: Path, outcomes: lis
 
     with (
         Disk(tmp_path, decide).watched(),
-        pytest.raises(NotWritten, match="step 1 is not saved in .*, so that the run cannot be paused"),
+        pytest.raises(NotWritten, match=r"step 1 is not saved in .*, so that the run cannot be paused"),
     ):
         trainer(tmp_path).fit(network(), DATA, RECIPE, max_time=1e-9)
     assert Run.read(tmp_path / "run-1").status == "failed"

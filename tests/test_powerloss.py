@@ -91,7 +91,7 @@ def network() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     """The log of a training with six steps, a checkpoint after each, and its end."""
     root = tmp_path_factory.mktemp("recorded") / "runs"
     root.mkdir()
@@ -115,12 +115,14 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
     assert run.status == "finished"
     assert run.model is not None
     # The promise is made when the record has its name and its folder is flushed: before checkpoints go.
-    records = [at for at, call in enumerate(found.calls) if call[0] == "rename" and call[2] == "run-1/run.json"]
+    records = [
+        at for at, call in enumerate(found.calls) if call[0] == "rename" and call[2] == "run-1/run.json"
+    ]
     found.finished = records[-1] + 2
     found.final = digest(run.model.state_dict(), {})
     found.lines = [epoch.line() for epoch in run.history]
     found.wanted = contract(network(), DATA, RECIPE, trainer.engine)
-    yield found
+    return found
 
 
 def replayed(calls: list[tuple[str, str, Any]], *, deaf: bool = False) -> File:

@@ -34,7 +34,9 @@ def checkpoint_bytes(model: nn.Module, recipe: Recipe, *, unlabelled: int = 0) -
     """
     state = owned(model)
     own, copied = _bytes(state.values()), _bytes(model.state_dict().values())
-    kept = 1 + any(phase.start == "best" for phase in recipe.phases[1:])
+    # In a first phase the best weights of the phase are the best of all.
+    starts = recipe.phases[2 if recipe.keep == "best" else 1 :]
+    kept = 1 + any(phase.start == "best" for phase in starts)
     averages = 1 if recipe.average is not None else 0
     held = [
         _optimizer_state(phase.optimizer or recipe.optimizer, chosen_parts(model, phase.trains)[0])
