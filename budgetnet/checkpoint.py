@@ -1,9 +1,10 @@
 """Checkpoint: tensors and plain values of an unfinished training <-> a run's folder, whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
 from torch import Tensor
 
-from budgetnet.run import flush_folder, read_whole, regular_size
+from budgetnet.disk import flush_folder, make_folder, read_whole, regular_size, sweep, write_new
 
 FOLDER = "checkpoints"
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -24,6 +25,9 @@ LONGEST_STATE = 64 * 2**20
 """Bytes of the plain values that are read at most; an epoch of the history takes some 700."""
 KEPT = 2
 """How many of the newest checkpoints stay."""
+_HEAD = 150
+"""Bytes of a tensor's name, shape and dtype in the head of a file of tensors."""
+_NAMED = re.compile(r"\d{1,18}(\.\d{1,6})?")
 
 
 class BadCheckpoint(ValueError):
@@ -40,31 +44,35 @@ class Checkpoint:
 
 
 def save(run: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-    """Write a checkpoint into the folder of a run, and remove all but the newest two. Raises OSError.
+    """Write a checkpoint into the folder of a run, and remove all but it and the whole one before it.
 
     It is written aside and flushed, and gets its name by one rename, so that what has the name is whole.
+    Nothing is removed before the new one would outlast a loss of power. Raises OSError.
     """
     parent = run / FOLDER
-    parent.mkdir(exist_ok=True)
-    target, aside = parent / _name(step), parent / f".{_name(step)}.{os.getpid()}.part"
+    if not parent.is_dir():
+        if not run.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(run))
+        make_folder(parent)
     # safetensors wants contiguous tensors, which channels_last weights are not.
     packed = pack({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     manifest = {"format": FORMAT, "step": step, "bytes": len(packed), "sha256": _digest(packed)}
     body = json.dumps({**manifest, "state": state}, sort_keys=True)
     sealed = json.dumps({"body": body, "sha256": _digest(body.encode())})
+    target = _unused(parent, step)
+    aside = parent / f".{target.name}.{os.getpid()}.part"
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        _write(aside / TENSORS, packed)
-        _write(aside / STATE, sealed.encode())
+        sweep(aside)
+        os.mkdir(aside)
+        write_new(aside / TENSORS, packed)
+        write_new(aside / STATE, sealed.encode())
         flush_folder(aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
-        flush_folder(parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    _prune(parent)
+        os.rename(aside, target)
+    except BaseException:
+        sweep(aside)
+        raise
+    flush_folder(parent)
+    _prune(parent, target)
     return target
 
 
@@ -93,7 +101,7 @@ def read(path: Path) -> Checkpoint:
                 f"{FORMAT}: go on with the version that wrote it"
             )
         step, state = found["step"], found["state"]
-        if path.name != _name(step):
+        if path.name.partition(".")[0] != _name(step):
             raise BadCheckpoint(f"the checkpoint {path} is that of step {step!r:.40}, under another's name")
         if not isinstance(state, dict):
             raise BadCheckpoint(f"the checkpoint {path} is damaged: its state is no JSON object")
@@ -110,44 +118,85 @@ def read(path: Path) -> Checkpoint:
         raise BadCheckpoint(f"the checkpoint {path} cannot be read ({reason})") from None
 
 
-def held(run: Path) -> bool:
-    """Whether there are checkpoints in the folder of a run, whole ones or not."""
+def any_in(run: Path) -> bool:
+    """Whether there are checkpoints, be they good or bad, in the folder of a run."""
     return bool(_all(run / FOLDER))
 
 
 def remove(run: Path) -> None:
     """Remove all checkpoints of a run that needs them no more."""
-    shutil.rmtree(run / FOLDER, ignore_errors=True)
+    for path in _all(run / FOLDER):
+        _forget(path)
+    sweep(run / FOLDER)
+
+
+def bytes_of(tensors: int, number: int, words: int) -> int:
+    """About how many bytes a checkpoint takes: of so many bytes of tensors, so many of them, and words."""
+    return tensors + number * _HEAD + words
 
 
 def _name(step: int) -> str:
     return f"{step:010d}"
 
 
+def _unused(parent: Path, step: int) -> Path:
+    """A name for the checkpoint of a step; one that is there already stays until it is pruned."""
+    path, again = parent / _name(step), 0
+    while os.path.lexists(path):
+        again += 1
+        path = parent / f"{_name(step)}.{again}"
+    return path
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _order(path: Path) -> tuple[int, int]:
+    step, _, again = path.name.partition(".")
+    return int(step), int(again or 0)
 
 
 def _all(parent: Path) -> list[Path]:
     """The checkpoints' folders, oldest first."""
     with suppress(OSError):
-        return sorted(path for path in parent.iterdir() if path.name.isdigit())
+        return sorted((parent / name for name in os.listdir(parent) if _NAMED.fullmatch(name)), key=_order)
     return []
 
 
-def _prune(parent: Path) -> None:
-    for path in _all(parent)[:-KEPT]:
-        # The name goes first, in one rename: half a checkpoint never has one.
-        aside = path.with_name(f".{path.name}.gone")
+def _prune(parent: Path, newest: Path) -> None:
+    """Remove all but the checkpoint `newest` and the last whole one before it, and what was left unfinished.
+
+    Later steps than the newest's are of another life, which this one could not or did not go on from.
+    """
+    kept = {newest}
+    others = [path for path in _all(parent) if path != newest]
+    for path in sorted((each for each in others if _order(each) < _order(newest)), key=_order, reverse=True):
+        if len(kept) < KEPT and _is_whole(path):
+            kept.add(path)
+    for path in others:
+        if path not in kept:
+            _forget(path)
+    with suppress(OSError):
+        for name in os.listdir(parent):
+            if name.startswith("."):
+                sweep(parent / name)
+
+
+def _forget(path: Path) -> None:
+    # The name goes first, in one rename: half a checkpoint never has one.
+    aside = path.with_name(f".{path.name}.gone")
+    for _ in range(2):
+        sweep(aside)
         with suppress(OSError):
-            path.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-    for litter in parent.glob(".*"):
-        shutil.rmtree(litter, ignore_errors=True)
+            os.rename(path, aside)
+            break
+    sweep(aside)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read(path)
+    except BadCheckpoint:
+        return False
+    return True

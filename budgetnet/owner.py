@@ -1,12 +1,21 @@
 """Owner: a run's folder has one writer at a time; a dead one holds nothing."""
 
+import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from budgetnet.disk import write_all
+
 LOCK = ".owner"
+_TRIES = 5
+_BETWEEN = 0.02
+"""How often, and how many seconds apart, a held lock is asked for: who only looks holds it for a moment."""
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+"""What file systems answer that have no locks."""
 
 
 @contextmanager
@@ -16,27 +25,27 @@ def owned(folder: Path) -> Iterator[None]:
     The lock is the system's (flock): it ends with the process, however that ends. Raises ValueError, naming
     the process, where another one holds it.
     """
+    folder = folder.absolute()
     descriptor = _claimed(folder)
     try:
         yield
     finally:
-        with suppress(OSError):
-            (folder / LOCK).unlink()
-        os.close(descriptor)
+        _let_go(descriptor, folder / LOCK)
 
 
 def is_owned(folder: Path) -> bool:
-    """Whether a living process writes to `folder`."""
+    """Whether a living process writes to `folder`; where the file system has no locks, whether one may."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: two that look at the same time do not take one another for an owner.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in _WITHOUT_LOCKS
     finally:
         os.close(descriptor)
     return False
@@ -44,35 +53,65 @@ def is_owned(folder: Path) -> bool:
 
 def _claimed(folder: Path) -> int:
     path = folder / LOCK
-    while True:
-        try:
+    try:
+        while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise ValueError(
-                f"the run's folder {folder} cannot be written: {reason}; choose another"
-            ) from None
+            held = False
+            try:
+                held = _locked(descriptor)
+                if not held:
+                    holder = os.read(descriptor, 32).decode(errors="replace").strip()
+                    raise ValueError(
+                        f"the run in {folder} is being trained by process {holder or '(unknown)'}; wait for "
+                        "it, or end it first"
+                    )
+                # Whoever held it before may have removed the file between our opening and locking it.
+                if _same(descriptor, path):
+                    # A disk that does not take even this process's number is full.
+                    os.ftruncate(descriptor, 0)
+                    write_all(descriptor, str(os.getpid()).encode())
+                    return descriptor
+            except BaseException:
+                # Without the lock the file may be another's.
+                if held:
+                    _let_go(descriptor, path)
+                else:
+                    os.close(descriptor)
+                raise
+            os.close(descriptor)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"the run's folder {folder} cannot be written: {reason}; choose another") from None
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the lock is ours now. Raises OSError."""
+    for at in range(_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "another"
-            os.close(descriptor)
-            raise ValueError(
-                f"the run in {folder} is being trained by process {holder}; wait for it, or end it first"
-            ) from None
-        except OSError:
-            # A file system without locks: nothing to hold on to.
-            return descriptor
-        # Whoever held it before may have removed the file between our opening and locking it.
-        if _same(descriptor, path):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
-            return descriptor
-        os.close(descriptor)
+            return True
+        except OSError as error:
+            if error.errno in _WITHOUT_LOCKS:
+                # Nothing to hold on to.
+                return True
+            if at + 1 == _TRIES and not isinstance(error, BlockingIOError):
+                raise
+        time.sleep(_BETWEEN)
+    return False
+
+
+def _let_go(descriptor: int, path: Path) -> None:
+    # The name goes while the lock is held: whoever opened it meanwhile sees that it is gone.
+    for _ in range(2):
+        with suppress(OSError):
+            if _same(descriptor, path):
+                path.unlink()
+            break
+    os.close(descriptor)
 
 
 def _same(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
         return False

@@ -1,18 +1,22 @@
 """Run and Epoch: what happened, in memory and in the run's folder."""
 
-import errno
 import json
 import math
 import os
-import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, Self
 
 from torch import nn
+
+from budgetnet.disk import append, check_names, check_place, make_folder, sweep, unwritable
+from budgetnet.disk import flush_folder as flush_folder
+from budgetnet.disk import read_whole as read_whole
+from budgetnet.disk import regular_size as regular_size
+from budgetnet.disk import write_whole as write_whole
+from budgetnet.owner import is_owned
 
 MODEL, RECORD, METRICS = "model.safetensors", "run.json", "metrics.jsonl"
 LONGEST_RECORD, LONGEST_METRICS = 2 * 2**20, 64 * 2**20
@@ -123,13 +127,17 @@ class Run:
     """The history of one training: its epochs, its final figures and, where it has one, its folder.
 
     `result` holds the final validation figures; `model` the trained model in evaluation mode.
-    `status` is "running", "finished", "paused" (at its time limit), "stopped" (by the user) or "failed".
+    `status` is "running", "finished", "paused" (at its time limit), "stopped" (by the user), "failed", or
+    "interrupted": read from a folder that says "running" and that no process writes to any more.
     """
 
     history: list[Epoch] = field(default_factory=list)
     folder: Path | None = None
     record: dict[str, Any] = field(default_factory=dict)
     model: nn.Module | None = None
+    _place: Path | None = field(default=None, init=False, compare=False)
+    # Whether the metrics in the folder are not those of the history, since the disk did not take some.
+    _behind: bool = field(default=False, init=False, compare=False)
 
     def __repr__(self) -> str:
         count = f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
@@ -139,7 +147,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """ "running", "finished", "paused", "stopped" or "failed"."""
+        """ "running", "finished", "paused", "stopped", "failed" or "interrupted"."""
         return str(self.record.get("status", "running"))
 
     @property
@@ -154,19 +162,44 @@ class Run:
         found = [epoch for epoch in self.history if not math.isnan(epoch.val_accuracy)]
         return max(found, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss), default=None)
 
+    @property
+    def place(self) -> Path | None:
+        """Where the folder is, whatever has become of the working directory since `settle`."""
+        return self._place or self.folder
+
+    def settle(self) -> None:
+        """Remember where the folder is, for the case that the working directory changes."""
+        self._place = self.folder.absolute() if self.folder is not None else None
+
     def note(self, **entries: Any) -> None:
-        """Set entries of the record, and write it where the run has a folder."""
+        """Set entries of the record, and write it where the run has a folder. Raises OSError."""
         self.record.update(entries)
-        if self.folder is not None:
+        if self.place is not None:
             text = json.dumps(self.record, indent=2, default=str) + "\n"
-            write_whole(self.folder / RECORD, text.encode())
+            write_whole(self.place / RECORD, text.encode())
 
     def add(self, epoch: Epoch) -> None:
-        """Append a finished epoch, and one line of metrics where the run has a folder."""
+        """Append a finished epoch, and one line of metrics where the run has a folder. Raises OSError.
+
+        Lines that the disk did not take are written with the next one.
+        """
         self.history.append(epoch)
-        if self.folder is not None:
-            with (self.folder / METRICS).open("a") as lines:
-                lines.write(epoch.line() + "\n")
+        if self.place is None:
+            return
+        if self._behind:
+            self.flush()
+            return
+        self._behind = True
+        append(self.place / METRICS, f"{epoch.line()}\n".encode())
+        self._behind = False
+
+    def flush(self) -> None:
+        """Write the metrics of the whole history so that they last, whole or not at all. Raises OSError."""
+        if self.place is None or not (self.history or (self.place / METRICS).exists()):
+            return
+        self._behind = True
+        write_whole(self.place / METRICS, "".join(f"{epoch.line()}\n" for epoch in self.history).encode())
+        self._behind = False
 
     def rewind(self, history: Sequence[Epoch]) -> None:
         """Make `history` the whole history, also in the folder: what came after it is trained anew.
@@ -174,20 +207,24 @@ class Run:
         What a killed process left half written there is swept away.
         """
         self.history = list(history)
-        if self.folder is not None:
-            for litter in self.folder.glob(".*.part"):
-                litter.unlink(missing_ok=True)
-        if self.folder is not None and (history or (self.folder / METRICS).exists()):
-            write_whole(self.folder / METRICS, "".join(f"{epoch.line()}\n" for epoch in history).encode())
+        if self.place is not None:
+            for litter in self.place.glob(".*.part"):
+                sweep(litter)
+        self.flush()
 
     @classmethod
     def new(cls, out: str | Path, name: str) -> Self:
         """A run with a new folder `out/name-N`, N the first free number; never one that exists already."""
-        return cls(folder=_new_folder(out, name))
+        run = cls(folder=_new_folder(out, name))
+        run.settle()
+        return run
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
-        """The run that lies in `folder`, without its model (`budgetnet.load(folder)` gives that)."""
+        """The run that lies in `folder`, without its model (`budgetnet.load(folder)` gives that).
+
+        Of a run that is not finished, metrics that a crash left torn are not read; its record's notes say so.
+        """
         path = Path(folder)
         try:
             record = json.loads(read_whole(path / RECORD, LONGEST_RECORD))
@@ -200,19 +237,36 @@ class Run:
         wrong = _wrong(record)
         if wrong:
             raise ValueError(f"{path / RECORD} should be a run's record, a JSON object, and {wrong}")
-        return cls(_history(path / METRICS), path, record)
+        history, torn = _history(path / METRICS)
+        if torn and record.get("status") != "running":
+            raise ValueError(f"{path / METRICS} should hold a line of JSON an epoch, and does not: {torn}")
+        if record.get("status") == "running" and not is_owned(path):
+            record["status"] = "interrupted"
+        if torn:
+            record["notes"] = [
+                *record.get("notes", []),
+                f"{METRICS} is damaged after epoch {len(history)}, and what follows is not read; a run that "
+                "goes on (--resume) has it from its checkpoint",
+            ]
+        return cls(history, path, record)
 
 
-def _history(path: Path) -> list[Epoch]:
-    """The epochs in a file of metrics, none where it is not there. Raises ValueError for one that is none."""
+def _history(path: Path) -> tuple[list[Epoch], str]:
+    """The epochs in a file of metrics up to the first line that is none, and what is wrong with that."""
     try:
         content = read_whole(path, LONGEST_METRICS)
     except FileNotFoundError:
-        return []
+        return [], ""
+    found: list[Epoch] = []
     try:
-        return [Epoch.read(line) for line in content.decode().splitlines() if line.strip()]
+        for line in content.split(b"\n"):
+            if line.strip():
+                found.append(Epoch.read(line.decode()))
+                if found[-1].number != len(found):
+                    raise ValueError(f"epoch {len(found)} has the number {found.pop().number}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} should hold a line of JSON an epoch, and does not: {error}") from None
+        return found, str(error) or type(error).__name__
+    return found, ""
 
 
 def _wrong(record: Any) -> str:
@@ -249,62 +303,26 @@ def _beyond(record: Any) -> str:
 _KINDS = {str: "text", dict: "an object", list: "a list", int: "a whole number", float: "a number"}
 
 
-def regular_size(path: Path) -> int:
-    """The bytes of a file. Raises OSError where there is none, and for a pipe or device, which has no end."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "this is no regular file", str(path))
-    return found.st_size
-
-
-def read_whole(path: Path, most: int | None = None) -> bytes:
-    """The content of a regular file. Raises OSError, and ValueError for one of more than `most` bytes."""
-    size = regular_size(path)
-    if most is not None and size > most:
-        raise ValueError(f"{path} has {size:,} bytes, and at most {most:,} are read")
-    with path.open("rb") as file:
-        return file.read(size)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: aside, flushed to the disk, then renamed, and its folder flushed."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.unlink(missing_ok=True)
-        # Exclusively: a link that lies there under this name leads nowhere.
-        with aside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Make what was renamed or removed in a folder last, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _new_folder(out: str | Path, name: str) -> Path:
-    parent = Path(out)
+    check_names(str(out), name)
+    parent, number = Path(out), 1
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        number = 1
+        if not parent.is_dir():
+            # What is refused leaves none of the folders above it either.
+            check_place(out, name)
+        make_folder(parent.absolute())
         while True:
+            folder = parent / f"{name}-{number}"
             try:
-                folder = parent / f"{name}-{number}"
-                folder.mkdir()
-                return folder
+                os.mkdir(folder)
+                break
             except FileExistsError:
                 number += 1
     except OSError as error:
-        raise ValueError(
-            f"a run's folder cannot be made in {parent}: {error.strerror}; choose another with out= (--out)"
-        ) from None
+        raise unwritable(parent, error) from None
+    try:
+        flush_folder(parent)
+    except OSError as error:
+        sweep(folder)
+        raise unwritable(parent, error) from None
+    return folder

@@ -1,15 +1,18 @@
 """Owner: one writer a folder; what the dead held is free."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import coloured
 from torch import nn
+from trials import trials
 
 from budgetnet import Data, Phase, Recipe, Run, Trainer
 from budgetnet.owner import LOCK, is_owned, owned
@@ -116,3 +119,168 @@ def test_epochs_own_their_folder_until_they_end(data: Data, tmp_path: Path, mode
         )
     epochs.close()  # type: ignore[attr-defined]
     assert not is_owned(run.folder)
+
+
+RACE = """
+import sys
+from pathlib import Path
+from budgetnet.owner import owned
+# Everything is imported: both start at the same line of the same pipe.
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        with owned(Path(line.strip())):
+            print("owns", flush=True)
+            sys.stdin.readline()
+    except ValueError as error:
+        print(error, flush=True)
+        sys.stdin.readline()
+    print("out", flush=True)
+"""
+
+
+def racer() -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", RACE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def say(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_of_two_that_start_at_once_one_owns(tmp_path: Path, count: int) -> None:
+    racers = [racer(), racer()]
+    winners = set()
+    try:
+        for number in range(trials(count)):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            for process in racers if number % 2 else reversed(racers):
+                say(process, str(folder))
+            heard = [hear(process) for process in racers]
+            assert heard.count("owns") == 1, heard
+            winners.add(heard.index("owns"))
+            owner = racers[heard.index("owns")].pid
+            (told,) = [line for line in heard if line != "owns"]
+            assert f"is being trained by process {owner};" in told or "process (unknown)" in told
+            for process in racers:
+                say(process, "let go")
+            assert [hear(process) for process in racers] == ["out", "out"]
+            assert list(folder.iterdir()) == []
+    finally:
+        for process in racers:
+            process.kill()
+            process.wait()
+    assert winners == {0, 1} or count < 50
+
+
+def forked(folder: Path) -> int:
+    """A child that owns the folder by the time that this returns."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with owned(folder):
+            os.write(writing, b"held")
+            time.sleep(60)
+        os._exit(0)
+    os.close(writing)
+    assert os.read(reading, 4) == b"held"
+    os.close(reading)
+    return child
+
+
+@pytest.mark.parametrize("count", [4, pytest.param(50, marks=pytest.mark.slow)])
+def test_what_killed_owners_held_is_reclaimed_within_a_second(tmp_path: Path, count: int) -> None:
+    for _ in range(trials(count)):
+        child = forked(tmp_path)
+        assert is_owned(tmp_path)
+        os.kill(child, signal.SIGKILL)
+        begun = time.monotonic()
+        # Not even waited for: a dead process holds nothing.
+        while True:
+            try:
+                with owned(tmp_path):
+                    break
+            except ValueError:
+                assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 1
+        os.waitpid(child, 0)
+        assert not is_owned(tmp_path)
+
+
+def test_who_only_looks_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    child = os.fork()
+    if child == 0:
+        while True:
+            is_owned(tmp_path)
+    try:
+        for _ in range(60):
+            with owned(tmp_path):
+                pass
+            (tmp_path / LOCK).touch()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_lock_that_cannot_be_taken_is_refused_and_another_ones_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = forked(tmp_path)
+    try:
+
+        def failing(descriptor: int, operation: int) -> None:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", failing)
+            with pytest.raises(ValueError, match="cannot be written: Input/output error"), owned(tmp_path):
+                pass
+        assert (tmp_path / LOCK).read_text() == str(child)
+        assert is_owned(tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_twenty_that_make_a_run_at_once_share_none(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    begin, go = os.pipe()
+    children = []
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            os.close(go)
+            os.read(begin, 1)
+            # They all begin where the pipe is closed.
+            for _ in range(3):
+                os.write(writing, f"{Run.new(tmp_path / 'a' / 'runs', 'run').folder}\n".encode())
+            os._exit(0)
+        children.append(child)
+    os.close(writing)
+    os.close(begin)
+    os.close(go)
+    with os.fdopen(reading) as pipe:
+        made = pipe.read().split()
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 20
+    assert len(made) == len(set(made)) == 60
+    assert {path.name for path in (tmp_path / "a" / "runs").iterdir()} == {f"run-{k}" for k in range(1, 61)}
+
+
+def test_many_threads_that_make_a_run_at_once_share_none(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        made = list(pool.map(lambda _: Run.new(tmp_path / "runs", "run").folder, range(40)))
+    assert len(set(made)) == 40

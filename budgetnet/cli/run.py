@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from torch import nn
 
-from budgetnet import checkpoint
+from budgetnet.checkpoint import any_in
 from budgetnet.cli.offline import at_hand
 from budgetnet.cli.options import Asked
 from budgetnet.cli.outlook import (
@@ -20,9 +21,10 @@ from budgetnet.cli.outlook import (
 )
 from budgetnet.cli.target import find_run
 from budgetnet.console import duration, percent, say
+from budgetnet.modelfile import card, save
 from budgetnet.plan import Plan
-from budgetnet.run import RECORD, Run
-from budgetnet.trainer import Trainer
+from budgetnet.run import MODEL, RECORD, Run
+from budgetnet.trainer import NotWritten, Trainer, check_out
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def run_recipe(
     model = _checked_model(plan)
     if not quiet:
         _introduce(plan, model)
+    if resume is None:
+        check_out(trainer.out, (folder,), model, plan.recipe)
     data = plan.data()
     if not quiet:
         say(data_line(data))
@@ -70,11 +74,27 @@ def run_recipe(
     if resume is None:
         # Only now: what was refused leaves no folder.
         run.folder = Run.new(trainer.out or "runs", folder).folder
-    for _ in epochs:
-        pass
+    try:
+        for _ in epochs:
+            pass
+    except NotWritten as error:
+        raise _rescued(error) from None
     if quiet:
         say(result_line(run))
     return run
+
+
+def _rescued(error: NotWritten) -> NotWritten:
+    """The error, and where the weights lie that would end with this process."""
+    model = error.run.model
+    if model is None or card(model) is None:
+        return error
+    try:
+        path = Path(mkdtemp(prefix="budgetnet-")) / MODEL
+        save(model, path)
+    except (OSError, ValueError):
+        return error
+    return NotWritten(f"{error}; as this process ends, they were saved to {path}", error.run)
 
 
 def _unfinished(asked: str, out: Path, name: str) -> Path | None:
@@ -88,15 +108,18 @@ def _unfinished(asked: str, out: Path, name: str) -> Path | None:
     }
     newest = numbered[max(numbered)] if numbered else None
     # A run that was killed before its first checkpoint has nothing to go on from, and lost nothing.
-    held = newest is not None and checkpoint.held(newest)
+    held = newest is not None and any_in(newest)
     return newest if newest is not None and held and Run.read(newest).status != "finished" else None
 
 
-def dry_run(recipe: str, asked: Asked, trainer: Trainer) -> None:
+def dry_run(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None = None, seeds: int = 1) -> None:
     """Check and show all that `run` would do, and train nothing; data are used if they are at hand."""
     plan = asked.plan(recipe)
+    folder = _folder_name(name or plan.name)
     model = _checked_model(plan)
     _introduce(plan, model)
+    for note in check_out(trainer.out, (folder,), model, plan.recipe, runs=seeds):
+        say(f"note: {note}")
     data, missing = at_hand(plan)
     if data is None:
         say(f"data: {missing}")

@@ -12,7 +12,7 @@ from budgetnet.console import duration, percent, say, table
 from budgetnet.run import Run
 from budgetnet.sweep.repeat import Manner, checked_name, seeded
 from budgetnet.together.job import FAILURE, MISTAKE, NOT_FINITE
-from budgetnet.trainer import NotFinite, Trainer, TrainingFailed
+from budgetnet.trainer import NotFinite, Trainer, TrainingFailed, check_out
 
 _FIGURES = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}
 
@@ -39,6 +39,7 @@ def run_seeds(
     if not quiet:
         say(plan.title)
         show_model(model, plan.recipe.phases[-1].last_resolution)
+    check_out(trainer.out, (folder,), model, plan.recipe, runs=seeds)
     data = plan.data()
     if not quiet:
         say(data_line(data))

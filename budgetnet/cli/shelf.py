@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 
 from budgetnet.console import percent, say, table
-from budgetnet.owner import is_owned
 from budgetnet.plan import shelf, titles
 from budgetnet.run import RECORD, Run
 
@@ -35,17 +34,12 @@ def _row(folder: Path) -> tuple[str, ...]:
     val, test = (run.result.get(key) for key in ("val_accuracy", "test_accuracy"))
     return (
         str(folder),
-        _status(run, folder) + (", external weights" if run.record.get("external") else ""),
+        run.status + (", external weights" if run.record.get("external") else ""),
         started,
         f"{len(run.history):,}",
         percent(latest if val is None else float(val)),
         percent(math.nan if test is None else float(test)),
     )
-
-
-def _status(run: Run, folder: Path) -> str:
-    """The run's status; one that nobody trains any more was cut short."""
-    return "interrupted" if run.status == "running" and not is_owned(folder) else run.status
 
 
 def copy_recipe(name: str, to: str | None) -> None:

@@ -18,7 +18,7 @@ from budgetnet.together import FAILURE, Crowd, Job, crowd, trained
 from budgetnet.together.job import kind_of
 from budgetnet.together.room import Together
 from budgetnet.together.shared import size
-from budgetnet.trainer import Trainer, TrainingFailed
+from budgetnet.trainer import Trainer, TrainingFailed, check_out
 from budgetnet.trainer.stop import seconds
 
 
@@ -58,6 +58,8 @@ def seeds(
         runs = seeds(Trainer(), read_plan("mine.py"), 3)
         print(compare(runs))
     """
+    check_count(n)
+    check_out(trainer.out, (name or plan.name,), plan.model(), plan.recipe, runs=n)
     manner = Manner(together, resume, max_time)
     return list(seeded(trainer, plan, n, plan.data(), name=name or plan.name, manner=manner))
 
@@ -188,7 +190,7 @@ def _of_functions(settings: Any) -> list[str]:
 def goes_on(run: Run) -> bool:
     """Whether a run was interrupted and has something to go on from."""
     assert run.folder is not None
-    return run.status in ("running", "stopped", "paused") and checkpoint.held(run.folder)
+    return run.status in ("running", "stopped", "paused") and checkpoint.any_in(run.folder)
 
 
 def ended(run: Run) -> bool:

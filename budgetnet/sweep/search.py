@@ -29,7 +29,7 @@ from budgetnet.sweep.trials import METRICS, Metric, Sweep, Trial
 from budgetnet.together import Crowd, Job, crowd
 from budgetnet.together.room import Together
 from budgetnet.together.shared import size
-from budgetnet.trainer import Trainer
+from budgetnet.trainer import Trainer, check_out
 
 
 def sweep(
@@ -73,6 +73,10 @@ def sweep(
     known = finished(earlier, origin) if earlier is not None else {}
     done = {(key, seed): run for (key, seed), run in known.items() if seed in asked}
     search = _Search(trainer, seeds, dict(record) if record is not None else recorded(plan))
+    runs = len(plans) * seeds - len(done)
+    for note in check_out(trainer.out, (folder.name, "trial"), plans[0].model(), plans[0].recipe, runs=runs):
+        if trainer.show:
+            say(f"note: {note}")
     search.check(settings, plans)
     images = size(search.data(plans[0]))
     many = crowd(together, trainer, plans, seeds * len(plans), images)

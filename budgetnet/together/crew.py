@@ -152,7 +152,7 @@ class _Crew:
         folder = earlier or Run.new(job.out, job.called).folder
         assert folder is not None
         self.folders[at] = folder
-        resume = earlier is not None and checkpoint.held(earlier)
+        resume = earlier is not None and checkpoint.any_in(earlier)
         threads = self.crowd.threads
         if resume:
             # The bits depend on them: those that it began with.

@@ -2,7 +2,9 @@
 
 from budgetnet.trainer.measure import Evaluation as Evaluation
 from budgetnet.trainer.measure import Prediction as Prediction
+from budgetnet.trainer.space import check_out as check_out
 from budgetnet.trainer.step import out_of_memory as out_of_memory
 from budgetnet.trainer.trainer import Trainer as Trainer
 from budgetnet.trainer.training import NotFinite as NotFinite
+from budgetnet.trainer.training import NotWritten as NotWritten
 from budgetnet.trainer.training import TrainingFailed as TrainingFailed

@@ -4,6 +4,7 @@ import torch
 
 from budgetnet.data import Split
 from budgetnet.data.ahead import reading
+from budgetnet.disk import reason
 from budgetnet.pseudo import Kept, PseudoLabels, join, keep, write_csv
 from budgetnet.recipe import Phase
 from budgetnet.trainer.measure import probabilities
@@ -32,8 +33,11 @@ def label(training: Training, number: int, phase: Phase, how: PseudoLabels) -> K
     where = ""
     if training.folder is not None:
         path = training.folder / f"pseudo-labels-{number}.csv"
-        write_csv(path, kept, pool, training.data.classes)
-        where = f"; they are listed in {path}"
+        try:
+            write_csv(path, kept, pool, training.data.classes)
+            where = f"; they are listed in {path}"
+        except OSError as error:
+            where = f"; {path}, their list, could not be written: {reason(error)}"
     training.watch.say(f"{of_all} join phase {number} with the labels that {sure}{where}")
     return kept
 

@@ -2,23 +2,26 @@
 
 import platform
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 import budgetnet
-from budgetnet import guard
+from budgetnet import checkpoint, guard
 from budgetnet.budget import external, ledger
 from budgetnet.checkpoint import Checkpoint
 from budgetnet.console import duration, percent
 from budgetnet.data import Data
+from budgetnet.disk import sweep, unwritable
 from budgetnet.modelfile import Card, described
 from budgetnet.pace import Pace
 from budgetnet.recipe import Phase, Recipe
-from budgetnet.run import Run
+from budgetnet.run import METRICS, RECORD, Run
 from budgetnet.trainer.speed import Way
 from budgetnet.trainer.training import Training
 
@@ -38,6 +41,7 @@ class Begun:
     held: Checkpoint | None = None
     earlier: Run | None = None
     claims: ExitStack = field(default_factory=ExitStack)
+    started: bool = False
 
 
 def now() -> str:
@@ -102,17 +106,17 @@ def _origins(training: Training) -> str:
 
 def _remember(run: Run, training: Training, begun: Begun) -> None:
     """Leave word in the folder of which images are trained on here, and were by whom this run follows."""
-    if run.folder is None:
+    if run.place is None:
         return
     # Of images that were moved nothing is known yet.
     data = begun.data
     pseudo = any(phase.pseudo is not None for phase in training.recipe.phases)
     more = [data.unlabelled] if pseudo and data.unlabelled is not None else []
-    guard.write_seen(run.folder, guard.image_hashes(data.train, *more))
+    guard.write_seen(run.place, guard.image_hashes(data.train, *more))
     earlier = begun.earlier.folder if begun.earlier is not None else None
     before = guard.read_seen(earlier) if earlier is not None else None
     if before is not None:
-        guard.write_seen(run.folder, before)
+        guard.write_seen(run.place, before)
 
 
 def place(training: Training) -> str:
@@ -150,3 +154,38 @@ def closing(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
     if result and (lines or where):
         lines.append(f"{duration(result['seconds'])} in all, {times}{where}")
     return lines
+
+
+def close(run: Run, **entries: Any) -> None:
+    """Write a run's history so that it lasts, and then its record, which says so. Raises OSError."""
+    # Also where the disk takes nothing, the run in memory says what became of it.
+    run.record.update(entries)
+    run.flush()
+    run.note()
+
+
+def unkept(run: Run, why: str) -> str:
+    """What is left of a training whose end the disk did not take, in words."""
+    goes_on = run.place is not None and checkpoint.any_in(run.place)
+    resume = f", or make room and go on from the last checkpoint with --resume {run.folder} (resume=)"
+    return (
+        f"the trained weights and figures could not be written to {run.folder}: {why}; the model has the "
+        "weights still: keep them with budgetnet.save(model, 'elsewhere.safetensors')"
+        f"{resume if goes_on else ''}"
+    )
+
+
+@contextmanager
+def unmade(begun: Begun) -> Iterator[None]:
+    """Within it a run is set up; where its folder cannot be written, that is left as it was. ValueError."""
+    run, new = begun.run, []
+    try:
+        if run.place is not None and begun.held is None:
+            paths = [run.place / name for name in (RECORD, METRICS, guard.SEEN)]
+            new = [path for path in paths if not path.exists()]
+        yield
+    except (OSError, ValueError) as error:
+        for path in new:
+            sweep(path)
+        raise unwritable(run.folder or Path(), error) if isinstance(error, OSError) else error from None
+    begun.started = True

@@ -3,9 +3,11 @@
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,21 +21,19 @@ from budgetnet.modelfile import Card, card, write
 from budgetnet.owner import owned
 from budgetnet.pace import pace
 from budgetnet.recipe import Recipe, Test
-from budgetnet.run import MODEL, Epoch, Run
+from budgetnet.run import METRICS, MODEL, Epoch, Run
 from budgetnet.trainer.chain import contract, follow, higher, resumed
 from budgetnet.trainer.images import Images, gather
 from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, probabilities
 from budgetnet.trainer.ready import check, check_logits, settle
-from budgetnet.trainer.record import Begun, card_of, closing, now, open_record, place
-from budgetnet.trainer.saver import Saver
+from budgetnet.trainer.record import Begun, card_of, close, closing, now, open_record, place, unkept, unmade
+from budgetnet.trainer.saver import Saver, insist
+from budgetnet.trainer.space import room
 from budgetnet.trainer.speed import Compiled, Speed, check_speed, choose
 from budgetnet.trainer.state import restore
 from budgetnet.trainer.stop import Stop, Stopped, seconds
-from budgetnet.trainer.training import Kept, Training
-
-SAVE_EVERY = 30.0
-"""Seconds between two writings of the weights while a run goes."""
+from budgetnet.trainer.training import Kept, NotWritten, Training
 
 
 class Trainer:
@@ -164,15 +164,16 @@ class Trainer:
         wanted = contract(model, data, recipe, self.engine) | {"speed": way.chosen}
         if resume is not None:
             # Claimed before it is read: nobody else may go on with it meanwhile.
-            claims = ExitStack()
-            if Path(resume).is_dir():
-                claims.enter_context(owned(Path(resume)))
+            claims, resume = ExitStack(), Path(resume)
+            if resume.is_dir():
+                claims.enter_context(owned(resume))
             try:
                 earlier, held, found = resumed(resume, wanted)
             except BaseException:
                 claims.close()
                 raise
             run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record}
+            run.settle()
             return Begun(model, data, recipe, run, [*notes, *found], limit, wanted, way, held, claims=claims)
         begun = Begun(model, data, recipe, run, notes, limit, wanted, way)
         if after is not None:
@@ -182,36 +183,49 @@ class Trainer:
         return begun
 
     def _epochs(self, begun: Begun) -> Iterator[Epoch]:
-        with begun.claims:
-            if begun.held is None and begun.run.folder is not None:
-                begun.claims.enter_context(owned(begun.run.folder))
-            yield from self._claimed(begun)
+        run = begun.run
+        if begun.held is None:
+            run.settle()
+        try:
+            with begun.claims:
+                if begun.held is None and run.place is not None:
+                    begun.claims.enter_context(owned(run.place))
+                yield from self._claimed(begun)
+        except ValueError:
+            # What was refused leaves no folder, where it is a new one.
+            if not begun.started and begun.held is None and run.place is not None:
+                with suppress(OSError):
+                    run.place.rmdir()
+            raise
 
     def _claimed(self, begun: Begun) -> Iterator[Epoch]:
         """The epochs of a training whose folder is this process's alone."""
         recipe, run = begun.recipe, begun.run
         watch, stop = Watch(self.show, self.tell), Stop(begun.limit)
-        training = self._set_up(begun, watch)
-        saver = Saver(run.folder, stop)
+        begun.notes += room(begun)
+        with unmade(begun):
+            training = self._set_up(begun, watch)
+        saver = Saver(run, stop)
         with watch, stop.listening():
             for note in begun.notes:
                 watch.say(f"note: {note}")
             if begun.held is not None:
                 watch.say(f"going on in {run.folder} {place(training)}")
-            saved = clock = time.perf_counter()
+            clock = time.perf_counter()
             try:
                 for epoch in loop(training, saver):
-                    run.add(epoch)
+                    saver.attempt(training, METRICS, partial(run.add, epoch))
                     phase = recipe.phases[epoch.phase - 1]
                     for note in guard.after_epoch(run.history, phase, keep=recipe.keep):
                         watch.say(f"note: {note}")
-                    if run.folder is not None and time.perf_counter() - saved > SAVE_EVERY:
-                        _save(training, run)
-                        saved = time.perf_counter()
+                    saver.weights(training)
                     yield epoch
             except GeneratorExit:
-                # A `break` in the user's loop: an ordinary end.
-                self._end(training, run, clock, None)
+                # A `break` in the user's loop: an ordinary end, out of which nothing can be raised.
+                try:
+                    self._end(training, run, clock, None)
+                except NotWritten as error:
+                    warnings.warn(str(error), RuntimeWarning, stacklevel=2)
                 raise
             except Stopped as stopped:
                 self._end(training, run, clock, stopped)
@@ -227,7 +241,7 @@ class Trainer:
         model, run = begun.model, begun.run
         settle(model, begun.data.train, self.engine, begun.recipe.phases[0].resolutions[0])
         data = _moved(begun.data, self.device)
-        training = Training(model, data, begun.recipe, self.engine, watch, data.train, run.folder)
+        training = Training(model, data, begun.recipe, self.engine, watch, data.train, run.place)
         training.contract, training.alone = begun.contract, self.alone
         if begun.way.chosen != "eager":
             training.compiled = Compiled(model, begun.recipe, begun.way)
@@ -318,8 +332,11 @@ class Trainer:
         return Prediction(found.argmax(dim=1), found, names, given.names)
 
     def _end(self, training: Training, run: Run, begun: float, error: BaseException | None) -> None:
-        """Put the kept weights into the model, save them, and close the record."""
-        kept = training.kept
+        """Put the kept weights into the model, save them, and close the record.
+
+        Raises NotWritten where all else went well, and the disk did not take it.
+        """
+        kept, unwritten = training.kept, ""
         status = "finished" if error is None else "failed"
         if isinstance(error, Stopped):
             status = error.status
@@ -332,8 +349,11 @@ class Trainer:
             training.model.eval()
             training.model.card = card_of(training, phase)  # type: ignore[assignment]
             result = self._result(training, kept) if error is None else {}
-            if run.folder is not None:
-                write(training.model, kept.state, card_of(training, phase), run.folder / MODEL)
+            if run.place is not None:
+                described, path = card_of(training, phase), run.place / MODEL
+                unwritten = insist(lambda: write(training.model, kept.state, described, path))
+        if unwritten and error is None:
+            status, error = "failed", NotWritten(unkept(run, unwritten), run)
         spent = time.perf_counter() - begun
         result["seconds"] = round(float(run.record.get("seconds_before", 0.0)) + spent, 3)
         failure = {"error": str(error)} if isinstance(error, Exception) and status == "failed" else {}
@@ -341,9 +361,17 @@ class Trainer:
         if sessions:
             sessions[-1] |= {"ended": now(), "status": status, "seconds": round(spent, 3)}
         times = pace(training.history, result["seconds"])
-        run.note(status=status, result=result, time=times.json(), ended=now(), sessions=sessions, **failure)
-        if status == "finished" and run.folder is not None:
-            checkpoint.remove(run.folder)
+        entries = {"time": times.json(), "ended": now(), "sessions": sessions, **failure}
+        unclosed = insist(lambda: close(run, status=status, result=result, **entries))
+        if unclosed and error is None:
+            error = NotWritten(unkept(run, unclosed), run)
+            run.record |= {"status": "failed", "error": str(error)}
+        if run.status == "finished" and run.place is not None:
+            checkpoint.remove(run.place)
+        if isinstance(error, NotWritten):
+            raise error
+        if unwritten or unclosed:
+            training.watch.say(f"note: {unkept(run, unwritten or unclosed)}")
         for line in closing(run, result, times):
             training.watch.say(line)
         if run.folder is not None and "test_accuracy" in result:
@@ -411,11 +439,3 @@ def _leave(stopped: Stopped) -> None:
         raise SystemExit(128 + signal.SIGTERM)
     if stopped.signal_number == signal.SIGINT and not interactive:
         raise KeyboardInterrupt
-
-
-def _save(training: Training, run: Run) -> None:
-    """Write the weights that the run would end with now, without disturbing the training."""
-    kept = training.kept
-    if kept is None or run.folder is None:
-        return
-    write(training.model, kept.state, card_of(training, training.phase_of(kept)), run.folder / MODEL)

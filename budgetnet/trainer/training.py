@@ -14,7 +14,7 @@ from budgetnet.data import Data, Split
 from budgetnet.data.ahead import Ahead
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import Phase, Recipe
-from budgetnet.run import Epoch
+from budgetnet.run import Epoch, Run
 from budgetnet.trainer.average import Average
 from budgetnet.trainer.clock import Clock
 from budgetnet.trainer.measure import Engine, Evaluation
@@ -24,6 +24,14 @@ from budgetnet.trainer.speed import Compiled
 
 class TrainingFailed(RuntimeError):
     """A training that cannot go on: what happened, where, and what is left."""
+
+
+class NotWritten(TrainingFailed):
+    """A training whose end could not be written to its folder; `run` has the trained model."""
+
+    def __init__(self, text: str, run: Run) -> None:
+        super().__init__(text)
+        self.run = run
 
 
 class NotFinite(TrainingFailed):

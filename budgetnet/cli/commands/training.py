@@ -88,7 +88,7 @@ def run(
     if seeds is None and together not in ("auto", 1):
         raise click.UsageError("--together is for several runs: give --seeds too")
     if dry_run:
-        try_out(recipe, asked, trainer)
+        try_out(recipe, asked, trainer, name=name, seeds=seeds or 1)
     elif seeds is not None:
         from budgetnet.cli.seeds import run_seeds
         from budgetnet.sweep.repeat import Manner
