@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from budgetnet.pseudo import FixMatch as FixMatch
     from budgetnet.pseudo import PseudoLabels as PseudoLabels
     from budgetnet.recipe import EMA as EMA
+    from budgetnet.recipe import BackOff as BackOff
     from budgetnet.recipe import EarlyStop as EarlyStop
     from budgetnet.recipe import Phase as Phase
     from budgetnet.recipe import Ramp as Ramp
@@ -87,7 +88,7 @@ _ROOMS = {
     "optim": "SGD Adam AdamW",
     "plan": "read_plan",
     "pseudo": "FixMatch PseudoLabels",
-    "recipe": "EMA EarlyStop Phase Ramp Recipe Test",
+    "recipe": "EMA BackOff EarlyStop Phase Ramp Recipe Test",
     "resolutions": "by_resolution",
     "run": "Epoch Run",
     "schedule": "Cosine Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",

@@ -40,6 +40,7 @@ class Epoch:
     `train_eval_*` are those of the training images in evaluation mode, after the epoch. `session` counts the
     trainings that went on from one another's weights, from 1. `pseudo_images` of the training images carry
     pseudo-labels; `pseudo_share` is the part of the unlabelled images that FixMatch was sure enough of.
+    `undone` of its steps left what was not finite, and were taken back (BackOff).
     """
 
     number: int
@@ -64,6 +65,7 @@ class Epoch:
     pseudo_images: int = 0
     pseudo_share: float = math.nan
     session: int = 1
+    undone: int = 0
 
     @property
     def images_per_second(self) -> float:

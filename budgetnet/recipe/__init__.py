@@ -1,6 +1,7 @@
 """Recipe and Phase: how a model learns, as plain values, checked when they are made; nothing runs here."""
 
 from budgetnet.recipe.average import EMA as EMA
+from budgetnet.recipe.backoff import BackOff as BackOff
 from budgetnet.recipe.phase import Phase as Phase
 from budgetnet.recipe.recipe import Recipe as Recipe
 from budgetnet.recipe.resolution import Ramp as Ramp
@@ -9,3 +10,4 @@ from budgetnet.recipe.stop import MONITORS as MONITORS
 from budgetnet.recipe.stop import EarlyStop as EarlyStop
 from budgetnet.recipe.testing import Test as Test
 from budgetnet.recipe.values import described_value as described_value
+from budgetnet.recipe.values import without_addresses as without_addresses

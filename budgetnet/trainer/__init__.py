@@ -1,8 +1,9 @@
 """Trainer: fit, epochs, evaluate, predict: the loop."""
 
+from budgetnet.trainer.begin import Session as Session
 from budgetnet.trainer.measure import Evaluation as Evaluation
 from budgetnet.trainer.measure import Prediction as Prediction
-from budgetnet.trainer.step import out_of_memory as out_of_memory
+from budgetnet.trainer.memory import out_of_memory as out_of_memory
 from budgetnet.trainer.trainer import Trainer as Trainer
 from budgetnet.trainer.training import NotFinite as NotFinite
 from budgetnet.trainer.training import TrainingFailed as TrainingFailed

@@ -20,7 +20,9 @@ def label(training: Training, number: int, phase: Phase, how: PseudoLabels) -> K
     assert pool is not None
     resize, crop = phase.test.at(phase.last_resolution)
     batches = (pool[chosen][0] for chosen in torch.split(torch.arange(len(pool)), BATCH))
-    found = probabilities(training.measured, batches, engine=training.engine, resize=resize, crop=crop)
+    found = probabilities(
+        training.measured, batches, engine=training.engine, resize=resize, crop=crop, pace=training.pace
+    )
     kept = keep(found, how.threshold, how.temperature, how.per_class)
     of_all = f"{len(kept):,} of {len(pool):,} unlabelled images"
     sure = f"the model is sure of above {how.threshold:g} (temperature {how.temperature:g})"

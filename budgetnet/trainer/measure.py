@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from budgetnet.augment import test_view, view
 from budgetnet.data import Split
 from budgetnet.recipe import Test
+from budgetnet.trainer.memory import Pace
 from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
 
 
@@ -111,27 +112,38 @@ def evaluate(
     resolution: int,
     batch_size: int = 256,
     seed: int = 0,
+    pace: Pace | None = None,
 ) -> Evaluation:
-    """The figures of `model` over `split`, tested as `test` says for a phase that ends at `resolution`."""
+    """The figures of `model` over `split`, tested as `test` says for a phase that ends at `resolution`.
+
+    Where memory runs out a batch goes through in parts, as `pace` remembers.
+    """
+    pace = pace or Pace()
     resize, crop = test.at(resolution)
     count = len(classes)
     totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
     confusion = torch.zeros(count * count, dtype=torch.int64, device=engine.device)
     augmented = bool(test.augment) or test.views > 1
     indices = order(len(split), test.views, seed, 0) if augmented else torch.arange(len(split))
+
+    def seen(views: Tensor) -> Tensor:
+        return engine.forward(model, views).float()
+
+    def plainly(stored: Tensor) -> Tensor:
+        return seen(test_view(stored, resize=resize, crop=crop))
+
     if test.batch_statistics and len(indices) > batch_size:
         indices = indices[: len(indices) // batch_size * batch_size]
     with trying(model, batch_statistics=test.batch_statistics), own_randomness(engine.device):
         for number, chosen in enumerate(torch.split(indices, batch_size)):
+            pace.pause()
             images, labels = split[chosen]
             if augmented:
                 generator = torch.Generator().manual_seed(drawn(seed, TEST, number))
                 images, labels = view(
                     images, labels, test.augment, resolution=crop, classes=count, generator=generator
                 )
-            else:
-                images = test_view(images, resize=resize, crop=crop)
-            logits = engine.forward(model, images).float()
+            logits = pace.through(seen if augmented else plainly, images)
             best = logits.topk(min(5, count), dim=1).indices
             totals[0] += F.cross_entropy(logits, labels, reduction="sum")
             totals[1] += (best == labels[:, None]).sum()
@@ -154,12 +166,23 @@ def evaluate(
 
 
 def probabilities(
-    model: nn.Module, batches: Iterator[Tensor], *, engine: Engine, resize: int, crop: int
+    model: nn.Module,
+    batches: Iterator[Tensor],
+    *,
+    engine: Engine,
+    resize: int,
+    crop: int,
+    pace: Pace | None = None,
 ) -> Tensor:
     """Class probabilities (N, K) on the CPU for batches of uint8 images (B, C, H, W)."""
-    found = []
+    pace, found = pace or Pace(), []
+
+    def sure(images: Tensor) -> Tensor:
+        seen = test_view(images.to(engine.device, non_blocking=True), resize=resize, crop=crop)
+        return engine.forward(model, seen).float().softmax(dim=1)
+
     with trying(model):
         for images in batches:
-            seen = test_view(images.to(engine.device, non_blocking=True), resize=resize, crop=crop)
-            found.append(engine.forward(model, seen).float().softmax(dim=1))
+            pace.pause()
+            found.append(pace.through(sure, images))
     return torch.cat(found).cpu() if found else torch.empty(0, 0)

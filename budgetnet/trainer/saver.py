@@ -18,9 +18,12 @@ COST = 100.0
 class Saver:
     """Called after every step: saves the training by the clock, and where it is to stop."""
 
-    def __init__(self, folder: Path | None, stop: Stop) -> None:
+    def __init__(self, folder: Path | None, stop: Stop, *, step: int = 0, saved: bool = False) -> None:
+        """`step` is the one that the session begins after; `saved` says whether a checkpoint holds it."""
         self.folder = folder
         self.stop = stop
+        self._begun = step
+        self._saved = step if saved else None
         self._at = time.monotonic()
         self._cost = 0.0
 
@@ -33,15 +36,28 @@ class Saver:
         if self.folder is not None and time.monotonic() - self._at >= max(EVERY, COST * self._cost):
             self.save(training)
 
+    def between(self, training: Training) -> None:
+        """Raise Stopped between two batches of an evaluation, with all steps saved, if a stop was asked for.
+
+        A time limit waits for the session's first step: without one its successors would get no further.
+        """
+        due = self.stop.due()
+        if due is None or (due.status == "paused" and training.step == self._begun):
+            return
+        self.save(training)
+        raise due
+
     def save(self, training: Training) -> None:
         """Save the training now. A disk that cannot take it is told of, and the training goes on."""
-        if self.folder is None:
+        # What follows a step without another is done again from its checkpoint, with the same bits.
+        if self.folder is None or training.step == self._saved:
             return
         begun = time.monotonic()
         try:
             tensors, state = capture(training)
             check_finite(tensors, training)
             checkpoint.save(self.folder, training.step, tensors, state)
+            self._saved = training.step
         except NotSaveable as error:
             training.watch.say(f"note: no checkpoints are written, the run cannot be resumed: {error}")
             self.folder = None

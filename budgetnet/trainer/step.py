@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from budgetnet.augment import view
 from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
+from budgetnet.trainer.memory import once_more, out_of_memory, release, update
 from budgetnet.trainer.randomness import MODEL, UNLABELLED, VIEW, drawn, reseed
 from budgetnet.trainer.training import Training
 
@@ -22,7 +23,7 @@ def take(
     from then on: the gradient is that of the whole batch, and batch norms see the parts.
     """
     recipe = training.recipe
-    batch = _batch(training, phase, chosen, resolution)
+    batch = once_more(lambda: _batch(training, phase, chosen, resolution))
     while True:
         try:
             figures = _gradient(training, phase, batch)
@@ -36,7 +37,7 @@ def take(
     if recipe.clip is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, recipe.clip)
-    optimizer.step()
+    update(optimizer)
     optimizer.zero_grad(set_to_none=True)
     if training.average is not None:
         training.average.update(training.model)
@@ -93,18 +94,8 @@ def _loss(training: Training, phase: Phase, batch: _Batch) -> tuple[Tensor, Tens
     return loss, logits, loss.new_tensor(-1.0)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device or the host has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # torch tells of the host's memory with a bare RuntimeError.
-    wordings = ("can't allocate memory", "not enough memory")
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in wordings)
-
-
 def _smaller_parts(training: Training, images: int) -> None:
-    if training.engine.device.type == "cuda":
-        torch.cuda.empty_cache()
+    release()
     training.parts *= 2
     training.watch.say(
         f"note: the memory does not suffice for {images} images at once: from here on each batch goes "

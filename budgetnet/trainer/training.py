@@ -15,6 +15,7 @@ from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch
 from budgetnet.trainer.average import Average
 from budgetnet.trainer.measure import Engine, Evaluation
+from budgetnet.trainer.memory import Pace
 from budgetnet.trainer.randomness import SESSION, mixed
 
 
@@ -49,6 +50,8 @@ class Training:
     of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
     A batch goes through the model in `parts`, where the memory does not suffice for it.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
+    `undone` are the steps, counted from 0, that left what was not finite and were taken back (BackOff).
+    `pace` is how images go through the model where nothing is learnt.
     `contract` says what must be the same for the training to go on exactly.
     """
 
@@ -76,11 +79,19 @@ class Training:
     sums: Tensor | None = None
     spent: float = 0.0
     parts: int = 1
+    undone: list[int] = field(default_factory=list)
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def kept(self) -> Kept | None:
         """The weights that the recipe keeps, None before the first epoch."""
         return self.best if self.recipe.keep == "best" else self.last
+
+    @property
+    def lowered(self) -> float:
+        """What the learning rate is multiplied by, after the steps that were undone."""
+        backoff = self.recipe.on_nan
+        return backoff.factor ** len(self.undone) if backoff is not None else 1.0
 
     @property
     def seed(self) -> int:
