@@ -301,7 +301,8 @@ def killed_at_steps(name: str, steps: Sequence[int], out: Path) -> None:
     expected, _ = life(lambda: train(name, out / "whole"), 0)
     for point in POINTS:
         for number in steps:
-            found = dies_and_goes_on(name, point, number, out / f"{point} {number}")
+            folder = out / f"{point.replace(' ', '-')}-{number}"
+            found = dies_and_goes_on(name, point, number, folder)
             # The first two saves have nothing to prune.
             assert found == expected or (found is None and point.startswith("prune")), f"{point} {number}"
 

@@ -56,18 +56,18 @@ def passed(
     `phases`; `before` are the paths that were allowed to change in earlier sessions.
     """
     paths = [dotted(difference.path) for difference in changed]
-    for name in allow:
-        if not any(_covers(name, path) for path in [*paths, *before]):
-            raise ValueError(_idle(name, paths))
     never = [d for d, path in zip(changed, paths) if any(_covers(name, path) for name in NEVER)]
     if never:
         raise ValueError(
             f"the run in {folder} cannot go on with another model or other classes: {_some(never)}; "
             f"change it back, or train anew"
         )
+    for name in allow:
+        if not any(_covers(name, path) for path in [*paths, *before]):
+            raise ValueError(_idle(name, paths))
     left = [d for d, path in zip(changed, paths) if not any(_covers(name, path) for name in allow)]
     if left:
-        named = " ".join(f"--allow-change {dotted(difference.path)}" for difference in left[:3])
+        named = " ".join(f"--allow-change {name}" for name in _names(left))
         raise ValueError(
             f"the run in {folder} cannot go on exactly, since this has changed: {_some(left)}; change it "
             f"back, or go on all the same with {named} (allow=), or start a new schedule from its weights "
@@ -115,6 +115,16 @@ def _loses_state(difference: Difference, path: str, here: str) -> bool:
 def _covers(name: str, path: str) -> bool:
     wanted = dotted(name)
     return path == wanted or path.startswith(f"{wanted}.")
+
+
+def _names(changed: Sequence[Difference]) -> list[str]:
+    """The names to allow all of these by: their paths, or where they are many what these begin with."""
+    whole = [dotted(difference.path).split(".") for difference in changed]
+    for depth in (9, 4, 3, 2):
+        names = list(dict.fromkeys(".".join(path[:depth]) for path in whole))
+        if len(names) <= 3:
+            return names
+    return list(dict.fromkeys(path[0] for path in whole))
 
 
 def _some(changed: Sequence[Difference]) -> str:
