@@ -95,13 +95,20 @@ def born(out: Path, where: Path, environment: dict[str, str], *arguments: str) -
     """A life of `budgetnet run tiny.py` with these arguments, in this folder and environment."""
     out.mkdir(parents=True, exist_ok=True)
     where.mkdir(parents=True, exist_ok=True)
+    reading, writing = os.pipe()
     pid = os.fork()
     if pid:
+        # Python forgets signals that come while it forks, which a process that was not forked never meets.
+        os.close(writing)
+        os.read(reading, 1)
+        os.close(reading)
         return Life(pid, time.monotonic())
     code = 99
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.write(writing, b".")
+        os.close(writing)
         os.chdir(where)
         os.environ.update(environment)
         log = os.open(out / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

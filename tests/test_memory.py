@@ -126,7 +126,7 @@ def failing_once(at: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("place", ["view", "forward", "backward", "update", "evaluation"])
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", [0, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 3))])
 def test_memory_that_runs_out_once_anywhere_is_recovered_from(place: str, at: int, data: Data) -> None:
     # Four steps; each is the one at which the memory runs out.
     def trained(fail: Callable[[], None]) -> tuple[list[Tensor], Run]:
