@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from budgetnet.pseudo import FixMatch as FixMatch
     from budgetnet.pseudo import PseudoLabels as PseudoLabels
     from budgetnet.recipe import EMA as EMA
+    from budgetnet.recipe import BackOff as BackOff
     from budgetnet.recipe import EarlyStop as EarlyStop
     from budgetnet.recipe import Group as Group
     from budgetnet.recipe import Groups as Groups
@@ -96,7 +97,7 @@ _ROOMS = {
     "plan": "read_plan",
     "profiling": "Profile profile",
     "pseudo": "FixMatch PseudoLabels",
-    "recipe": "EMA EarlyStop Group Groups Phase Ramp Recipe Test",
+    "recipe": "BackOff EMA EarlyStop Group Groups Phase Ramp Recipe Test",
     "resolutions": "by_resolution",
     "run": "Epoch Run",
     "schedule": "Cosine Early Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",

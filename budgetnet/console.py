@@ -118,8 +118,9 @@ def epoch_line(epoch: Epoch) -> str:
     train = f"loss {epoch.train_loss:.4f}  train {percent(epoch.train_accuracy)}"
     val = "" if math.isnan(epoch.val_accuracy) else f"  val {percent(epoch.val_accuracy)}"
     pace = f"{epoch.images_per_second:,.0f} images/s  {duration(epoch.train_seconds + epoch.val_seconds)}"
+    undone = f"  {epoch.undone} of {epoch.steps} steps undone" if epoch.undone else ""
     waits = f"  data {100 * epoch.data_share:.0f} %" if epoch.data_share > DATA_HEAVY else ""
-    return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}  {pace}{waits}"
+    return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}{undone}  {pace}{waits}"
 
 
 class Watch:

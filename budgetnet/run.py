@@ -47,6 +47,7 @@ class Epoch:
     pseudo-labels; `pseudo_share` is the part of the unlabelled images that FixMatch was sure enough of.
     Of `train_seconds`, `data_seconds` went into fetching images and making views, `step_seconds` into
     forward, loss, backward and optimizer; `val_seconds` are those of all evaluation after it.
+    `undone` of its steps left what was not finite, and were taken back (BackOff).
     """
 
     number: int
@@ -73,6 +74,7 @@ class Epoch:
     pseudo_images: int = 0
     pseudo_share: float = math.nan
     session: int = 1
+    undone: int = 0
 
     @property
     def images_per_second(self) -> float:

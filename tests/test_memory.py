@@ -1,5 +1,7 @@
 """Out of memory: the batch goes through in parts, the gradient is that of the whole, nothing is lost."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from budgetnet import SGD, Data, LabelSmoothingLoss, Mixup, Phase, Recipe, Trainer
+from budgetnet import SGD, Adam, Data, LabelSmoothingLoss, Mixup, Phase, Recipe, Run, Test, Trainer
+from budgetnet.augment import Flip
 from budgetnet.trainer import out_of_memory
 
 
@@ -108,3 +111,152 @@ def test_other_errors_are_not_taken_for_it() -> None:
     assert not out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert not out_of_memory(ValueError("not enough memory"))
     assert out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+
+
+def failing_once(at: int) -> Callable[[], None]:
+    """What runs out of memory when it is called for the n-th time, from 0."""
+    left = [at]
+
+    def called() -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    return called
+
+
+@pytest.mark.parametrize("place", ["view", "forward", "backward", "update", "evaluation"])
+@pytest.mark.parametrize("at", [0, *(pytest.param(at, marks=pytest.mark.slow) for at in (1, 2, 3))])
+def test_memory_that_runs_out_once_anywhere_is_recovered_from(place: str, at: int, data: Data) -> None:
+    # Four steps; each is the one at which the memory runs out.
+    def trained(fail: Callable[[], None]) -> tuple[list[Tensor], Run]:
+        model = made(1000)
+
+        def viewed(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            if place == "view":
+                fail()
+            return images, labels
+
+        def ran(module: nn.Module, images: tuple[Tensor, ...]) -> None:
+            evaluated = not module.training and images[0].device.type != "meta"
+            if (place == "forward" and module.training) or (place == "evaluation" and evaluated):
+                fail()
+
+        def optimizer(parameters: Any) -> torch.optim.Optimizer:
+            made = Adam()(parameters)
+            if place == "update":
+                made.register_step_pre_hook(lambda *ignored: fail())
+            return made
+
+        model.register_forward_pre_hook(ran)
+        if place == "backward":
+            model.register_forward_hook(lambda module, images, found: _failing_back(found, fail))
+        steps = Recipe([Phase(2, 12, 0.01, augment=[Flip(), viewed])], optimizer, batch_size=120)
+        run = trainer().fit(model, data, steps)
+        return [parameter.detach() for parameter in model.parameters()], run
+
+    whole, expected = trained(lambda: None)
+    parts, run = trained(failing_once(at))
+    for one, other in zip(whole, parts):
+        assert torch.allclose(one, other, atol=1e-6)
+    for one, other in zip(expected.history, run.history):
+        assert one.val_loss == pytest.approx(other.val_loss, abs=1e-6)
+        assert one.val_accuracy == other.val_accuracy
+
+
+def _failing_back(found: Tensor, fail: Callable[[], None]) -> None:
+    if found.requires_grad:
+        found.register_hook(lambda gradient: fail())
+
+
+class Hungry(torch.optim.Adam):
+    """An Adam whose memory ends while it makes its state for the second parameter."""
+
+    failures = 1
+
+    def _init_group(self, group: Any, *lists: Any) -> Any:
+        made = super()._init_group(group, *lists)
+        if self.failures:
+            self.failures -= 1
+            later = group["params"][1]
+            del self.state[later]["exp_avg_sq"]
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return made
+
+
+def test_a_state_half_made_by_an_optimizer_is_made_again(data: Data) -> None:
+    def hungry(parameters: Any) -> torch.optim.Optimizer:
+        return Hungry(list(parameters), lr=0.0, fused=True)
+
+    def sated(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.Adam(list(parameters), lr=0.0, fused=True)
+
+    found = []
+    for optimizer in (hungry, sated):
+        model = made(1000)
+        trainer().fit(model, data, Recipe([Phase(1, 12, 0.01)], optimizer, batch_size=60))
+        found.append(model)
+    for one, other in zip(*(model.parameters() for model in found)):
+        assert torch.equal(one, other)
+
+
+def test_an_update_that_was_half_done_is_not_done_again(data: Data) -> None:
+    class Halfway(torch.optim.SGD):
+        def step(self, closure: Any = None) -> None:
+            with torch.no_grad():
+                self.param_groups[0]["params"][0].add_(1.0)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer().fit(made(1000), data, Recipe([Phase(1, 12, 0.1)], lambda p: Halfway(list(p), lr=0.1)))
+
+
+class Narrow(Tight):
+    """A network that evaluates so many images at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(1000)
+        self.evaluated: list[int] = []
+        self.at_once = most
+
+    def forward(self, images: Tensor) -> Tensor:
+        if not self.training and images.device.type != "meta":
+            self.evaluated.append(len(images))
+            if len(images) > self.at_once:
+                raise self.error("not enough memory: you tried to allocate 1 bytes")
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("test", [Test(), Test(augment=[Flip()], views=2)])
+def test_an_evaluation_goes_through_in_halves(
+    test: Test, data: Data, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def narrow(most: int) -> Narrow:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Narrow(most)
+
+    steps = recipe(test=test)
+    roomy = trainer().fit(narrow(1000), data, steps)
+    model = narrow(20)
+    tight = trainer(show=True).fit(model, data, steps)
+    assert capsys.readouterr().out.count("to evaluate 60 images at once: from here on they go through") == 2
+    # 60, 30 and 15, and then 15 in the later evaluations too.
+    assert model.evaluated[:3] == [60, 30, 15]
+    assert max(model.evaluated[2:]) == 15
+    for one, other in zip(roomy.history, tight.history):
+        assert not math.isnan(one.val_loss)
+        assert one.val_loss == pytest.approx(other.val_loss, abs=1e-6)
+        assert one.val_accuracy == other.val_accuracy
+    split = data.val
+    assert split is not None
+    assert trainer().evaluate(model, split, classes=data.classes).images == len(split)
+    assert len(trainer().predict(model, split, classes=data.classes).labels) == len(split)
+
+
+def test_one_image_too_large_to_evaluate_ends_the_run(data: Data) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Narrow(0)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer().fit(model, data, recipe())

@@ -1,7 +1,6 @@
 """`budgetnet run`: a recipe file trained, or looked at before it is."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -24,16 +23,7 @@ from budgetnet.console import duration, percent, say
 from budgetnet.modelfile import card, save
 from budgetnet.plan import Plan
 from budgetnet.run import MODEL, RECORD, Run
-from budgetnet.trainer import NotWritten, Trainer, check_out
-
-
-@dataclass(frozen=True)
-class Session:
-    """How a session begins and ends: the run it goes on with ("" for the newest), or follows; its time."""
-
-    resume: str | None = None
-    after: str | None = None
-    max_time: str | None = None
+from budgetnet.trainer import NotWritten, Session, Trainer, check_out
 
 
 def run_recipe(
@@ -43,20 +33,20 @@ def run_recipe(
     *,
     name: str | None,
     quiet: bool,
-    session: Session = Session(),
+    session: Session,
 ) -> Run:
     """Train a recipe, by file or name; what can be found wrong without data is, before any are fetched."""
     plan = asked.plan(recipe)
     folder = _folder_name(name or plan.name)
     resume = None
     if session.resume is not None:
-        resume = _unfinished(session.resume, Path(trainer.out or "runs"), folder)
+        resume = _unfinished(str(session.resume), Path(trainer.out or "runs"), folder)
         if resume is None and not quiet:
             say(f"no unfinished run of {folder} lies in {trainer.out}: a new one begins")
     if resume is not None:
         asked = asked.as_before(Run.read(resume).record)
         plan = asked.plan(recipe)
-    after = str(find_run(session.after)) if session.after is not None else None
+    after = str(find_run(str(session.after))) if session.after is not None else None
     model = _checked_model(plan)
     if not quiet:
         _introduce(plan, model)
@@ -69,7 +59,14 @@ def run_recipe(
         show_phases(plan.recipe, len(data.train))
     run = Run(record=asked.record(plan))
     epochs = trainer.epochs(
-        model, data, plan.recipe, run, resume=resume, after=after, max_time=session.max_time
+        model,
+        data,
+        plan.recipe,
+        run,
+        resume=resume,
+        after=after,
+        max_time=session.max_time,
+        allow=session.allow,
     )
     if resume is None:
         # Only now: what was refused leaves no folder.

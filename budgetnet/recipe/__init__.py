@@ -1,6 +1,7 @@
 """Recipe and Phase: how a model learns, as plain values, checked when they are made; nothing runs here."""
 
 from budgetnet.recipe.average import EMA as EMA
+from budgetnet.recipe.backoff import BackOff as BackOff
 from budgetnet.recipe.groups import Group as Group
 from budgetnet.recipe.groups import Groups as Groups
 from budgetnet.recipe.groups import covers as covers
@@ -14,3 +15,4 @@ from budgetnet.recipe.stop import MONITORS as MONITORS
 from budgetnet.recipe.stop import EarlyStop as EarlyStop
 from budgetnet.recipe.testing import Test as Test
 from budgetnet.recipe.values import described_value as described_value
+from budgetnet.recipe.values import without_addresses as without_addresses

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from budgetnet.loss import LabelSmoothingLoss, Loss
 from budgetnet.optim import SGD, OptimizerFactory
 from budgetnet.recipe.average import EMA
+from budgetnet.recipe.backoff import BackOff
 from budgetnet.recipe.check import above_zero, made, one_of, whole
 from budgetnet.recipe.groups import stretched_optimizer
 from budgetnet.recipe.phase import Phase
@@ -22,7 +23,8 @@ class Recipe:
     gradient's norm. `measure` lists the splits that are measured after every epoch, in evaluation mode, as
     the phase's test says: "val", and "train" or "test" for curves of them too. `seed` decides order,
     augmentation and dropout, and in a recipe file the first weights too: same seed, same run. In a script of
-    your own, seed torch before you build the model.
+    your own, seed torch before you build the model. A NaN or infinity stops the training; with `on_nan`, a
+    BackOff, it goes on without that step, at a lower rate.
     """
 
     phases: Sequence[Phase]
@@ -34,6 +36,7 @@ class Recipe:
     keep: Literal["last", "best", "averaged"] = "last"
     measure: Sequence[str] = ("val",)
     seed: int = 0
+    on_nan: BackOff | None = None
 
     def __post_init__(self) -> None:
         phases = [self.phases] if isinstance(self.phases, Phase) else self.phases
@@ -54,6 +57,10 @@ class Recipe:
         object.__setattr__(self, "measure", tuple(self.measure))
         if self.average is not None and not isinstance(self.average, EMA):
             raise ValueError(f"Recipe's average should be an EMA(decay) or None, not {self.average!r}")
+        if self.on_nan is not None and not isinstance(self.on_nan, BackOff):
+            raise ValueError(
+                f"Recipe's on_nan should be a BackOff(factor, limit) or None, not {self.on_nan!r}"
+            )
         if self.keep == "averaged" and self.average is None:
             raise ValueError("Recipe's keep='averaged' needs an average, such as average=EMA(0.999)")
 

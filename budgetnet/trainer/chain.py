@@ -1,5 +1,6 @@
 """Chained sessions: a run that goes on exactly, or a new schedule from the weights of an earlier run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ from torch import nn
 from budgetnet import checkpoint
 from budgetnet.budget import built
 from budgetnet.checkpoint import Checkpoint
-from budgetnet.compare.difference import differences
+from budgetnet.compare.difference import Difference, differences
 from budgetnet.data import Data
 from budgetnet.modelfile import fill, read_card
-from budgetnet.recipe import Recipe
+from budgetnet.recipe import Recipe, described_value, without_addresses
 from budgetnet.run import MODEL, Epoch, Run
 from budgetnet.schedule import value
+from budgetnet.trainer.changes import allowed_before, line, passed, with_defaults
 from budgetnet.trainer.measure import Engine
 
 LOOKS = 200
@@ -34,6 +36,11 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
         "model": {
             name: f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}" for name, t in state.items()
         },
+        # What the shapes do not tell: activations, dropout, and what the builder was asked for.
+        "modules": {name or "model": _shown(module) for name, module in model.named_modules()},
+        "made": None
+        if made is None
+        else described_value({"builder": made.make, "arguments": made.args, **made.kwargs}),
         "budget": made.budget.describe() if made is not None else None,
         "precision": str(engine.autocast or torch.float32).removeprefix("torch."),
         "where": {
@@ -44,11 +51,18 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
     }
 
 
-def resumed(folder: str | Path, wanted: dict[str, Any]) -> tuple[Run, Checkpoint, list[str]]:
-    """The unfinished run in `folder`, its newest whole checkpoint, and what is worth noting.
+def _shown(module: nn.Module) -> str:
+    """A module's class and what it shows of itself, as `print(model)` does, without its parts."""
+    return without_addresses(f"{type(module).__name__}({module.extra_repr()})")
+
+
+def resumed(
+    folder: str | Path, wanted: dict[str, Any], allow: Sequence[str]
+) -> tuple[Run, Checkpoint, list[str], list[Difference]]:
+    """The unfinished run in `folder`, its newest whole checkpoint, what is worth noting, what has changed.
 
     Raises ValueError where there is none, or where recipe, data, model, budget or precision are not what
-    they were, with the differences.
+    they were and `allow` does not name the difference.
     """
     run = Run.read(folder)
     if run.status == "finished":
@@ -60,24 +74,17 @@ def resumed(folder: str | Path, wanted: dict[str, Any]) -> tuple[Run, Checkpoint
     if found is None:
         reason = f": {notes[0]}" if notes else ""
         raise ValueError(f"the run in {folder} has no checkpoint to go on from{reason}; start it anew")
-    held = dict(found.state["contract"])
+    held = with_defaults(found.state["contract"])
     was, now = held.pop("where", {}), {k: v for k, v in wanted.items() if k != "where"}
-    changed = _changes({name: held.get(name) for name in now}, now)
-    if changed:
-        more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
-        raise ValueError(
-            f"the run in {folder} cannot go on exactly, since this has changed: {'; '.join(changed[:3])}"
-            f"{more}; change it back, or start a new schedule from its weights with after= (--after {folder})"
-        )
-    moved = _changes(was, wanted["where"])
+    # A checkpoint of before may not tell of everything.
+    changed = differences([{k: held[k] for k in now if k in held}, {k: now[k] for k in now if k in held}])
+    before = allowed_before(run.record.get("sessions", []))
+    phases = len(now["recipe"]["phases"])
+    notes += passed(folder, changed, allow, state=found.state, phases=phases, before=before)
+    moved = [line(difference) for difference in differences([was, wanted["where"]])]
     if moved:
         notes.append(f"the last bits may differ from those of an uninterrupted run: {'; '.join(moved)}")
-    return run, found, notes
-
-
-def _changes(before: Any, now: Any) -> list[str]:
-    """What differs between two nested values, a line each: "recipe.batch_size: 64 -> 32"."""
-    return [f"{found.path}: {' -> '.join(found.texts)}" for found in differences([before, now])]
+    return run, found, notes, changed
 
 
 def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:

@@ -1,45 +1,94 @@
 """Finite: a NaN or infinity is told within a step of its appearance, and never reaches a checkpoint."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from budgetnet.trainer.training import NotFinite, Training
 
 _WAY_OUT = "lower the learning rate, add a Warmup, or set the recipe's clip"
 
 
-class Sentry:
-    """Looks at loss and statistics after each step: at once on a CPU, as soon as they are there on CUDA.
+SMALL = 1 << 16
+"""A model of fewer numbers is looked at as one tensor."""
 
-    Weights that are not finite give a loss that is not in the next step; statistics would not be missed
-    before the model is evaluated.
+
+class Sentry:
+    """Looks at all that a training goes on from after each step: at once on a CPU, without waiting on CUDA.
+
+    There it looks as soon as the device has come to the step before.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    def __init__(self, training: Training) -> None:
+        average, model = training.average, training.model
+        # An average has moved towards all that the model holds.
+        watched = average.model if average is not None else model
+        self._fixed = floating(chain(watched.parameters(), watched.buffers()))
+        self._small = sum(tensor.numel() for tensor in self._fixed) < SMALL
         self._copy: tuple[Tensor, torch.cuda.Event, int] | None = None
 
     def step(self, training: Training, rate: float) -> None:
         """Raise NotFinite if this step, or one that CUDA has done since, left what is not finite."""
         assert training.sums is not None
-        total = training.sums[0]
-        if self._statistics:
-            # One number that is finite only if all of them are.
-            total = total + torch.cat([buffer.reshape(-1) for buffer in self._statistics]).sum()
+        if self._copy is not None:
+            if not self._copy[1].query():  # type: ignore[no-untyped-call]
+                return
+            _look(float(self._copy[0]), training, self._copy[2], rate)
+            self._copy = None
+        watched = [*self._fixed, *optimizer_state(training)]
+        total = training.sums[0] + (_joined(watched) if self._small else sound_together(watched))
         if total.device.type != "cuda":
             _look(float(total), training, training.done, rate)
             return
-        if self._copy is not None and self._copy[1].query():  # type: ignore[no-untyped-call]
-            _look(float(self._copy[0]), training, self._copy[2], rate)
-            self._copy = None
-        if self._copy is None:
-            aside = torch.empty((), pin_memory=True).copy_(total, non_blocking=True)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-            self._copy = (aside, event, training.done)
+        aside = torch.empty((), pin_memory=True).copy_(total, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._copy = (aside, event, training.done)
+
+
+def floating(tensors: Iterable[Any]) -> list[Tensor]:
+    """Those that are tensors of floating-point numbers."""
+    return [held for held in tensors if isinstance(held, Tensor) and held.is_floating_point()]
+
+
+def optimizer_state(training: Training) -> list[Tensor]:
+    """What the optimizer remembers of each parameter, on the parameters' device."""
+    if training.optimizer is None:
+        return []
+    place = training.engine.device.type
+    state = training.optimizer.state.values()
+    return [held for entries in state for held in floating(entries.values()) if held.device.type == place]
+
+
+def sound_together(tensors: Sequence[Tensor]) -> Tensor:
+    """One number that is finite only if all of these tensors are, (); large ones may overflow it."""
+    norms = torch._foreach_norm([tensor.detach() for tensor in tensors])
+    return torch.stack(norms).sum()
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """The same for small ones, which are quicker copied than looked at one by one."""
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).sum()
+
+
+def everything(training: Training) -> dict[str, Tensor]:
+    """Weights, statistics, averages and the optimizer's state, by names for people."""
+    model, average, optimizer = training.model, training.average, training.optimizer
+    named = {f"model {name}": held for name, held in chain(model.named_parameters(), model.named_buffers())}
+    if average is not None:
+        both = chain(average.model.named_parameters(), average.model.named_buffers())
+        named |= {f"average {name}": held for name, held in both}
+    if optimizer is not None:
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        for parameter, entries in optimizer.state.items():
+            for entry, held in entries.items():
+                if isinstance(held, Tensor):
+                    named[f"the optimizer's {entry} of {names.get(id(parameter), 'a parameter')}"] = held
+    return named
 
 
 def _look(total: float, training: Training, done: int, rate: float) -> None:
@@ -47,7 +96,7 @@ def _look(total: float, training: Training, done: int, rate: float) -> None:
         return
     assert training.sums is not None
     check_loss(float(training.sums[0]), training, rate, done=done)
-    check_finite(dict(training.model.named_buffers()), training)
+    check_finite(everything(training), training)
 
 
 def check_loss(total: float, training: Training, rate: float, *, done: int | None = None) -> None:

@@ -23,9 +23,14 @@ def label(training: Training, number: int, phase: Phase, how: PseudoLabels) -> K
     resize, crop = phase.test.at(phase.last_resolution)
     batches = torch.split(torch.arange(len(pool)), BATCH)
     with reading(pool, batches) as source:
-        images = (source[chosen][0] for chosen in batches)
         found = probabilities(
-            training.measured, images, engine=training.engine, resize=resize, crop=crop, test=phase.test
+            training.measured,
+            (source[chosen][0] for chosen in batches),
+            engine=training.engine,
+            resize=resize,
+            crop=crop,
+            test=phase.test,
+            portions=training.portions,
         )
     kept = keep(found, how.threshold, how.temperature, how.per_class)
     of_all = f"{len(kept):,} of {len(pool):,} unlabelled images"

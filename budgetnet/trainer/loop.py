@@ -24,6 +24,7 @@ from budgetnet.trainer.randomness import mixed, order, own_randomness
 from budgetnet.trainer.state import restore_optimizer, roles
 from budgetnet.trainer.step import calibration, take
 from budgetnet.trainer.training import Kept, Training
+from budgetnet.trainer.undo import Undo
 
 AfterStep = Callable[[Training], None]
 
@@ -107,7 +108,8 @@ def _learn(
         training.clock.clear()
     train_mode(training.model, phase.trains, phase.calibrates)
     meter.begin(training.phase, phase, at, steps, size, spent=training.spent)
-    rate, sentry = 0.0, Sentry(training.model)
+    rate, sentry = 0.0, Sentry(training)
+    undo = Undo(training, recipe.on_nan) if recipe.on_nan is not None and training.optimizer else None
     batches = [indices[i * size : (i + 1) * size] for i in range(training.done, steps)]
     with own_randomness(device), reading_ahead(training, phase, batches):
         for i, chosen in enumerate(batches, start=training.done):
@@ -119,7 +121,11 @@ def _learn(
             else:
                 rate = value(phase.lr, t, epochs=phase.epochs, history=history)
                 set_rates(training.optimizer, rate, t, epochs=phase.epochs, history=history)
-                training.sums += take(training, phase, training.optimizer, chosen, resolution)
+                if undo is not None:
+                    rate = undo.lower(rate)
+                    undo.remember()
+                figures = take(training, phase, training.optimizer, chosen, resolution)
+                training.sums += figures if undo is None else undo.checked(figures, rate)
             training.clock.end()
             training.done, training.step = i + 1, training.step + 1
             sentry.step(training, rate)
@@ -129,9 +135,12 @@ def _learn(
     # The last step's, also where a resumed epoch has no step left.
     last = (at + (steps - 1) / steps) / phase.epochs
     if training.optimizer is not None:
-        rate = value(phase.lr, last, epochs=phase.epochs, history=history)
-    train_loss, train_accuracy, share = (total / steps for total in training.sums.tolist())
-    check_loss(train_loss, training, rate)
+        rate = value(phase.lr, last, epochs=phase.epochs, history=history) * training.lowered
+    undone = sum(step >= training.step - steps for step in training.undone)
+    counted = steps - undone or math.nan
+    train_loss, train_accuracy, share = (total / counted for total in training.sums.tolist())
+    if undone < steps:
+        check_loss(train_loss, training, rate)
     labelled = training.labelled
     return Epoch(
         number=len(training.earlier) + len(training.history) + 1,
@@ -151,6 +160,7 @@ def _learn(
         pseudo_images=len(labelled) if labelled is not None else 0,
         pseudo_share=share if share >= 0 else math.nan,
         session=training.session,
+        undone=undone,
     )
 
 
@@ -168,6 +178,7 @@ def _measure(training: Training, phase: Phase, name: str) -> Evaluation | None:
         resolution=phase.last_resolution,
         batch_size=phase.batch_size or training.recipe.batch_size,
         seed=mixed(training.seed, len(training.history)),
+        portions=training.portions,
     )
 
 

@@ -13,6 +13,7 @@ from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Split
 from budgetnet.data.ahead import at_hand, reading
 from budgetnet.recipe import Test
+from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
 
 
@@ -111,8 +112,13 @@ def evaluate(
     resolution: int,
     batch_size: int = 256,
     seed: int = 0,
+    portions: Portions | None = None,
 ) -> Evaluation:
-    """The figures of `model` over `split`, tested as `test` says for a phase that ends at `resolution`."""
+    """The figures of `model` over `split`, tested as `test` says for a phase that ends at `resolution`.
+
+    Where memory runs out a batch goes through in parts, as `portions` remembers.
+    """
+    portions = portions or Portions()
     resize, crop = test.at(resolution)
     count = len(classes)
     totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
@@ -130,21 +136,27 @@ def evaluate(
         batches = [slice(at, min(at + batch_size, images_seen)) for at in starts]
     else:
         batches = torch.split(torch.arange(images_seen), batch_size)
+
+    def seen(views: Tensor) -> Tensor:
+        return averaged(model, views, test, engine)
+
+    def plainly(stored: Tensor) -> Tensor:
+        return seen(test_view(stored, resize=resize, crop=crop))
+
     with (
         trying(model, batch_statistics=test.batch_statistics),
         own_randomness(engine.device),
         reading(split, batches) as source,
     ):
         for number, chosen in enumerate(batches):
+            portions.pause()
             images, labels = source[chosen]
             if augmented:
                 generator = torch.Generator().manual_seed(drawn(seed, TEST, number))
                 images, labels = view(
                     images, labels, test.augment, resolution=crop, classes=count, generator=generator
                 )
-            else:
-                images = test_view(images, resize=resize, crop=crop)
-            logits = averaged(model, images, test, engine)
+            logits = portions.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
             best = logits.topk(min(5, count), dim=1).indices
             totals[0] += F.cross_entropy(logits, labels, reduction="sum")
@@ -191,15 +203,20 @@ def probabilities(
     resize: int,
     crop: int,
     test: Test | None = None,
+    portions: Portions | None = None,
 ) -> Tensor:
     """Class probabilities (N, K) on the CPU for batches of uint8 images (B, C, H, W).
 
     Each image is looked at as `test` says, once without it.
     """
-    looked = test or Test()
-    found = []
+    looked, portions, found = test or Test(), portions or Portions(), []
+
+    def sure(images: Tensor) -> Tensor:
+        seen = test_view(images.to(engine.device, non_blocking=True), resize=resize, crop=crop)
+        return averaged(model, seen, looked, engine).softmax(dim=1)
+
     with trying(model):
         for images in batches:
-            seen = test_view(images.to(engine.device, non_blocking=True), resize=resize, crop=crop)
-            found.append(averaged(model, seen, looked, engine).softmax(dim=1))
+            portions.pause()
+            found.append(portions.through(sure, images))
     return torch.cat(found).cpu() if found else torch.empty(0, 0)

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import budgetnet
 from budgetnet import checkpoint, guard
 from budgetnet.budget import external, ledger
 from budgetnet.checkpoint import Checkpoint
+from budgetnet.compare.difference import Difference
 from budgetnet.console import duration, percent
 from budgetnet.data import Data
 from budgetnet.disk import sweep, unwritable
@@ -22,6 +23,7 @@ from budgetnet.modelfile import Card, described
 from budgetnet.pace import Pace
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import METRICS, RECORD, Run
+from budgetnet.trainer.changes import line
 from budgetnet.trainer.speed import Way
 from budgetnet.trainer.training import Training
 
@@ -42,6 +44,7 @@ class Begun:
     earlier: Run | None = None
     claims: ExitStack = field(default_factory=ExitStack)
     started: bool = False
+    changed: Sequence[Difference] = ()
 
 
 def now() -> str:
@@ -64,28 +67,21 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
     if begun.held is not None:
         before = sum(float(session.get("seconds", 0.0)) for session in sessions)
         run.note(status="running", sessions=sessions, seconds_before=before, result={})
+        if begun.changed:
+            sessions[-1]["changed"] = [line(difference) for difference in begun.changed]
+            run.note(sessions=sessions, **_asked(training, begun))
         return
     counts = ledger(training.model)
-    data = training.data
     _remember(run, training, begun)
     run.note(
         status="running",
         started=now(),
-        recipe=training.recipe.describe(),
-        seed=training.recipe.seed,
-        data={
-            "name": data.name,
-            "classes": list(data.classes),
-            "images": {name: len(split) for name, split in data.splits.items()},
-            "fingerprints": begun.contract["data"]["fingerprints"],
-        },
+        **_asked(training, begun),
         model={"class": type(training.model).__name__, "parameters": counts.params, "bytes": counts.bytes},
-        budget=begun.contract["budget"],
         external=_origins(training),
         after=str(begun.earlier.folder) if begun.earlier is not None else None,
         notes=list(begun.notes),
         device=_device_name(training.engine.device),
-        precision=begun.contract["precision"],
         speed={"chosen": begun.way.chosen, "why": begun.way.why},
         threads=torch.get_num_threads(),
         versions={
@@ -95,6 +91,23 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
         },
         sessions=sessions,
     )
+
+
+def _asked(training: Training, begun: Begun) -> dict[str, Any]:
+    """What the run is of: its recipe, data, budget and precision."""
+    data = training.data
+    return {
+        "recipe": training.recipe.describe(),
+        "seed": training.recipe.seed,
+        "data": {
+            "name": data.name,
+            "classes": list(data.classes),
+            "images": {name: len(split) for name, split in data.splits.items()},
+            "fingerprints": begun.contract["data"]["fingerprints"],
+        },
+        "budget": begun.contract["budget"],
+        "precision": begun.contract["precision"],
+    }
 
 
 def _origins(training: Training) -> str:

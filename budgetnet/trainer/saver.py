@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from budgetnet import checkpoint
 from budgetnet.disk import reason
@@ -11,7 +12,7 @@ from budgetnet.run import MODEL, Run
 from budgetnet.trainer.finite import check_finite
 from budgetnet.trainer.record import card_of
 from budgetnet.trainer.state import NotSaveable, capture
-from budgetnet.trainer.stop import Stop
+from budgetnet.trainer.stop import Stop, Stopped
 from budgetnet.trainer.training import NotWritten, Training
 
 EVERY = 60.0
@@ -30,15 +31,18 @@ class Saver:
     The law: a checkpoint is written when EVERY seconds have passed since the last one, and when all that
     were written in this session, and the next one if it takes as long as the last, take a COST-th of the
     session's time at most. Only the first one is written without knowing what it takes.
+
+    `step` is the one that the session begins after; `saved` says whether a checkpoint holds it.
     """
 
-    def __init__(self, run: Run, stop: Stop) -> None:
+    def __init__(self, run: Run, stop: Stop, *, step: int = 0, saved: bool = False) -> None:
         self.run = run
         self.folder: Path | None = run.place
         self.stop = stop
         self._begun = self._at = self._weights_at = time.monotonic()
         self._spent = self._cost = self._weights_spent = self._weights_cost = 0.0
-        self._step: int | None = None
+        self._first = step
+        self._step = step if saved else None
         self._failing: set[str] = set()
 
     def __call__(self, training: Training) -> None:
@@ -48,24 +52,37 @@ class Saver:
         """
         due = self.stop.due()
         if due is not None:
-            for pause in PAUSES:
-                time.sleep(pause)
-                self.save(training)
-                if self.folder is None or self._step == training.step:
-                    raise due
-            lost = f"step {training.step:,} is not saved in {self.run.folder}"
-            if due.status == "paused":
-                raise NotWritten(f"{lost}, so that the run cannot be paused: make room there", self.run)
-            training.watch.say(f"note: {lost}: what came after the last checkpoint is trained again")
-            raise due
+            self._leave(training, due)
         now = time.monotonic()
         waited = now - self._at >= EVERY and now - self._begun >= COST * (self._spent + self._cost)
         if self.folder is not None and waited:
             self.save(training)
 
+    def _leave(self, training: Training, due: Stopped) -> NoReturn:
+        for pause in PAUSES:
+            time.sleep(pause)
+            self.save(training)
+            if self.folder is None or self._step == training.step:
+                raise due
+        lost = f"step {training.step:,} is not saved in {self.run.folder}"
+        if due.status == "paused":
+            raise NotWritten(f"{lost}, so that the run cannot be paused: make room there", self.run)
+        training.watch.say(f"note: {lost}: what came after the last checkpoint is trained again")
+        raise due
+
+    def between(self, training: Training) -> None:
+        """Raise Stopped between two batches of an evaluation, with all steps saved, if a stop was asked for.
+
+        A time limit waits for the session's first step: without one its successors would get no further.
+        """
+        due = self.stop.due()
+        if due is not None and not (due.status == "paused" and training.step == self._first):
+            self._leave(training, due)
+
     def save(self, training: Training) -> None:
         """Save the training now. A disk that cannot take it is told of, and the training goes on."""
-        if self.folder is None:
+        # What follows a step without another is done again from its checkpoint, with the same bits.
+        if self.folder is None or training.step == self._step:
             return
         folder, begun = self.folder, time.monotonic()
         try:

@@ -29,6 +29,7 @@ def capture(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "spent": training.spent,
         "clock": training.clock.capture(),
         "parts": training.parts,
+        "undone": training.undone,
         "session": training.session,
         "earlier": [epoch.line() for epoch in training.earlier],
         "history": [epoch.line() for epoch in training.history],
@@ -63,6 +64,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     training.phase, training.done = int(state["phase"]), int(state["done"])
     training.step, training.spent = int(state["step"]), float(state["spent"])
     training.session, training.parts = int(state["session"]), int(state["parts"])
+    training.undone = [int(step) for step in state.get("undone", [])]
     training.earlier = tuple(Epoch.read(line) for line in state["earlier"])
     training.history = [Epoch.read(line) for line in state["history"]]
     training.clock.restore(state.get("clock", {}))

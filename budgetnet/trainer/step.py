@@ -12,6 +12,7 @@ from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
 from budgetnet.trainer.ahead import unlabelled
 from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
+from budgetnet.trainer.memory import once_more, out_of_memory, release, update
 from budgetnet.trainer.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
 from budgetnet.trainer.training import Training
 
@@ -25,7 +26,8 @@ def take(
     from then on: the gradient is that of the whole batch, and batch norms see the parts.
     """
     recipe = training.recipe
-    batch = _batch(training, phase, chosen, resolution)
+    stored = _stored(training, phase, chosen)
+    batch = once_more(lambda: _batch(training, phase, stored, resolution))
     while True:
         try:
             figures = _gradient(training, phase, batch)
@@ -46,12 +48,22 @@ def take(
     if recipe.clip is not None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, recipe.clip)
-    optimizer.step()
+    update(optimizer)
     optimizer.zero_grad(set_to_none=True)
     if training.average is not None:
         training.clock.mark(AVERAGE)
         training.average.update(training.model)
     return figures
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Stored images uint8 (B, C, H, W) at the positions `chosen`, their labels, and FixMatch's unlabelled."""
+
+    chosen: Tensor
+    images: Tensor
+    labels: Tensor
+    unlabelled: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -109,18 +121,8 @@ def _loss(training: Training, phase: Phase, batch: _Batch) -> tuple[Tensor, Tens
     return loss, logits, loss.new_tensor(-1.0)
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device or the host has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # torch tells of the host's memory with a bare RuntimeError.
-    wordings = ("can't allocate memory", "not enough memory")
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in wordings)
-
-
 def _smaller_parts(training: Training, images: int) -> None:
-    if training.engine.device.type == "cuda":
-        torch.cuda.empty_cache()
+    release()
     training.parts *= 2
     training.watch.say(
         f"note: the memory does not suffice for {images} images at once: from here on each batch goes "
@@ -137,7 +139,7 @@ def _eager(training: Training, reason: str) -> None:
 
 def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> Tensor:
     """One batch through the model, which moves the statistics that the phase calibrates: (3,) as above."""
-    images, labels = _views(training, phase, chosen, resolution)
+    images, labels = _views(training, phase, _stored(training, phase, chosen), resolution)
     training.clock.mark(FORWARD)
     with torch.no_grad():
         logits = training.engine.forward(training.model, images).float()
@@ -148,17 +150,27 @@ def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: in
     return _figures(loss, logits, labels, loss.new_tensor(-1.0))
 
 
-def _views(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-    """The views of the stored images at `chosen`; they, and the model's dropout, depend on the step alone."""
+def _stored(training: Training, phase: Phase, chosen: Tensor) -> _Stored:
+    """What a step reads: the images at `chosen`; for FixMatch some of all unlabelled ones too."""
     training.clock.mark(GATHER)
+    images, labels = (training.ahead or training.train)[chosen]
+    how, pool = phase.pseudo, training.data.unlabelled
+    if not isinstance(how, FixMatch) or pool is None:
+        return _Stored(chosen, images, labels)
+    rows, _ = unlabelled(training, how, len(chosen), training.step)
+    return _Stored(chosen, images, labels, (training.pool_ahead or pool)[rows][0])
+
+
+def _views(training: Training, phase: Phase, stored: _Stored, resolution: int) -> tuple[Tensor, Tensor]:
+    """The views of stored images; they, and the model's dropout, depend on the step alone."""
+    training.clock.mark(VIEWS)
     generator = torch.Generator().manual_seed(drawn(training.seed, VIEW, training.step))
     reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
-    images, labels = (training.ahead or training.train)[chosen]
-    training.clock.mark(VIEWS)
     classes = len(training.data.classes)
     steps = phase.augment
     if steps:
-        steps = at_place(steps, _place(training, phase, chosen))
+        steps = at_place(steps, _place(training, phase, stored.chosen))
+    images, labels = stored.images, stored.labels
     return view(images, labels, steps, resolution=resolution, classes=classes, generator=generator)
 
 
@@ -169,19 +181,16 @@ def _place(training: Training, phase: Phase, chosen: Tensor) -> Place:
     return Place(chosen, before + seen // len(training.train), mixed(training.seed, PLACE))
 
 
-def _batch(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> _Batch:
-    """All views of a step; those of unlabelled images are drawn from all of them, for FixMatch."""
-    images, labels = _views(training, phase, chosen, resolution)
-    how, pool = phase.pseudo, training.data.unlabelled
+def _batch(training: Training, phase: Phase, stored: _Stored, resolution: int) -> _Batch:
+    """All views of a step: of its images, and weak and strong ones of FixMatch's unlabelled images."""
+    images, labels = _views(training, phase, stored, resolution)
+    how, pool = phase.pseudo, stored.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return _Batch(images, labels)
-    training.clock.mark(GATHER)
-    rows, generator = unlabelled(training, how, len(images), training.step)
-    stored, unknown = (training.pool_ahead or pool)[rows]
-    training.clock.mark(VIEWS)
-    classes, none = len(training.data.classes), torch.zeros_like(unknown)
+    _, generator = unlabelled(training, how, len(images), training.step)
+    classes, none = len(training.data.classes), labels.new_zeros(len(pool), dtype=torch.int64)
     weak, strong = (
-        view(stored, none, steps, resolution=resolution, classes=classes, generator=generator)[0]
+        view(pool, none, steps, resolution=resolution, classes=classes, generator=generator)[0]
         for steps in (how.weak, how.strong)
     )
     return _Batch(images, labels, weak, strong)

@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,17 +22,19 @@ from budgetnet.owner import owned
 from budgetnet.pace import pace
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import METRICS, MODEL, Epoch, Run
-from budgetnet.trainer.chain import contract, follow, higher, resumed
+from budgetnet.trainer.begin import Session, begin
+from budgetnet.trainer.changes import adapt
 from budgetnet.trainer.images import Images, gather
 from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, probabilities
+from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.ready import check, check_logits, settle
 from budgetnet.trainer.record import Begun, card_of, close, closing, now, open_record, place, unkept, unmade
 from budgetnet.trainer.saver import Saver, insist
 from budgetnet.trainer.space import room
-from budgetnet.trainer.speed import Compiled, Speed, check_speed, choose
+from budgetnet.trainer.speed import Compiled, Speed, check_speed
 from budgetnet.trainer.state import restore
-from budgetnet.trainer.stop import Stop, Stopped, seconds
+from budgetnet.trainer.stop import Stop, Stopped
 from budgetnet.trainer.training import Kept, NotWritten, Training
 
 
@@ -83,6 +85,7 @@ class Trainer:
         resume: str | Path | None = None,
         after: str | Path | None = None,
         max_time: float | str | None = None,
+        allow: Sequence[str] = (),
     ) -> Run:
         """Train `model` on `data` as `recipe` says, and return the Run with the trained model.
 
@@ -93,12 +96,14 @@ class Trainer:
 
         `max_time`, in seconds or as "11h30m", ends the session at a step's end with the status "paused".
         `resume`, the folder of an unfinished run, goes on with exactly that run: same recipe, data and model,
-        and the result that it would have had. `after`, the folder of any run with weights, starts this recipe
-        from them as a new session, with one history over all. Ctrl-C and SIGTERM end the run at a step's end
-        too, ready to be resumed: then KeyboardInterrupt is raised, or SystemExit(143); in a notebook the
-        unfinished Run is returned.
+        and the result that it would have had. What has changed is refused, unless `allow` names it, as in
+        allow=("recipe.loss",): then it is noted in the record. `after`, the folder of any run with weights,
+        starts this recipe from them as a new session, with one history over all. Ctrl-C and SIGTERM end the
+        run at a step's end too, ready to be resumed: then KeyboardInterrupt is raised, or SystemExit(143); in
+        a notebook the unfinished Run is returned.
         """
-        begun = self._begun(model, data, recipe, None, resume=resume, after=after, max_time=max_time)
+        session = Session(resume, after, max_time, allow)
+        begun = begin(model, data, recipe, None, engine=self.engine, speed=self.speed, session=session)
         if self.out is not None and resume is None:
             begun.run.folder = Run.new(self.out, name).folder
         for _ in self._epochs(begun):
@@ -122,6 +127,7 @@ class Trainer:
         resume: str | Path | None = None,
         after: str | Path | None = None,
         max_time: float | str | None = None,
+        allow: Sequence[str] = (),
     ) -> Iterator[Epoch]:
         """The training as a generator of its epochs: a `for` loop over it decides when to stop.
 
@@ -136,51 +142,9 @@ class Trainer:
         and saved, as at the end of `fit`, whose options these are. Mistakes are refused here, before the
         first epoch is asked for.
         """
-        return self._epochs(
-            self._begun(model, data, recipe, run, resume=resume, after=after, max_time=max_time)
-        )
-
-    def _begun(
-        self,
-        model: nn.Module,
-        data: Data,
-        recipe: Recipe,
-        run: Run | None,
-        *,
-        resume: str | Path | None,
-        after: str | Path | None,
-        max_time: float | str | None,
-    ) -> Begun:
-        """Everything checked and read that can be refused; nothing is moved or written yet."""
-        limit = seconds(max_time)
-        notes = check(model, data, recipe)
-        if resume is not None and after is not None:
-            raise ValueError(
-                "a training goes on with a run exactly (resume=) or starts anew from its weights (after=): "
-                "give one of them"
-            )
-        run = run if run is not None else Run()
-        way = choose(self.speed, self.device, model, recipe, data.train)
-        wanted = contract(model, data, recipe, self.engine) | {"speed": way.chosen}
-        if resume is not None:
-            # Claimed before it is read: nobody else may go on with it meanwhile.
-            claims, resume = ExitStack(), Path(resume)
-            if resume.is_dir():
-                claims.enter_context(owned(resume))
-            try:
-                earlier, held, found = resumed(resume, wanted)
-            except BaseException:
-                claims.close()
-                raise
-            run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record}
-            run.settle()
-            return Begun(model, data, recipe, run, [*notes, *found], limit, wanted, way, held, claims=claims)
-        begun = Begun(model, data, recipe, run, notes, limit, wanted, way)
-        if after is not None:
-            begun.earlier = follow(model, after, data)
-            begun.notes += guard.chained(data, begun.earlier.record, guard.read_seen(Path(after)))
-            begun.notes += higher(recipe, begun.earlier.history)
-        return begun
+        session = Session(resume, after, max_time, allow)
+        found = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
+        return self._epochs(found)
 
     def _epochs(self, begun: Begun) -> Iterator[Epoch]:
         run = begun.run
@@ -205,7 +169,8 @@ class Trainer:
         begun.notes += room(begun)
         with unmade(begun):
             training = self._set_up(begun, watch)
-        saver = Saver(run, stop)
+        saver = Saver(run, stop, step=training.step, saved=begun.held is not None)
+        training.portions = Portions(pause=lambda: saver.between(training), say=watch.say)
         with watch, stop.listening():
             for note in begun.notes:
                 watch.say(f"note: {note}")
@@ -221,7 +186,9 @@ class Trainer:
                     saver.weights(training)
                     yield epoch
             except GeneratorExit:
-                # A `break` in the user's loop: an ordinary end, out of which nothing can be raised.
+                # A `break` in the user's loop: an ordinary end, which no checkpoint can repeat, and out of
+                # which nothing can be raised.
+                training.portions.pause = lambda: None
                 try:
                     self._end(training, run, clock, None)
                 except NotWritten as error:
@@ -234,7 +201,11 @@ class Trainer:
             except BaseException as error:
                 self._end(training, run, clock, error)
                 raise
-            self._end(training, run, clock, None)
+            try:
+                self._end(training, run, clock, None)
+            except Stopped as stopped:
+                self._end(training, run, clock, stopped)
+                _leave(stopped)
 
     def _set_up(self, begun: Begun, watch: Watch) -> Training:
         """Move everything to its place and write the record of what is about to run."""
@@ -247,6 +218,7 @@ class Trainer:
             training.compiled = Compiled(model, begun.recipe, begun.way)
         if begun.held is not None:
             restore(training, begun.held)
+            adapt(training, begun.changed)
         elif begun.earlier is not None:
             training.earlier = tuple(begun.earlier.history)
             training.session = 1 + max((epoch.session for epoch in training.earlier), default=1)
@@ -257,7 +229,7 @@ class Trainer:
 
     def ready(self, model: nn.Module, data: Data, recipe: Recipe) -> Training:
         """A training that is checked and set up as `fit` does it, without a folder: what `loop` takes."""
-        begun = self._begun(model, data, recipe, None, resume=None, after=None, max_time=None)
+        begun = begin(model, data, recipe, None, engine=self.engine, speed=self.speed, session=Session())
         return self._set_up(begun, Watch(False))
 
     def evaluate(
@@ -398,6 +370,7 @@ class Trainer:
                 engine=self.engine,
                 resolution=phase.last_resolution,
                 batch_size=phase.batch_size or training.recipe.batch_size,
+                portions=training.portions,
             )
             result |= {
                 f"{way}_accuracy": found.accuracy,

@@ -18,6 +18,7 @@ from budgetnet.run import Epoch, Run
 from budgetnet.trainer.average import Average
 from budgetnet.trainer.clock import Clock
 from budgetnet.trainer.measure import Engine, Evaluation
+from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.randomness import SESSION, mixed
 from budgetnet.trainer.speed import Compiled
 
@@ -66,6 +67,8 @@ class Training:
     `clock` adds up where the time of the epoch's steps goes.
     `ahead` and `pool_ahead` hold the epoch's batches of them and of the unlabelled images, where those are
     read ahead.
+    `undone` are the steps, counted from 0, that left what was not finite and were taken back (BackOff).
+    `portions` say how images go through the model where nothing is learnt.
     `contract` says what must be the same for the training to go on exactly.
     """
 
@@ -98,6 +101,8 @@ class Training:
     ahead: Ahead | None = None
     pool_ahead: Ahead | None = None
     alone: bool = True
+    undone: list[int] = field(default_factory=list)
+    portions: Portions = field(default_factory=Portions)
 
     @property
     def kept(self) -> Kept | None:
@@ -108,6 +113,12 @@ class Training:
     def network(self) -> Callable[[Tensor], Tensor]:
         """What a training step calls: the model, or what it was compiled to."""
         return self.compiled or self.model
+
+    @property
+    def lowered(self) -> float:
+        """What the learning rate is multiplied by, after the steps that were undone."""
+        backoff = self.recipe.on_nan
+        return backoff.factor ** len(self.undone) if backoff is not None else 1.0
 
     @property
     def seed(self) -> int:

@@ -51,6 +51,13 @@ from budgetnet.cli.options import (
     help="Go on with an unfinished run exactly: RUN, or the newest of this recipe; or begin it.",
 )
 @click.option(
+    "--allow-change",
+    "allow",
+    multiple=True,
+    metavar="PATH",
+    help="With --resume: go on although this has changed (recipe.phases.0.epochs). Repeatable.",
+)
+@click.option(
     "--after", metavar="RUN", help="Begin this recipe's schedule from the weights of RUN, with its history."
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
@@ -67,6 +74,7 @@ def run(
     together: int | Literal["auto"],
     max_time: str | None,
     resume: str | None,
+    allow: tuple[str, ...],
     after: str | None,
     quiet: bool,
 ) -> None:
@@ -75,9 +83,9 @@ def run(
     The run is written to a new folder: model.safetensors, run.json, and metrics.jsonl with a line an epoch.
     Ctrl-C and SIGTERM end it at a step's end, ready for --resume.
     """
-    from budgetnet.cli.run import Session, run_recipe
     from budgetnet.cli.run import dry_run as try_out
-    from budgetnet.trainer import Trainer
+    from budgetnet.cli.run import run_recipe
+    from budgetnet.trainer import Session, Trainer
 
     trainer = Trainer(device, precision=precision, speed=speed, out=out, show=not (quiet or dry_run))
     if seeds is not None and (after is not None or resume):
@@ -97,7 +105,7 @@ def run(
         if not run_seeds(recipe, asked, trainer, name=name, quiet=quiet, seeds=seeds, manner=manner):
             click.get_current_context().exit(PAUSED)
     else:
-        session = Session(resume, after, max_time)
+        session = Session(resume, after, max_time, allow)
         done = run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=session)
         if done.status == "paused":
             click.get_current_context().exit(PAUSED)

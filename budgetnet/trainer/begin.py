@@ -1,0 +1,84 @@
+"""Begin: everything that a training can be refused for is checked and read before anything is moved."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from budgetnet import guard
+from budgetnet.data import Data
+from budgetnet.owner import owned
+from budgetnet.recipe import Recipe
+from budgetnet.run import Run
+from budgetnet.trainer.chain import contract, follow, higher, resumed
+from budgetnet.trainer.measure import Engine
+from budgetnet.trainer.ready import check
+from budgetnet.trainer.record import Begun
+from budgetnet.trainer.speed import Speed, choose
+from budgetnet.trainer.stop import seconds
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a session begins and ends: the run that it goes on with, or follows; its time; what may differ."""
+
+    resume: str | Path | None = None
+    after: str | Path | None = None
+    max_time: float | str | None = None
+    allow: Sequence[str] = ()
+
+
+def begin(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    run: Run | None,
+    *,
+    engine: Engine,
+    speed: Speed,
+    session: Session,
+) -> Begun:
+    """Everything checked and read that can be refused; nothing is moved or written yet."""
+    limit = seconds(session.max_time)
+    allow = (session.allow,) if isinstance(session.allow, str) else tuple(session.allow)
+    notes = check(model, data, recipe)
+    if session.resume is not None and session.after is not None:
+        raise ValueError(
+            "a training goes on with a run exactly (resume=) or starts anew from its weights (after=): "
+            "give one of them"
+        )
+    if allow and session.resume is None:
+        raise ValueError(
+            f"{', '.join(allow)} may change (allow=, --allow-change) in a run that goes on, and none does; "
+            "give resume= (--resume) too, or leave it out"
+        )
+    run = run if run is not None else Run()
+    way = choose(speed, engine.device, model, recipe, data.train)
+    wanted = contract(model, data, recipe, engine) | {"speed": way.chosen}
+    if session.resume is not None:
+        folder = Path(session.resume)
+        # Claimed before it is read: nobody else may go on with it meanwhile.
+        claims = ExitStack()
+        if folder.is_dir():
+            claims.enter_context(owned(folder))
+        try:
+            earlier, held, found, changed = resumed(folder, wanted, allow)
+        except BaseException:
+            claims.close()
+            raise
+        # What is asked now is the run's from here on, where it may differ.
+        asked = run.record if changed else {}
+        run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
+        run.settle()
+        notes = [*notes, *found]
+        return Begun(
+            model, data, recipe, run, notes, limit, wanted, way, held, claims=claims, changed=changed
+        )
+    begun = Begun(model, data, recipe, run, notes, limit, wanted, way)
+    if session.after is not None:
+        begun.earlier = follow(model, session.after, data)
+        begun.notes += guard.chained(data, begun.earlier.record, guard.read_seen(Path(session.after)))
+        begun.notes += higher(recipe, begun.earlier.history)
+    return begun

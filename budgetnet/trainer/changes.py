@@ -1,0 +1,141 @@
+"""Changes: what differs between a run and what is to go on with it, and what of that is let pass by name."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from budgetnet.compare.difference import MISSING, Difference
+from budgetnet.recipe import Phase, Recipe
+from budgetnet.trainer.training import Training
+
+NEVER = ("model", "data.classes")
+"""What no run can go on with once it has changed: the shapes of its tensors, and what its logits mean."""
+_KEEPS_STATE = ("momentum", "nesterov", "betas", "eps")
+_OTHER_ORDER = ("batch_size", "views", "pseudo", "fingerprints")
+
+
+def line(difference: Difference) -> str:
+    """A difference in a line: "recipe.batch_size: 64 -> 32"."""
+    return f"{difference.path}: {' -> '.join(difference.texts)}"
+
+
+def dotted(path: str) -> str:
+    """A path as settings are written: "recipe.phases[0].lr" as "recipe.phases.0.lr"."""
+    return re.sub(r"\[(\d+)\]", r".\1", path).strip()
+
+
+def allowed_before(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The paths that sessions of a run were allowed to differ in: a loop of sessions names them each time."""
+    lines = [text for session in sessions for text in session.get("changed", []) if isinstance(text, str)]
+    return [dotted(text.split(": ")[0]) for text in lines]
+
+
+def with_defaults(contract: Mapping[str, Any]) -> dict[str, Any]:
+    """A contract with what its recipe could not yet say: options that came later, at their defaults."""
+    defaults = Recipe([Phase(epochs=1, resolution=1, lr=1.0)]).describe()
+    (phase,) = defaults.pop("phases")
+    recipe = {**defaults, **contract["recipe"]}
+    recipe["phases"] = [{**phase, **held} for held in recipe["phases"]]
+    return {**contract, "recipe": recipe}
+
+
+def passed(
+    folder: str | Path,
+    changed: Sequence[Difference],
+    allow: Sequence[str],
+    *,
+    state: Mapping[str, Any],
+    phases: int,
+    before: Sequence[str] = (),
+) -> list[str]:
+    """A note for each difference where all may pass. Raises ValueError for the others, and for idle names.
+
+    A name covers its path and all below it. `state` is that of the run, whose recipe now has so many
+    `phases`; `before` are the paths that were allowed to change in earlier sessions.
+    """
+    paths = [dotted(difference.path) for difference in changed]
+    never = [d for d, path in zip(changed, paths) if any(_covers(name, path) for name in NEVER)]
+    if never:
+        raise ValueError(
+            f"the run in {folder} cannot go on with another model or other classes: {_some(never)}; "
+            f"change it back, or train anew"
+        )
+    for name in allow:
+        if not any(_covers(name, path) for path in [*paths, *before]):
+            raise ValueError(_idle(name, paths))
+    left = [d for d, path in zip(changed, paths) if not any(_covers(name, path) for name in allow)]
+    if left:
+        named = " ".join(f"--allow-change {name}" for name in _names(left))
+        raise ValueError(
+            f"the run in {folder} cannot go on exactly, since this has changed: {_some(left)}; change it "
+            f"back, or go on all the same with {named} (allow=), or start a new schedule from its weights "
+            f"with after= (--after {folder})"
+        )
+    place = int(state["phase"])
+    if place > phases:
+        raise ValueError(
+            f"the run in {folder} is in its phase {place}, and the recipe now has {phases}; "
+            f"give the recipe that phase again, or start a new schedule with after= (--after {folder})"
+        )
+    return [f"not the run that was begun: {line(difference)}" for difference in changed]
+
+
+def adapt(training: Training, changed: Sequence[Difference]) -> None:
+    """Fit the state that was restored to what has changed since, and say what could not be kept."""
+    paths = [dotted(difference.path) for difference in changed]
+    here = f"recipe.phases.{training.phase - 1}"
+    if training.optimizer_state is not None and any(
+        _loses_state(difference, path, here) for difference, path in zip(changed, paths)
+    ):
+        training.optimizer_state = None
+        training.watch.say("note: the optimizer begins anew: what it remembered is not for it as it is now")
+    parts = {part for path in paths for part in path.split(".")}
+    if training.done and parts & set(_OTHER_ORDER):
+        training.done, training.sums, training.spent = 0, None, 0.0
+        training.watch.say("note: the epoch at hand begins again: its steps are others now")
+    if training.kept is None:
+        held = training.last or training.best
+        training.last = training.best = held
+
+
+def _loses_state(difference: Difference, path: str, here: str) -> bool:
+    """Whether an optimizer's state, kept by the number of each parameter, is of no use after a change."""
+    if path == here or _covers(f"{here}.trains", path):
+        return True
+    for owner in ("recipe.optimizer", f"{here}.optimizer"):
+        if _covers(owner, path):
+            name = path.removeprefix(f"{owner}.").split(".")[0]
+            decays = name == "weight_decay" and all(v and v is not MISSING for v in difference.values)
+            return name not in _KEEPS_STATE and not decays
+    return False
+
+
+def _covers(name: str, path: str) -> bool:
+    wanted = dotted(name)
+    return path == wanted or path.startswith(f"{wanted}.")
+
+
+def _names(changed: Sequence[Difference]) -> list[str]:
+    """The names to allow all of these by: their paths, or where they are many what these begin with."""
+    whole = [dotted(difference.path).split(".") for difference in changed]
+    for depth in (9, 4, 3, 2):
+        names = list(dict.fromkeys(".".join(path[:depth]) for path in whole))
+        if len(names) <= 3:
+            return names
+    return list(dict.fromkeys(path[0] for path in whole))
+
+
+def _some(changed: Sequence[Difference]) -> str:
+    more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
+    return f"{'; '.join(line(difference) for difference in changed[:3])}{more}"
+
+
+def _idle(name: str, paths: Sequence[str]) -> str:
+    what = f"{name!r} was to be allowed to change (--allow-change, allow=)"
+    if not paths:
+        return f"{what}, and nothing has changed; leave it out"
+    near = difflib.get_close_matches(dotted(name), paths, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"what has changed is {', '.join(paths[:5])}"
+    return f"{what}, and has not; {hint}"

@@ -1,0 +1,95 @@
+"""Memory: what runs out of it is told apart from other errors, and gone through in smaller parts."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Found = TypeVar("Found")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device or the host has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # torch tells of the host's memory with a bare RuntimeError.
+    wordings = ("can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in wordings)
+
+
+def release() -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+def _nothing() -> None:
+    return None
+
+
+@dataclass
+class Portions:
+    """How images that are only looked at go through a model: each batch in so many `parts`.
+
+    `pause` is called between two batches and may raise; `say` tells what is worth noting.
+    """
+
+    parts: int = 1
+    pause: Callable[[], None] = _nothing
+    say: Callable[[str], None] | None = None
+
+    def through(self, work: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+        """What `work` gives for a batch, (B, ...) -> (B, ...); in smaller parts where memory runs out."""
+        while True:
+            try:
+                if self.parts == 1:
+                    return work(batch)
+                pieces = torch.tensor_split(batch, min(self.parts, len(batch)))
+                return torch.cat([work(piece) for piece in pieces])
+            except Exception as error:
+                if not out_of_memory(error) or self.parts >= len(batch):
+                    raise
+            # Outside of the handler, which holds on to the tensors of the attempt.
+            release()
+            self.parts *= 2
+            if self.say is not None:
+                self.say(
+                    f"note: the memory does not suffice to evaluate {len(batch)} images at once: from here "
+                    f"on they go through the model in {self.parts} parts"
+                )
+
+
+def once_more(work: Callable[[], Found]) -> Found:
+    """What `work` gives, where it runs out of memory at the first attempt at the second."""
+    try:
+        return work()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    release()
+    return work()
+
+
+def update(optimizer: torch.optim.Optimizer) -> None:
+    """One step of the optimizer, tried again where memory ran out before it had changed anything.
+
+    An optimizer makes its state at its first step: what is half made of it is thrown away before.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    known = {p for p in parameters if p in optimizer.state}
+    versions = [p._version for p in parameters]
+    try:
+        optimizer.step()
+        return
+    except Exception as error:
+        if not out_of_memory(error) or versions != [p._version for p in parameters]:
+            raise
+    for parameter in parameters:
+        if parameter not in known:
+            optimizer.state.pop(parameter, None)
+    release()
+    optimizer.step()
