@@ -9,7 +9,7 @@ import click
 from torch import nn
 
 from budgetnet.cli.options import Asked
-from budgetnet.cli.target import Trained, load_trained, trained
+from budgetnet.cli.target import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import percent, say, table
 from budgetnet.data import Data, Split
 from budgetnet.guard import selection
@@ -152,8 +152,7 @@ def _split(data: Data, name: str) -> Split:
 def _notes(found: Trained, split: Split, name: str) -> list[str]:
     """What makes the figures other than they seem."""
     record = found.run.record if found.run is not None else {}
-    known = read_card(found.file)
-    began = [f"not from scratch: it began from external weights, {known.external}"] if known.external else []
+    began = not_from_scratch(read_card(found.file).external)
     before = record.get("data", {}).get("fingerprints", {})
     if not isinstance(before, dict) or before.get(name) in (None, split.fingerprint()):
         return began
