@@ -206,7 +206,10 @@ def test_the_version_is_the_packages() -> None:
         (["run", "quickstart", "--devise", "cpu"], "--device"),
         (["run"], "Missing argument 'FILE|NAME'"),
         (["evaluate", "x", "--split", "tets"], "'tets' is not one of"),
-        (["run", "quickstart", "--seed", "three"], "'three' is not a valid integer"),
+        (
+            ["run", "quickstart", "--seed", "three"],
+            "it should be a whole number from 0 to 9,223,372,036,854,775,807, not 'three'",
+        ),
     ],
 )
 def test_what_is_mistyped_is_told_its_neighbour(arguments: list[str], sentence: str) -> None:
@@ -417,8 +420,8 @@ def test_a_mistake_in_the_recipe_is_one_sentence_before_anything_is_written(
         (["--set", "recipe.batch_size=-1"], "batch_size should be a whole number of 1 or more, not -1"),
         (["--set", "batch_size=3"], "a setting should read recipe.batch_size=256"),
         (["--set", "model.depth=3"], "model() has no parameter 'depth'; it takes width"),
-        (["--scale", "0"], "factor should be a number above 0"),
-        (["--seed", "-1"], "seed should be a whole number of 0 or more"),
+        (["--scale", "0"], "it should be a number from 1e-09 to 1e+09, not '0'"),
+        (["--seed", "-1"], "it should be a whole number from 0"),
         (["--device", "gpu"], "device should be 'cuda', 'cuda:1' or 'cpu'"),
         (["--name", "a/b"], "without slashes, not 'a/b'"),
         (["--out", "tiny.py"], "choose another with out= (--out)"),
