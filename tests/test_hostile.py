@@ -624,16 +624,21 @@ def test_names_in_a_model_file_are_shown_and_not_obeyed(
 # --- (c) what the package does not contain
 
 FORBIDDEN_MODULES = {
-    "pickle",
-    "cPickle",
-    "dill",
-    "cloudpickle",
-    "joblib",
-    "marshal",
-    "shelve",
-    "yaml",
-    "code",
+    *(
+        "pickle",
+        "cPickle",
+        "_pickle",
+        "pickletools",
+        "dill",
+        "cloudpickle",
+        "joblib",
+        "marshal",
+        "shelve",
+        "dbm",
+    ),
+    *("yaml", "ruamel", "jsonpickle", "code", "codeop", "cffi", "imp", "zipimport", "pty", "tarfile", "pdb"),
 }
+"""Those that execute what they read, or might; tarfile writes where it is told to, and reads without bounds."""
 NETWORK = {
     "urllib",
     "http",
@@ -650,6 +655,20 @@ DOWNLOADS = {"data/download.py", "data/source.py"}
 """The only files that know the network, the second of them no more than how an address is taken apart."""
 RUNS_PYTHON = {"plan.py"}
 """Where a recipe, which is a Python program that the user names, is run."""
+RUNNERS = {"runpy", "subprocess", "ctypes", "multiprocessing", "pkgutil", "webbrowser", "xmlrpc", "code"}
+EXECUTES = {
+    *("eval", "exec", "compile", "__import__", "execfile", "input", "breakpoint"),
+    *("torch.load", "torch.jit.load", "torch.package", "torch.hub.load", "torch.save", "torch.compile"),
+    *("os.system", "os.popen", "os.startfile", "os.fork", "os.forkpty", "os.posix_spawn", "pty.spawn"),
+    *(
+        "builtins.eval",
+        "builtins.exec",
+        "types.FunctionType",
+        "types.CodeType",
+        "np.fromregex",
+        "pd.read_pickle",
+    ),
+}
 
 
 def called(node: ast.Call) -> str:
@@ -669,13 +688,13 @@ def complaints(tree: ast.AST, path: str) -> Iterator[str]:
                 top = name.split(".")[0]
                 if top in FORBIDDEN_MODULES or (top in NETWORK and path not in DOWNLOADS):
                     yield f"imports {name}"
-                if top in ("runpy", "subprocess", "ctypes") and path not in RUNS_PYTHON:
+                if top in RUNNERS and not (top == "runpy" and path in RUNS_PYTHON):
                     yield f"imports {name}"
         elif isinstance(node, ast.Call):
             name, keywords = called(node), {k.arg: k.value for k in node.keywords}
-            if name in ("eval", "exec", "compile", "__import__", "torch.load", "os.system", "os.popen"):
+            if name in EXECUTES:
                 yield f"calls {name}"
-            if name.endswith(("torch.hub.load", "extractall", ".unpack_archive")):
+            if name.endswith(("extractall", ".unpack_archive", ".load_module", ".exec_module")):
                 yield f"calls {name}"
             if name.endswith("np.load") or "allow_pickle" in keywords:
                 yield f"calls {name} with pickles"
@@ -707,6 +726,17 @@ def test_the_package_holds_nothing_that_executes_a_file() -> None:
         "numpy.load(path, allow_pickle=True)",
         "importlib.import_module(name)",
         "import subprocess",
+        "import multiprocessing",
+        "import ctypes",
+        "from shelve import open",
+        "import marshal",
+        "import tarfile",
+        "__import__(name)",
+        "torch.jit.load(path)",
+        "exec(text)",
+        "os.posix_spawn(path, [], {})",
+        "import socket",
+        "import runpy",
     ],
 )
 def test_the_search_finds_what_it_looks_for(line: str) -> None:

@@ -61,7 +61,8 @@ class Budget:
             )
         if not isinstance(scratch, bool):
             raise ValueError(
-                f"a budget's scratch is True, which refuses external weights, or False, not {scratch!r:.60}"
+                "a budget's scratch is True, which refuses external weights, or False, but not "
+                f"{scratch!r:.60}"
             )
         for limit, written in (("params", params), ("macs", macs), ("bytes", bytes)):
             object.__setattr__(self, limit, None if written is None else amount(written, limit))
