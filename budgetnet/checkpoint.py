@@ -1,8 +1,10 @@
 """Checkpoint: tensors and plain values of an unfinished training <-> a run's folder, whole or not at all."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +26,8 @@ LONGEST_STATE = 64 * 2**20
 """Bytes of the plain values that are read at most; an epoch of the history takes some 700."""
 KEPT = 2
 """How many of the newest checkpoints stay."""
+_LITTER = re.compile(r"\.[0-9]+\.([0-9]+\.part|gone)")
+"""Names of what a killed process left behind."""
 
 
 class BadCheckpoint(ValueError):
@@ -45,6 +49,8 @@ def save(run: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str
     It is written aside and flushed, and gets its name by one rename, so that what has the name is whole.
     """
     parent = run / FOLDER
+    if parent.is_symlink():
+        raise OSError(errno.ELOOP, "a link lies in the place of the folder of checkpoints", str(parent))
     parent.mkdir(exist_ok=True)
     target, aside = parent / _name(step), parent / f".{_name(step)}.{os.getpid()}.part"
     # safetensors wants contiguous tensors, which channels_last weights are not.
@@ -82,7 +88,7 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 def read(path: Path) -> Checkpoint:
     """The checkpoint in the folder `path`. Raises BadCheckpoint for one that is not as it was written."""
     try:
-        sealed = json.loads(read_whole(path / STATE, LONGEST_STATE))
+        sealed = json.loads(read_whole(path / STATE, LONGEST_STATE).decode())
         body = sealed["body"]
         if _digest(body.encode()) != sealed["sha256"]:
             raise BadCheckpoint(f"the checkpoint {path} is damaged: {STATE} is not what was written")
@@ -131,7 +137,9 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _all(parent: Path) -> list[Path]:
-    """The checkpoints' folders, oldest first."""
+    """The checkpoints' folders, oldest first; none behind a link, where others' folders may lie."""
+    if parent.is_symlink():
+        return []
     with suppress(OSError):
         return sorted(path for path in parent.iterdir() if path.name.isdigit())
     return []
@@ -144,5 +152,5 @@ def _prune(parent: Path) -> None:
         with suppress(OSError):
             path.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
-    for litter in parent.glob(".*"):
+    for litter in (path for path in parent.glob(".*") if _LITTER.fullmatch(path.name)):
         shutil.rmtree(litter, ignore_errors=True)

@@ -28,7 +28,7 @@ def owned(folder: Path) -> Iterator[None]:
 def is_owned(folder: Path) -> bool:
     """Whether a living process writes to `folder`."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -46,7 +46,9 @@ def _claimed(folder: Path) -> int:
     path = folder / LOCK
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # A link in a folder from elsewhere could lead to any file, which then would be cut to nothing.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(path, flags, 0o644)
         except OSError as error:
             reason = error.strerror or str(error)
             raise ValueError(

@@ -20,6 +20,8 @@ import budgetnet
 from budgetnet.data import Data
 from budgetnet.recipe import Recipe
 
+_LONGEST_SETTING = 1000
+
 
 class PlanError(ValueError):
     """A recipe file that cannot be used: which, where in it, and why."""
@@ -66,6 +68,11 @@ class Plan:
         Values are Python literals; what is none is taken as text. `recipe.` paths go through the recipe's
         fields; `data.` and `model.` give keyword arguments to the file's functions.
         """
+        if len(setting) > _LONGEST_SETTING:
+            raise PlanError(
+                f"a setting should have at most {_LONGEST_SETTING:,} characters, and {setting[:40]!r}... has "
+                f"{len(setting):,}: write the value into the recipe file"
+            )
         path, sign, text = setting.partition("=")
         room, dot, rest = path.strip().partition(".")
         if not sign or not dot or room not in ("recipe", "data", "model"):
@@ -75,7 +82,7 @@ class Plan:
             )
         try:
             value = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two of deeply nested ones
             value = text.strip()
         if room == "recipe":
             return replace(self, recipe=self.recipe.changed(rest, value))

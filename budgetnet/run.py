@@ -167,7 +167,7 @@ class Run:
         if self.folder is not None:
             for litter in self.folder.glob(".*.part"):
                 litter.unlink(missing_ok=True)
-        if self.folder is not None and (history or (self.folder / METRICS).exists()):
+        if self.folder is not None and (history or os.path.lexists(self.folder / METRICS)):
             write_whole(self.folder / METRICS, "".join(f"{epoch.line()}\n" for epoch in history).encode())
 
     @classmethod
@@ -180,7 +180,7 @@ class Run:
         """The run that lies in `folder`, without its model (`budgetnet.load(folder)` gives that)."""
         path = Path(folder)
         try:
-            record = json.loads(read_whole(path / RECORD, LONGEST_RECORD))
+            record = json.loads(read_whole(path / RECORD, LONGEST_RECORD).decode())
         except FileNotFoundError:
             raise ValueError(
                 f"a run's folder holds {RECORD}, and {path} does not; runs lie in runs/ by default"
