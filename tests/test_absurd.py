@@ -110,7 +110,7 @@ def test_every_option_that_takes_a_number_is_tried() -> None:
 @pytest.mark.parametrize(
     ("command", "option"), CASES, ids=lambda held: held if isinstance(held, str) else held[0]
 )
-@settings(max_examples=trials(12), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=trials(6), deadline=None, suppress_health_check=list(HealthCheck))
 @given(typed=TYPED)
 def test_an_absurd_number_is_one_sentence(command: tuple[str, ...], option: str, typed: str) -> None:
     told((*command, f"{option}={typed}"))
@@ -139,7 +139,7 @@ def test_an_absurd_setting_is_one_sentence(path: str, typed: str) -> None:
 
 
 @pytest.mark.parametrize("limit", ["params", "macs", "bytes", "resolution"])
-@settings(max_examples=trials(100), deadline=None)
+@settings(max_examples=trials(60), deadline=None)
 @given(
     written=st.one_of(
         st.sampled_from(
