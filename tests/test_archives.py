@@ -567,8 +567,11 @@ def test_of_two_hundred_hostile_archives_none_writes_outside_explodes_or_stays(
 ) -> None:
     monkeypatch.setattr(unpacking, "MEMBERS", 1000)
     found = cases(root, bombs=bombs)
-    assert len(found) >= (400 if bombs else 300)
-    assert sum(expected != SOUND for _, _, expected in found.values()) >= 200
+    if bombs:
+        assert len(found) >= 500
+        assert sum(expected != SOUND for _, _, expected in found.values()) >= 400
+    else:  # a third of those that are quickly made, everyday
+        found = dict(list(found.items())[::3])
     tracemalloc.start()
     try:
         wrong = {name: told for name, case in found.items() if (told := trouble(root, case))}
