@@ -110,9 +110,8 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # which older ones of 
             if not self.least <= value <= self.most:
                 kind = "whole number" if self.whole else "number"
                 given = text if len(text) <= 40 else f"{text[:40]}..."
-                self.fail(
-                    f"it should be a {kind} from {self.least:,} to {self.most:,}, not {given!r}", param, ctx
-                )
+                least, most = (f"{x:,}" if self.whole else f"{x:g}" for x in (self.least, self.most))
+                self.fail(f"it should be a {kind} from {least} to {most}, not {given!r}", param, ctx)
         return value
 
 
