@@ -27,7 +27,9 @@ KEPT = 2
 """How many of the newest checkpoints stay."""
 _HEAD = 150
 """Bytes of a tensor's name, shape and dtype in the head of a file of tensors."""
-_NAMED = re.compile(r"\d{1,18}(\.\d{1,6})?")
+_NAMED = re.compile(r"\d{1,18}(\.\d{1,6})?", re.ASCII)
+_LITTER = re.compile(r"\.[0-9]+(\.[0-9]+)?\.([0-9]+\.part|gone)")
+"""Names of what a killed process left behind."""
 
 
 class BadCheckpoint(ValueError):
@@ -50,6 +52,8 @@ def save(run: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str
     Nothing is removed before the new one would outlast a loss of power. Raises OSError.
     """
     parent = run / FOLDER
+    if parent.is_symlink():
+        raise OSError(errno.ELOOP, "a link lies in the place of the folder of checkpoints", str(parent))
     if not parent.is_dir():
         if not run.is_dir():
             raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(run))
@@ -90,7 +94,7 @@ def newest(run: Path) -> tuple[Checkpoint | None, list[str]]:
 def read(path: Path) -> Checkpoint:
     """The checkpoint in the folder `path`. Raises BadCheckpoint for one that is not as it was written."""
     try:
-        sealed = json.loads(read_whole(path / STATE, LONGEST_STATE))
+        sealed = json.loads(read_whole(path / STATE, LONGEST_STATE).decode())
         body = sealed["body"]
         if _digest(body.encode()) != sealed["sha256"]:
             raise BadCheckpoint(f"the checkpoint {path} is damaged: {STATE} is not what was written")
@@ -158,7 +162,9 @@ def _order(path: Path) -> tuple[int, int]:
 
 
 def _all(parent: Path) -> list[Path]:
-    """The checkpoints' folders, oldest first."""
+    """The checkpoints' folders, oldest first; none behind a link, where others' folders may lie."""
+    if parent.is_symlink():
+        return []
     with suppress(OSError):
         return sorted((parent / name for name in os.listdir(parent) if _NAMED.fullmatch(name)), key=_order)
     return []
@@ -179,7 +185,7 @@ def _prune(parent: Path, newest: Path) -> None:
             _forget(path)
     with suppress(OSError):
         for name in os.listdir(parent):
-            if name.startswith("."):
+            if _LITTER.fullmatch(name):
                 sweep(parent / name)
 
 

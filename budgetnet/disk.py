@@ -72,7 +72,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def append(path: Path, content: bytes) -> None:
     """Write to the end of a file, all or nothing where the disk still obeys. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    # A link in a folder from elsewhere could lead to any file.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o666)
     try:
         size = os.fstat(descriptor).st_size
         try:

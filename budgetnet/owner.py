@@ -36,7 +36,7 @@ def owned(folder: Path) -> Iterator[None]:
 def is_owned(folder: Path) -> bool:
     """Whether a living process writes to `folder`; where the file system has no locks, whether one may."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -55,7 +55,9 @@ def _claimed(folder: Path) -> int:
     path = folder / LOCK
     try:
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            # A link in a folder from elsewhere could lead to any file, which then would be cut to nothing.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(path, flags, 0o644)
             held = False
             try:
                 held = _locked(descriptor)

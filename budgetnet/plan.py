@@ -23,6 +23,7 @@ from budgetnet.data import Data
 from budgetnet.recipe import Recipe
 
 _SCALE = "scale="
+_LONGEST_SETTING = 1000
 
 
 class PlanError(ValueError):
@@ -74,6 +75,11 @@ class Plan:
         Values are Python literals; what is none is taken as text. `recipe.` paths go through the recipe's
         fields; `data.` and `model.` give keyword arguments to the file's functions.
         """
+        if len(setting) > _LONGEST_SETTING:
+            raise PlanError(
+                f"a setting should have at most {_LONGEST_SETTING:,} characters, and {setting[:40]!r}... has "
+                f"{len(setting):,}: write the value into the recipe file"
+            )
         path, sign, text = setting.partition("=")
         room, dot, rest = path.strip().partition(".")
         if not sign or not dot or room not in ("recipe", "data", "model"):
@@ -83,7 +89,7 @@ class Plan:
             )
         try:
             value = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two of deeply nested ones
             value = text.strip()
         changes = (*self.changes, setting)
         if room == "recipe":

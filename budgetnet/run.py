@@ -197,7 +197,7 @@ class Run:
 
     def flush(self) -> None:
         """Write the metrics of the whole history so that they last, whole or not at all. Raises OSError."""
-        if self.place is None or not (self.history or (self.place / METRICS).exists()):
+        if self.place is None or not (self.history or os.path.lexists(self.place / METRICS)):
             return
         self._behind = True
         write_whole(self.place / METRICS, "".join(f"{epoch.line()}\n" for epoch in self.history).encode())
@@ -229,7 +229,7 @@ class Run:
         """
         path = Path(folder)
         try:
-            record = json.loads(read_whole(path / RECORD, LONGEST_RECORD))
+            record = json.loads(read_whole(path / RECORD, LONGEST_RECORD).decode())
         except FileNotFoundError:
             raise ValueError(
                 f"a run's folder holds {RECORD}, and {path} does not; runs lie in runs/ by default"

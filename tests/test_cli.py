@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from budgetnet import Trainer
 from budgetnet.cli import main
 from budgetnet.cli.failures import verdict
 from budgetnet.cli.outlook import shortened
+from budgetnet.modelfile import card
 from budgetnet.run import Run
 
 HEAD = '''"""Three colours told apart.
@@ -206,7 +207,10 @@ def test_the_version_is_the_packages() -> None:
         (["run", "quickstart", "--devise", "cpu"], "--device"),
         (["run"], "Missing argument 'FILE|NAME'"),
         (["evaluate", "x", "--split", "tets"], "'tets' is not one of"),
-        (["run", "quickstart", "--seed", "three"], "'three' is not a valid integer"),
+        (
+            ["run", "quickstart", "--seed", "three"],
+            "it should be a whole number from 0 to 9,223",
+        ),
     ],
 )
 def test_what_is_mistyped_is_told_its_neighbour(arguments: list[str], sentence: str) -> None:
@@ -417,8 +421,8 @@ def test_a_mistake_in_the_recipe_is_one_sentence_before_anything_is_written(
         (["--set", "recipe.batch_size=-1"], "batch_size should be a whole number of 1 or more, not -1"),
         (["--set", "batch_size=3"], "a setting should read recipe.batch_size=256"),
         (["--set", "model.depth=3"], "model() has no parameter 'depth'; it takes width"),
-        (["--scale", "0"], "factor should be a number above 0"),
-        (["--seed", "-1"], "seed should be a whole number of 0 or more"),
+        (["--scale", "0"], "it should be a number from 1e-09 to 1e+09, not '0'"),
+        (["--seed", "-1"], "it should be a whole number from 0"),
         (["--device", "gpu"], "device should be 'cuda', 'cuda:1' or 'cpu'"),
         (["--name", "a/b"], "without slashes, not 'a/b'"),
         (["--out", "tiny.py"], "choose another with out= (--out)"),
@@ -623,6 +627,17 @@ def test_predictions_are_a_submission(made: Made, photos: Path) -> None:
     assert result.exit_code == 0
     assert Path("answers.csv").read_text() == "Id,Category\n1,0\n10,2\n2,1\n3,1\n"
     assert "4 predictions are in answers.csv" in result.output
+
+
+def test_predictions_of_a_model_that_began_from_external_weights_are_marked(made: Made, photos: Path) -> None:
+    model = budgetnet.load(made.folder)
+    model.card = replace(card(model), external="ImageNet\x1b[2J")
+    budgetnet.save(model, "began.safetensors")
+    result = command("predict", "began.safetensors", photos, "--format", "csv")
+    assert result.exit_code == 0
+    assert "note: not from scratch: it began from external weights, ImageNet\\x1b[2J" in result.stderr
+    assert "external" not in result.stdout
+    assert "external" not in command("predict", made.folder, photos).output
 
 
 def test_predict_refuses_what_it_cannot_do(made: Made, photos: Path, here: Path) -> None:

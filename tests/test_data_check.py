@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image, ImageCms
+from trials import trials
 
 from budgetnet import arrays
 from budgetnet.cli import main
@@ -140,6 +141,34 @@ def huge_gif() -> bytes:
     return b"GIF89a" + screen + b"," + struct.pack("<HHHHB", 0, 0, 65_000, 65_000, 0) + b"\x08\0;"
 
 
+def lying_jpeg(width: int, height: int) -> bytes:
+    """A JPEG whose header states other sides than it has."""
+    whole = bytearray(jpeg(picture(width=64, height=64)))
+    at = whole.index(b"\xff\xc0")
+    whole[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(whole)
+
+
+def with_damaged_pixels() -> bytes:
+    whole = bytearray(png())
+    whole[whole.index(b"IDAT") + 8] ^= 0xFF
+    return bytes(whole)
+
+
+def run_length_bmp(body: bytes) -> bytes:
+    """A BMP of 8 x 8 pixels in runs, with a palette of two colours."""
+    head = struct.pack("<IiiHHIIIIII", 40, 8, 8, 1, 8, 1, len(body), 0, 0, 2, 0)
+    start = 14 + len(head) + 8
+    return b"BM" + struct.pack("<III", start + len(body), 0, start) + head + b"\0\0\0\0\xff\xff\xff\0" + body
+
+
+def with_packed_chunk(name: bytes) -> bytes:
+    """A PNG with a chunk of text or of a colour profile that unpacks to 50 MB."""
+    whole = png()
+    at = whole.index(b"IDAT") - 4
+    return whole[:at] + chunk(name, b"a\0\0" + zlib.compress(bytes(50_000_000))) + whole[at:]
+
+
 STANDARD = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 # The file, the kinds that it is named with, and its bytes.
 FILES: dict[str, tuple[set[str], Callable[[], bytes]]] = {
@@ -163,6 +192,32 @@ FILES: dict[str, tuple[set[str], Callable[[], bytes]]] = {
     "head.jpg": ({"truncated"}, lambda: jpeg()[:12]),
     "header.png": ({"damaged"}, with_damaged_header),
     "noise.png": ({"damaged"}, without_pixels_intact),
+    "crc.png": ({"damaged"}, with_damaged_pixels),
+    "depth.png": ({"damaged"}, lambda: raw_png(8, 8, 3, 2, bytes(100))),
+    "no-palette.png": ({"damaged"}, lambda: raw_png(8, 8, 8, 3, bytes(72))),
+    "no-sides.png": ({"damaged"}, lambda: raw_png(20, 0, 8, 2, b"")),
+    "no-sides.jpg": ({"damaged"}, lambda: lying_jpeg(0, 0)),
+    "no-frame.gif": ({"damaged"}, lambda: b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0) + b";"),
+    "no-frame.jpg": ({"damaged"}, lambda: b"\xff\xd8\xff\xd9"),
+    "packed-text.png": ({"damaged"}, lambda: with_packed_chunk(b"zTXt")),
+    "packed-profile.png": ({"damaged"}, lambda: with_packed_chunk(b"iCCP")),
+    "endless.tif": ({"damaged"}, lambda: b"II*\0\x08\0\0\0\0\0\x08\0\0\0"),
+    "short.bmp": ({"damaged"}, lambda: run_length_bmp(b"\x08\x01")),
+    "short.png": ({"truncated"}, lambda: raw_png(20, 20, 8, 2, bytes(100))),
+    "begun.jpg": ({"truncated"}, lambda: b"\xff\xd8\xff"),
+    "cut-scans.jpg": ({"truncated"}, lambda: half(jpeg(picture(width=200, height=200), progressive=True))),
+    "cut-moving.webp": ({"truncated"}, lambda: half(frames("WEBP"))),
+    "avif.jpg": ({"not an image"}, lambda: b"\0\0\0\x1cftypavif" + bytes(50)),
+    "jp2.jpg": ({"not an image"}, lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(50)),
+    "icon.png": ({"not an image"}, lambda: encoded(picture("RGB", 32, 32), "ICO")),
+    "icon.ico": ({"other format"}, lambda: encoded(picture("RGB", 32, 32), "ICO")),
+    "negative.ppm": ({"not an image"}, lambda: b"P6 -8 8 255\n" + bytes(500)),
+    "lying.jpg": ({"bomb"}, lambda: lying_jpeg(60_000, 60_000)),
+    "large.ppm": ({"bomb"}, lambda: b"P6 99999 99999 255\n" + bytes(50)),
+    "strip.tif": ({"tiny", "elongated"}, lambda: encoded(picture("RGB", 1, 10_000), "TIFF")),
+    "runs.bmp": ({"greyscale"}, lambda: run_length_bmp(b"\x08\x01\0\0" * 8 + b"\0\1")),
+    "tail.jpg": (set(), lambda: jpeg() + b"<?php system(1) ?>" * 9),
+    "more.png": (set(), lambda: raw_png(8, 8, 8, 2, bytes(10**6))),
     "bomb.png": ({"bomb"}, lambda: raw_png(60_000, 60_000, 8, 2, bytes(1000))),
     "large.png": ({"bomb"}, lambda: raw_png(10_000, 10_000, 8, 2, bytes(1000))),
     "bomb.bmp": ({"bomb"}, huge_bmp),
@@ -308,6 +363,30 @@ def test_every_odd_file_is_named_with_its_kind_and_treated_by_its_policy(
     for kind in set().union(*expected.values()):
         examples = [path for path, kinds in expected.items() if kind in kinds]
         assert any(path in note for path in examples for note in data.notes), kind
+
+
+@pytest.mark.slow
+def test_five_hundred_odd_images_are_named_before_the_first_epoch(tmp_path: Path) -> None:
+    root = plain(tmp_path / "set")
+    expected: dict[str, set[str]] = {}
+    for number in range(trials(6)):
+        for name, (kinds, make) in FILES.items():
+            if kinds and not kinds & {"hidden or junk", "no photo", "names by case"}:
+                path = root / "ant" / f"{number}-{name}"
+                path.write_bytes(make())
+                expected[f"ant/{path.name}"] = kinds
+    assert len(expected) >= 80 * trials(6)
+    data = folder(root, size=8, held_out=0)
+    found: dict[str, set[str]] = {}
+    for finding in data.findings:
+        found.setdefault(finding.path, set()).add(finding.kind)
+    # Small files without noise are equal in every round, which is named too.
+    found = {path: kinds - {"duplicate", "imbalance"} for path, kinds in found.items()}
+    assert {path: found.get(path, set()) for path in expected} == expected
+    lost = sum(bool(kinds & UNREADABLE) for kinds in expected.values())
+    assert any(note.startswith(f"{lost:,} of ") and "cannot be read" in note for note in data.notes)
+    for kind in set().union(*expected.values()) - UNREADABLE:
+        assert any(KINDS[kind].said in note for note in data.notes), kind
 
 
 def test_check_names_all_that_a_run_would_and_refuses_nothing_more(
@@ -736,7 +815,8 @@ def test_a_mutated_file_is_an_image_or_is_named(tmp_path: Path, count: int, seed
     makers = [(name, make()) for name, (_, make) in FILES.items() if Path(name).suffix in {
         ".jpg", ".png", ".gif", ".webp", ".tif", ".bmp", ".ppm", ".pgm", ".pbm"
     }]  # fmt: skip
-    sound = [(name, whole) for name, whole in makers if len(whole) > 60]
+    # Pillow reads a palette that is not there as grey: we do not.
+    sound = [(name, whole) for name, whole in makers if len(whole) > 60 and name != "no-palette.png"]
     for number in range(count):
         name, whole = sound[number % len(sound)]
         (root / "ant" / f"{number:03}-{name}").write_bytes(mutated(whole, generator))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import operator
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
-_WRITTEN = re.compile(r"(\d[\d_,]*(?:\.\d+)?(?:[eE]\d+)?)\s*([A-Za-z]*)")
+MOST, WIDEST = 10**18, 65_536
+"""The largest amount, and the most pixels of a side: far above any network, and far below what overflows."""
+_LONGEST = 40
+_WRITTEN = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)\s*([A-Za-z]*)")
 _COUNTED = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 _BYTES = {
     "": 1,
@@ -31,9 +34,10 @@ _EXAMPLES = {
 def amount(written: object, limit: str) -> int:
     """The whole number written for the limit "params", "macs" or "bytes"; ValueError for anything else."""
     found = _written(written, _BYTES if limit == "bytes" else _COUNTED)
-    if found is None or found <= 0 or found != found.to_integral_value():
+    if found is None or not 0 < found <= MOST or found != found.to_integral_value():
         raise ValueError(
-            f"{limit}={written!r} is not a budget, which is a whole number above 0: write {_EXAMPLES[limit]}"
+            f"{limit}={_shown(written)} is not a budget, which is a whole number above 0: write "
+            f"{_EXAMPLES[limit]}; {MOST:,} is the most"
         )
     return int(found)
 
@@ -41,19 +45,27 @@ def amount(written: object, limit: str) -> int:
 def pixels(written: object) -> int:
     """A resolution: a whole number of pixels above 0; ValueError otherwise."""
     found = None if isinstance(written, str) else _written(written, {})
-    if found is None or found <= 0 or found != found.to_integral_value():
+    if found is None or not 0 < found <= WIDEST or found != found.to_integral_value():
         raise ValueError(
-            f"resolution={written!r} is not a whole number of pixels above 0: write resolution=96 for 96x96 "
-            "images"
+            f"resolution={_shown(written)} is not a whole number of pixels above 0: write resolution=96 for "
+            f"96x96 images; {WIDEST:,} is the most"
         )
     return int(found)
+
+
+def _shown(written: object) -> str:
+    """What was written, in few characters; Python itself refuses to write out numbers of many digits."""
+    if isinstance(written, int) and abs(written) > MOST:
+        return "a number of more than 18 digits"
+    told = repr(written)
+    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
 
 
 def _written(written: object, units: dict[str, int]) -> Decimal | None:
     if isinstance(written, bool):
         return None
     if isinstance(written, str):
-        match = _WRITTEN.fullmatch(written.strip())
+        match = _WRITTEN.fullmatch(written.strip()) if len(written) <= _LONGEST else None
         unit = None if match is None else units.get(match[2].lower())
         if match is None or unit is None:
             return None
@@ -61,6 +73,7 @@ def _written(written: object, units: dict[str, int]) -> Decimal | None:
     if isinstance(written, float):
         return Decimal(written) if abs(written) < float("inf") else None  # a nan compares false
     try:
-        return Decimal(operator.index(written))  # type: ignore[arg-type]
-    except (TypeError, InvalidOperation):
+        number = operator.index(written)  # type: ignore[arg-type]
+    except TypeError:
         return None
+    return Decimal(number) if abs(number) <= MOST else None

@@ -59,17 +59,18 @@ class Budget:
             raise ValueError(
                 'a budget needs at least one limit: write Budget(params="2M"), or macs= or bytes='
             )
+        if not isinstance(scratch, bool):
+            raise ValueError(
+                "a budget's scratch is True, which refuses external weights, or False, but not "
+                f"{scratch!r:.60}"
+            )
+        for limit, written in (("params", params), ("macs", macs), ("bytes", bytes)):
+            object.__setattr__(self, limit, None if written is None else amount(written, limit))
         if macs is not None and resolution is None:
             raise ValueError(
                 f"macs={macs!r} needs the resolution that it is counted at: write "
                 f"Budget(macs={macs!r}, resolution=96)"
             )
-        if not isinstance(scratch, bool):
-            raise ValueError(
-                f"a budget's scratch is True, which refuses external weights, or False, but not {scratch!r}"
-            )
-        for limit, written in (("params", params), ("macs", macs), ("bytes", bytes)):
-            object.__setattr__(self, limit, None if written is None else amount(written, limit))
         object.__setattr__(self, "resolution", None if resolution is None else pixels(resolution))
         object.__setattr__(self, "scratch", scratch)
 

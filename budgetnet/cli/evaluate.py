@@ -9,13 +9,16 @@ import click
 from torch import nn
 
 from budgetnet.cli.options import Asked
-from budgetnet.cli.target import Trained, load_trained, trained
+from budgetnet.cli.target import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import percent, say, table
 from budgetnet.data import Data, Split
 from budgetnet.guard import selection
 from budgetnet.modelfile import Card, card, read_card
 from budgetnet.recipe import Test
 from budgetnet.trainer import Evaluation, Trainer
+
+MOST_SIZES = 1000
+"""How many resolutions may be asked for at once."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,18 @@ def _sizes(how: Measured) -> list[int]:
     if how.resolution is not None or how.resize is not None:
         other = "--resolution" if how.resolution is not None else "--resize"
         raise ValueError(f"--resolutions names every size by itself; leave out {other}")
-    return [size for part in how.resolutions.split(",") for size in _range(part.strip())]
+    sizes = [size for part in how.resolutions.split(",")[:MOST_SIZES] for size in _range(part.strip())]
+    if len(sizes) > MOST_SIZES or how.resolutions.count(",") >= MOST_SIZES:
+        raise ValueError(f"--resolutions names more than {MOST_SIZES} sizes; take larger steps")
+    return sizes
 
 
 def _range(text: str) -> list[int]:
     """96 as [96], and 60:200:20 as 60, 80 ... 200, both ends included."""
-    if not re.fullmatch(r"\d+(:\d+:\d+)?", text):
+    if not re.fullmatch(r"[0-9]{1,5}(:[0-9]{1,5}:[0-9]{1,5})?", text):
         raise ValueError(
-            f"--resolutions should read 60:200:20 (first, last, step) or 64,96,128 in pixels, not {text!r}"
+            "--resolutions should read 60:200:20 (first, last, step) or 64,96,128 in pixels, not "
+            f"{text[:40]!r}"
         )
     first, last, step = (int(part) for part in (text.split(":") if ":" in text else (text, text, "1")))
     if first < 1 or last < first or step < 1:
@@ -153,8 +160,7 @@ def _split(data: Data, name: str) -> Split:
 def _notes(found: Trained, split: Split, name: str) -> list[str]:
     """What makes the figures other than they seem."""
     record = found.run.record if found.run is not None else {}
-    known = read_card(found.file)
-    began = [f"not from scratch: it began from external weights, {known.external}"] if known.external else []
+    began = not_from_scratch(read_card(found.file).external)
     before = record.get("data", {}).get("fingerprints", {})
     if not isinstance(before, dict) or before.get(name) in (None, split.fingerprint()):
         return began

@@ -1,7 +1,9 @@
 """Options that several commands share, and what they ask of a recipe."""
 
 import functools
+import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -90,6 +92,32 @@ def environment(name: str, found: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+class Number(click.ParamType):  # type: ignore[type-arg]  # which older ones of click do not take
+    """A number from `least` to `most`, whole unless `whole` is False; one sentence for anything else."""
+
+    name = "number"
+
+    def __init__(self, least: float, most: float, *, whole: bool = True) -> None:
+        self.least, self.most, self.whole = least, most, whole
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What was typed as a number."""
+        if isinstance(value, str):
+            pattern = r"[+-]?[0-9]+" if self.whole else r"[+-]?([0-9]+\.?|[0-9]*\.[0-9]+)([eE][+-]?[0-9]+)?"
+            text = value.strip()
+            good = len(text) <= 40 and re.fullmatch(pattern, text) is not None
+            value = (int(text) if self.whole else float(text)) if good else math.nan
+            if not self.least <= value <= self.most:
+                kind = "whole number" if self.whole else "number"
+                given = text if len(text) <= 40 else f"{text[:40]}..."
+                least, most = (f"{x:,}" if self.whole else f"{x:g}" for x in (self.least, self.most))
+                self.fail(f"it should be a {kind} from {least} to {most}, not {given!r}", param, ctx)
+        return value
+
+
+PIXELS = Number(1, 65_536)
+SEEDS = Number(1, 10_000)
+
 device_option = click.option(
     "--device", metavar="DEVICE", help="cuda, cuda:1 or cpu; by default the GPU where there is one."
 )
@@ -122,7 +150,7 @@ set_option = click.option(
 )
 scale_option = click.option(
     "--scale",
-    type=float,
+    type=Number(1e-9, 1e9, whole=False),
     metavar="FACTOR",
     help="Shorten the whole recipe in proportion: 0.05 is a twentieth.",
 )
@@ -131,9 +159,7 @@ scale_option = click.option(
 def _number_or_auto(context: click.Context, option: click.Parameter, value: str) -> int | str:
     if value == "auto":
         return value
-    if not value.isdigit() or int(value) < 1:
-        raise click.BadParameter(f"{value!r} is neither 'auto' nor a whole number of 1 or more")
-    return int(value)
+    return int(Number(1, 1000).convert(value, option, context))
 
 
 together_option = click.option(
@@ -144,7 +170,7 @@ together_option = click.option(
     metavar="K",
     help="Train so many runs at once, in processes; auto: a run a thread on a CPU, up to 8 on a GPU.",
 )
-seed_option = click.option("--seed", type=int, help="The recipe's seed.")
+seed_option = click.option("--seed", type=Number(0, 2**63 - 1), help="The recipe's seed.")
 
 
 def out_option(default: str, help: str) -> Callable[[Command], Command]:

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from budgetnet.cli.options import Asked
-from budgetnet.cli.target import load_trained, trained
+from budgetnet.cli.target import load_trained, not_from_scratch, trained
 from budgetnet.console import harmless, percent, say, table
+from budgetnet.modelfile import card
 from budgetnet.run import write_whole
 from budgetnet.trainer import Prediction, Trainer
 
@@ -41,6 +42,9 @@ def predict_files(
     found = trained(target)
     plan = Asked().plan(recipe, before=found.settings) if recipe is not None else None
     model = load_trained(found, plan, trainer.device)
+    known = card(model)
+    for note in not_from_scratch(known.external if known is not None else ""):
+        say(f"note: {note}", error=True)
     prediction = trainer.predict(model, files, resolution=resolution)
     if how.layout == "table" and how.out is None:
         table("", ("file", "class", "probability"), _rows(prediction), left=2)

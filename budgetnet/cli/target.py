@@ -64,6 +64,11 @@ def _folder(name: str) -> Path | None:
     return None
 
 
+def not_from_scratch(external: str) -> list[str]:
+    """What is to be said of a model that began from these external weights; nothing of one from scratch."""
+    return [f"not from scratch: it began from external weights, {external}"] if external else []
+
+
 def find_run(name: str) -> Path:
     """The run's folder that `name` is, as a path or below runs/. Raises ValueError where there is none."""
     folder = _folder(name)

@@ -2,24 +2,62 @@
 
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 import time
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from budgetnet.data.error import Unavailable
+from budgetnet.data.kinds import shown
 from budgetnet.data.progress import Progress
 
 BLOCK = 1 << 18
+SLOWEST, WINDOW = 1000, 4.0
+"""Bytes a second that must come at least, looked at every WINDOW times the timeout."""
 
 
 class _Broken(Exception):
     """An answer that ended before its announced end, or that makes no sense."""
+
+
+class _Slow(_Broken):
+    """An answer that comes too slowly to wait for."""
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows a server to http and https alone, and never from https to http."""
+
+    def redirect_request(self, req: Request, *answer: Any) -> Request | None:
+        allowed = ("https",) if urlsplit(req.full_url).scheme == "https" else ("http", "https")
+        if urlsplit(answer[-1]).scheme not in allowed:
+            raise HTTPError(req.full_url, answer[1], f"go to {answer[-1]:.60}", answer[3], answer[0])
+        return super().redirect_request(req, *answer)
+
+
+class _Pace:
+    """Whether bytes come at all: a server that drips would keep a run waiting for months."""
+
+    def __init__(self, reached: int, timeout: float) -> None:
+        self.window = WINDOW * timeout
+        self.begin(reached)
+
+    def begin(self, reached: int) -> None:
+        """Look from here on."""
+        self.since, self.reached = time.monotonic(), reached
+
+    def look(self, reached: int) -> None:
+        """Raise `_Slow` where too few bytes came since it was last looked, a window ago."""
+        passed = time.monotonic() - self.since
+        if passed >= self.window:
+            if reached - self.reached < SLOWEST * passed:
+                raise _Slow(f"less than {SLOWEST:,} bytes a second come")
+            self.begin(reached)
 
 
 def download(
@@ -36,15 +74,15 @@ def download(
 
     What came so far waits in NAME.part and is resumed, in this call up to `attempts` times without anything
     new (with pauses of `pause`, 2 `pause`, 4 `pause` ... seconds), and in the next call. A read gives up
-    after `timeout` seconds of silence. At most `limit` bytes are taken. Raises `Unavailable` naming the file
-    to fetch by hand.
+    after `timeout` seconds of silence, and all of it where less than a kB a second comes. At most `limit`
+    bytes are taken. Raises `Unavailable` naming the file to fetch by hand.
     """
     name = PurePosixPath(urlsplit(url).path).name
     by_hand = f"fetch {url} yourself and put {name} into {into}"
     try:
         into.mkdir(parents=True, exist_ok=True)
         part = into / f"{name}.part"
-        with part.open("ab") as file:
+        with open(part, "ab", opener=_plain) as file:
             _claim(file, part)
             resumed = file.tell() > 0
             _fetch(url, file, by_hand, limit, (attempts, pause, timeout))
@@ -76,6 +114,11 @@ def digest(path: Path) -> str:
     return md5.hexdigest()
 
 
+def _plain(path: str, flags: int) -> int:
+    """Open what is no link, and no pipe that would be waited for."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
 def _claim(file: IO[bytes], part: Path) -> None:
     """Keep other processes from writing into the same file until it is closed."""
     try:
@@ -92,9 +135,13 @@ def _fetch(url: str, file: IO[bytes], by_hand: str, limit: int, patience: tuple[
     """Bring `file` up to the whole of what lies at `url`, however often the connection breaks."""
     attempts, pause, timeout = patience
     best, failures, first = file.seek(0, 2), 0, True
+    pace = _Pace(best, timeout)
     while True:
         try:
-            return _continue(url, file, limit, timeout)
+            pace.look(max(best, file.seek(0, 2)))
+            return _continue(url, file, limit, timeout, pace)
+        except Unavailable:
+            raise
         except HTTPError as error:
             reason = f"the server says {error.code} {error.reason}"
             hopeless = error.code < 500 and error.code not in (408, 425, 429)
@@ -102,13 +149,15 @@ def _fetch(url: str, file: IO[bytes], by_hand: str, limit: int, patience: tuple[
             reason = str(getattr(error.reason, "strerror", None) or error.reason)
             # Without a network or a server at the very start, waiting only keeps the user from knowing.
             hopeless = first and not isinstance(error.reason, TimeoutError)
-        except (_Broken, HTTPException, OSError) as error:
-            reason, hopeless = str(error) or type(error).__name__, False
+        except (_Broken, HTTPException, OSError, ValueError, OverflowError) as error:
+            # The last two come of addresses that a server sends on to, and that are none.
+            reason, hopeless = str(error) or type(error).__name__, isinstance(error, _Slow)
         first = False
         reached = file.seek(0, 2)
         failures = 0 if reached > best else failures + 1
         best = max(best, reached)
         if hopeless or failures >= attempts:
+            reason = shown(" ".join(reason.split()))[:200]
             kept = f" ({reached:,} bytes are kept and will be continued)" if reached else ""
             raise Unavailable(
                 f"{url} cannot be fetched, {reason}{kept}: run again later, or {by_hand}"
@@ -116,14 +165,14 @@ def _fetch(url: str, file: IO[bytes], by_hand: str, limit: int, patience: tuple[
         time.sleep(pause * 2 ** max(0, failures - 1))
 
 
-def _continue(url: str, file: IO[bytes], limit: int, timeout: float) -> None:
+def _continue(url: str, file: IO[bytes], limit: int, timeout: float, pace: _Pace) -> None:
     """Ask for what is missing and append it; raises `_Broken` when less comes than was announced."""
     have = file.seek(0, 2)
     headers = {"User-Agent": "budgetnet", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        answer: HTTPResponse = urlopen(Request(url, headers=headers), timeout=timeout)
+        answer: HTTPResponse = build_opener(_Redirects).open(Request(url, headers=headers), timeout=timeout)
     except HTTPError as error:
         if error.code != 416 or not have:
             raise
@@ -139,8 +188,9 @@ def _continue(url: str, file: IO[bytes], limit: int, timeout: float) -> None:
                 raise _Broken("the server sends another part than was asked for")
         else:
             file.truncate(have := 0)
+            pace.begin(0)
         announced = answer.headers.get("Content-Length")
-        total_size = have + int(announced) if announced and announced.isdigit() else None
+        total_size = have + int(announced) if announced and re.fullmatch("[0-9]{1,24}", announced) else None
         _room(file, have, total_size, limit)
         with Progress(
             f"fetching {PurePosixPath(urlsplit(url).path).name}", total_size, done=have
@@ -152,6 +202,7 @@ def _continue(url: str, file: IO[bytes], limit: int, timeout: float) -> None:
                     )
                 _write(file, block)
                 progress.add(len(block))
+                pace.look(progress.done)
         if total_size is not None and progress.done < total_size:
             raise _Broken(f"the connection broke after {progress.done:,} of {total_size:,} bytes")
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_LONGEST = 1e9
 
 
 def seconds(written: float | str | None) -> float | None:
@@ -18,14 +19,15 @@ def seconds(written: float | str | None) -> float | None:
         return None
     found: float | None = None
     if isinstance(written, int | float) and not isinstance(written, bool):
-        found = float(written)
-    elif isinstance(written, str):
+        found = float(written) if 0 < written <= _LONGEST else None
+    elif isinstance(written, str) and len(written) <= 40:
         text = written.strip().lower()
         parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
         if parts is not None and text:
             found = sum(float(part or 0) * unit for part, unit in zip(parts.groups(), _UNITS.values()))
-    if found is None or not 0 < found < math.inf:
-        raise ValueError(f"max_time should be seconds or a time such as '11h30m', not {written!r}")
+    if found is None or not 0 < found <= _LONGEST:
+        text = f"{written!r:.40}" if isinstance(written, str | float) else "a number beyond all years"
+        raise ValueError(f"max_time should be seconds or a time such as '11h30m', not {text}")
     return found
 
 

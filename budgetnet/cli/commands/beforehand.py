@@ -6,7 +6,9 @@ import click
 
 from budgetnet.cli.failures import MISTAKEN
 from budgetnet.cli.options import (
+    PIXELS,
     Asked,
+    Number,
     asking,
     data_option,
     out_option,
@@ -20,12 +22,12 @@ from budgetnet.cli.options import (
 @click.argument("target", metavar="FILE|NAME|RUN|MODEL")
 @click.option(
     "--resolution",
-    type=click.IntRange(min=1),
+    type=PIXELS,
     multiple=True,
     metavar="PIXELS",
     help="Count MACs at this resolution instead of the recipe's or the model's. Repeatable.",
 )
-@click.option("--depth", type=click.IntRange(min=1), help="Add up modules by this many parts of their names.")
+@click.option("--depth", type=Number(1, 1000), help="Add up modules by this many parts of their names.")
 @click.option("--budget", metavar="AMOUNT", help='Check against so many parameters: "2M".')
 @click.option(
     "--summary",
@@ -62,7 +64,7 @@ def count(
 @click.argument("target", metavar="DATA|FILE|NAME", required=False)
 @click.option(
     "--size",
-    type=click.IntRange(min=1),
+    type=PIXELS,
     metavar="PIXELS",
     help="Store the photos at this size, as folder(size=) will want them; by default nothing is kept.",
 )

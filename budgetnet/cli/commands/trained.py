@@ -3,6 +3,7 @@
 import click
 
 from budgetnet.cli.options import (
+    PIXELS,
     Asked,
     asking,
     data_option,
@@ -21,12 +22,10 @@ from budgetnet.cli.options import (
     show_default=True,
     help="Which part.",
 )
-@click.option(
-    "--resolution", type=click.IntRange(min=1), metavar="PIXELS", help="By default the model's own."
-)
+@click.option("--resolution", type=PIXELS, metavar="PIXELS", help="By default the model's own.")
 @click.option(
     "--resize",
-    type=click.IntRange(min=1),
+    type=PIXELS,
     metavar="PIXELS",
     help="The shorter side before the crop to the resolution, such as 232 for 224; by default the model's.",
 )
@@ -78,9 +77,7 @@ def evaluate(
 )
 @click.option("--indices", is_flag=True, help="Write the class's number instead of its name in a submission.")
 @click.option("--out", metavar="FILE", help="Write to FILE instead of the terminal.")
-@click.option(
-    "--resolution", type=click.IntRange(min=1), metavar="PIXELS", help="By default the model's own."
-)
+@click.option("--resolution", type=PIXELS, metavar="PIXELS", help="By default the model's own.")
 @click.option(
     "--recipe", help="The recipe file whose model() builds a model that budgetnet cannot by itself."
 )

@@ -6,6 +6,7 @@ import click
 
 from budgetnet.cli.failures import PAUSED
 from budgetnet.cli.options import (
+    SEEDS,
     Asked,
     asking,
     data_option,
@@ -33,7 +34,7 @@ from budgetnet.cli.options import (
 )
 @click.option(
     "--seeds",
-    type=click.IntRange(min=1),
+    type=SEEDS,
     metavar="N",
     help="Train N runs, with the seed and those that follow it, and show the spread of their figures.",
 )
@@ -122,7 +123,7 @@ def run(
 )
 @click.option(
     "--seeds",
-    type=click.IntRange(min=1),
+    type=SEEDS,
     default=1,
     show_default=True,
     metavar="N",
