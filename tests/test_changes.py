@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lives
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from conftest import coloured
 from torch import nn
 
@@ -31,6 +33,7 @@ from budgetnet import (
     models,
 )
 from budgetnet import checkpoint as checkpoints
+from budgetnet.cli import main
 from budgetnet.compare.difference import differences
 from budgetnet.trainer.changes import with_defaults
 
@@ -298,3 +301,26 @@ def test_what_a_description_holds_tells_contents_apart() -> None:
     heavy, light = (nn.CrossEntropyLoss(weight=torch.tensor([w, 1.0, 1.0])) for w in (2.0, 3.0))
     assert described(heavy) != described(light)
     assert described(heavy) == described(nn.CrossEntropyLoss(weight=torch.tensor([2.0, 1.0, 1.0])))
+
+
+def test_on_the_command_line_a_change_is_let_pass_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.py").write_text(lives.RECIPE.replace("EPOCHS", "1"))
+    monkeypatch.chdir(tmp_path)
+    begin, change = ["run", "tiny.py", "--resume"], ["--set", "recipe.phases.1.lr=0.02"]
+
+    def asked(*arguments: str) -> Result:
+        return CliRunner().invoke(main, [*begin, *arguments], prog_name="budgetnet")
+
+    assert asked("--max-time", "0.000001").exit_code == 75
+    refused = asked(*change)
+    assert refused.exit_code == 2
+    assert "recipe.phases[1].lr: 0.01 -> 0.02" in refused.output
+    mistyped = asked(*change, "--allow-change", "recipe.phases.1.rl")
+    assert mistyped.exit_code == 2
+    assert "did you mean 'recipe.phases.1.lr'?" in mistyped.output
+    assert asked(*change, "--allow-change", "recipe.phases.1.lr", "--max-time", "0.000001").exit_code == 75
+    # From now on the run is the changed one, without saying so again.
+    assert asked().exit_code == 0
+    assert Run.read("runs/tiny-1").record["settings"] == ["recipe.phases.1.lr=0.02"]

@@ -2,15 +2,19 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import coloured
+from lives import RECIPE as RECIPE_FILE
+from lives import newest
 from torch import Tensor, nn
 from trials import trials
 
@@ -61,8 +65,8 @@ def test_signals_end_a_run_with_their_code_and_no_step_lost(tmp_path: Path) -> N
 def test_cut_into_ten_by_a_time_limit_it_ends_the_same(tmp_path: Path) -> None:
     cut, each = lives("times", 10, tmp_path)
     assert cut["sessions"] >= 3
-    # A limit that is over at once still leaves a step to each session.
-    assert each["sessions"] == 42
+    # A limit that is over at once still leaves a step to each session; the last one has none to take.
+    assert each["sessions"] == 42 + 1
     assert cut["code"] == each["code"] == 0
 
 
@@ -74,9 +78,9 @@ until {python} -c 'from budgetnet.cli import main; main(prog_name="budgetnet")' 
 
 @pytest.mark.slow
 def test_the_shells_loop_ends(tmp_path: Path) -> None:
-    from lives import RECIPE
-
-    (tmp_path / "tiny.py").write_text(RECIPE.replace("EPOCHS", "1").replace("batch_size=20", "batch_size=60"))
+    (tmp_path / "tiny.py").write_text(
+        RECIPE_FILE.replace("EPOCHS", "1").replace("batch_size=20", "batch_size=60")
+    )
     command = ["sh", "-c", LOOP.format(python=sys.executable)]
     found = subprocess.run(
         command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
@@ -86,6 +90,46 @@ def test_the_shells_loop_ends(tmp_path: Path) -> None:
     assert run.status == "finished"
     assert len(run.record["sessions"]) == 3
     assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+OFTEN = """
+from budgetnet.trainer import saver
+saver.EVERY, saver.COST = 0.0, 0.0
+from budgetnet.cli import main
+main(prog_name="budgetnet")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_killed_and_gone_on_with_in_processes_of_other_hash_seeds(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text(RECIPE_FILE.replace("EPOCHS", "5"))
+
+    def born(out: str, number: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", OFTEN, "run", str(tmp_path / "tiny.py"), "--resume", "-q"]
+        where = tmp_path / f"there-{number}"
+        where.mkdir(exist_ok=True)
+        environment = {**ENVIRONMENT, "PYTHONHASHSEED": str(number), "HOME": str(where), "TZ": f"UTC{number}"}
+        return subprocess.Popen([*command, "--out", str(tmp_path / out)], cwd=where, env=environment)
+
+    assert born("whole", 0).wait(120) == 0
+    draw = random.Random(0)
+    for trial in range(trials(1)):
+        for number in range(1, 3):
+            life = born(f"cut-{trial}", number)
+            until = time.monotonic() + 60
+            folder = tmp_path / f"cut-{trial}" / "tiny-1" / "checkpoints"
+            while not any(folder.glob("[0-9]*")) and life.poll() is None and time.monotonic() < until:
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 0.5))
+            life.kill()
+            life.wait()
+        last = born(f"cut-{trial}", 3)
+        assert last.wait(120) == 0
+        whole, cut = (newest(tmp_path / out) for out in ("whole", f"cut-{trial}"))
+        assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
+        losses = [[e.train_loss for e in Run.read(folder).history] for folder in (whole, cut)]
+        assert losses[0] == losses[1]
 
 
 class Asking(nn.Module):
