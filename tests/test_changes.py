@@ -35,6 +35,7 @@ from budgetnet import (
 from budgetnet import checkpoint as checkpoints
 from budgetnet.cli import main
 from budgetnet.compare.difference import differences
+from budgetnet.recipe import Test
 from budgetnet.trainer.changes import with_defaults
 
 DATA = coloured(48, val=12, side=8)
@@ -258,11 +259,13 @@ def test_a_checkpoint_of_before_an_option_was_there_is_as_if_it_was_left_out(beg
     held, _ = checkpoints.newest(begun)
     assert held is not None
     contract = held.state["contract"]
-    older = {**contract, "recipe": {k: v for k, v in contract["recipe"].items() if k != "on_nan"}}
-    older["recipe"]["phases"] = [
-        {k: v for k, v in phase.items() if k != "calibrates"} for phase in older["recipe"]["phases"]
-    ]
-    assert not differences([with_defaults(older), contract])
+    older = {k: v for k, v in contract["recipe"].items() if k != "on_nan"}
+    older["phases"] = [{k: v for k, v in phase.items() if k != "calibrates"} for phase in older["phases"]]
+    older["phases"][0]["test"] = {k: v for k, v in older["phases"][0]["test"].items() if k != "mirror"}
+    assert differences([older, contract["recipe"]])
+    assert not differences([with_defaults(older, RECIPE), contract["recipe"]])
+    other = replace(RECIPE, phases=[replace(phase, test=Test(mirror=True)) for phase in RECIPE.phases])
+    assert differences([with_defaults(older, other), other.describe()])
 
 
 DESCRIBE = """

@@ -190,6 +190,7 @@ def test_help_lists_every_command_with_a_whole_sentence() -> None:
         "list",
         "copy",
         "preview",
+        "profile",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
@@ -435,7 +436,7 @@ def test_a_mistake_in_an_option_is_one_sentence(options: list[str], sentence: st
 
 def test_a_recipe_that_is_not_there_is_told_its_neighbour() -> None:
     assert "did you mean quickstart?" in refused("run", "quikstart")
-    assert "budgetnet brings distil_stl10" in refused("run", "zzz.py")
+    assert "budgetnet brings cifar10_speedrun" in refused("run", "zzz.py")
 
 
 def test_code_of_the_recipe_that_fails_in_training_is_named_by_its_line(here: Path) -> None:

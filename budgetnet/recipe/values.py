@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as Several
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,27 @@ def described_value(value: object) -> Any:
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return without_addresses(repr(value))
+
+
+def defaults(value: object) -> dict[str, dict[str, Any]]:
+    """The options that have defaults, described, of each class of which there is a value in `value`."""
+    found: dict[str, dict[str, Any]] = {}
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {}
+        for field in fields(value):
+            found |= defaults(getattr(value, field.name))
+            if field.default is not MISSING:
+                own[field.name] = described_value(field.default)
+            elif field.default_factory is not MISSING:
+                own[field.name] = described_value(field.default_factory())
+        found[type(value).__name__] = own
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            found |= defaults(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            found |= defaults(item)
+    return found
 
 
 def without_addresses(text: str) -> str:

@@ -57,12 +57,12 @@ def _shown(module: nn.Module) -> str:
 
 
 def resumed(
-    folder: str | Path, wanted: dict[str, Any], allow: Sequence[str]
+    folder: str | Path, wanted: dict[str, Any], recipe: Recipe, allow: Sequence[str] = ()
 ) -> tuple[Run, Checkpoint, list[str], list[Difference]]:
     """The unfinished run in `folder`, its newest whole checkpoint, what is worth noting, what has changed.
 
     Raises ValueError where there is none, or where recipe, data, model, budget or precision are not what
-    they were and `allow` does not name the difference.
+    they were and `allow` does not name the difference. `wanted` is the contract of `recipe`.
     """
     run = Run.read(folder)
     if run.status == "finished":
@@ -74,7 +74,8 @@ def resumed(
     if found is None:
         reason = f": {notes[0]}" if notes else ""
         raise ValueError(f"the run in {folder} has no checkpoint to go on from{reason}; start it anew")
-    held = with_defaults(found.state["contract"])
+    held = dict(found.state["contract"])
+    held["recipe"] = with_defaults(held["recipe"], recipe)
     was, now = held.pop("where", {}), {k: v for k, v in wanted.items() if k != "where"}
     # A checkpoint of before may not tell of everything.
     changed = differences([{k: held[k] for k in now if k in held}, {k: now[k] for k in now if k in held}])

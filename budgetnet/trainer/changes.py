@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from budgetnet.compare.difference import MISSING, Difference
-from budgetnet.recipe import Phase, Recipe
+from budgetnet.recipe import Recipe
+from budgetnet.recipe.values import defaults
 from budgetnet.trainer.training import Training
 
 NEVER = ("model", "data.classes")
@@ -32,13 +33,21 @@ def allowed_before(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
     return [dotted(text.split(": ")[0]) for text in lines]
 
 
-def with_defaults(contract: Mapping[str, Any]) -> dict[str, Any]:
-    """A contract with what its recipe could not yet say: options that came later, at their defaults."""
-    defaults = Recipe([Phase(epochs=1, resolution=1, lr=1.0)]).describe()
-    (phase,) = defaults.pop("phases")
-    recipe = {**defaults, **contract["recipe"]}
-    recipe["phases"] = [{**phase, **held} for held in recipe["phases"]]
-    return {**contract, "recipe": recipe}
+def with_defaults(held: Any, wanted: Recipe) -> Any:
+    """What a recipe was described as, with the options that came later, at their defaults.
+
+    `wanted` is the recipe of now; of its classes the defaults are known.
+    """
+    return _filled(held, defaults(wanted))
+
+
+def _filled(held: Any, known: Mapping[str, Mapping[str, Any]]) -> Any:
+    if isinstance(held, list):
+        return [_filled(item, known) for item in held]
+    if not isinstance(held, Mapping):
+        return held
+    missing = {key: value for key, value in known.get(str(held.get("class")), {}).items() if key not in held}
+    return {**{key: _filled(value, known) for key, value in held.items()}, **missing}
 
 
 def passed(
