@@ -23,7 +23,9 @@ class Sentry:
         average, model = training.average, training.model
         # An average has moved towards all that the model holds.
         watched = average.model if average is not None else model
-        self._fixed = floating(chain(watched.parameters(), watched.buffers()))
+        self._fixed = [held.detach() for held in floating(chain(watched.parameters(), watched.buffers()))]
+        self._watched: list[Tensor] = []
+        self._remembered = -1
         self._copy: tuple[Tensor, torch.cuda.Event, int] | None = None
 
     def step(self, training: Training, rate: float) -> None:
@@ -34,7 +36,12 @@ class Sentry:
                 return
             _look(float(self._copy[0]), training, self._copy[2], rate)
             self._copy = None
-        total = training.sums[0] + sound_together([*self._fixed, *optimizer_state(training)])
+        remembered = len(training.optimizer.state) if training.optimizer is not None else 0
+        if remembered != self._remembered:
+            # An optimizer makes its state at its first step, and changes it in place.
+            self._watched = [*self._fixed, *optimizer_state(training)]
+            self._remembered = remembered
+        total = training.sums[0] + sound_together(self._watched)
         if total.device.type != "cuda":
             _look(float(total), training, training.done, rate)
             return
@@ -55,12 +62,14 @@ def optimizer_state(training: Training) -> list[Tensor]:
         return []
     place = training.engine.device.type
     state = training.optimizer.state.values()
-    return [held for entries in state for held in floating(entries.values()) if held.device.type == place]
+    held = [tensor for entries in state for tensor in floating(entries.values())]
+    # The count of steps, of no dimension, is no number that could become infinite.
+    return [tensor.detach() for tensor in held if tensor.device.type == place and tensor.ndim]
 
 
 def sound_together(tensors: Sequence[Tensor]) -> Tensor:
     """One number that is finite only if all of these tensors are, (); large ones may overflow it."""
-    norms = torch._foreach_norm([tensor.detach() for tensor in tensors])
+    norms = torch._foreach_norm(list(tensors))
     return torch.stack(norms).sum()
 
 
