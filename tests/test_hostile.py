@@ -826,6 +826,8 @@ DOWNLOADS = {"data/download.py", "data/source.py"}
 """The only files that know the network, the second of them no more than how an address is taken apart."""
 RUNS_PYTHON = {"plan.py"}
 """Where a recipe, which is a Python program that the user names, is run."""
+RUNS_PROCESSES = {"together/process.py"}
+"""Where budgetnet itself is started anew, for runs that are trained together."""
 RUNNERS = {"runpy", "subprocess", "ctypes", "multiprocessing", "pkgutil", "webbrowser", "xmlrpc", "code"}
 EXECUTES = {
     *("eval", "exec", "compile", "__import__", "execfile", "input", "breakpoint"),
@@ -859,7 +861,8 @@ def complaints(tree: ast.AST, path: str) -> Iterator[str]:
                 top = name.split(".")[0]
                 if top in FORBIDDEN_MODULES or (top in NETWORK and path not in DOWNLOADS):
                     yield f"imports {name}"
-                if top in RUNNERS and not (top == "runpy" and path in RUNS_PYTHON):
+                known = RUNS_PYTHON if top == "runpy" else RUNS_PROCESSES if top == "subprocess" else ()
+                if top in RUNNERS and path not in known:
                     yield f"imports {name}"
         elif isinstance(node, ast.Call):
             name, keywords = called(node), {k.arg: k.value for k in node.keywords}

@@ -60,7 +60,7 @@ RECIPES = {
     ),
     "bf16": (Recipe([Phase(2, 12, 0.05)], Adam(), batch_size=20, clip=1.0, keep="best"), "bf16"),
 }
-WATCHED = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
+WATCHED = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.listdir")
 
 # An audit hook cannot be taken off again: this one does nothing until it is told where to kill.
 _kill_at: list[int] = []
@@ -253,7 +253,7 @@ POINTS: dict[str, tuple[Any, ...]] = {
     "save, before the rename": ("os.rename", r"\.part \S*/\d{10} "),
     "save, after the rename": ("open", r"/checkpoints None"),
     "prune, before the rename": ("os.rename", r"\.gone"),
-    "prune, before it removes": ("shutil.rmtree", r"\.gone"),
+    "prune, before it removes": ("os.listdir", r"\.gone"),
     "prune, between two files": ("os.remove", r"json|safetensors"),
 }
 

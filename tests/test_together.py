@@ -166,7 +166,7 @@ def test_a_number_that_is_none_is_refused(plan: Plan, asked: Any) -> None:
         seeds(trainer(), plan, 2, together=asked)
     result = command("run", "tiny.py", "--seeds", 2, "--together", asked)
     assert result.exit_code == 2
-    assert "neither 'auto' nor a whole number" in result.output
+    assert "it should be a whole number from 1 to 1,000" in result.output
     assert not Path("runs").exists()
 
 

@@ -75,7 +75,7 @@ def resumed(
         reason = f": {notes[0]}" if notes else ""
         raise ValueError(f"the run in {folder} has no checkpoint to go on from{reason}; start it anew")
     held = dict(found.state["contract"])
-    held["recipe"] = with_defaults(held["recipe"], recipe)
+    held["recipe"] = with_defaults(held.get("recipe"), recipe)
     was, now = held.pop("where", {}), {k: v for k, v in wanted.items() if k != "where"}
     # A checkpoint of before may not tell of everything.
     changed = differences([{k: held[k] for k in now if k in held}, {k: now[k] for k in now if k in held}])

@@ -27,7 +27,9 @@ class Sentry:
         average, model = training.average, training.model
         # An average has moved towards all that the model holds.
         watched = average.model if average is not None else model
-        self._fixed = floating(chain(watched.parameters(), watched.buffers()))
+        self._fixed = [held.detach() for held in floating(chain(watched.parameters(), watched.buffers()))]
+        self._watched: list[Tensor] = []
+        self._remembered = -1
         self._small = sum(tensor.numel() for tensor in self._fixed) < SMALL
         self._copy: tuple[Tensor, torch.cuda.Event, int] | None = None
 
@@ -39,8 +41,12 @@ class Sentry:
                 return
             _look(float(self._copy[0]), training, self._copy[2], rate)
             self._copy = None
-        watched = [*self._fixed, *optimizer_state(training)]
-        total = training.sums[0] + (_joined(watched) if self._small else sound_together(watched))
+        remembered = len(training.optimizer.state) if training.optimizer is not None else 0
+        if remembered != self._remembered:
+            # An optimizer makes its state at its first step, and changes it in place.
+            self._watched = [*self._fixed, *optimizer_state(training)]
+            self._remembered = remembered
+        total = training.sums[0] + (_joined(self._watched) if self._small else sound_together(self._watched))
         if total.device.type != "cuda":
             _look(float(total), training, training.done, rate)
             return
@@ -61,12 +67,14 @@ def optimizer_state(training: Training) -> list[Tensor]:
         return []
     place = training.engine.device.type
     state = training.optimizer.state.values()
-    return [held for entries in state for held in floating(entries.values()) if held.device.type == place]
+    held = [tensor for entries in state for tensor in floating(entries.values())]
+    # The count of steps, of no dimension, is no number that could become infinite.
+    return [tensor.detach() for tensor in held if tensor.device.type == place and tensor.ndim]
 
 
 def sound_together(tensors: Sequence[Tensor]) -> Tensor:
     """One number that is finite only if all of these tensors are, (); large ones may overflow it."""
-    norms = torch._foreach_norm([tensor.detach() for tensor in tensors])
+    norms = torch._foreach_norm(list(tensors))
     return torch.stack(norms).sum()
 
 

@@ -76,7 +76,7 @@ class Undo:
 
     def _wrong(self, figures: Tensor) -> str | None:
         """What is not finite after the step, in words."""
-        watched = [*floating(self._fixed), *optimizer_state(self._training)]
+        watched = [*(held.detach() for held in floating(self._fixed)), *optimizer_state(self._training)]
         if math.isfinite(float(figures[0] + sound_together(watched))):
             return None
         loss = float(figures[0])
