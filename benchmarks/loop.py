@@ -1,25 +1,23 @@
 """Times Trainer.fit against the best hand-written loop for the job, side by side on a CPU.
 
-    python benchmarks/loop.py [--rounds 9] [--threads 1]
+    python benchmarks/loop.py [--rounds 20] [--threads 1] [--write]
 
 5,000 images of 32 x 32 in memory, batches of 64, one epoch and its validation on 1,000 images a round, after
 one that is not counted. The hand-written loop keeps its images as prepared floats and slices them; the
 mathematics and the metrics are the same.
 """
 
-import argparse
 import copy
-import platform
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from report import arguments, machine, publish
 from torch import Tensor, nn
 
 from budgetnet import Budget, Phase, Recipe, Trainer, arrays, models
-from budgetnet.console import say, table
 from budgetnet.data import Data
 from budgetnet.optim import SGD
 
@@ -42,7 +40,7 @@ def tiny(classes: int) -> nn.Module:
 
 def small(classes: int) -> nn.Module:
     """A plain convolutional network."""
-    return models.convnet(classes)
+    return models.convnet(classes, widths=(16, 32, 64))
 
 
 NETWORKS = {"tiny": tiny, "small": small}
@@ -115,26 +113,21 @@ def timed(act: Callable[[], object]) -> Pair:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     data, rows = photos(), []
     for name, network in NETWORKS.items():
-        paces = measured(network, data, asked.rounds)
+        paces = measured(network, data, asked.rounds if network is tiny else max(3, asked.rounds // 4))
         step = statistics.median(theirs[0] for _, theirs in paces) / (IMAGES // BATCH)
         for what, at in (("wall", 0), ("CPU", 1)):
             ratios = sorted(ours[at] / theirs[at] for ours, theirs in paces)
             spread = f"{ratios[0]:.3f} to {ratios[-1]:.3f}"
             rows.append([name, f"{1000 * step:.1f} ms", what, f"{statistics.median(ratios):.3f}x", spread])
-    say(
-        f"CPU, {asked.threads} threads, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"n = {asked.rounds} epochs each in turn"
-    )
-    table("fit against a hand-written loop", ["network", "a step", "time", "ratio", "from to"], rows, left=3)
+    told = f"an epoch of each in turn, n = {asked.rounds} (small: {max(3, asked.rounds // 4)}); {machine()}"
+    columns = ["network", "a step by hand", "time", "median ratio", "from to"]
+    publish("loop", columns, rows, told=told, left=3, write=asked.write)
 
 
 def measured(network: Callable[[int], nn.Module], data: Data, rounds: int) -> list[tuple[Pair, Pair]]:

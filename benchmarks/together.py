@@ -13,7 +13,6 @@ timed against one after the other too, step by step, on a CPU in CPU time.
 
 import argparse
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -25,9 +24,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from report import machine, publish
 from torch import Tensor, nn
 
-from budgetnet.console import say
 from budgetnet.plan import Plan, read_plan
 from budgetnet.run import Run
 
@@ -171,17 +170,12 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--time", choices=("training", "all"), default="training")
     parser.add_argument("--stacked", action="store_true")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
     asked = parser.parse_args()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})"
-    cores = len(os.sched_getaffinity(0))
-    say(
-        f"{asked.recipe}, {asked.seeds} seeds, {device}, {cores} cores, torch {torch.__version__}, Python "
-        f"{platform.python_version()}, time of {asked.time}"
-    )
-    say("| way | images/s, median | from to | n | CPU s for 1,000 | against the first |")
-    say("|---|---|---|---|---|---|")
-    for row in stacked(asked) if asked.stacked else processes(asked):
-        say("| " + " | ".join(row) + " |")
+    told = f"{asked.recipe}, {asked.seeds} seeds, scale {asked.scale:g}, time of {asked.time}; {machine()}"
+    columns = ["way", "images/s", "from to", "n", "CPU s for 1,000", "to the first"]
+    found = stacked(asked) if asked.stacked else processes(asked)
+    publish("together", columns, found, told=told, write=asked.write and not asked.stacked)
 
 
 if __name__ == "__main__":

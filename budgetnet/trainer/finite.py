@@ -30,7 +30,8 @@ class Sentry:
         self._fixed = [held.detach() for held in floating(chain(watched.parameters(), watched.buffers()))]
         self._watched: list[Tensor] = []
         self._remembered = -1
-        self._small = sum(tensor.numel() for tensor in self._fixed) < SMALL
+        flat = all(_flat(tensor).ndim == 1 for tensor in self._fixed)
+        self._small = flat and sum(tensor.numel() for tensor in self._fixed) < SMALL
         self._copy: tuple[Tensor, torch.cuda.Event, int] | None = None
 
     def step(self, training: Training, rate: float) -> None:
@@ -44,9 +45,11 @@ class Sentry:
         remembered = len(training.optimizer.state) if training.optimizer is not None else 0
         if remembered != self._remembered:
             # An optimizer makes its state at its first step, and changes it in place.
-            self._watched = [*self._fixed, *optimizer_state(training)]
+            self._watched = [_flat(held) for held in (*self._fixed, *optimizer_state(training))]
             self._remembered = remembered
-        total = training.sums[0] + (_joined(self._watched) if self._small else sound_together(self._watched))
+        # Small ones are quicker copied than looked at one by one.
+        found = torch.cat(self._watched).sum() if self._small else sound_together(self._watched)
+        total = training.sums[0] + found
         if total.device.type != "cuda":
             _look(float(total), training, training.done, rate)
             return
@@ -78,9 +81,11 @@ def sound_together(tensors: Sequence[Tensor]) -> Tensor:
     return torch.stack(norms).sum()
 
 
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """The same for small ones, which are quicker copied than looked at one by one."""
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).sum()
+def _flat(tensor: Tensor) -> Tensor:
+    """The same memory as one row (N,), where the tensor has no gaps; else as it is."""
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.view(-1) if tensor.is_contiguous() else tensor
 
 
 def everything(training: Training) -> dict[str, Tensor]:
