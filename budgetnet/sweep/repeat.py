@@ -190,7 +190,7 @@ def _of_functions(settings: Any) -> list[str]:
 def goes_on(run: Run) -> bool:
     """Whether a run was interrupted and has something to go on from."""
     assert run.folder is not None
-    return run.status in ("running", "stopped", "paused") and checkpoint.any_in(run.folder)
+    return run.status in ("running", "interrupted", "stopped", "paused") and checkpoint.any_in(run.folder)
 
 
 def ended(run: Run) -> bool:

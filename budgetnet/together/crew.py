@@ -219,7 +219,7 @@ class _Crew:
         self.board.gone(self.jobs[at].name)
         with suppress(ValueError):
             run = Run.read(self.folders[at])
-            if run.status != "running":
+            if run.status not in ("running", "interrupted"):
                 yield at, run
                 return
         if post.asked:
