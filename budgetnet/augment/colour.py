@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
+from budgetnet.augment.pieces import in_pieces
 
 LUMA = (0.2989, 0.587, 0.114)
 """How much red, green and blue count in grey, as torchvision has it."""
@@ -184,8 +185,14 @@ def recolour(images: Tensor, matrices: Tensor) -> Tensor:
         result = result + (matrices[:, :, channels + 1 :] * means[:, None]).sum(dim=2)
     if images.device.type == "cpu":
         # One pass; on CUDA a product of matrices may be rounded to TF32.
-        mixed = torch.baddbmm(result.flatten(2), matrices[:, :, :channels, 0, 0], images.flatten(2))
-        return mixed.view_as(images).clamp_(0, 1)
+        offsets, factors = result.flatten(2), matrices[:, :, :channels, 0, 0]
+
+        def some(which: slice) -> Tensor:
+            mixed = torch.baddbmm(offsets[which], factors[which], images[which].flatten(2))
+            return mixed.view_as(images[which]).clamp_(0, 1)
+
+        height, width = images.shape[-2:]
+        return in_pieces(some, images, (height, width), height * width)
     result = torch.addcmul(result, images[:, 0, None], matrices[:, :, 0])
     for channel in range(1, channels):
         result.addcmul_(images[:, channel, None], matrices[:, :, channel])

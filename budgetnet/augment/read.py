@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
+from budgetnet.augment.pieces import in_pieces
 from budgetnet.augment.warp import REFLECT, Warp, draw_maps
 
 Size = tuple[int, int]
@@ -72,12 +73,17 @@ def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: Si
     seen = [index for index, fill in enumerate(fills) if leaves[index] and fill != REFLECT]
     packed = torch.stack([_unit_map(positions[index], (height, width), grid_size) for index in [0, *seen]])
     packed = draw.send(packed, images.device)
-    result = _sample(images, _grid(packed[0], grid_size), reflects)
-    for index, map_and_edge in zip(seen, packed[1:]):
-        _fill_outside(result, map_and_edge, fills[index])
-    if finer > 1:
-        result = F.avg_pool2d(result, finer)
-    return result.clamp_(0, 1)
+    outside = [fills[index] for index in seen]
+
+    def some(which: slice) -> Tensor:
+        result = _sample(images[which], _grid(packed[0, which], grid_size), reflects)
+        for map_and_edge, fill in zip(packed[1:, which], outside):
+            _fill_outside(result, map_and_edge, fill)
+        if finer > 1:
+            result = F.avg_pool2d(result, finer)
+        return result.clamp_(0, 1)
+
+    return in_pieces(some, images, size, math.prod(grid_size))
 
 
 def _mirror(images: Tensor, maps: Tensor) -> Tensor:
