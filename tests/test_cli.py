@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,7 @@ from PIL import Image
 import budgetnet
 from budgetnet import Trainer
 from budgetnet.cli import main
-from budgetnet.cli.failures import verdict
+from budgetnet.cli.failures import Commands, verdict
 from budgetnet.cli.outlook import shortened
 from budgetnet.modelfile import card
 from budgetnet.run import Run
@@ -459,6 +460,20 @@ def test_data_that_cannot_be_fetched_are_no_mistake_of_the_users(here: Path) -> 
     sentence = refused("run", written(here, text + RECIPE), code=1)
     assert "http://127.0.0.1:9/stl10_binary.tar.gz cannot be fetched" in sentence
     assert not Path("runs").exists()
+
+
+def test_ctrl_c_while_options_are_read_exits_with_130_too() -> None:
+    def interrupted(*ignored: object) -> None:
+        raise KeyboardInterrupt
+
+    @click.group(cls=Commands)
+    @click.option("--early", is_flag=True, callback=interrupted)
+    def tool() -> None: ...
+
+    @tool.command()
+    def work() -> None: ...
+
+    assert CliRunner().invoke(tool, ["--early", "work"]).exit_code == 130
 
 
 def test_a_bug_is_called_one() -> None:

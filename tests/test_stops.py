@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from conftest import coloured
 from lives import RECIPE as RECIPE_FILE
 from lives import newest
@@ -21,7 +22,9 @@ from trials import trials
 import budgetnet
 from budgetnet import Phase, PseudoLabels, Recipe, Run, Trainer
 from budgetnet import checkpoint as checkpoints
+from budgetnet.cli import main
 from budgetnet.data import Data, Split
+from budgetnet.trainer import saver
 
 TESTS, PACKAGE = Path(__file__).parent, Path(budgetnet.__file__).parents[1]
 ENVIRONMENT = {
@@ -130,6 +133,35 @@ def test_killed_and_gone_on_with_in_processes_of_other_hash_seeds(tmp_path: Path
         assert (whole / "model.safetensors").read_bytes() == (cut / "model.safetensors").read_bytes()
         losses = [[e.train_loss for e in Run.read(folder).history] for folder in (whole, cut)]
         assert losses[0] == losses[1]
+
+
+def test_a_run_killed_at_its_very_end_is_over_and_not_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny.py").write_text(RECIPE_FILE.replace("EPOCHS", "1"))
+    monkeypatch.chdir(tmp_path)
+
+    def asked(*arguments: str) -> Result:
+        return CliRunner().invoke(main, ["run", "tiny.py", *arguments], prog_name="budgetnet")
+
+    monkeypatch.setattr(saver, "EVERY", 0.0)
+    monkeypatch.setattr(saver, "COST", 0.0)
+    with monkeypatch.context() as patch:
+        # As a kill leaves it: the record says finished, and the checkpoints are still there.
+        patch.setattr(checkpoints, "remove", lambda folder: None)
+        assert asked("-q").exit_code == 0
+    assert any((tmp_path / "runs/tiny-1/checkpoints").iterdir())
+    found = asked("--resume")
+    assert found.exit_code == 0
+    assert "is finished: nothing is left to do" in found.output
+    assert not (tmp_path / "runs/tiny-1/checkpoints").exists()
+    # By its name it is over too; asked to be another it is refused, and without a name a new one begins.
+    assert asked("--resume", "runs/tiny-1").exit_code == 0
+    refused = asked("--resume", "runs/tiny-1", "--set", "recipe.phases.1.epochs=2")
+    assert refused.exit_code == 2
+    assert "start a new schedule from its weights" in refused.output
+    assert asked("--resume", "-q").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny-1", "tiny-2"]
 
 
 class Asking(nn.Module):

@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -21,6 +22,27 @@ class Commands(click.Group):
     number that became NaN or infinite, 75 at the time limit, 130 after Ctrl-C. With BUDGETNET_TRACEBACK set,
     errors are raised as they are.
     """
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Read what was typed, run it and exit; after Ctrl-C with 130 wherever it comes."""
+        inner: Any = super().main
+        if not standalone_mode:
+            return inner(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            code = inner(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            code = INTERRUPTED
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""

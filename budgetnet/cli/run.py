@@ -6,6 +6,7 @@ from tempfile import mkdtemp
 
 from torch import nn
 
+from budgetnet import checkpoint
 from budgetnet.checkpoint import any_in
 from budgetnet.cli.offline import at_hand
 from budgetnet.cli.options import Asked
@@ -21,6 +22,7 @@ from budgetnet.cli.outlook import (
 from budgetnet.cli.target import find_run
 from budgetnet.console import duration, percent, say
 from budgetnet.modelfile import card, save
+from budgetnet.owner import owned
 from budgetnet.plan import Plan
 from budgetnet.run import MODEL, RECORD, Run
 from budgetnet.trainer import NotWritten, Session, Trainer, check_out
@@ -41,6 +43,9 @@ def run_recipe(
     resume = None
     if session.resume is not None:
         resume = _unfinished(str(session.resume), Path(trainer.out or "runs"), folder)
+        if resume is not None and _over(resume, asked):
+            say(f"the run in {resume} is finished: nothing is left to do")
+            return Run.read(resume)
         if resume is None and not quiet:
             say(f"no unfinished run of {folder} lies in {trainer.out}: a new one begins")
     if resume is not None:
@@ -106,7 +111,16 @@ def _unfinished(asked: str, out: Path, name: str) -> Path | None:
     newest = numbered[max(numbered)] if numbered else None
     # A run that was killed before its first checkpoint has nothing to go on from, and lost nothing.
     held = newest is not None and any_in(newest)
-    return newest if newest is not None and held and Run.read(newest).status != "finished" else None
+    return newest if held else None
+
+
+def _over(folder: Path, asked: Asked) -> bool:
+    """Whether a run is finished, and nothing else asked of it; killed as it ended, it has checkpoints."""
+    if Run.read(folder).status != "finished" or asked != Asked(asked.root):
+        return False
+    with owned(folder):
+        checkpoint.remove(folder)
+    return True
 
 
 def dry_run(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None = None, seeds: int = 1) -> None:
