@@ -163,7 +163,7 @@ def _order(path: Path) -> tuple[int, int]:
 
 def _all(parent: Path) -> list[Path]:
     """The checkpoints' folders, oldest first; none behind a link, where others' folders may lie."""
-    if parent.is_symlink():
+    if os.path.islink(parent):
         return []
     with suppress(OSError):
         return sorted((parent / name for name in os.listdir(parent) if _NAMED.fullmatch(name)), key=_order)

@@ -346,7 +346,7 @@ except (NotWritten, ValueError) as error:
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
-        (1, "ValueError the run's folder"),
+        (1, "ValueError a run's folder"),
         (1000, "ValueError a run's folder cannot be made or written in"),
         (6000, "a checkpoint could not be written to"),
     ],
