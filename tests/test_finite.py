@@ -237,7 +237,7 @@ def test_backing_off_is_exact_over_a_pause(model: nn.Module, data: Data, tmp_pat
             return loss / 0 if int(labels[:4].sum()) in (1, 7) else loss
 
     rule = Recipe(
-        [Phase(3, 12, 0.05)], SGD(), Spiky(), batch_size=48, average=EMA(0.9), on_nan=BackOff(limit=99)
+        [Phase(2, 12, 0.05)], SGD(), Spiky(), batch_size=48, average=EMA(0.9), on_nan=BackOff(limit=99)
     )
     trainer = Trainer("cpu", out=tmp_path, show=False)
     expected = trainer.fit(model, data, rule)

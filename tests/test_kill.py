@@ -210,7 +210,7 @@ def test_killed_at_some_file_operation(name: str, tmp_path: Path) -> None:
     count = events(name, tmp_path)
     assert count > 60
     # The large images take their time.
-    tried = min(count - 1, round((2 if "px" in name else 5) * TRIALS))
+    tried = min(count - 1, round((1 if "px" in name else 4) * TRIALS))
     ends_as_it_would_have(name, tmp_path, sorted(random.Random(0).sample(range(1, count), tried)))
 
 
