@@ -45,7 +45,7 @@ recipe = Recipe(
     keep="averaged",
 )
 '''
-TIMED = ("train_seconds", "val_seconds", "images_per_second")
+TIMED = ("train_seconds", "data_seconds", "step_seconds", "val_seconds", "images_per_second")
 SAVED_EVERY = 0.03
 """Seconds between two checkpoints here."""
 
