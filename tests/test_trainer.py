@@ -480,7 +480,8 @@ def test_a_pipe_gets_plain_lines(
 def test_the_run_is_on_disk(model: nn.Module, data: Data, tmp_path: Path) -> None:
     run = quiet(out=tmp_path).fit(model, data, recipe(), name="mine")
     found = Run.read(tmp_path / "mine-1")
-    assert found.history == run.history
+    # As lines: from Python 3.13 on no NaN in it is equal to itself.
+    assert [e.line() for e in found.history] == [e.line() for e in run.history]
     assert found.result == run.result
     assert found.record["data"]["images"] == {"train": 240, "val": 60}
     assert found.record["budget"] == {"params": 10_000}

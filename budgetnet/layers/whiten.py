@@ -1,7 +1,7 @@
 """Whitening of patches by a frozen convolution, whose filters come from the training images."""
 
 from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from budgetnet.layers.arguments import require_counts, require_positive
 
 
-@runtime_checkable
 class Fitting(Protocol):
     """A layer that takes something from the training images before the first step, and keeps it.
 

@@ -9,7 +9,7 @@ from budgetnet.augment import test_view
 from budgetnet.budget import DoesNotFit, NotFromScratch, built, check_fit, ledger
 from budgetnet.data import Data, Split
 from budgetnet.guard import before
-from budgetnet.layers import Fitting, Standardise
+from budgetnet.layers import Standardise
 from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
 from budgetnet.trainer.measure import Engine, check_shape, trying
 from budgetnet.trainer.parts import chosen_parts, learning, norms
@@ -93,7 +93,7 @@ def _small_epochs(data: Data, recipe: Recipe) -> list[str]:
 def settle(model: nn.Module, train: Split, engine: Engine, resolution: int) -> None:
     """Move the model to its device, and give its layers what they take from the training images.
 
-    A Standardise without statistics gets theirs; then each other layer that is Fitting, in the model's order,
+    A Standardise without statistics gets theirs; then each other layer that is `Fitting`, in the model's order,
     gets what arrives at it when some of the images are shown at `resolution` pixels.
     """
     for module in model.modules():
@@ -101,8 +101,10 @@ def settle(model: nn.Module, train: Split, engine: Engine, resolution: int) -> N
             module.fit(*train.mean_std())
     model.to(device=engine.device, memory_format=engine.memory_format)  # type: ignore[call-overload]
     for name, module in model.named_modules():
-        if isinstance(module, Fitting) and not module.fitted:
-            module.fit_to(_arriving(model, name, train, engine, resolution))
+        # Not by isinstance: from Python 3.12 on a protocol does not see the buffers of a module.
+        fit_to = getattr(module, "fit_to", None)
+        if callable(fit_to) and not getattr(module, "fitted", True):
+            fit_to(_arriving(model, name, train, engine, resolution))
 
 
 class _Arrived(Exception):
