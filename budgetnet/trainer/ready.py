@@ -93,8 +93,8 @@ def _small_epochs(data: Data, recipe: Recipe) -> list[str]:
 def settle(model: nn.Module, train: Split, engine: Engine, resolution: int) -> None:
     """Move the model to its device, and give its layers what they take from the training images.
 
-    A Standardise without statistics gets theirs; then each other layer that is `Fitting`, in the model's order,
-    gets what arrives at it when some of the images are shown at `resolution` pixels.
+    A Standardise without statistics gets theirs; then each other layer that is `Fitting`, in the model's
+    order, gets what arrives at it when some of the images are shown at `resolution` pixels.
     """
     for module in model.modules():
         if isinstance(module, Standardise) and not module.fitted:
