@@ -732,7 +732,11 @@ LISTENING = [False]
 
 
 def heard(event: str, args: tuple[object, ...]) -> None:
-    if LISTENING and LISTENING[0] and event.startswith(("socket.", "urllib.", "http.", "ftplib.", "smtplib.")):
+    if (
+        LISTENING
+        and LISTENING[0]
+        and event.startswith(("socket.", "urllib.", "http.", "ftplib.", "smtplib."))
+    ):
         SENT.append(f"{event} {args!r:.100}")
 
 
