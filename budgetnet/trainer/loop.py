@@ -132,6 +132,14 @@ def _learn(
             meter.step(i + 1, training.sums)
             training.spent = meter.spent
             after_step(training)
+    return _learned(training, phase, history, meter)
+
+
+def _learned(training: Training, phase: Phase, history: list[Epoch], meter: Meter) -> Epoch:
+    """The epoch whose steps are all done; `history` are those of its phase before it."""
+    assert training.sums is not None
+    recipe, at, rate = training.recipe, len(history), 0.0
+    steps, size = phase.steps(len(training.train), recipe.batch_size)
     # The last step's, also where a resumed epoch has no step left.
     last = (at + (steps - 1) / steps) / phase.epochs
     if training.optimizer is not None:

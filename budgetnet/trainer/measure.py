@@ -123,19 +123,8 @@ def evaluate(
     count = len(classes)
     totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
     confusion = torch.zeros(count * count, dtype=torch.int64, device=engine.device)
-    augmented = bool(test.augment) or test.views > 1
-    images_seen = len(split) * test.views if augmented else len(split)
-    if test.batch_statistics and images_seen > batch_size:
-        images_seen = images_seen // batch_size * batch_size
-    batches: Sequence[Tensor | slice]
-    if augmented:
-        batches = torch.split(order(len(split), test.views, seed, 0)[:images_seen], batch_size)
-    elif at_hand(split):
-        # Slices share the split's memory: nothing is gathered.
-        starts = range(0, images_seen, batch_size)
-        batches = [slice(at, min(at + batch_size, images_seen)) for at in starts]
-    else:
-        batches = torch.split(torch.arange(images_seen), batch_size)
+    augmented = _augmented(test)
+    batches, images_seen = _batches(split, test, batch_size, seed)
 
     def seen(views: Tensor) -> Tensor:
         return averaged(model, views, test, engine)
@@ -163,19 +152,36 @@ def evaluate(
             totals[1] += (best == labels[:, None]).sum()
             # bincount would wait for the device.
             confusion.scatter_add_(0, labels * count + best[:, 0], torch.ones_like(labels))
-    loss, top5 = totals.tolist()
     rows = confusion.view(count, count).tolist()
+    loss, top5 = (total / images_seen if images_seen else math.nan for total in totals.tolist())
     right = [rows[k][k] for k in range(count)]
     return Evaluation(
         accuracy=sum(right) / images_seen if images_seen else math.nan,
-        top5=top5 / images_seen if images_seen else math.nan,
-        loss=loss / images_seen if images_seen else math.nan,
+        top5=top5,
+        loss=loss,
         images=images_seen,
         resolution=crop,
         classes=classes,
         per_class=tuple(right[k] / sum(rows[k]) if sum(rows[k]) else math.nan for k in range(count)),
         confusion=tuple(tuple(row) for row in rows),
     )
+
+
+def _augmented(test: Test) -> bool:
+    return bool(test.augment) or test.views > 1
+
+
+def _batches(split: Split, test: Test, batch_size: int, seed: int) -> tuple[Sequence[Tensor | slice], int]:
+    """The positions of a test's images, batch by batch, and how many they are."""
+    count = len(split) * test.views if _augmented(test) else len(split)
+    if test.batch_statistics and count > batch_size:
+        count = count // batch_size * batch_size
+    if _augmented(test):
+        return torch.split(order(len(split), test.views, seed, 0)[:count], batch_size), count
+    if not at_hand(split):
+        return torch.split(torch.arange(count), batch_size), count
+    # Slices share the split's memory: nothing is gathered.
+    return [slice(at, min(at + batch_size, count)) for at in range(0, count, batch_size)], count
 
 
 def check_shape(shape: tuple[int, ...], classes: int) -> None:

@@ -9,33 +9,34 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
-from budgetnet import checkpoint, guard
+from budgetnet import guard
 from budgetnet.console import Tell, Watch
 from budgetnet.data import Data, Split
-from budgetnet.modelfile import Card, card, write
+from budgetnet.modelfile import Card, card
 from budgetnet.owner import owned
-from budgetnet.pace import pace
 from budgetnet.recipe import Recipe, Test
-from budgetnet.run import METRICS, MODEL, Epoch, Run
+from budgetnet.run import METRICS, Epoch, Run
 from budgetnet.trainer.begin import Session, begin
 from budgetnet.trainer.changes import adapt
+from budgetnet.trainer.device import device_of, moved
+from budgetnet.trainer.end import end
 from budgetnet.trainer.images import Images, gather
 from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, probabilities
 from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.ready import check, check_logits, settle
-from budgetnet.trainer.record import Begun, card_of, close, closing, now, open_record, place, unkept, unmade
-from budgetnet.trainer.saver import Saver, insist
+from budgetnet.trainer.record import Begun, open_record, place, unmade
+from budgetnet.trainer.saver import Saver
 from budgetnet.trainer.space import room
 from budgetnet.trainer.speed import Compiled, Speed, check_speed
 from budgetnet.trainer.state import restore
 from budgetnet.trainer.stop import Stop, Stopped
-from budgetnet.trainer.training import Kept, NotWritten, Training
+from budgetnet.trainer.training import NotWritten, Training
 
 
 class Trainer:
@@ -57,7 +58,7 @@ class Trainer:
         out: str | Path | None = "runs",
         show: bool = True,
     ) -> None:
-        self.device = _device(device)
+        self.device = device_of(device)
         if precision not in ("auto", "bf16", "float32"):
             raise ValueError(f"Trainer's precision should be 'auto', 'bf16' or 'float32', not {precision!r}")
         on_cuda = self.device.type == "cuda"
@@ -190,28 +191,28 @@ class Trainer:
                 # which nothing can be raised.
                 training.portions.pause = lambda: None
                 try:
-                    self._end(training, run, clock, None)
+                    end(training, run, clock, None)
                 except NotWritten as error:
                     warnings.warn(str(error), RuntimeWarning, stacklevel=2)
                 raise
             except Stopped as stopped:
-                self._end(training, run, clock, stopped)
+                end(training, run, clock, stopped)
                 _leave(stopped)
                 return
             except BaseException as error:
-                self._end(training, run, clock, error)
+                end(training, run, clock, error)
                 raise
             try:
-                self._end(training, run, clock, None)
+                end(training, run, clock, None)
             except Stopped as stopped:
-                self._end(training, run, clock, stopped)
+                end(training, run, clock, stopped)
                 _leave(stopped)
 
     def _set_up(self, begun: Begun, watch: Watch) -> Training:
         """Move everything to its place and write the record of what is about to run."""
         model, run = begun.model, begun.run
         settle(model, begun.data.train, self.engine, begun.recipe.phases[0].resolutions[0])
-        data = _moved(begun.data, self.device)
+        data = moved(begun.data, self.device)
         training = Training(model, data, begun.recipe, self.engine, watch, data.train, run.place)
         training.contract, training.alone = begun.contract, self.alone
         if begun.way.chosen != "eager":
@@ -302,107 +303,6 @@ class Trainer:
                 f"the model tells {found.shape[1]} classes apart, and {len(names)} names were given"
             )
         return Prediction(found.argmax(dim=1), found, names, given.names)
-
-    def _end(self, training: Training, run: Run, begun: float, error: BaseException | None) -> None:
-        """Put the kept weights into the model, save them, and close the record.
-
-        Raises NotWritten where all else went well, and the disk did not take it.
-        """
-        kept, unwritten = training.kept, ""
-        status = "finished" if error is None else "failed"
-        if isinstance(error, Stopped):
-            status = error.status
-        elif error is not None and not isinstance(error, Exception):
-            status = "stopped"
-        result: dict[str, Any] = {}
-        if kept is not None:
-            phase = training.phase_of(kept)
-            training.model.load_state_dict(kept.state)
-            training.model.eval()
-            training.model.card = card_of(training, phase)  # type: ignore[assignment]
-            result = self._result(training, kept) if error is None else {}
-            if run.place is not None:
-                described, path = card_of(training, phase), run.place / MODEL
-                unwritten = insist(lambda: write(training.model, kept.state, described, path))
-        if unwritten and error is None:
-            status, error = "failed", NotWritten(unkept(run, unwritten), run)
-        spent = time.perf_counter() - begun
-        result["seconds"] = round(float(run.record.get("seconds_before", 0.0)) + spent, 3)
-        failure = {"error": str(error)} if isinstance(error, Exception) and status == "failed" else {}
-        sessions = run.record.get("sessions", [])
-        if sessions:
-            sessions[-1] |= {"ended": now(), "status": status, "seconds": round(spent, 3)}
-        times = pace(training.history, result["seconds"])
-        entries = {"time": times.json(), "ended": now(), "sessions": sessions, **failure}
-        unclosed = insist(lambda: close(run, status=status, result=result, **entries))
-        if unclosed and error is None:
-            error = NotWritten(unkept(run, unclosed), run)
-            run.record |= {"status": "failed", "error": str(error)}
-        if run.status == "finished" and run.place is not None:
-            checkpoint.remove(run.place)
-        if isinstance(error, NotWritten):
-            raise error
-        if unwritten or unclosed:
-            training.watch.say(f"note: {unkept(run, unwritten or unclosed)}")
-        for line in closing(run, result, times):
-            training.watch.say(line)
-        if run.folder is not None and "test_accuracy" in result:
-            for note in guard.selection(run.folder.parent):
-                training.watch.say(f"note: {note}")
-
-    def _result(self, training: Training, kept: Kept) -> dict[str, Any]:
-        """The kept weights' final figures, on validation and on test where there are any."""
-        result: dict[str, Any] = {"epoch": kept.epoch.number, "phase": kept.epoch.phase}
-        data, phase = training.data, training.phase_of(kept)
-        plain = phase.test.plain
-        ways = {"val": (data.val, phase.test), "test": (data.test, plain)}
-        if plain != phase.test:
-            ways["val_plain"] = (data.val, plain)
-        for way, (split, test) in ways.items():
-            if split is None or not len(split):
-                continue
-            known = kept.validation if way == "val" else None
-            found = known or evaluate(
-                training.model,
-                split,
-                data.classes,
-                test,
-                engine=self.engine,
-                resolution=phase.last_resolution,
-                batch_size=phase.batch_size or training.recipe.batch_size,
-                portions=training.portions,
-            )
-            result |= {
-                f"{way}_accuracy": found.accuracy,
-                f"{way}_top5": found.top5,
-                f"{way}_loss": found.loss,
-            }
-            result |= {f"{way}_images": found.images, f"{way}_resolution": found.resolution}
-        return result
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"device should be 'cuda', 'cuda:1' or 'cpu', not {str(device)!r}") from None
-    if chosen.type not in ("cuda", "cpu"):
-        raise ValueError(f"device should be 'cuda', 'cuda:1' or 'cpu', not {str(device)!r}")
-    if chosen.type == "cuda":
-        count = torch.cuda.device_count()
-        if not torch.cuda.is_available() or (chosen.index or 0) >= count:
-            found = f"{count} were found" if count else "none was found"
-            raise ValueError(f"device {str(device)!r} needs a CUDA GPU, and {found}; use device='cpu'")
-        return torch.device("cuda", chosen.index or 0)
-    return chosen
-
-
-def _moved(data: Data, device: torch.device) -> Data:
-    """The data with all their splits on the device, or pinned where they do not fit."""
-    places: dict[str, Any] = {name: split.to(device) for name, split in data.splits.items()}
-    return replace(data, **places)
 
 
 def _leave(stopped: Stopped) -> None:
