@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -15,6 +15,7 @@ from budgetnet.cli.failures import RECIPE
 
 if TYPE_CHECKING:
     from budgetnet.plan import Plan
+    from budgetnet.trainer import Trainer
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -118,6 +119,23 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # which older ones of 
 PIXELS = Number(1, 65_536)
 SEEDS = Number(1, 10_000)
 
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how fast the options ask to train, and where runs are written."""
+
+    out: str
+    device: str | None
+    precision: Literal["auto", "bf16", "float32"]
+    speed: Literal["auto", "eager", "compile", "graphs"]
+
+    def trainer(self, *, show: bool) -> "Trainer":
+        """The trainer that was asked for."""
+        from budgetnet.trainer import Trainer
+
+        return Trainer(self.device, precision=self.precision, speed=self.speed, out=self.out, show=show)
+
+
 device_option = click.option(
     "--device", metavar="DEVICE", help="cuda, cuda:1 or cpu; by default the GPU where there is one."
 )
@@ -176,6 +194,22 @@ seed_option = click.option("--seed", type=Number(0, 2**63 - 1), help="The recipe
 def out_option(default: str, help: str) -> Callable[[Command], Command]:
     """Where a command writes its folder."""
     return click.option("--out", default=default, show_default=True, metavar="DIR", help=help)
+
+
+def training_on(help: str) -> Callable[[Command], Command]:
+    """Give a command the options of a Machine, collected into its parameter `machine`; `help` is of --out."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def collected(*args: Any, out: str, device: Any, precision: Any, speed: Any, **kwargs: Any) -> Any:
+            return command(*args, machine=Machine(out, device, precision, speed), **kwargs)
+
+        wrapped: Any = collected
+        for option in (speed_option, precision_option, device_option, out_option("runs", help)):
+            wrapped = option(wrapped)
+        return wrapped  # type: ignore[no-any-return]
+
+    return decorate
 
 
 def asking(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

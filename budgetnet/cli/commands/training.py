@@ -8,26 +8,21 @@ from budgetnet.cli.failures import PAUSED
 from budgetnet.cli.options import (
     SEEDS,
     Asked,
+    Machine,
     asking,
     data_option,
-    device_option,
-    out_option,
-    precision_option,
     scale_option,
     seed_option,
     set_option,
-    speed_option,
     together_option,
+    training_on,
 )
 
 
 @click.command()
 @click.argument("recipe", metavar="FILE|NAME")
-@out_option("runs", "Where the run's numbered folder is made.")
 @asking(data_option, scale_option, set_option, seed_option)
-@device_option
-@precision_option
-@speed_option
+@training_on("Where the run's numbered folder is made.")
 @click.option("--name", help="What the run's folder is called; by default as the recipe.")
 @click.option(
     "--dry-run", is_flag=True, help="Check and show everything, and stop before training; no download."
@@ -65,10 +60,7 @@ from budgetnet.cli.options import (
 def run(
     recipe: str,
     asked: Asked,
-    out: str,
-    device: str | None,
-    precision: Literal["auto", "bf16", "float32"],
-    speed: Literal["auto", "eager", "compile", "graphs"],
+    machine: Machine,
     name: str | None,
     dry_run: bool,
     seeds: int | None,
@@ -86,9 +78,9 @@ def run(
     """
     from budgetnet.cli.run import dry_run as try_out
     from budgetnet.cli.run import run_recipe
-    from budgetnet.trainer import Session, Trainer
+    from budgetnet.trainer import Session
 
-    trainer = Trainer(device, precision=precision, speed=speed, out=out, show=not (quiet or dry_run))
+    trainer = machine.trainer(show=not (quiet or dry_run))
     if seeds is not None and (after is not None or resume):
         raise click.UsageError(
             "--seeds goes on with the runs of this recipe and name (--resume), not with one run that is "
@@ -137,11 +129,8 @@ def run(
     show_default=True,
     help="The mean of what, on the validation images, decides.",
 )
-@out_option("runs", "Where the sweep's folder is made.")
 @asking(data_option, scale_option, set_option, seed_option)
-@device_option
-@precision_option
-@speed_option
+@training_on("Where the sweep's folder is made.")
 @click.option("--name", help="What the sweep's folder is called; by default RECIPE-sweep-N.")
 @click.option(
     "--resume",
@@ -156,10 +145,7 @@ def sweep(
     seeds: int,
     together: int | Literal["auto"],
     metric: Literal["val_accuracy", "val_loss"],
-    out: str,
-    device: str | None,
-    precision: Literal["auto", "bf16", "float32"],
-    speed: Literal["auto", "eager", "compile", "graphs"],
+    machine: Machine,
     name: str | None,
     resume: bool,
     quiet: bool,
@@ -170,7 +156,6 @@ def sweep(
     measured on them in the end, once. Every run has a folder, beside sweep.json and sweep.csv.
     """
     from budgetnet.cli.sweep import Swept, sweep_recipe
-    from budgetnet.trainer import Trainer
 
-    trainer = Trainer(device, precision=precision, speed=speed, out=out, show=not quiet)
+    trainer = machine.trainer(show=not quiet)
     sweep_recipe(recipe, asked, trainer, over, Swept(seeds, metric, name, resume, together))
