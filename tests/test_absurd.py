@@ -33,8 +33,9 @@ recipe = Recipe(phases=[Phase(epochs=1, resolution=8, lr=0.1)], batch_size=4)
 """
 RUN, SWEEP = ("run", "recipe.py", "-q"), ("sweep", "recipe.py", "-q", "--over", "recipe.batch_size=2,4")
 OPTIONS: dict[tuple[str, ...], tuple[str, ...]] = {
-    RUN: ("--scale", "--seed", "--seeds", "--max-time"),
-    SWEEP: ("--scale", "--seed", "--seeds"),
+    RUN: ("--scale", "--seed", "--seeds", "--max-time", "--together"),
+    SWEEP: ("--scale", "--seed", "--seeds", "--together"),
+    ("profile", "recipe.py"): ("--steps", "--threads"),
     ("preview", "recipe.py"): ("--scale", "--seed"),
     ("count", "recipe.py"): ("--resolution", "--depth", "--budget"),
     ("count", "m.safetensors", "--summary"): ("--resolution", "--depth", "--budget"),

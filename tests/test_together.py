@@ -269,6 +269,13 @@ def test_one_named_run_is_not_what_seeds_go_on_with() -> None:
         assert "--seeds goes on with the runs of this recipe and name" in result.output
 
 
+def test_a_change_is_allowed_in_one_run_not_in_several() -> None:
+    result = command("run", "tiny.py", "--seeds", 2, "--resume", "", "--allow-change", "recipe.seed")
+    assert result.exit_code == 2
+    assert "--allow-change is for one run that goes on" in result.output
+    assert not Path("runs").exists()
+
+
 # --- what goes wrong with one of them
 
 LOSS = """

@@ -17,11 +17,12 @@ from torch import Tensor
 from budgetnet import checkpoint
 from budgetnet.console import Board, duration
 from budgetnet.data import Data
+from budgetnet.data.memory import free
 from budgetnet.run import RECORD, Run
 from budgetnet.together.job import FAILED, FAILURE, MEMORY, MISTAKE, Job, engine_of
 from budgetnet.together.orders import Orders
 from budgetnet.together.process import Process, told
-from budgetnet.together.room import Crowd, free_memory
+from budgetnet.together.room import Crowd
 from budgetnet.together.shared import share, size
 from budgetnet.trainer import Trainer
 
@@ -61,7 +62,7 @@ def trained(
 
 def _laid_out(data: Data | None) -> int | None:
     """Data in memory that all workers map, None where that does not fit: then each loads them for itself."""
-    if data is None or size(data) > free_memory() // 2:
+    if data is None or size(data) > free() // 2:
         return None
     if not all(isinstance(split.images, Tensor) for split in data.splits.values()):
         # Images that stay in their file are read from there by each.

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
 
 from budgetnet.budget import ledger
+from budgetnet.data.memory import free
 from budgetnet.plan import Plan
 from budgetnet.trainer import Trainer
 
@@ -85,12 +85,4 @@ def _free(device: torch.device) -> int:
     """Bytes that are free on the device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return free_memory()
-
-
-def free_memory() -> int:
-    """Bytes of the host's memory that can be had without swapping."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return free()

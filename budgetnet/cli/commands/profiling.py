@@ -4,14 +4,22 @@ from typing import Literal
 
 import click
 
-from budgetnet.cli.options import Asked, asking, data_option, device_option, precision_option, set_option
+from budgetnet.cli.options import (
+    Asked,
+    Number,
+    asking,
+    data_option,
+    device_option,
+    precision_option,
+    set_option,
+)
 
 
 @click.command()
 @click.argument("recipe", metavar="FILE|NAME")
 @click.option(
     "--steps",
-    type=click.IntRange(min=1),
+    type=Number(1, 100_000),
     default=10,
     show_default=True,
     metavar="N",
@@ -19,7 +27,7 @@ from budgetnet.cli.options import Asked, asking, data_option, device_option, pre
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=Number(1, 1024),
     multiple=True,
     metavar="N",
     help="Time the steps with so many threads too. Repeatable: --threads 1 --threads 2.",

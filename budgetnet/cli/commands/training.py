@@ -86,6 +86,8 @@ def run(
             "--seeds goes on with the runs of this recipe and name (--resume), not with one run that is "
             "named, and not --after one"
         )
+    if seeds is not None and allow:
+        raise click.UsageError("--allow-change is for one run that goes on, and --seeds trains several")
     if seeds is None and together not in ("auto", 1):
         raise click.UsageError("--together is for several runs: give --seeds too")
     if dry_run:
