@@ -10,11 +10,9 @@ bf16
 """
 
 import argparse
-import os
-import platform
 from dataclasses import replace
 
-import torch
+from report import started, training_arguments
 
 from budgetnet import CenterCrop, Data, Phase, Recipe, Run, Test, Trainer
 from budgetnet.console import duration, percent, say, table
@@ -22,19 +20,12 @@ from budgetnet.plan import Plan, read_plan
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", default="data", help="the folder that holds stl10_binary")
+    parser = training_arguments(__doc__, "stl10_binary")
     parser.add_argument("--held-out", default="1000", help="a number, or a file of indices, one a line")
     parser.add_argument("--scale", type=float, default=1.0, help="of the first phase and the whole network's")
     parser.add_argument("--fix-scale", type=float, default=1.0, help="of the classifier's phase")
     parser.add_argument("--batch-size", type=int, default=None, help="of every phase")
-    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "float32"])
     parser.add_argument("--resolutions", type=int, nargs="+", default=[70, 96, 120, 144])
-    parser.add_argument("--device", default=None)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="runs")
     return parser.parse_args()
 
 
@@ -54,11 +45,7 @@ def ways(full: Plan, paper: Plan, asked: argparse.Namespace) -> dict[str, Phase 
 
 def main() -> None:
     asked = arguments()
-    os.environ["BUDGETNET_DATA"] = asked.data
-    trainer = Trainer(asked.device, precision=asked.precision, out=asked.out)
-    where = torch.cuda.get_device_name() if trainer.device.type == "cuda" else f"{os.cpu_count()} CPU cores"
-    threads = torch.get_num_threads()
-    say(f"{where}, {threads} threads, torch {torch.__version__}, Python {platform.python_version()}, {asked}")
+    trainer = started(asked)
     full, paper = read_plan("fixres_stl10"), read_plan("fixres_stl10_paper")
     data = full.changed(f"data.held_out={asked.held_out}").data()
     recipe = replace(full.recipe, phases=[full.recipe.phases[0].scaled(asked.scale)], seed=asked.seed)

@@ -9,42 +9,29 @@ ones, which only this comparison looks at.
 """
 
 import argparse
-import os
-import platform
 from dataclasses import replace
 
-import torch
+from report import started, training_arguments
 
-from budgetnet import Phase, PseudoLabels, Run, Trainer, cifar10
+from budgetnet import Phase, PseudoLabels, Run, cifar10
 from budgetnet.console import percent, say, table
 from budgetnet.plan import read_plan
 from budgetnet.pseudo import read_csv
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", default="data", help="the folder that holds cifar-10-batches-bin")
+    parser = training_arguments(__doc__, "cifar-10-batches-bin")
     parser.add_argument("--network", default="b0", help="b0 to b4, or convnet")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=30, help="of the second phase")
     parser.add_argument("--threshold", type=float, default=0.95)
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "float32"])
-    parser.add_argument("--device", default=None)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="runs")
     return parser.parse_args()
 
 
 def main() -> None:
     asked = arguments()
-    os.environ["BUDGETNET_DATA"] = asked.data
-    trainer = Trainer(asked.device, precision=asked.precision, out=asked.out)
-    where = torch.cuda.get_device_name() if trainer.device.type == "cuda" else f"{os.cpu_count()} CPU cores"
-    threads = torch.get_num_threads()
-    say(f"{where}, {threads} threads, torch {torch.__version__}, Python {platform.python_version()}, {asked}")
+    trainer = started(asked)
     plan = read_plan("pseudo_cifar10").changed(f"model.network={asked.network}")
     plan = plan.changed(f"recipe.seed={asked.seed}")
     data = plan.data()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from budgetnet import Trainer
 from budgetnet.console import say, table
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -23,6 +24,27 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="torch's threads on the CPU")
     parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
     return parser
+
+
+def training_arguments(description: str | None, data: str) -> argparse.ArgumentParser:
+    """A parser for what trains on the images in the folder `data` of --data."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="data", help=f"the folder that holds {data}")
+    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "float32"])
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="runs")
+    return parser
+
+
+def started(asked: argparse.Namespace) -> Trainer:
+    """The trainer of such arguments; says where it is, and all that was asked."""
+    os.environ["BUDGETNET_DATA"] = asked.data
+    trainer = Trainer(asked.device, precision=asked.precision, out=asked.out)
+    say(f"{machine()}; {asked}")
+    return trainer
 
 
 def machine(*peers: str) -> str:

@@ -11,43 +11,28 @@ The full recipes on one GPU are 36 million image views each. On a CPU:
 """
 
 import argparse
-import os
-import platform
 from dataclasses import replace
 
-import torch
+from report import started, training_arguments
 
-from budgetnet import Run, Test, Trainer
-from budgetnet.console import duration, percent, say, table
+from budgetnet import Run, Test
+from budgetnet.console import duration, percent, table
 from budgetnet.plan import read_plan
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", default="data", help="the folder that holds stl10_binary")
+    parser = training_arguments(__doc__, "stl10_binary")
     parser.add_argument("--held-out", default="1000", help="a number, or a file of indices, one a line")
     parser.add_argument("--recipes", nargs="+", default=["fixres_stl10", "fixres_stl10_seed"])
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--set", action="append", default=[], help="recipe.batch_size=32 and the like")
-    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "float32"])
-    parser.add_argument("--device", default=None)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--views", type=int, default=20, help="of each image in the published way of testing")
-    parser.add_argument("--out", default="runs")
     return parser.parse_args()
 
 
 def main() -> None:
     asked = arguments()
-    os.environ["BUDGETNET_DATA"] = asked.data
-    trainer = Trainer(asked.device, precision=asked.precision, out=asked.out)
-    where = torch.cuda.get_device_name() if trainer.device.type == "cuda" else f"{os.cpu_count()} CPU cores"
-    say(
-        f"{where}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"precision {asked.precision}, scale {asked.scale} {' '.join(asked.set)}"
-    )
+    trainer = started(asked)
     rows = []
     images = 0
     for name in asked.recipes:
