@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -79,17 +79,17 @@ class Jitter:
         if not isinstance(self.exact_hue, bool):
             raise ValueError(f"Jitter's exact_hue must be True or False, found {self.exact_hue!r}")
 
-    def factors(self, generator: Generator, count: int) -> tuple[Tensor, Tensor]:
+    def factors(self, generator: draw.Source, count: int) -> tuple[Tensor, Tensor]:
         """(count, 4) factors of brightness, contrast, saturation and hue, and the order that they act in."""
-        order = torch.rand(count, 4, generator=generator).argsort(dim=1)
+        order = draw.even(generator, (count, 4)).argsort(dim=1)
         spans = [_around_one(value) for value in (self.brightness, self.contrast, self.saturation)]
         spans.append(self.hue if isinstance(self.hue, tuple) else (-self.hue, self.hue))
         return torch.cat([draw.uniform(generator, (count, 1), *span) for span in spans], dim=1), order
 
-    def matrices(self, generator: Generator, count: int, channels: int) -> Tensor:
+    def matrices(self, generator: draw.Source, count: int, channels: int) -> Tensor:
         """(count, channels, 2 * channels + 1), hue as a turn about the grey axis; see `Colour`."""
         factors, order = self.factors(generator, count)
-        return jitter_matrices(factors, order, channels, torch.ones(count, 4, dtype=torch.bool))
+        return jitter_matrices(factors, order, channels, torch.ones_like(order, dtype=torch.bool))
 
     def act(
         self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
@@ -120,10 +120,10 @@ class Grayscale:
     def __post_init__(self) -> None:
         object.__setattr__(self, "p", check.number("Grayscale's p", self.p, 0.0, 1.0))
 
-    def matrices(self, generator: Generator, count: int, channels: int) -> Tensor:
+    def matrices(self, generator: draw.Source, count: int, channels: int) -> Tensor:
         """(count, channels, channels + 1); see `Colour`."""
         kept = 1.0 - draw.chance(generator, count, self.p).double()
-        return torch.cat([_saturate(kept, channels), torch.zeros(count, channels, 1)], dim=2)
+        return torch.cat([_saturate(kept, channels), kept.new_zeros(count, channels, 1)], dim=2)
 
 
 def jitter_matrices(factors: Tensor, order: Tensor, channels: int, used: Tensor) -> Tensor:
@@ -137,39 +137,40 @@ def jitter_matrices(factors: Tensor, order: Tensor, channels: int, used: Tensor)
         used: (B, 4), whether the one at that place acts at all.
     """
     count = len(factors)
-    same = torch.eye(channels, dtype=torch.float64).expand(count, channels, channels)
+    same = torch.eye(channels, dtype=factors.dtype, device=factors.device).expand(count, channels, channels)
     scaled = [same * factors[:, index, None, None] for index in (BRIGHTNESS, CONTRAST)]
     saturate = _saturate(factors[:, SATURATION], channels)
     hue = _turn(factors[:, HUE]) if channels == 3 else same
     pixel_steps = torch.stack([*scaled, saturate, hue], dim=1)
     mean_steps = torch.stack([scaled[0], _saturate(factors[:, CONTRAST], channels), saturate, hue], dim=1)
-    rows = torch.arange(count)
+    rows = torch.arange(count, device=factors.device)
     pixels, means = same, same
     for place in range(4):
         act = used[:, place, None, None]
-        pixels = torch.where(act, pixel_steps[rows, order[:, place]] @ pixels, pixels)
-        means = torch.where(act, mean_steps[rows, order[:, place]] @ means, means)
+        pixels = torch.where(act, draw.product(pixel_steps[rows, order[:, place]], pixels), pixels)
+        means = torch.where(act, draw.product(mean_steps[rows, order[:, place]], means), means)
     return torch.cat([pixels, pixels.new_zeros(count, channels, 1), means - pixels], dim=2)
 
 
-def combine(steps: Sequence[Colour], generator: Generator, count: int, channels: int) -> Tensor:
+def combine(steps: Sequence[Any], source: draw.Source, count: int, channels: int) -> Tensor:
     """Draw the matrices of consecutive colour steps, in order, and multiply them: float64 (B, C, 2C + 1).
 
     Raises:
         ValueError: a step's matrices are not a floating CPU tensor of one of the two shapes of `Colour`.
     """
-    pixels = means = torch.eye(channels, dtype=torch.float64).expand(count, channels, channels)
-    offset = torch.zeros(count, channels, 1, dtype=torch.float64)
+    same = torch.eye(channels, dtype=torch.float64, device=source.device)
+    pixels = means = same.expand(count, channels, channels)
+    offset = same.new_zeros(count, channels, 1)
     for step in steps:
-        matrices = _checked(step.matrices(generator, count, channels), step, count, channels)
+        matrices = _checked(step.matrices(source, count, channels), step, count, channels, source.device)
         one, added, by_mean = (
             matrices[:, :, :channels],
             matrices[:, :, channels, None],
             matrices[:, :, channels + 1 :],
         )
         # A mean goes through the step as a pixel does that is itself the mean; so does an offset.
-        pixels, means = one @ pixels, (one + by_mean) @ means
-        offset = (one + by_mean) @ offset + added
+        pixels, means = draw.product(one, pixels), draw.product(one + by_mean, means)
+        offset = draw.product(one + by_mean, offset) + added
     return torch.cat([pixels, offset, means - pixels], dim=2)
 
 
@@ -177,26 +178,41 @@ def recolour(images: Tensor, matrices: Tensor) -> Tensor:
     """float (B, C, H, W) in [0, 1] through `matrices` (B, C, 2C + 1) on the CPU, clamped to [0, 1]."""
     channels = images.shape[1]
     uses_means = bool(matrices[:, :, channels + 1 :].any())
-    matrices = draw.send(matrices.float(), images.device)[..., None, None]
-    result = matrices[:, :, channels]  # (B, C, 1, 1)
-    if uses_means:
-        # Two means, because a single one may be summed in an order that depends on the number of threads.
-        means = images.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
-        result = result + (matrices[:, :, channels + 1 :] * means[:, None]).sum(dim=2)
-    if images.device.type == "cpu":
-        # One pass; on CUDA a product of matrices may be rounded to TF32.
-        offsets, factors = result.flatten(2), matrices[:, :, :channels, 0, 0]
+    matrices = draw.send(matrices.float(), images.device)
+    if images.device.type != "cpu":
+        return recolour_there(images, matrices, uses_means)
+    # One pass; on CUDA a product of matrices may be rounded to TF32.
+    offsets, factors = _offsets(images, matrices, uses_means), matrices[:, :, :channels]
 
-        def some(which: slice) -> Tensor:
-            mixed = torch.baddbmm(offsets[which], factors[which], images[which].flatten(2))
-            return mixed.view_as(images[which]).clamp_(0, 1)
+    def some(which: slice) -> Tensor:
+        mixed = torch.baddbmm(offsets[which], factors[which], images[which].flatten(2))
+        return mixed.view_as(images[which]).clamp_(0, 1)
 
-        height, width = images.shape[-2:]
-        return in_pieces(some, images, (height, width), height * width)
-    result = torch.addcmul(result, images[:, 0, None], matrices[:, :, 0])
-    for channel in range(1, channels):
-        result.addcmul_(images[:, channel, None], matrices[:, :, channel])
+    height, width = images.shape[-2:]
+    return in_pieces(some, images, (height, width), height * width)
+
+
+def recolour_there(images: Tensor, matrices: Tensor, uses_means: bool) -> Tensor:
+    """`recolour` by float32 `matrices` on the images' device; whether they use the means is known."""
+    factors = matrices[..., None, None]
+    result = torch.addcmul(
+        _offsets(images, matrices, uses_means)[..., None], images[:, 0, None], factors[:, :, 0]
+    )
+    for channel in range(1, images.shape[1]):
+        result.addcmul_(images[:, channel, None], factors[:, :, channel])
     return result.clamp_(0, 1)
+
+
+def _offsets(images: Tensor, matrices: Tensor, uses_means: bool) -> Tensor:
+    """(B, C, 1): what is added to each pixel of an image."""
+    channels = images.shape[1]
+    added = matrices[:, :, channels, None]
+    if not uses_means:
+        return added
+    # Two means, because a single one may be summed in an order that depends on the number of threads.
+    means = images.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
+    by_mean = matrices[:, :, channels + 1 :, None, None] * means[:, None]
+    return added + by_mean.sum(dim=2).flatten(2)
 
 
 def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
@@ -211,19 +227,19 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     sector = torch.where(high == green, (blue - red) * scale + 2, (red - green) * scale + 4)
     sector = torch.where(high == red, (green - blue) * scale, sector)
     sector = sector + 6 * turns[:, None, None]
-    around = draw.send(torch.tensor([5.0, 3.0, 1.0]), images.device)[:, None, None]
+    around = draw.constant([5.0, 3.0, 1.0], images)[:, None, None]
     place = (sector[:, None] + around).remainder_(6)
     weight = torch.minimum(place, 4 - place).clamp_(0, 1)
     return torch.addcmul(high[:, None], weight, chroma[:, None], value=-1).clamp_(0, 1)
 
 
-def _checked(matrices: Tensor, step: Colour, count: int, channels: int) -> Tensor:
+def _checked(matrices: object, step: Colour, count: int, channels: int, device: torch.device) -> Tensor:
     shapes = [(count, channels, channels + 1), (count, channels, 2 * channels + 1)]
     if (
         isinstance(matrices, Tensor)
         and tuple(matrices.shape) in shapes
         and matrices.is_floating_point()
-        and matrices.device.type == "cpu"
+        and matrices.device == device
     ):
         none = matrices.new_zeros(count, channels, 2 * channels + 1 - matrices.shape[2])
         return torch.cat([matrices, none], dim=2).double()
@@ -240,16 +256,15 @@ def _around_one(value: float | tuple[float, float]) -> tuple[float, float]:
 
 def _saturate(factors: Tensor, channels: int) -> Tensor:
     """(B, C, C): `factors` (B,) of the pixel, the rest of its grey. One channel is its own grey."""
-    luma = torch.tensor(LUMA if channels == 3 else (1.0,), dtype=torch.float64)
+    luma = draw.constant(LUMA if channels == 3 else (1.0,), factors)
+    same = torch.eye(channels, dtype=factors.dtype, device=factors.device)
     factors = factors[:, None, None]
-    return factors * torch.eye(channels, dtype=torch.float64) + (1 - factors) * luma.expand(
-        channels, channels
-    )
+    return factors * same + (1 - factors) * luma.expand(channels, channels)
 
 
 def _turn(turns: Tensor) -> Tensor:
     """(B, 3, 3) that turn RGB about the grey axis by `turns` (B,) of a circle, red towards green."""
     angles = (turns * (2 * math.pi))[:, None, None]
-    across = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64) / math.sqrt(3)
-    same = torch.eye(3, dtype=torch.float64)
+    across = draw.constant([0, -1, 1, 1, 0, -1, -1, 1, 0], turns).view(3, 3) / math.sqrt(3)
+    same = torch.eye(3, dtype=turns.dtype, device=turns.device)
     return angles.cos() * same + (1 - angles.cos()) / 3 + angles.sin() * across

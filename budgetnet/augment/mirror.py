@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from budgetnet.augment import draw
 from budgetnet.augment.place import Place, coins
-from budgetnet.augment.warp import Flip
+from budgetnet.augment.warp import Flip, same
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,11 +16,11 @@ class Mirror:
     which: Tensor
     vertical: bool = False
 
-    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) with 1 or -1 on the diagonal; see `Warp`."""
-        maps = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+        maps = same(generator, count)
         axis = 1 if self.vertical else 0
-        maps[:, axis, axis] = 1.0 - 2.0 * self.which.double()
+        maps[:, axis, axis] = 1.0 - 2.0 * draw.given(generator, self.which, count).double()
         return maps
 
 
@@ -46,6 +46,6 @@ class AlternatingFlip:
         """The mirror of this batch."""
         return Mirror((coins(place.rows, place.seed) + place.passes) % 2 == 1, self.vertical)
 
-    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) with 1 or -1 on the diagonal, of independent coins; see `Warp`."""
         return Flip(0.5, self.vertical).maps(generator, count, height, width)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -32,13 +33,38 @@ def resize(images: Tensor, size: Size) -> Tensor:
     return resized.clamp_(0, 1)
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a read goes, apart from where: on a grid `finer` times the `size` that it is averaged down to.
+
+    `reflects` says that the image goes on mirrored; `fills` are seen outside of the warps at `seen`.
+    """
+
+    size: Size
+    finer: int
+    reflects: bool
+    seen: tuple[int, ...]
+    fills: tuple[Fill, ...]
+
+    @property
+    def grid(self) -> Size:
+        """(height, width) of the grid."""
+        return self.size[0] * self.finer, self.size[1] * self.finer
+
+
 def warp(images: Tensor, warps: Sequence[Warp], size: Size, generator: Generator) -> Tensor:
     """Draw every warp's maps, in order, and read the images once: (B, C, H, W) to float32 (B, C, *size)."""
     count, channels, height, width = images.shape
+    fills = fills_of(warps, channels)
+    return read(images, [draw_maps(step, generator, count, height, width) for step in warps], fills, size)
+
+
+def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:
+    """What each warp shows outside. Raises ValueError for a colour of other channels than the images'."""
     fills = [getattr(step, "fill", 0.0) for step in warps]
     for step, fill in zip(warps, fills):
         check.channels_match(step, fill, channels)
-    return read(images, [draw_maps(step, generator, count, height, width) for step in warps], fills, size)
+    return fills
 
 
 def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: Size) -> Tensor:
@@ -61,35 +87,52 @@ def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: Si
         size: (height, width) of the output.
     """
     height, width = images.shape[-2:]
-    positions = [torch.eye(3, dtype=torch.float64).expand(len(images), 3, 3)]
-    for one in reversed(maps):
-        positions.insert(0, one @ positions[0])
-    if torch.equal(positions[0].abs(), torch.eye(3, dtype=torch.float64).expand_as(positions[0])):
-        return _mirror(resize(images, size), positions[0])
-    finer = _times_finer((height, width), size)
-    grid_size = (size[0] * finer, size[1] * finer)
-    leaves = [_leaves_frame(one, height, width) for one in maps]
+    found = positions(maps, torch.eye(3, dtype=torch.float64).expand(len(images), 3, 3))
+    if torch.equal(found[0].abs(), torch.eye(3, dtype=torch.float64).expand_as(found[0])):
+        return mirror(resize(images, size), found[0])
+    look = look_of((height, width), size, fills, [_leaves_frame(one, height, width) for one in maps])
+    packed = draw.send(pack(found, look, (height, width)), images.device)
+    return in_pieces(
+        lambda which: through(images[which], packed[:, which], look), images, size, math.prod(look.grid)
+    )
+
+
+def look_of(stored: Size, size: Size, fills: Sequence[Fill], leaves: Sequence[bool]) -> Look:
+    """How to read, where `leaves` says of each warp whether it looks outside the frame."""
     reflects = any(left and fill == REFLECT for left, fill in zip(leaves, fills))
-    seen = [index for index, fill in enumerate(fills) if leaves[index] and fill != REFLECT]
-    packed = torch.stack([_unit_map(positions[index], (height, width), grid_size) for index in [0, *seen]])
-    packed = draw.send(packed, images.device)
-    outside = [fills[index] for index in seen]
-
-    def some(which: slice) -> Tensor:
-        result = _sample(images[which], _grid(packed[0, which], grid_size), reflects)
-        for map_and_edge, fill in zip(packed[1:, which], outside):
-            _fill_outside(result, map_and_edge, fill)
-        if finer > 1:
-            result = F.avg_pool2d(result, finer)
-        return result.clamp_(0, 1)
-
-    return in_pieces(some, images, size, math.prod(grid_size))
+    seen = tuple(index for index, fill in enumerate(fills) if leaves[index] and fill != REFLECT)
+    outside = tuple(fills[index] for index in seen)
+    return Look(size, _times_finer(stored, size), reflects, seen, outside)
 
 
-def _mirror(images: Tensor, maps: Tensor) -> Tensor:
+def positions(maps: Sequence[Tensor], end: Tensor) -> list[Tensor]:
+    """Where each warp, and at last the view (`end`), looks in the image before it: (B, 3, 3) each."""
+    found = [end]
+    for one in reversed(maps):
+        found.insert(0, draw.product(one, found[0]))
+    return found
+
+
+def pack(found: Sequence[Tensor], look: Look, stored: Size) -> Tensor:
+    """(1 + warps seen, B, 2, 4) float32: the whole read's map, and those of the frames that are seen."""
+    return torch.stack([_unit_map(found[index], stored, look.grid) for index in (0, *look.seen)])
+
+
+def through(images: Tensor, packed: Tensor, look: Look) -> Tensor:
+    """The read itself; `packed` is on the images' device."""
+    result = _sample(images, _grid(packed[0], look.grid), look.reflects)
+    for map_and_edge, fill in zip(packed[1:], look.fills):
+        _fill_outside(result, map_and_edge, fill)
+    if look.finer > 1:
+        result = F.avg_pool2d(result, look.finer)
+    return result.clamp_(0, 1)
+
+
+def mirror(images: Tensor, maps: Tensor) -> Tensor:
+    """Mirror images as maps (B, 3, 3) of nothing but mirrors say."""
     for axis, dim in ((0, -1), (1, -2)):
         mirrored = maps[:, axis, axis] < 0
-        if mirrored.any():
+        if torch.compiler.is_compiling() or mirrored.any():
             chosen = draw.send(mirrored, images.device)[:, None, None, None]
             images = torch.where(chosen, images.flip(dim), images)
     return images
@@ -113,9 +156,9 @@ def _unit_map(maps: Tensor, stored: Size, grid_size: Size) -> Tensor:
     Those pixels are of the output, so that the edge of a frame can be as wide as one of them.
     """
     height, width = stored
-    half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
+    half = draw.constant([width / 2, height / 2], maps)
     linear = maps[:, :2, :2] * half / half[:, None]
-    pixel = torch.tensor([2 / grid_size[1], 2 / grid_size[0]], dtype=torch.float64)
+    pixel = draw.constant([2 / grid_size[1], 2 / grid_size[0]], maps)
     half_frame = 1 / (linear * pixel).square().sum(dim=2, keepdim=True).sqrt().clamp_(min=1e-9)
     return torch.cat([linear, maps[:, :2, 2:] / half[:, None], half_frame], dim=2).float()
 
@@ -138,8 +181,7 @@ def _sample(images: Tensor, grid: Tensor, reflects: bool) -> Tensor:
     reflects = reflects and min(height, width) > 1
     if reflects:
         # Corners at the middles of the outermost pixels: grid_sample then mirrors there.
-        half = torch.tensor([width / (width - 1), height / (height - 1)], dtype=grid.dtype)
-        read_at = read_at * draw.send(half, grid.device)
+        read_at = read_at * draw.constant([width / (width - 1), height / (height - 1)], grid)
     outside = "reflection" if reflects else "border"
     result = F.grid_sample(images.float(), read_at, "bilinear", outside, align_corners=reflects)
     return result.mul_(1 / 255) if stored_whole else result
@@ -156,7 +198,7 @@ def _fill_outside(images: Tensor, map_and_edge: Tensor, fill: Fill) -> None:
         images.mul_(inside)
         return
     if isinstance(fill, tuple):
-        paint = draw.send(torch.tensor(fill, dtype=images.dtype), images.device)[:, None, None]
+        paint = draw.constant(fill, images)[:, None, None]
         images.sub_(paint).mul_(inside).add_(paint)
     else:
         images.sub_(fill).mul_(inside).add_(fill)

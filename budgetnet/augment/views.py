@@ -28,11 +28,11 @@ class Act(Protocol):
 Step: TypeAlias = Warp | Colour | Act | Callable[..., Any]
 """What may stand in a list of steps; a callable is called as step(images, labels)."""
 
-_MIRRORS = (Flip, AlternatingFlip, Mirror)
+MIRRORS = (Flip, AlternatingFlip, Mirror)
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """Steps that act together; `sizes` says that the images leave it at the resolution asked for."""
 
     kind: Literal["warp", "colour", "other"]
@@ -87,22 +87,35 @@ def view(
         >>> view(images, labels, steps, resolution=70, classes=10, generator=generator)[0].shape
         torch.Size([8, 3, 70, 70])
     """
-    _check(images, labels, resolution, classes, generator)
+    check_view(images, labels, resolution, classes, generator)
     asked = (resolution, resolution)
-    sized = False
     if not steps and images.shape[-2:] == asked:
         return read.unit(images), labels
-    with torch.no_grad(), _full_precision(images.device):
-        for group in _grouped(steps):
-            sized = sized or group.sizes
-            size = asked if sized else (images.shape[-2], images.shape[-1])
-            images, labels = _apply(group, images, labels, size, classes, generator)
-            if sized and tuple(images.shape[-2:]) != asked:
-                step, found = foreign.name(group.steps[0]), tuple(images.shape[-2:])
-                raise ValueError(
-                    f"step {step} answers images of {found} pixels where the resolution is {resolution}: "
-                    f"leave sizes to the resolution"
-                )
+    with torch.no_grad(), full_precision(images.device):
+        return act(grouped(steps), images, labels, asked, classes, generator)
+
+
+def act(
+    groups: Sequence[Group],
+    images: Tensor,
+    labels: Tensor,
+    asked: read.Size,
+    classes: int,
+    generator: Generator,
+    *,
+    sized: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """What groups of steps make of images and labels; `sized` says that the images are of their size."""
+    for group in groups:
+        sized = sized or group.sizes
+        size = asked if sized else (images.shape[-2], images.shape[-1])
+        images, labels = _apply(group, images, labels, size, classes, generator)
+        if sized and tuple(images.shape[-2:]) != asked:
+            step, found = foreign.name(group.steps[0]), tuple(images.shape[-2:])
+            raise ValueError(
+                f"step {step} answers images of {found} pixels where the resolution is {asked[0]}: "
+                f"leave sizes to the resolution"
+            )
     return images, labels
 
 
@@ -125,20 +138,21 @@ def test_view(images: Tensor, *, resize: int, crop: int) -> Tensor:
     short, long = sorted((height, width))
     longer = int(resize * long / short)
     height, width = (resize, longer) if height <= width else (longer, resize)
-    with torch.no_grad(), _full_precision(images.device):
+    with torch.no_grad(), full_precision(images.device):
         images = read.resize(images, (height, width))
     top, left = round((height - crop) / 2), round((width - crop) / 2)
     return images[..., top : top + crop, left : left + crop]
 
 
-def _full_precision(device: torch.device) -> AbstractContextManager[Any]:
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Within it nothing is rounded to fewer bits."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def _apply(
-    group: _Group, images: Tensor, labels: Tensor, size: read.Size, classes: int, generator: Generator
+    group: Group, images: Tensor, labels: Tensor, size: read.Size, classes: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     if group.kind == "warp":
         return read.warp(images, group.steps, size, generator), labels
@@ -165,37 +179,38 @@ def _kind(step: Step) -> Literal["warp", "colour", "other"]:
     return "other"
 
 
-def _joins(step: Step, group: _Group) -> bool:
+def _joins(step: Step, group: Group) -> bool:
     """Whether a step can be read together with those before it: what reflects must see the image itself."""
-    return getattr(step, "fill", None) != REFLECT or all(isinstance(one, _MIRRORS) for one in group.steps)
+    return getattr(step, "fill", None) != REFLECT or all(isinstance(one, MIRRORS) for one in group.steps)
 
 
-def _grouped(steps: Sequence[Step]) -> list[_Group]:
+def grouped(steps: Sequence[Step]) -> list[Group]:
     """The steps in groups that act together, in order; exactly one group brings the images to their size."""
-    groups: list[_Group] = []
+    groups: list[Group] = []
     for step in steps:
         kind = _kind(step)
-        if isinstance(step, _MIRRORS) and groups and groups[-1].kind == "colour":
+        if isinstance(step, MIRRORS) and groups and groups[-1].kind == "colour":
             # A mirror moves pixels and keeps their mean: it commutes with colours, and saves a pass.
             if len(groups) == 1 or groups[-2].kind != "warp":
-                groups.insert(len(groups) - 1, _Group("warp", []))
+                groups.insert(len(groups) - 1, Group("warp", []))
             groups[-2].steps.append(step)
         elif groups and groups[-1].kind == kind and kind != "other" and _joins(step, groups[-1]):
             groups[-1].steps.append(step)
         else:
-            groups.append(_Group(kind, [step]))
-    moves = [any(not isinstance(step, _MIRRORS) for step in group.steps) for group in groups]
+            groups.append(Group(kind, [step]))
+    moves = [any(not isinstance(step, MIRRORS) for step in group.steps) for group in groups]
     sizing = [index for index, group in enumerate(groups) if group.kind == "warp" and moves[index]]
     if sizing:
-        groups[sizing[0]] = _Group("warp", groups[sizing[0]].steps, sizes=True)
+        groups[sizing[0]] = Group("warp", groups[sizing[0]].steps, sizes=True)
     elif groups and groups[0].kind == "warp":
-        groups[0] = _Group("warp", groups[0].steps, sizes=True)
+        groups[0] = Group("warp", groups[0].steps, sizes=True)
     else:
-        groups.insert(0, _Group("warp", [], sizes=True))
+        groups.insert(0, Group("warp", [], sizes=True))
     return groups
 
 
-def _check(images: Tensor, labels: Tensor, resolution: int, classes: int, generator: Generator) -> None:
+def check_view(images: Tensor, labels: Tensor, resolution: int, classes: int, generator: Generator) -> None:
+    """Raise ValueError unless these are what `view` takes."""
     _check_images(images)
     if tuple(labels.shape) not in ((len(images),), (len(images), classes)):
         raise ValueError(

@@ -59,7 +59,7 @@ class Rotate:
         object.__setattr__(self, "degrees", degrees)
         object.__setattr__(self, "fill", check.colour("Rotate's fill", self.fill))
 
-    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) rotations; see `Warp`."""
         low, high = self.degrees if isinstance(self.degrees, tuple) else (-self.degrees, self.degrees)
         return rotations(draw.uniform(generator, (count,), low, high))
@@ -87,7 +87,7 @@ class Crop:
         if self.scale[1] == 0:
             raise ValueError(f"Crop's scale must reach above 0, found {self.scale!r}: give (0.08, 1.0)")
 
-    def boxes(self, generator: Generator, count: int, height: int, width: int) -> tuple[Tensor, ...]:
+    def boxes(self, generator: draw.Source, count: int, height: int, width: int) -> tuple[Tensor, ...]:
         """(top, left, height, width) of each image's box, int64 (count,) each, in pixels of the image."""
         areas, ratios = draw.areas_and_ratios(generator, count, height * width, self.scale, self.ratio)
         widths, heights = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
@@ -103,10 +103,10 @@ class Crop:
         lefts = torch.where(found, draw.below(generator, lefts + 1), lefts // 2)
         return tops, lefts, box_height, box_width
 
-    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) from the whole frame into the box; see `Warp`."""
         top, left, box_height, box_width = self.boxes(generator, count, height, width)
-        maps = torch.zeros(count, 3, 3, dtype=torch.float64)
+        maps = torch.zeros(count, 3, 3, dtype=torch.float64, device=generator.device)
         maps[:, 0, 0], maps[:, 1, 1], maps[:, 2, 2] = box_width / width, box_height / height, 1.0
         maps[:, 0, 2] = left + box_width / 2 - width / 2
         maps[:, 1, 2] = top + box_height / 2 - height / 2
@@ -145,11 +145,12 @@ class CenterCrop:
         if self.part == 0:
             raise ValueError("CenterCrop's part must be above 0, found 0: give 224/256, or 1 for the square")
 
-    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) from the whole frame into the central square, the same for each; see `Warp`."""
         side = self.part * min(height, width)
-        scales = torch.tensor([side / width, side / height, 1.0], dtype=torch.float64)
-        return scales.diag().repeat(count, 1, 1)
+        maps = same(generator, count)
+        maps[:, 0, 0], maps[:, 1, 1] = side / width, side / height
+        return maps
 
 
 @dataclass(frozen=True)
@@ -171,9 +172,9 @@ class Flip:
         if not isinstance(self.vertical, bool):
             raise ValueError(f"Flip's vertical must be True or False, found {self.vertical!r}")
 
-    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) with 1 or -1 on the diagonal; see `Warp`."""
-        maps = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+        maps = same(generator, count)
         axis = 1 if self.vertical else 0
         maps[:, axis, axis] = 1.0 - 2.0 * draw.chance(generator, count, self.p).double()
         return maps
@@ -204,10 +205,10 @@ class Translate:
             check.number("Translate's fraction", self.fraction, 0.0, 1.0)
         object.__setattr__(self, "fill", check.colour("Translate's fill", self.fill))
 
-    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) shifts by whole pixels; see `Warp`."""
         pair = self.fraction if isinstance(self.fraction, tuple) else (self.fraction, self.fraction)
-        maps = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
+        maps = same(generator, count)
         for axis, reach in enumerate((pair[0] * width, pair[1] * height)):
             maps[:, axis, 2] = -draw.uniform(generator, (count,), -reach, reach).round()
         return maps
@@ -237,18 +238,23 @@ class Shift:
         if not isinstance(self.fill, str):
             object.__setattr__(self, "fill", check.colour("Shift's fill", self.fill))
 
-    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
+    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) shifts by whole pixels; see `Warp`."""
-        maps = torch.eye(3, dtype=torch.float64).repeat(count, 1, 1)
-        drawn = draw.below(generator, torch.full((count, 2), 2 * self.pixels + 1))
+        maps = same(generator, count)
+        drawn = draw.below(generator, torch.full((count, 2), 2 * self.pixels + 1, device=generator.device))
         maps[:, :2, 2] = (drawn - self.pixels).double()
         return maps
+
+
+def same(source: draw.Source, count: int) -> Tensor:
+    """(count, 3, 3) maps that leave every pixel where it is."""
+    return torch.eye(3, dtype=torch.float64, device=source.device).repeat(count, 1, 1)
 
 
 def rotations(degrees: Tensor) -> Tensor:
     """(count, 3, 3) maps that turn an image anticlockwise about its middle by `degrees` (count,)."""
     angles = degrees.double() * (math.pi / 180)
-    maps = torch.zeros(len(angles), 3, 3, dtype=torch.float64)
+    maps = angles.new_zeros(len(angles), 3, 3)
     maps[:, 0, 0] = maps[:, 1, 1] = angles.cos()
     maps[:, 1, 0] = angles.sin()
     maps[:, 0, 1] = -maps[:, 1, 0]
@@ -256,13 +262,18 @@ def rotations(degrees: Tensor) -> Tensor:
     return maps
 
 
-def draw_maps(step: Warp, generator: Generator, count: int, height: int, width: int) -> Tensor:
+def draw_maps(step: Warp, source: draw.Source, count: int, height: int, width: int) -> Tensor:
     """What `step.maps` answers, as float64, after a look at whether it is a map at all.
+
+    From a stream only steps of this package draw, whose maps are not looked at.
 
     Raises:
         ValueError: it is not a floating CPU tensor (count, 3, 3) of affine maps.
     """
-    maps = step.maps(generator, count, height, width)
+    if isinstance(source, draw.Stream):
+        drawn: Tensor = step.maps(source, count, height, width)  # type: ignore[arg-type]
+        return drawn
+    maps = step.maps(source, count, height, width)
     shape = (count, 3, 3)
     if not isinstance(maps, Tensor) or tuple(maps.shape) != shape or not maps.is_floating_point():
         found = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from budgetnet.augment.fused import FusedViews
 from budgetnet.budget import macs
 from budgetnet.data import Split
 from budgetnet.recipe import Recipe
@@ -66,6 +67,18 @@ def _work(model: nn.Module, recipe: Recipe, train: Split) -> float:
     return total
 
 
+def _sizes(recipe: Recipe) -> set[int]:
+    """The resolutions that a training goes through."""
+    return {phase.resolution_at(k / 64) for phase in recipe.phases for k in range(64) if phase.learns}
+
+
+def fused_views(device: torch.device, recipe: Recipe, way: Way) -> FusedViews | None:
+    """The views of a training whose steps are compiled, where compiling them pays: not on a CPU."""
+    if way.chosen == "eager" or device.type != "cuda":
+        return None
+    return FusedViews(sizes_open=len(_sizes(recipe)) > STATIC)
+
+
 class Compiled:
     """A model compiled for training: called as the model is, with the same parameters and statistics.
 
@@ -74,8 +87,7 @@ class Compiled:
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, way: Way) -> None:
-        sizes = {phase.resolution_at(k / 64) for phase in recipe.phases for k in range(64) if phase.learns}
-        self._open = len(sizes) > STATIC
+        self._open = len(_sizes(recipe)) > STATIC
         self._graphs = way.chosen == "graphs" and not self._open
         options: dict[str, Any] = {"mode": "reduce-overhead"} if self._graphs else {}
         dynamic = None if self._open else False

@@ -1,7 +1,7 @@
 """One step: a batch of stored images becomes views, a loss, and an update of the weights."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -133,8 +133,12 @@ def _smaller_parts(training: Training, images: int) -> None:
 def _eager(training: Training, reason: str) -> None:
     """Go on without compiling; an error that is the model's own comes again from there."""
     training.compiled = None
-    first = reason.strip().splitlines()[0] if reason.strip() else "no reason given"
-    training.watch.say(f"note: the model could not be compiled and runs eagerly ({first:.200})")
+    training.watch.say(f"note: the model could not be compiled and runs eagerly ({_first(reason)})")
+
+
+def _first(reason: str) -> str:
+    """The beginning of a compiler's words."""
+    return reason.strip().splitlines()[0][:200] if reason.strip() else "no reason given"
 
 
 def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> Tensor:
@@ -164,14 +168,28 @@ def _stored(training: Training, phase: Phase, chosen: Tensor) -> _Stored:
 def _views(training: Training, phase: Phase, stored: _Stored, resolution: int) -> tuple[Tensor, Tensor]:
     """The views of stored images; they, and the model's dropout, depend on the step alone."""
     training.clock.mark(VIEWS)
-    generator = torch.Generator().manual_seed(drawn(training.seed, VIEW, training.step))
     reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
     classes = len(training.data.classes)
     steps = phase.augment
     if steps:
         steps = at_place(steps, _place(training, phase, stored.chosen))
+    seed = drawn(training.seed, VIEW, training.step)
     images, labels = stored.images, stored.labels
-    return view(images, labels, steps, resolution=resolution, classes=classes, generator=generator)
+
+    def made(make: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return make(images, labels, steps, resolution=resolution, classes=classes, generator=generator)
+
+    if training.fused is not None:
+        try:
+            return made(training.fused)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            reason = str(error)
+        training.fused = None
+        training.watch.say(f"note: the views could not be compiled and are made eagerly ({_first(reason)})")
+    return made(view)
 
 
 def _place(training: Training, phase: Phase, chosen: Tensor) -> Place:

@@ -33,7 +33,7 @@ from budgetnet.trainer.ready import check, check_logits, settle
 from budgetnet.trainer.record import Begun, open_record, place, unmade
 from budgetnet.trainer.saver import Saver
 from budgetnet.trainer.space import room
-from budgetnet.trainer.speed import Compiled, Speed, check_speed
+from budgetnet.trainer.speed import Compiled, Speed, check_speed, fused_views
 from budgetnet.trainer.state import restore
 from budgetnet.trainer.stop import Stop, Stopped
 from budgetnet.trainer.training import NotWritten, Training
@@ -217,6 +217,7 @@ class Trainer:
         training.contract, training.alone = begun.contract, self.alone
         if begun.way.chosen != "eager":
             training.compiled = Compiled(model, begun.recipe, begun.way)
+            training.fused = fused_views(self.device, begun.recipe, begun.way)
         if begun.held is not None:
             restore(training, begun.held)
             adapt(training, begun.changed)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from budgetnet.augment.fused import FusedViews
 from budgetnet.console import Watch
 from budgetnet.data import Data, Split
 from budgetnet.data.ahead import Ahead
@@ -62,7 +63,7 @@ class Training:
     of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
     A batch goes through the model in `parts`, where the memory does not suffice for it; not where others use
     the memory too and it is not `alone`: then it is tried again when it is. Steps call what the model was
-    `compiled` to, if it was.
+    `compiled` to, if it was, and make their views by `fused`, where that is compiled.
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
     `clock` adds up where the time of the epoch's steps goes.
     `ahead` and `pool_ahead` hold the epoch's batches of them and of the unlabelled images, where those are
@@ -97,6 +98,7 @@ class Training:
     spent: float = 0.0
     parts: int = 1
     compiled: Compiled | None = None
+    fused: FusedViews | None = None
     clock: Clock = field(default_factory=Clock)
     ahead: Ahead | None = None
     pool_ahead: Ahead | None = None
