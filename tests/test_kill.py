@@ -72,8 +72,9 @@ def die(*ignored: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if event not in WATCHED:
+def _hook(event: str, arguments: tuple[Any, ...], watched: tuple[str, ...] = WATCHED) -> None:
+    # Named as a default: when Python ends, the module's own names are gone before the hook is.
+    if event not in watched:
         return
     if _place and event == _place[0][0] and re.search(_place[0][1], " ".join(map(str, arguments))):
         kind, pattern, left = _place[0]
