@@ -339,10 +339,17 @@ class Early:
     def stretched(self, factor: float) -> Self:
         return replace(self, then=stretched(self.then, factor), epochs=self.epochs * factor)
 
+    def stopped(self, t: float, *, epochs: float) -> bool:
+        """Whether whatever has this rate learns no more at progress t of a phase of `epochs` epochs."""
+        return not self.after and self._ended(t * epochs)
+
+    def _ended(self, at: float) -> bool:
+        return at >= self.epochs - 1e-9
+
     def over(self, epochs: float) -> Curve:
         def curve(t: float) -> float:
             at = t * epochs
-            if at >= self.epochs - 1e-9:
+            if self._ended(at):
                 return self.after
             return value(self.then, at / self.epochs, epochs=self.epochs)
 

@@ -220,6 +220,22 @@ def test_a_group_whose_rate_has_ended_no_longer_learns(data: Data, model: nn.Mod
         assert torch.equal(seen[1][name], seen[2][name]) == name.startswith("head"), name
 
 
+def test_a_group_whose_rate_has_ended_asks_for_no_gradient(data: Data, model: nn.Module) -> None:
+    recipe = grouped(epochs=3, lr=Early(Linear(0.1), epochs=1))
+    asked = [
+        {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        for _ in Trainer("cpu", out=None, show=False).epochs(model, data, recipe)
+    ]
+    named = {name for name, _ in model.named_parameters()}
+    assert asked == [named, *[{name for name in named if not name.startswith("head")}] * 2]
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    # Where every group has ended the training still goes to its end.
+    early = Early(Linear(0.1), epochs=1)
+    groups = Groups([Group("head", SGD(), lr=early), Group("stages", SGD(), lr=early)], rest=SGD())
+    run = Trainer("cpu", out=None, show=False).fit(model, data, replace(recipe, optimizer=groups))
+    assert len(run.history) == 3
+
+
 def test_a_name_that_the_model_does_not_have_is_refused_before_the_first_step(
     data: Data, model: nn.Module, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from budgetnet.optim import OptimizerFactory, joint
 from budgetnet.recipe.check import above_zero, made
-from budgetnet.schedule import Measured, Plateau, Schedule, stretched, value
+from budgetnet.schedule import Early, Measured, Plateau, Schedule, stretched, value
 
 Named = tuple[str, Parameter]
 
@@ -151,11 +151,21 @@ def optimizer_of(
 def set_rates(
     optimizer: torch.optim.Optimizer, rate: float, t: float, *, epochs: float, history: Sequence[Measured]
 ) -> None:
-    """Write the learning rates of progress t into the optimizer; `rate` is the phase's own."""
+    """Write the learning rates of progress t into the optimizer; `rate` is the phase's own.
+
+    Parameters that have stopped for good (`Early`) require no gradient from then on.
+    """
+    stopped = []
     for group in optimizer.param_groups:
         schedule = group.get("schedule")
         own = rate if schedule is None else value(schedule, t, epochs=epochs, history=history)
         group["lr"] = own * group.get("times", 1.0)
+        stopped.append(isinstance(schedule, Early) and schedule.stopped(t, epochs=epochs))
+    # Where nothing learns any more a loss still needs something to go back to.
+    if any(stopped) and not all(stopped):
+        for group, over in zip(optimizer.param_groups, stopped):
+            for parameter in group["params"] if over else ():
+                parameter.requires_grad_(False)
 
 
 def stretched_optimizer(make: OptimizerFactory, factor: float) -> OptimizerFactory:

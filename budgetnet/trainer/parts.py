@@ -43,7 +43,10 @@ def chosen_parts(model: nn.Module, trains: Sequence[str] | None) -> tuple[list[P
 
 @contextmanager
 def learning(model: nn.Module, trains: Sequence[str] | None) -> Iterator[list[Parameter]]:
-    """Within it only the parameters of the named parts require gradients; gives those parameters."""
+    """Within it only the parameters of the named parts require gradients; gives those parameters.
+
+    Those of them that stop before its end require gradients again after it.
+    """
     chosen, _ = chosen_parts(model, trains)
     ids = {id(parameter) for parameter in chosen}
     frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
@@ -52,7 +55,7 @@ def learning(model: nn.Module, trains: Sequence[str] | None) -> Iterator[list[Pa
             parameter.requires_grad_(False)
         yield chosen
     finally:
-        for parameter in frozen:
+        for parameter in (*frozen, *chosen):
             parameter.requires_grad_(True)
 
 
