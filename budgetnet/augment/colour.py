@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
-from budgetnet.augment.pieces import in_pieces
+from budgetnet.augment.pieces import Pass, in_pieces
 
 LUMA = (0.2989, 0.587, 0.114)
 """How much red, green and blue count in grey, as torchvision has it."""
@@ -176,31 +176,32 @@ def combine(steps: Sequence[Any], source: draw.Source, count: int, channels: int
 
 def recolour(images: Tensor, matrices: Tensor) -> Tensor:
     """float (B, C, H, W) in [0, 1] through `matrices` (B, C, 2C + 1) on the CPU, clamped to [0, 1]."""
-    channels = images.shape[1]
-    uses_means = bool(matrices[:, :, channels + 1 :].any())
-    matrices = draw.send(matrices.float(), images.device)
-    if images.device.type != "cpu":
-        return recolour_there(images, matrices, uses_means)
-    # One pass; on CUDA a product of matrices may be rounded to TF32.
-    offsets, factors = _offsets(images, matrices, uses_means), matrices[:, :, :channels]
-
-    def some(which: slice) -> Tensor:
-        mixed = torch.baddbmm(offsets[which], factors[which], images[which].flatten(2))
-        return mixed.view_as(images[which]).clamp_(0, 1)
-
-    height, width = images.shape[-2:]
-    return in_pieces(some, images, (height, width), height * width)
+    size = (images.shape[-2], images.shape[-1])
+    return in_pieces([recolouring(matrices, size, images.device)], images)
 
 
-def recolour_there(images: Tensor, matrices: Tensor, uses_means: bool) -> Tensor:
-    """`recolour` by float32 `matrices` on the images' device; whether they use the means is known."""
+def recolouring(matrices: Tensor, size: tuple[int, int], device: torch.device) -> Pass:
+    """One pass over float images (B, C, *size) in [0, 1]; `matrices` (B, C, 2C + 1) lie on the CPU."""
+    uses_means = bool(matrices[:, :, matrices.shape[1] + 1 :].any())
+    sent = draw.send(matrices.float(), device)
+    act = _by_products if device.type == "cpu" else by_channels
+    return Pass(lambda some, which: act(some, sent[which], uses_means), size, size[0] * size[1])
+
+
+def _by_products(images: Tensor, matrices: Tensor, uses_means: bool) -> Tensor:
+    """One pass; on CUDA a product of matrices may be rounded to TF32."""
+    offsets, factors = _offsets(images, matrices, uses_means), matrices[:, :, : images.shape[1]]
+    return torch.baddbmm(offsets, factors, images.flatten(2)).view_as(images)
+
+
+def by_channels(images: Tensor, matrices: Tensor, uses_means: bool) -> Tensor:
+    """float32 images (B, C, H, W) through `matrices` (B, C, 2C + 1), which use the images' means or not."""
     factors = matrices[..., None, None]
-    result = torch.addcmul(
-        _offsets(images, matrices, uses_means)[..., None], images[:, 0, None], factors[:, :, 0]
-    )
+    offsets = _offsets(images, matrices, uses_means)[..., None]
+    result = torch.addcmul(offsets, images[:, 0, None], factors[:, :, 0])
     for channel in range(1, images.shape[1]):
         result.addcmul_(images[:, channel, None], factors[:, :, channel])
-    return result.clamp_(0, 1)
+    return result
 
 
 def _offsets(images: Tensor, matrices: Tensor, uses_means: bool) -> Tensor:

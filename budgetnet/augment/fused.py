@@ -110,11 +110,12 @@ class _Fused:
         for (group, size), found in zip(self._sized(stored, resolution), parameters, strict=True):
             if group.kind == "colour":
                 uses_means = any(isinstance(step, Jitter) for step in group.steps)
-                images = colour.recolour_there(read.unit(images), found, uses_means)
+                images = colour.by_channels(read.unit(images), found, uses_means).clamp(0, 1)
             elif _only_mirrors(group):
                 images = read.mirror(read.resize(images, size), found)
             else:
-                images = read.through(images, found, _look(group, stored, size, images.shape[1]))
+                look = _look(group, stored, size, images.shape[1])
+                images = read.through(images, read.lines_of(found, look), look).clamp(0, 1)
             stored = size
         return images
 

@@ -1,6 +1,7 @@
 """Pieces: a few images at a time on a CPU, so that what is made in between stays in the cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,17 +10,39 @@ PIECE = 1 << 17
 """Pixels of each colour that a thread of a CPU works on at a time; measured in benchmarks/views.py."""
 
 
-def in_pieces(work: Callable[[slice], Tensor], images: Tensor, size: tuple[int, int], pixels: int) -> Tensor:
-    """What `work` makes of images (B, C, H, W), (B, C, *size), a few at a time on a CPU.
+@dataclass(frozen=True)
+class Pass:
+    """One pass over a batch: `work` makes (b, C, *size) of some of its images (b, C, h, w), those at a slice.
 
-    There what is made in between, of so many `pixels` an image, stays in the cache, and its memory is used
-    again. Each image comes out the same in any piece.
+    That is clamped to [0, 1] after it. On the way it makes about so many `pixels` for each image.
     """
-    count, step = len(images), max(1, PIECE // pixels) * torch.get_num_threads()
+
+    work: Callable[[Tensor, slice], Tensor]
+    size: tuple[int, int]
+    pixels: int
+
+
+def in_pieces(passes: Sequence[Pass], images: Tensor) -> Tensor:
+    """The images (B, C, H, W) after all passes, float32 (B, C, h, w); a few at a time on a CPU.
+
+    There what is made in between stays in the cache, and its memory is used again. Each image comes out the
+    same in any piece.
+    """
+    if not passes:
+        return images
+    count = len(images)
+    step = max(1, PIECE // max(one.pixels for one in passes)) * torch.get_num_threads()
     if images.device.type != "cpu" or count <= step:
-        return work(slice(None))
-    result = torch.empty(count, images.shape[1], *size)
+        return _some(passes, images, slice(None)).clamp_(0, 1)
+    result = torch.empty(count, images.shape[1], *passes[-1].size)
     for start in range(0, count, step):
         which = slice(start, start + step)
-        result[which] = work(which)
+        torch.clamp(_some(passes, images[which], which), 0, 1, out=result[which])
     return result
+
+
+def _some(passes: Sequence[Pass], images: Tensor, which: slice) -> Tensor:
+    found = passes[0].work(images, which)
+    for one in passes[1:]:
+        found = one.work(found.clamp_(0, 1), which)
+    return found

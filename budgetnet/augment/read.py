@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
-from budgetnet.augment.pieces import in_pieces
+from budgetnet.augment.pieces import Pass, in_pieces
 from budgetnet.augment.warp import REFLECT, Warp, draw_maps
 
 Size = tuple[int, int]
@@ -52,11 +52,14 @@ class Look:
         return self.size[0] * self.finer, self.size[1] * self.finer
 
 
-def warp(images: Tensor, warps: Sequence[Warp], size: Size, generator: Generator) -> Tensor:
-    """Draw every warp's maps, in order, and read the images once: (B, C, H, W) to float32 (B, C, *size)."""
-    count, channels, height, width = images.shape
+def warp(
+    shape: Sequence[int], warps: Sequence[Warp], size: Size, generator: Generator, device: torch.device
+) -> Pass:
+    """Draw every warp's maps, in order: one read of images of `shape` (B, C, H, W) on `device`."""
+    count, channels, height, width = shape
     fills = fills_of(warps, channels)
-    return read(images, [draw_maps(step, generator, count, height, width) for step in warps], fills, size)
+    maps = [draw_maps(step, generator, count, height, width) for step in warps]
+    return reading(shape, maps, fills, size, device)
 
 
 def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:
@@ -68,7 +71,18 @@ def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:
 
 
 def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: Size) -> Tensor:
-    """uint8, or float in [0, 1], (B, C, H, W) to float32 (B, C, *size) in [0, 1] through consecutive warps.
+    """uint8, or float in [0, 1], (B, C, H, W) to float32 (B, C, *size) in [0, 1]: see `reading`."""
+    return in_pieces([reading(images.shape, maps, fills, size, images.device)], images)
+
+
+def reading(
+    shape: Sequence[int],
+    maps: Sequence[Tensor],
+    fills: Sequence[Fill],
+    size: Size,
+    device: torch.device,
+) -> Pass:
+    """One read of uint8 images, or floats in [0, 1], of `shape` (B, C, H, W), through consecutive warps.
 
     Nothing but mirrors is a resize with antialias, mirrored. All else is one bilinear read of the stored
     image. Where a warp looks outside the frame that it was given it sees its fill, even when a warp before it
@@ -86,15 +100,17 @@ def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: Si
             so that only mirrors may stand before it.
         size: (height, width) of the output.
     """
-    height, width = images.shape[-2:]
-    found = positions(maps, torch.eye(3, dtype=torch.float64).expand(len(images), 3, 3))
+    count, _, height, width = shape
+    found = positions(maps, torch.eye(3, dtype=torch.float64).expand(count, 3, 3))
     if torch.equal(found[0].abs(), torch.eye(3, dtype=torch.float64).expand_as(found[0])):
-        return mirror(resize(images, size), found[0])
+        return Pass(lambda some, which: mirror(resize(some, size), found[0][which]), size, math.prod(size))
     look = look_of((height, width), size, fills, [_leaves_frame(one, height, width) for one in maps])
-    packed = draw.send(pack(found, look, (height, width)), images.device)
-    return in_pieces(
-        lambda which: through(images[which], packed[:, which], look), images, size, math.prod(look.grid)
-    )
+    lines = lines_of(draw.send(pack(found, look, (height, width)), device), look)
+
+    def work(some: Tensor, which: slice) -> Tensor:
+        return through(some, [one.at(which) for one in lines], look)
+
+    return Pass(work, size, math.prod(look.grid))
 
 
 def look_of(stored: Size, size: Size, fills: Sequence[Fill], leaves: Sequence[bool]) -> Look:
@@ -118,14 +134,54 @@ def pack(found: Sequence[Tensor], look: Look, stored: Size) -> Tensor:
     return torch.stack([_unit_map(found[index], stored, look.grid) for index in (0, *look.seen)])
 
 
-def through(images: Tensor, packed: Tensor, look: Look) -> Tensor:
-    """The read itself; `packed` is on the images' device."""
-    result = _sample(images, _grid(packed[0], look.grid), look.reflects)
-    for map_and_edge, fill in zip(packed[1:], look.fills):
-        _fill_outside(result, map_and_edge, fill)
+@dataclass(frozen=True)
+class Lines:
+    """Where a grid's pixels lie, as a sum of `across` (B, 2, 1, width) and `down` (B, 2, height, 1), x first.
+
+    That is in the frame of [-1, 1]; or, where there is a `reach` (B, 2, 1, 1), in pixels of the output from
+    the middle of the frame, which goes as far as the reach, less half a pixel.
+    """
+
+    across: Tensor
+    down: Tensor
+    reach: Tensor | None = None
+
+    def at(self, which: slice) -> "Lines":
+        """Those of some of the images."""
+        reach = None if self.reach is None else self.reach[which]
+        return Lines(self.across[which], self.down[which], reach)
+
+    def grid(self) -> Tensor:
+        """(B, 2, height, width)."""
+        return self.down + self.across
+
+
+def lines_of(packed: Tensor, look: Look) -> list[Lines]:
+    """The lines of what `pack` gives, on its device."""
+    height, width = look.grid
+    x = torch.arange(width, device=packed.device).mul_(2).add_(1) / width - 1
+    y = torch.arange(height, device=packed.device).mul_(2).add_(1) / height - 1
+
+    def lines(maps: Tensor, reach: Tensor | None = None) -> Lines:
+        across = maps[:, :, 0, None] * x
+        down = maps[:, :, 1, None] * y + maps[:, :, 2, None]
+        return Lines(across[:, :, None, :], down[:, :, :, None], reach)
+
+    found = [lines(packed[0])]
+    for map_and_edge in packed[1:]:
+        half_frame = map_and_edge[:, :, 3:]
+        found.append(lines(map_and_edge[:, :, :3] * half_frame, half_frame[..., None] + 0.5))
+    return found
+
+
+def through(images: Tensor, lines: Sequence[Lines], look: Look) -> Tensor:
+    """The read itself, within [0, 1] but for rounding."""
+    result = _sample(images, lines[0].grid(), look.reflects)
+    for frame, fill in zip(lines[1:], look.fills):
+        _fill_outside(result, frame, fill)
     if look.finer > 1:
         result = F.avg_pool2d(result, look.finer)
-    return result.clamp_(0, 1)
+    return result
 
 
 def mirror(images: Tensor, maps: Tensor) -> Tensor:
@@ -163,16 +219,6 @@ def _unit_map(maps: Tensor, stored: Size, grid_size: Size) -> Tensor:
     return torch.cat([linear, maps[:, :2, 2:] / half[:, None], half_frame], dim=2).float()
 
 
-def _grid(unit_maps: Tensor, size: Size) -> Tensor:
-    """(B, 2, height, width): where each pixel of the output lies in the frame of [-1, 1], x first."""
-    height, width = size
-    x = torch.arange(width, device=unit_maps.device).mul_(2).add_(1) / width - 1
-    y = torch.arange(height, device=unit_maps.device).mul_(2).add_(1) / height - 1
-    across = unit_maps[:, :, 0, None] * x
-    down = unit_maps[:, :, 1, None] * y + unit_maps[:, :, 2, None]
-    return down[:, :, :, None] + across[:, :, None, :]
-
-
 def _sample(images: Tensor, grid: Tensor, reflects: bool) -> Tensor:
     """One bilinear read. The edge is repeated outwards, because what is outside is `_fill_outside`'s."""
     stored_whole = not images.is_floating_point()
@@ -187,12 +233,11 @@ def _sample(images: Tensor, grid: Tensor, reflects: bool) -> Tensor:
     return result.mul_(1 / 255) if stored_whole else result
 
 
-def _fill_outside(images: Tensor, map_and_edge: Tensor, fill: Fill) -> None:
+def _fill_outside(images: Tensor, frame: Lines, fill: Fill) -> None:
     assert not isinstance(fill, str)
+    assert frame.reach is not None
     # Distances from the frame's edge, in pixels of the output.
-    half_frame = map_and_edge[:, :, 3:]
-    grid = _grid(map_and_edge[:, :, :3] * half_frame, (images.shape[-2], images.shape[-1]))
-    inside = grid.abs_().neg_().add_(half_frame[..., None] + 0.5).clamp_(0, 1)
+    inside = torch.sub(frame.reach, frame.grid().abs_()).clamp_(0, 1)
     inside = (inside[:, 0] * inside[:, 1])[:, None]
     if fill == 0:
         images.mul_(inside)

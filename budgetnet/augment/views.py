@@ -9,8 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from budgetnet.augment import foreign, read
-from budgetnet.augment.colour import Colour, Jitter, combine, recolour
+from budgetnet.augment.colour import Colour, Jitter, combine, recolouring
 from budgetnet.augment.mirror import AlternatingFlip, Mirror
+from budgetnet.augment.pieces import Pass, in_pieces
 from budgetnet.augment.warp import REFLECT, Flip, Warp
 
 
@@ -106,17 +107,24 @@ def act(
     sized: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """What groups of steps make of images and labels; `sized` says that the images are of their size."""
+    passes: list[Pass] = []
     for group in groups:
         sized = sized or group.sizes
-        size = asked if sized else (images.shape[-2], images.shape[-1])
-        images, labels = _apply(group, images, labels, size, classes, generator)
+        if group.kind != "other":
+            stored = passes[-1].size if passes else (images.shape[-2], images.shape[-1])
+            shape = (*images.shape[:2], *stored)
+            passes.append(_pass(group, shape, asked if sized else stored, generator, images.device))
+            continue
+        images, passes = read.unit(in_pieces(passes, images)), []
+        (step,) = group.steps
+        images, labels = _other(step, images, labels, classes, generator)
         if sized and tuple(images.shape[-2:]) != asked:
-            step, found = foreign.name(group.steps[0]), tuple(images.shape[-2:])
+            found = tuple(images.shape[-2:])
             raise ValueError(
-                f"step {step} answers images of {found} pixels where the resolution is {asked[0]}: "
-                f"leave sizes to the resolution"
+                f"step {foreign.name(step)} answers images of {found} pixels where the resolution is "
+                f"{asked[0]}: leave sizes to the resolution"
             )
-    return images, labels
+    return in_pieces(passes, images), labels
 
 
 def test_view(images: Tensor, *, resize: int, crop: int) -> Tensor:
@@ -151,16 +159,18 @@ def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _apply(
-    group: Group, images: Tensor, labels: Tensor, size: read.Size, classes: int, generator: Generator
-) -> tuple[Tensor, Tensor]:
+def _pass(
+    group: Group, shape: Sequence[int], size: read.Size, generator: Generator, device: torch.device
+) -> Pass:
+    """Draw what a group of warps or colours does to images of `shape` (B, C, H, W): one pass over them."""
     if group.kind == "warp":
-        return read.warp(images, group.steps, size, generator), labels
-    images = read.unit(images)
-    if group.kind == "colour":
-        matrices = combine(group.steps, generator, images.shape[0], images.shape[1])
-        return recolour(images, matrices), labels
-    (step,) = group.steps
+        return read.warp(shape, group.steps, size, generator, device)
+    return recolouring(combine(group.steps, generator, shape[0], shape[1]), size, device)
+
+
+def _other(
+    step: Any, images: Tensor, labels: Tensor, classes: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
     if isinstance(step, Act):
         return step.act(images, labels, classes=classes, generator=generator)
     if callable(step):
