@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
-from budgetnet.augment.pieces import Pass, in_pieces
+from budgetnet.augment.pieces import Pass, in_pieces, unit
 
 LUMA = (0.2989, 0.587, 0.114)
 """How much red, green and blue count in grey, as torchvision has it."""
@@ -185,7 +185,8 @@ def recolouring(matrices: Tensor, size: tuple[int, int], device: torch.device) -
     uses_means = bool(matrices[:, :, matrices.shape[1] + 1 :].any())
     sent = draw.send(matrices.float(), device)
     act = _by_products if device.type == "cpu" else by_channels
-    return Pass(lambda some, which: act(some, sent[which], uses_means), size, size[0] * size[1])
+    pixels = size[0] * size[1]
+    return Pass(lambda some, which: act(unit(some), sent[which], uses_means), size, pixels, bounded=False)
 
 
 def _by_products(images: Tensor, matrices: Tensor, uses_means: bool) -> Tensor:

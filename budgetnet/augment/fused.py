@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from budgetnet.augment import colour, draw, read
 from budgetnet.augment.colour import Grayscale, Jitter
 from budgetnet.augment.mirror import Mirror
+from budgetnet.augment.pieces import unit
 from budgetnet.augment.views import MIRRORS, Group, Step, act, check_view, full_precision, grouped, view
 from budgetnet.augment.warp import CenterCrop, Crop, Rotate, Shift, Translate, draw_maps
 
@@ -110,7 +111,7 @@ class _Fused:
         for (group, size), found in zip(self._sized(stored, resolution), parameters, strict=True):
             if group.kind == "colour":
                 uses_means = any(isinstance(step, Jitter) for step in group.steps)
-                images = colour.by_channels(read.unit(images), found, uses_means).clamp(0, 1)
+                images = colour.by_channels(unit(images), found, uses_means).clamp(0, 1)
             elif _only_mirrors(group):
                 images = read.mirror(read.resize(images, size), found)
             else:

@@ -14,12 +14,19 @@ PIECE = 1 << 17
 class Pass:
     """One pass over a batch: `work` makes (b, C, *size) of some of its images (b, C, h, w), those at a slice.
 
-    That is clamped to [0, 1] after it. On the way it makes about so many `pixels` for each image.
+    That is clamped to [0, 1] at the end, and before another pass too unless it is `bounded`: within [0, 1]
+    but for rounding. On the way it makes about so many `pixels` for each image.
     """
 
     work: Callable[[Tensor, slice], Tensor]
     size: tuple[int, int]
     pixels: int
+    bounded: bool
+
+
+def unit(images: Tensor) -> Tensor:
+    """uint8 (B, C, H, W) to float32 in [0, 1]; what is floating already is left alone."""
+    return images if images.is_floating_point() else images.float().mul_(1 / 255)
 
 
 def in_pieces(passes: Sequence[Pass], images: Tensor) -> Tensor:
@@ -42,7 +49,7 @@ def in_pieces(passes: Sequence[Pass], images: Tensor) -> Tensor:
 
 
 def _some(passes: Sequence[Pass], images: Tensor, which: slice) -> Tensor:
-    found = passes[0].work(images, which)
-    for one in passes[1:]:
-        found = one.work(found.clamp_(0, 1), which)
+    found = images
+    for at, one in enumerate(passes):
+        found = one.work(found if not at or passes[at - 1].bounded else found.clamp_(0, 1), which)
     return found

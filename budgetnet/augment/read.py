@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
-from budgetnet.augment.pieces import Pass, in_pieces
+from budgetnet.augment.pieces import Pass, in_pieces, unit
 from budgetnet.augment.warp import REFLECT, Warp, draw_maps
 
 Size = tuple[int, int]
@@ -17,11 +17,6 @@ Fill = float | tuple[float, ...] | str
 
 COARSEST = 1.5
 """How many pixels of the image a step of the grid may pass over before the grid is made finer."""
-
-
-def unit(images: Tensor) -> Tensor:
-    """uint8 (B, C, H, W) to float32 in [0, 1]; what is floating already is left alone."""
-    return images if images.is_floating_point() else images.float().mul_(1 / 255)
 
 
 def resize(images: Tensor, size: Size) -> Tensor:
@@ -103,14 +98,18 @@ def reading(
     count, _, height, width = shape
     found = positions(maps, torch.eye(3, dtype=torch.float64).expand(count, 3, 3))
     if torch.equal(found[0].abs(), torch.eye(3, dtype=torch.float64).expand_as(found[0])):
-        return Pass(lambda some, which: mirror(resize(some, size), found[0][which]), size, math.prod(size))
+
+        def resized(some: Tensor, which: slice) -> Tensor:
+            return mirror(resize(some, size), found[0][which])
+
+        return Pass(resized, size, math.prod(size), bounded=True)
     look = look_of((height, width), size, fills, [_leaves_frame(one, height, width) for one in maps])
     lines = lines_of(draw.send(pack(found, look, (height, width)), device), look)
 
     def work(some: Tensor, which: slice) -> Tensor:
         return through(some, [one.at(which) for one in lines], look)
 
-    return Pass(work, size, math.prod(look.grid))
+    return Pass(work, size, math.prod(look.grid), bounded=True)
 
 
 def look_of(stored: Size, size: Size, fills: Sequence[Fill], leaves: Sequence[bool]) -> Look:
@@ -177,8 +176,17 @@ def lines_of(packed: Tensor, look: Look) -> list[Lines]:
 def through(images: Tensor, lines: Sequence[Lines], look: Look) -> Tensor:
     """The read itself, within [0, 1] but for rounding."""
     result = _sample(images, lines[0].grid(), look.reflects)
+    scale = 1.0 if images.is_floating_point() else 1 / 255
     for frame, fill in zip(lines[1:], look.fills):
-        _fill_outside(result, frame, fill)
+        inside = _inside(frame)
+        if fill == 0:
+            # One pass less over the images: the scale goes with the mask.
+            result.mul_(inside.mul_(scale) if scale != 1 else inside)
+        else:
+            _fill_outside(result.mul_(scale) if scale != 1 else result, inside, fill)
+        scale = 1.0
+    if scale != 1:
+        result.mul_(scale)
     if look.finer > 1:
         result = F.avg_pool2d(result, look.finer)
     return result
@@ -221,7 +229,6 @@ def _unit_map(maps: Tensor, stored: Size, grid_size: Size) -> Tensor:
 
 def _sample(images: Tensor, grid: Tensor, reflects: bool) -> Tensor:
     """One bilinear read. The edge is repeated outwards, because what is outside is `_fill_outside`'s."""
-    stored_whole = not images.is_floating_point()
     read_at = grid.permute(0, 2, 3, 1)
     height, width = images.shape[-2:]
     reflects = reflects and min(height, width) > 1
@@ -229,19 +236,19 @@ def _sample(images: Tensor, grid: Tensor, reflects: bool) -> Tensor:
         # Corners at the middles of the outermost pixels: grid_sample then mirrors there.
         read_at = read_at * draw.constant([width / (width - 1), height / (height - 1)], grid)
     outside = "reflection" if reflects else "border"
-    result = F.grid_sample(images.float(), read_at, "bilinear", outside, align_corners=reflects)
-    return result.mul_(1 / 255) if stored_whole else result
+    return F.grid_sample(images.float(), read_at, "bilinear", outside, align_corners=reflects)
 
 
-def _fill_outside(images: Tensor, frame: Lines, fill: Fill) -> None:
-    assert not isinstance(fill, str)
+def _inside(frame: Lines) -> Tensor:
+    """(B, 1, height, width): how much of each pixel of the output lies inside of a frame."""
     assert frame.reach is not None
     # Distances from the frame's edge, in pixels of the output.
     inside = torch.sub(frame.reach, frame.grid().abs_()).clamp_(0, 1)
-    inside = (inside[:, 0] * inside[:, 1])[:, None]
-    if fill == 0:
-        images.mul_(inside)
-        return
+    return (inside[:, 0] * inside[:, 1])[:, None]
+
+
+def _fill_outside(images: Tensor, inside: Tensor, fill: Fill) -> None:
+    assert not isinstance(fill, str)
     if isinstance(fill, tuple):
         paint = draw.constant(fill, images)[:, None, None]
         images.sub_(paint).mul_(inside).add_(paint)

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from budgetnet.augment import foreign, read
 from budgetnet.augment.colour import Colour, Jitter, combine, recolouring
 from budgetnet.augment.mirror import AlternatingFlip, Mirror
-from budgetnet.augment.pieces import Pass, in_pieces
+from budgetnet.augment.pieces import Pass, in_pieces, unit
 from budgetnet.augment.warp import REFLECT, Flip, Warp
 
 
@@ -91,7 +91,7 @@ def view(
     check_view(images, labels, resolution, classes, generator)
     asked = (resolution, resolution)
     if not steps and images.shape[-2:] == asked:
-        return read.unit(images), labels
+        return unit(images), labels
     with torch.no_grad(), full_precision(images.device):
         return act(grouped(steps), images, labels, asked, classes, generator)
 
@@ -115,7 +115,7 @@ def act(
             shape = (*images.shape[:2], *stored)
             passes.append(_pass(group, shape, asked if sized else stored, generator, images.device))
             continue
-        images, passes = read.unit(in_pieces(passes, images)), []
+        images, passes = unit(in_pieces(passes, images)), []
         (step,) = group.steps
         images, labels = _other(step, images, labels, classes, generator)
         if sized and tuple(images.shape[-2:]) != asked:
