@@ -348,7 +348,7 @@ class Fixed:
 
 def test_a_users_own_warp_joins_the_read() -> None:
     images = smooth(4, 64, 64)
-    factors = draw_maps(Zoom(), seeded(), 4, 64, 64)[:, 0, 0]
+    factors = draw_maps([Zoom()], seeded(), 4, 64, 64)[0, :, 0, 0]
     ours, _ = view(images, torch.arange(4), [Zoom()], resolution=64, classes=4, generator=seeded())
     theirs = each(
         floats(images),

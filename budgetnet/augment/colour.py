@@ -15,6 +15,9 @@ LUMA = (0.2989, 0.587, 0.114)
 """How much red, green and blue count in grey, as torchvision has it."""
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+_QUARTER = (0.0, -1.0, 1.0, 1.0, 0.0, -1.0, -1.0, 1.0, 0.0)
+"""Times 1 / sqrt(3): what turns red towards green."""
+_BASES: dict[int, Tensor] = {}
 
 
 @runtime_checkable
@@ -89,7 +92,7 @@ class Jitter:
     def matrices(self, generator: draw.Source, count: int, channels: int) -> Tensor:
         """(count, channels, 2 * channels + 1), hue as a turn about the grey axis; see `Colour`."""
         factors, order = self.factors(generator, count)
-        return jitter_matrices(factors, order, channels, torch.ones_like(order, dtype=torch.bool))
+        return jitter_matrices(factors, order, channels)
 
     def act(
         self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
@@ -126,7 +129,7 @@ class Grayscale:
         return torch.cat([_saturate(kept, channels), kept.new_zeros(count, channels, 1)], dim=2)
 
 
-def jitter_matrices(factors: Tensor, order: Tensor, channels: int, used: Tensor) -> Tensor:
+def jitter_matrices(factors: Tensor, order: Tensor, channels: int, used: Tensor | None = None) -> Tensor:
     """(B, C, 2C + 1) that change brightness, contrast, saturation and hue by `factors` (B, 4).
 
     Contrast adds a share of the image's mean grey. That mean moves as a pixel does under the other three, and
@@ -134,22 +137,49 @@ def jitter_matrices(factors: Tensor, order: Tensor, channels: int, used: Tensor)
 
     Args:
         order: (B, 4), which of the four acts first, second, third and last.
-        used: (B, 4), whether the one at that place acts at all.
+        used: (B, 4), whether the one at that place acts at all; all do without it.
     """
     count = len(factors)
-    same = torch.eye(channels, dtype=factors.dtype, device=factors.device).expand(count, channels, channels)
-    scaled = [same * factors[:, index, None, None] for index in (BRIGHTNESS, CONTRAST)]
-    saturate = _saturate(factors[:, SATURATION], channels)
-    hue = _turn(factors[:, HUE]) if channels == 3 else same
-    pixel_steps = torch.stack([*scaled, saturate, hue], dim=1)
-    mean_steps = torch.stack([scaled[0], _saturate(factors[:, CONTRAST], channels), saturate, hue], dim=1)
-    rows = torch.arange(count, device=factors.device)
-    pixels, means = same, same
-    for place in range(4):
-        act = used[:, place, None, None]
-        pixels = torch.where(act, draw.product(pixel_steps[rows, order[:, place]], pixels), pixels)
-        means = torch.where(act, draw.product(mean_steps[rows, order[:, place]], means), means)
+    angles = factors[:, HUE, None] * (2 * math.pi)
+    terms = torch.cat([factors[:, :HUE], angles.cos(), angles.sin(), torch.ones_like(angles)], dim=1)
+    # (B, 4, 2, C, C): the four, each for pixels and for means; then in the order in which they act.
+    steps = (terms @ _bases(channels, factors)).view(count, 4, 2, channels, channels)
+    steps = steps[torch.arange(count, device=order.device)[:, None], order]
+    steps = steps.transpose(0, 1).reshape(4, 2 * count, channels, channels)
+    if used is not None:
+        acts = used.t().repeat_interleave(2, dim=1)[:, :, None, None]
+        steps = torch.where(acts, steps, torch.eye(channels, dtype=steps.dtype, device=steps.device))
+    found = steps[0]
+    for step in steps[1:]:
+        found = draw.product(step, found)
+    pixels, means = found.view(count, 2, channels, channels).unbind(dim=1)
     return torch.cat([pixels, pixels.new_zeros(count, channels, 1), means - pixels], dim=2)
+
+
+def _bases(channels: int, like: Tensor) -> Tensor:
+    """(6, 4 * 2 * C * C): what each term of `jitter_matrices` adds to each of its matrices."""
+    if torch.compiler.is_compiling() or like.device.type != "cpu":
+        return _made_bases(channels, like)
+    if channels not in _BASES:
+        _BASES[channels] = _made_bases(channels, like)
+    return _BASES[channels]
+
+
+def _made_bases(channels: int, like: Tensor) -> Tensor:
+    same = torch.eye(channels, dtype=like.dtype, device=like.device).view(-1)
+    mean, none = torch.full_like(same, 1 / channels), torch.zeros_like(same)
+    grey = draw.constant(LUMA * 3, like) if channels == 3 else same
+    turn = draw.constant(_QUARTER, like) / math.sqrt(3) if channels == 3 else none
+    # Brightness, contrast, contrast of means, saturation, hue; for pixels and means where there are two.
+    terms = (
+        (same, same, none, none, none, none, none, none),
+        (none, none, same, same - grey, none, none, none, none),
+        (none, none, none, none, same - grey, same - grey, none, none),
+        (none, none, none, none, none, none, same - mean, same - mean),
+        (none, none, none, none, none, none, turn, turn),
+        (none, none, none, grey, grey, grey, mean, mean),
+    )
+    return torch.stack([torch.cat(term) for term in terms])
 
 
 def combine(steps: Sequence[Any], source: draw.Source, count: int, channels: int) -> Tensor:
@@ -158,9 +188,7 @@ def combine(steps: Sequence[Any], source: draw.Source, count: int, channels: int
     Raises:
         ValueError: a step's matrices are not a floating CPU tensor of one of the two shapes of `Colour`.
     """
-    same = torch.eye(channels, dtype=torch.float64, device=source.device)
-    pixels = means = same.expand(count, channels, channels)
-    offset = same.new_zeros(count, channels, 1)
+    found: tuple[Tensor, Tensor, Tensor] | None = None
     for step in steps:
         matrices = _checked(step.matrices(source, count, channels), step, count, channels, source.device)
         one, added, by_mean = (
@@ -169,8 +197,14 @@ def combine(steps: Sequence[Any], source: draw.Source, count: int, channels: int
             matrices[:, :, channels + 1 :],
         )
         # A mean goes through the step as a pixel does that is itself the mean; so does an offset.
-        pixels, means = draw.product(one, pixels), draw.product(one + by_mean, means)
-        offset = draw.product(one + by_mean, offset) + added
+        of_means = one + by_mean
+        if found is not None:
+            pixels, means, offset = found
+            added = draw.product(of_means, offset) + added
+            one, of_means = draw.product(one, pixels), draw.product(of_means, means)
+        found = one, of_means, added
+    assert found is not None
+    pixels, means, offset = found
     return torch.cat([pixels, offset, means - pixels], dim=2)
 
 
@@ -243,8 +277,9 @@ def _checked(matrices: object, step: Colour, count: int, channels: int, device: 
         and matrices.is_floating_point()
         and matrices.device == device
     ):
-        none = matrices.new_zeros(count, channels, 2 * channels + 1 - matrices.shape[2])
-        return torch.cat([matrices, none], dim=2).double()
+        if matrices.shape == shapes[1]:
+            return matrices.double()
+        return torch.cat([matrices, matrices.new_zeros(count, channels, channels)], dim=2).double()
     found = f"{matrices.dtype} {tuple(matrices.shape)}" if isinstance(matrices, Tensor) else repr(matrices)
     raise ValueError(
         f"the matrices of {step!r} must be a floating CPU tensor of shape {shapes[0]} or {shapes[1]}, "
@@ -262,11 +297,3 @@ def _saturate(factors: Tensor, channels: int) -> Tensor:
     same = torch.eye(channels, dtype=factors.dtype, device=factors.device)
     factors = factors[:, None, None]
     return factors * same + (1 - factors) * luma.expand(channels, channels)
-
-
-def _turn(turns: Tensor) -> Tensor:
-    """(B, 3, 3) that turn RGB about the grey axis by `turns` (B,) of a circle, red towards green."""
-    angles = (turns * (2 * math.pi))[:, None, None]
-    across = draw.constant([0, -1, 1, 1, 0, -1, -1, 1, 0], turns).view(3, 3) / math.sqrt(3)
-    same = torch.eye(3, dtype=turns.dtype, device=turns.device)
-    return angles.cos() * same + (1 - angles.cos()) / 3 + angles.sin() * across

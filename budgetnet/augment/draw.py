@@ -93,10 +93,10 @@ def areas_and_ratios(
     return areas, ratios
 
 
-def first_valid(valid: Tensor, *tries: Tensor) -> tuple[Tensor, ...]:
+def first_valid(valid: Tensor, *tries: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """For each row of `valid` (count, tries), the entry of each of `tries` at the row's first True.
 
-    Where none is True it is the first entry: append a last resort that is always valid.
+    Comes with whether there is one, (count,); where none is, the entry is the first.
     """
-    first = valid.int().argmax(dim=1, keepdim=True)
-    return tuple(values.gather(1, first).squeeze(1) for values in tries)
+    found, first = valid.max(dim=1, keepdim=True)
+    return found.squeeze(1), tuple(values.gather(1, first).squeeze(1) for values in tries)

@@ -46,8 +46,9 @@ class Erase:
         areas, ratios = draw.areas_and_ratios(generator, count, height * width, self.scale, self.ratio)
         heights, widths = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
         valid = (heights < height) & (widths < width)
-        heights, widths = (size.long() for size in draw.first_valid(valid, heights, widths))
-        erased = draw.chance(generator, count, self.p) & valid.any(dim=1)
+        found, (heights, widths) = draw.first_valid(valid, heights, widths)
+        heights, widths = heights.long(), widths.long()
+        erased = draw.chance(generator, count, self.p) & found
         heights, widths = heights * erased, widths * erased
         top = draw.below(generator, height - heights + 1)
         left = draw.below(generator, width - widths + 1)

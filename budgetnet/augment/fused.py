@@ -96,9 +96,8 @@ class _Fused:
             if group.kind == "colour":
                 found.append(colour.combine(group.steps, stream, count, channels).float())
                 continue
-            maps = [draw_maps(step, stream, count, *stored) for step in group.steps]
-            same = torch.eye(3, dtype=torch.float64, device=stream.device).expand(count, 3, 3)
-            places = read.positions(maps, same)
+            same = torch.eye(3, dtype=torch.float64, device=stream.device).expand(1, count, 3, 3)
+            places = read.positions(draw_maps(group.steps, stream, count, *stored) if group.steps else same)
             if not _only_mirrors(group):
                 places = [read.pack(places, _look(group, stored, size, channels), stored)]
             found.append(places[0])

@@ -53,7 +53,7 @@ def warp(
     """Draw every warp's maps, in order: one read of images of `shape` (B, C, H, W) on `device`."""
     count, channels, height, width = shape
     fills = fills_of(warps, channels)
-    maps = [draw_maps(step, generator, count, height, width) for step in warps]
+    maps = draw_maps(warps, generator, count, height, width) if warps else torch.zeros(0, count, 3, 3)
     return reading(shape, maps, fills, size, device)
 
 
@@ -67,12 +67,12 @@ def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:
 
 def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: Size) -> Tensor:
     """uint8, or float in [0, 1], (B, C, H, W) to float32 (B, C, *size) in [0, 1]: see `reading`."""
-    return in_pieces([reading(images.shape, maps, fills, size, images.device)], images)
+    return in_pieces([reading(images.shape, torch.stack(list(maps)), fills, size, images.device)], images)
 
 
 def reading(
     shape: Sequence[int],
-    maps: Sequence[Tensor],
+    maps: Tensor,
     fills: Sequence[Fill],
     size: Size,
     device: torch.device,
@@ -90,20 +90,22 @@ def reading(
     crop, which blur twice there, 0.008.
 
     Args:
-        maps: (B, 3, 3) float64 on the CPU for each warp, first warp first; see `Warp`.
+        maps: (warps, B, 3, 3) float64 on the CPU, first warp first; see `Warp`.
         fills: for each warp what is seen outside, in [0, 1], or "reflect"; such a warp sees the stored image,
             so that only mirrors may stand before it.
         size: (height, width) of the output.
     """
     count, _, height, width = shape
-    found = positions(maps, torch.eye(3, dtype=torch.float64).expand(count, 3, 3))
-    if torch.equal(found[0].abs(), torch.eye(3, dtype=torch.float64).expand_as(found[0])):
+    found = positions(maps)
+    same = torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
+    if not found or torch.equal(found[0].abs(), same):
+        mirrors = found[0] if found else same
 
         def resized(some: Tensor, which: slice) -> Tensor:
-            return mirror(resize(some, size), found[0][which])
+            return mirror(resize(some, size), mirrors[which])
 
         return Pass(resized, size, math.prod(size), bounded=True)
-    look = look_of((height, width), size, fills, [_leaves_frame(one, height, width) for one in maps])
+    look = look_of((height, width), size, fills, _leave_frame(maps, height, width))
     lines = lines_of(draw.send(pack(found, look, (height, width)), device), look)
 
     def work(some: Tensor, which: slice) -> Tensor:
@@ -120,17 +122,18 @@ def look_of(stored: Size, size: Size, fills: Sequence[Fill], leaves: Sequence[bo
     return Look(size, _times_finer(stored, size), reflects, seen, outside)
 
 
-def positions(maps: Sequence[Tensor], end: Tensor) -> list[Tensor]:
-    """Where each warp, and at last the view (`end`), looks in the image before it: (B, 3, 3) each."""
-    found = [end]
-    for one in reversed(maps):
-        found.insert(0, draw.product(one, found[0]))
+def positions(maps: Tensor) -> list[Tensor]:
+    """Where the view looks in the image that each of the warps (warps, B, 3, 3) is given: (B, 3, 3) each."""
+    found: list[Tensor] = []
+    for one in reversed(maps.unbind()):
+        found.insert(0, draw.product(one, found[0]) if found else one)
     return found
 
 
 def pack(found: Sequence[Tensor], look: Look, stored: Size) -> Tensor:
     """(1 + warps seen, B, 2, 4) float32: the whole read's map, and those of the frames that are seen."""
-    return torch.stack([_unit_map(found[index], stored, look.grid) for index in (0, *look.seen)])
+    chosen = torch.stack([found[index] for index in (0, *look.seen)])
+    return _unit_maps(chosen, stored, look.grid)
 
 
 @dataclass(frozen=True)
@@ -207,24 +210,26 @@ def _times_finer(stored: Size, size: Size) -> int:
     return 1 if coarseness <= COARSEST else math.ceil(coarseness / COARSEST)
 
 
-def _leaves_frame(maps: Tensor, height: int, width: int) -> bool:
-    """Does any of the maps (B, 3, 3) take a corner of the frame outside the frame?"""
+def _leave_frame(maps: Tensor, height: int, width: int) -> list[bool]:
+    """Does any map of each warp (warps, B, 3, 3) take a corner of the frame outside the frame?"""
     half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
-    reach = maps[:, :2, :2].abs() @ half + maps[:, :2, 2].abs()
-    return bool((reach > half + 1e-3).any())
+    reach = (maps[..., :2, :2].abs() * half).sum(dim=3) + maps[..., :2, 2].abs()
+    leaves: list[bool] = (reach > half + 1e-3).flatten(1).any(dim=1).tolist()
+    return leaves
 
 
-def _unit_map(maps: Tensor, stored: Size, grid_size: Size) -> Tensor:
-    """(B, 3, 3) in pixels to float32 (B, 2, 4) with frames of [-1, 1], the last column half a frame's pixels.
+def _unit_maps(maps: Tensor, stored: Size, grid_size: Size) -> Tensor:
+    """(N, B, 3, 3) in pixels to float32 (N, B, 2, 4) in frames of [-1, 1].
 
-    Those pixels are of the output, so that the edge of a frame can be as wide as one of them.
+    The last column is half of a frame's pixels, those of the output, so that the edge of a frame can be as
+    wide as one of them.
     """
     height, width = stored
     half = draw.constant([width / 2, height / 2], maps)
-    linear = maps[:, :2, :2] * half / half[:, None]
     pixel = draw.constant([2 / grid_size[1], 2 / grid_size[0]], maps)
-    half_frame = 1 / (linear * pixel).square().sum(dim=2, keepdim=True).sqrt().clamp_(min=1e-9)
-    return torch.cat([linear, maps[:, :2, 2:] / half[:, None], half_frame], dim=2).float()
+    linear = maps[..., :2, :2] * half / half[:, None]
+    half_frame = 1 / (linear * pixel).square().sum(dim=3, keepdim=True).sqrt().clamp_(min=1e-9)
+    return torch.cat([linear, maps[..., :2, 2:] / half[:, None], half_frame], dim=3).float()
 
 
 def _sample(images: Tensor, grid: Tensor, reflects: bool) -> Tensor:

@@ -1,6 +1,7 @@
 """Warps: steps that say, for each image, where in the image before them each point of theirs is read."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -92,13 +93,11 @@ class Crop:
         areas, ratios = draw.areas_and_ratios(generator, count, height * width, self.scale, self.ratio)
         widths, heights = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
         valid = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+        found, (first_height, first_width) = draw.first_valid(valid, heights, widths)
         central_height, central_width = self._central(height, width)
-        valid = torch.cat([valid, valid.new_ones(count, 1)], dim=1)
-        heights = torch.cat([heights, heights.new_full((count, 1), central_height)], dim=1)
-        widths = torch.cat([widths, widths.new_full((count, 1), central_width)], dim=1)
-        box_height, box_width = (size.long() for size in draw.first_valid(valid, heights, widths))
+        box_height = torch.where(found, first_height, central_height).long()
+        box_width = torch.where(found, first_width, central_width).long()
         tops, lefts = height - box_height, width - box_width
-        found = valid[:, :10].any(dim=1)
         tops = torch.where(found, draw.below(generator, tops + 1), tops // 2)
         lefts = torch.where(found, draw.below(generator, lefts + 1), lefts // 2)
         return tops, lefts, box_height, box_width
@@ -262,25 +261,31 @@ def rotations(degrees: Tensor) -> Tensor:
     return maps
 
 
-def draw_maps(step: Warp, source: draw.Source, count: int, height: int, width: int) -> Tensor:
-    """What `step.maps` answers, as float64, after a look at whether it is a map at all.
+def draw_maps(steps: Sequence[Warp], source: draw.Source, count: int, height: int, width: int) -> Tensor:
+    """What the steps' `maps` answer, in order, float64 (steps, count, 3, 3), after a look at what they are.
 
     From a stream only steps of this package draw, whose maps are not looked at.
 
     Raises:
-        ValueError: it is not a floating CPU tensor (count, 3, 3) of affine maps.
+        ValueError: one is not a floating CPU tensor (count, 3, 3) of affine maps; it is named.
     """
     if isinstance(source, draw.Stream):
-        drawn: Tensor = step.maps(source, count, height, width)  # type: ignore[arg-type]
-        return drawn
-    maps = step.maps(source, count, height, width)
+        ours: list[Tensor] = [step.maps(source, count, height, width) for step in steps]  # type: ignore[arg-type]
+        return torch.stack(ours)
+    found = [_map(step, step.maps(source, count, height, width), count) for step in steps]
+    maps = torch.stack(found)
+    last = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(count, 3)
+    if not torch.equal(maps[:, :, 2], last.expand(len(steps), count, 3)):
+        step = next(step for step, one in zip(steps, maps) if not torch.equal(one[:, 2], last))
+        raise ValueError(f"the maps of {step!r} must be affine: the last row of each is (0, 0, 1)")
+    return maps
+
+
+def _map(step: Warp, maps: object, count: int) -> Tensor:
     shape = (count, 3, 3)
     if not isinstance(maps, Tensor) or tuple(maps.shape) != shape or not maps.is_floating_point():
         found = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
         raise ValueError(f"the maps of {step!r} must be a floating tensor of shape {shape}, found {found}")
     if maps.device.type != "cpu":
         raise ValueError(f"the maps of {step!r} must be drawn on the CPU, found them on {maps.device}")
-    maps = maps.double()
-    if not torch.equal(maps[:, 2], maps.new_tensor([0.0, 0.0, 1.0]).expand(count, 3)):
-        raise ValueError(f"the maps of {step!r} must be affine: the last row of each is (0, 0, 1)")
-    return maps
+    return maps.double()
