@@ -98,5 +98,5 @@ def first_valid(valid: Tensor, *tries: Tensor) -> tuple[Tensor, tuple[Tensor, ..
 
     Comes with whether there is one, (count,); where none is, the entry is the first.
     """
-    found, first = valid.max(dim=1, keepdim=True)
-    return found.squeeze(1), tuple(values.gather(1, first).squeeze(1) for values in tries)
+    first = valid.int().argmax(dim=1, keepdim=True)
+    return valid.any(dim=1), tuple(values.gather(1, first).squeeze(1) for values in tries)
