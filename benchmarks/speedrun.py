@@ -3,10 +3,10 @@
     python benchmarks/speedrun.py --data DIR --airbench airbench94_muon.py
 
 Trains the recipe --runs times with different seeds (20), after one run that is not counted, which warms the
-GPU up; then lets the peer's file make as many runs, in a process of its own, on the same images. Prints a
-Markdown table. Without --airbench only our side runs. The peer times its whitening, its steps and its last
-test with six looks, and neither the validation after each epoch nor the loading of data; "train and test" is
-our steps and such a test, "fit" is all that Trainer.fit takes, the images' way to the GPU included.
+GPU up and compiles; then lets the peer's file make as many runs, in a process of its own, on the same images.
+Prints a Markdown table. Without --airbench only our side runs. The peer times its whitening, its steps and
+its last test with six looks, and neither the validation after each epoch nor the loading of data; "train and
+test" is our steps and such a test, "fit" is all that Trainer.fit takes, the images' way to the GPU included.
 
 It has not been run on a GPU yet. On a CPU our side alone runs, 2 runs of a fiftieth of the recipe on 500
 test images, which shows that the command works and nothing about speed.
@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,6 +45,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=None, help="of each side; 20, or 2 on a CPU")
     parser.add_argument("--scale", type=float, default=None, help="of our recipe; 1, or 0.02 on a CPU")
     parser.add_argument("--device", default=None)
+    parser.add_argument(
+        "--speed", default=None, help="of Trainer; compile, as the peer is, or eager on a CPU"
+    )
     return parser.parse_args()
 
 
@@ -52,8 +56,9 @@ def main() -> None:
     if asked.airbench is not None and not asked.airbench.is_file():
         raise SystemExit(f"--airbench should name a file, and there is no {asked.airbench}")
     os.environ["BUDGETNET_DATA"] = asked.data
-    trainer = Trainer(asked.device, out=None, show=False)
-    on_cuda = trainer.device.type == "cuda"
+    on_cuda = Trainer(asked.device, out=None, show=False).device.type == "cuda"
+    speed: Any = asked.speed or ("compile" if on_cuda else "eager")
+    trainer = Trainer(asked.device, speed=speed, out=None, show=False)
     plan = read_plan("cifar10_speedrun")
     data = plan.data()
     runs, scale = asked.runs or 20, asked.scale or 1.0
@@ -62,7 +67,8 @@ def main() -> None:
         assert data.test is not None
         data = replace(data, test=data.test.subset(slice(0, int(ON_A_CPU["test_images"]))))
     where = torch.cuda.get_device_name() if on_cuda else f"{torch.get_num_threads()} CPU threads"
-    say(f"{where}, torch {torch.__version__}, Python {platform.python_version()}, {runs} runs of each side")
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    say(f"{where}, {versions}, {runs} runs of each side, speed {speed}")
     rows = [("Trainer.fit", ours(plan, data, trainer, runs, scale))]
     if asked.airbench is not None and on_cuda:
         rows.append((asked.airbench.name, theirs(asked.airbench, data, runs)))
