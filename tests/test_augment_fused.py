@@ -188,6 +188,13 @@ def test_one_compilation_serves_every_resolution_of_a_ramp() -> None:
 
 
 @pytest.mark.slow
+def test_many_lists_are_compiled_in_one_process() -> None:
+    torch._dynamo.reset()
+    for fraction in range(10):
+        agree(FusedViews(), [Translate(0.01 * fraction)], 12, count=2)
+
+
+@pytest.mark.slow
 def test_later_steps_see_the_compiled_views() -> None:
     images, labels = photos(), torch.arange(6) % 4
     made = [

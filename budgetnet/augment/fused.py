@@ -8,15 +8,18 @@ from torch import Generator, Tensor
 
 from budgetnet.augment import colour, draw, read
 from budgetnet.augment.colour import Grayscale, Jitter
-from budgetnet.augment.mirror import Mirror
+from budgetnet.augment.mirror import MIRRORS, Mirror
 from budgetnet.augment.pieces import unit
-from budgetnet.augment.views import MIRRORS, Group, Step, act, check_view, full_precision, grouped, view
+from budgetnet.augment.views import Group, Step, act, check_view, full_precision, grouped, view
 from budgetnet.augment.warp import CenterCrop, Crop, Rotate, Shift, Translate, draw_maps
 
 STAYS = (Crop, CenterCrop, *MIRRORS)
 """Warps that never look outside the frame; what others show there is filled."""
 KNOWN = (Rotate, Translate, Shift, *STAYS, Jitter, Grayscale)
 """Steps whose parameters can be made on any device, from numbers that were drawn before."""
+
+MANY = 10_000
+"""How often the two functions may be compiled in one process; dynamo's own limit is 8."""
 
 
 class FusedViews:
@@ -34,6 +37,8 @@ class FusedViews:
     def __init__(self, *, sizes_open: bool = False) -> None:
         self._open = sizes_open
         self._made: dict[tuple[Any, ...], _Fused] = {}
+        # Each list of steps and each resolution is one compilation of the same two functions.
+        self._often = torch._dynamo.config.patch(recompile_limit=MANY, accumulated_recompile_limit=MANY)
 
     def __call__(
         self,
@@ -58,7 +63,7 @@ class FusedViews:
         if not drawn or not fused.draws:
             return view(images, labels, steps, resolution=resolution, classes=classes, generator=generator)
         asked = (resolution, resolution)
-        with torch.no_grad(), full_precision(images.device):
+        with self._often, torch.no_grad(), full_precision(images.device):
             images = fused(images, drawn, resolution, generator)
             rest, sized = groups[len(first) :], any(group.sizes for group in first)
             return act(rest, images, labels, asked, classes, generator, sized=sized)

@@ -49,3 +49,7 @@ class AlternatingFlip:
     def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) with 1 or -1 on the diagonal, of independent coins; see `Warp`."""
         return Flip(0.5, self.vertical).maps(generator, count, height, width)
+
+
+MIRRORS = (Flip, AlternatingFlip, Mirror)
+"""Warps that move each pixel to a pixel's place, whatever is drawn."""

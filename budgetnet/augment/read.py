@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
+from budgetnet.augment.mirror import MIRRORS
 from budgetnet.augment.pieces import Pass, in_pieces, unit
 from budgetnet.augment.warp import REFLECT, Warp, draw_maps
 
@@ -54,7 +55,8 @@ def warp(
     count, channels, height, width = shape
     fills = fills_of(warps, channels)
     maps = draw_maps(warps, generator, count, height, width) if warps else torch.zeros(0, count, 3, 3)
-    return reading(shape, maps, fills, size, device)
+    moves = not all(isinstance(step, MIRRORS) for step in warps)
+    return reading(shape, maps, fills, size, device, moves=moves)
 
 
 def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:
@@ -67,7 +69,10 @@ def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:
 
 def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: Size) -> Tensor:
     """uint8, or float in [0, 1], (B, C, H, W) to float32 (B, C, *size) in [0, 1]: see `reading`."""
-    return in_pieces([reading(images.shape, torch.stack(list(maps)), fills, size, images.device)], images)
+    stacked = torch.stack(list(maps))
+    same = torch.eye(3, dtype=torch.float64).expand(len(images), 3, 3)
+    moves = not torch.equal(positions(stacked)[0].abs(), same)
+    return in_pieces([reading(images.shape, stacked, fills, size, images.device, moves=moves)], images)
 
 
 def reading(
@@ -76,6 +81,8 @@ def reading(
     fills: Sequence[Fill],
     size: Size,
     device: torch.device,
+    *,
+    moves: bool,
 ) -> Pass:
     """One read of uint8 images, or floats in [0, 1], of `shape` (B, C, H, W), through consecutive warps.
 
@@ -94,12 +101,12 @@ def reading(
         fills: for each warp what is seen outside, in [0, 1], or "reflect"; such a warp sees the stored image,
             so that only mirrors may stand before it.
         size: (height, width) of the output.
+        moves: whether there is anything but mirrors among the warps.
     """
     count, _, height, width = shape
     found = positions(maps)
-    same = torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
-    if not found or torch.equal(found[0].abs(), same):
-        mirrors = found[0] if found else same
+    if not moves:
+        mirrors = found[0] if found else torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
 
         def resized(some: Tensor, which: slice) -> Tensor:
             return mirror(resize(some, size), mirrors[which])

@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 
 from budgetnet.augment import foreign, read
 from budgetnet.augment.colour import Colour, Jitter, combine, recolouring
-from budgetnet.augment.mirror import AlternatingFlip, Mirror
+from budgetnet.augment.mirror import MIRRORS
 from budgetnet.augment.pieces import Pass, in_pieces, unit
-from budgetnet.augment.warp import REFLECT, Flip, Warp
+from budgetnet.augment.warp import REFLECT, Warp
 
 
 @runtime_checkable
@@ -28,8 +28,6 @@ class Act(Protocol):
 
 Step: TypeAlias = Warp | Colour | Act | Callable[..., Any]
 """What may stand in a list of steps; a callable is called as step(images, labels)."""
-
-MIRRORS = (Flip, AlternatingFlip, Mirror)
 
 
 @dataclass(frozen=True)
