@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Split
 from budgetnet.data.ahead import at_hand, reading
+from budgetnet.data.interleaved import Interleaved
 from budgetnet.recipe import Test
 from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
@@ -104,7 +105,7 @@ def trying(model: nn.Module, *, batch_statistics: bool = False) -> Iterator[None
 
 def evaluate(
     model: nn.Module,
-    split: Split,
+    split: Split | Interleaved,
     classes: tuple[str, ...],
     test: Test,
     *,
@@ -171,14 +172,16 @@ def _augmented(test: Test) -> bool:
     return bool(test.augment) or test.views > 1
 
 
-def _batches(split: Split, test: Test, batch_size: int, seed: int) -> tuple[Sequence[Tensor | slice], int]:
+def _batches(
+    split: Split | Interleaved, test: Test, batch_size: int, seed: int
+) -> tuple[Sequence[Tensor | slice], int]:
     """The positions of a test's images, batch by batch, and how many they are."""
     count = len(split) * test.views if _augmented(test) else len(split)
     if test.batch_statistics and count > batch_size:
         count = count // batch_size * batch_size
     if _augmented(test):
         return torch.split(order(len(split), test.views, seed, 0)[:count], batch_size), count
-    if not at_hand(split):
+    if not (isinstance(split, Interleaved) or at_hand(split)):
         return torch.split(torch.arange(count), batch_size), count
     # Slices share the split's memory: nothing is gathered.
     return [slice(at, min(at + batch_size, count)) for at in range(0, count, batch_size)], count

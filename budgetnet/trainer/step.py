@@ -153,7 +153,8 @@ def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: in
 def _stored(training: Training, phase: Phase, chosen: Tensor) -> _Stored:
     """What a step reads: the images at `chosen`; for FixMatch some of all unlabelled ones too."""
     training.clock.mark(GATHER)
-    images, labels = (training.ahead or training.train)[chosen]
+    source = training.ahead or training.interleaved.get("train") or training.train
+    images, labels = source[chosen]
     how, pool = phase.pseudo, training.data.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return _Stored(chosen, images, labels)
