@@ -89,6 +89,18 @@ def test_interleaved_images_change_no_bit(model: nn.Module, data: Data) -> None:
     assert found[0][1] == found[1][1]
 
 
+def test_an_optimizers_own_zero_grad_is_called(model: nn.Module, data: Data) -> None:
+    calls = []
+
+    class Own(torch.optim.SGD):
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            calls.append(set_to_none)
+            super().zero_grad(set_to_none)
+
+    quiet().fit(model, data, recipe(phase(epochs=1), optimizer=lambda parameters: Own(parameters, lr=0.0)))
+    assert calls == [True] * (len(data.train) // 32)
+
+
 def test_three_lines_learn(model: nn.Module, data: Data) -> None:
     run = quiet().fit(model, data, recipe(phase(epochs=4, lr=Cosine(0.1))))
     assert run.result["val_accuracy"] > 0.95

@@ -12,7 +12,7 @@ from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
 from budgetnet.trainer.ahead import unlabelled
 from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
-from budgetnet.trainer.memory import once_more, out_of_memory, release, update
+from budgetnet.trainer.memory import clear, once_more, out_of_memory, release, update
 from budgetnet.trainer.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
 from budgetnet.trainer.training import Training
 
@@ -49,7 +49,7 @@ def take(
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, recipe.clip)
     update(optimizer)
-    optimizer.zero_grad(set_to_none=True)
+    clear(optimizer)
     if training.average is not None:
         training.clock.mark(AVERAGE)
         training.average.update(training.model)
