@@ -122,8 +122,9 @@ def evaluate(
     portions = portions or Portions()
     resize, crop = test.at(resolution)
     count = len(classes)
-    totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    loss = torch.zeros((), dtype=torch.float64, device=engine.device)
     confusion = torch.zeros(count * count, dtype=torch.int64, device=engine.device)
+    found, truth = [confusion.new_empty(0, min(5, count))], [confusion.new_empty(0)]
     augmented = _augmented(test)
     batches, images_seen = _batches(split, test, batch_size, seed)
 
@@ -148,18 +149,21 @@ def evaluate(
                 )
             logits = portions.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
-            best = logits.topk(min(5, count), dim=1).indices
-            totals[0] += F.cross_entropy(logits, labels, reduction="sum")
-            totals[1] += (best == labels[:, None]).sum()
-            # bincount would wait for the device.
-            confusion.scatter_add_(0, labels * count + best[:, 0], torch.ones_like(labels))
+            loss += F.cross_entropy(logits, labels, reduction="sum")
+            found.append(logits.topk(min(5, count), dim=1).indices)
+            truth.append(labels)
+        # Over all images at once: beside a tiny network a few operations a batch are much.
+        best, labels = torch.cat(found), torch.cat(truth)
+        # bincount would wait for the device.
+        confusion.scatter_add_(0, labels * count + best[:, 0], torch.ones_like(labels))
+        totals = torch.stack((loss, (best == labels[:, None]).sum().double())).tolist()
     rows = confusion.view(count, count).tolist()
-    loss, top5 = (total / images_seen if images_seen else math.nan for total in totals.tolist())
+    mean_loss, top5 = (total / images_seen if images_seen else math.nan for total in totals)
     right = [rows[k][k] for k in range(count)]
     return Evaluation(
         accuracy=sum(right) / images_seen if images_seen else math.nan,
         top5=top5,
-        loss=loss,
+        loss=mean_loss,
         images=images_seen,
         resolution=crop,
         classes=classes,
