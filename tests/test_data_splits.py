@@ -11,6 +11,7 @@ from torch import Tensor
 
 from budgetnet.data import Data, DataError, Split
 from budgetnet.data import splits as room
+from budgetnet.data.interleaved import Interleaved
 from budgetnet.data.remarks import remarked
 
 
@@ -57,6 +58,18 @@ def test_a_position_out_of_range_is_an_index_error(which: list[int]) -> None:
 def test_positions_that_are_no_whole_numbers_are_refused() -> None:
     with pytest.raises(IndexError, match="whole numbers"):
         make()[torch.tensor([0.5])]
+
+
+def test_interleaved_images_are_the_same_in_channels_last() -> None:
+    plain = make()
+    copied = Interleaved(plain)
+    assert len(copied) == len(plain)
+    which: slice | Tensor
+    for which in (slice(1, 3), torch.tensor([3, 1])):
+        images, labels = copied[which]
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(images, plain[which][0])
+        assert torch.equal(labels, plain[which][1])
 
 
 def test_images_that_are_views_come_out_contiguous_and_right() -> None:

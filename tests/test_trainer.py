@@ -62,6 +62,45 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"augment": [Flip()]}, {"resolution": 10}, {"test": Test(resize=14, crop=12)}, {"test": Test(views=2)}],
+)
+def test_images_are_kept_interleaved_only_where_nothing_acts_on_them(
+    changes: dict[str, Any], model: nn.Module, data: Data
+) -> None:
+    assert set(quiet().ready(model, data, recipe()).interleaved) == {"train", "val"}
+    assert not quiet().ready(model, data, recipe(phase(), phase(**changes))).interleaved
+    beside = quiet()
+    beside.alone = False
+    assert not beside.ready(model, data, recipe()).interleaved
+
+
+def test_interleaved_images_change_no_bit(model: nn.Module, data: Data) -> None:
+    fresh, found = state(model), []
+    for alone in (True, False):
+        model.load_state_dict(fresh)
+        trainer = quiet()
+        trainer.alone = alone
+        run = trainer.fit(model, data, recipe(measure=("train", "val")))
+        figures = [(e.train_loss, e.train_eval_loss, e.val_loss, e.val_accuracy) for e in run.history]
+        found.append((state(model), figures))
+    assert same(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+
+
+def test_an_optimizers_own_zero_grad_is_called(model: nn.Module, data: Data) -> None:
+    calls = []
+
+    class Own(torch.optim.SGD):
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            calls.append(set_to_none)
+            super().zero_grad(set_to_none)
+
+    quiet().fit(model, data, recipe(phase(epochs=1), optimizer=lambda parameters: Own(parameters, lr=0.0)))
+    assert calls == [True] * (len(data.train) // 32)
+
+
 def test_three_lines_learn(model: nn.Module, data: Data) -> None:
     run = quiet().fit(model, data, recipe(phase(epochs=4, lr=Cosine(0.1))))
     assert run.result["val_accuracy"] > 0.95

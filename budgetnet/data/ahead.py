@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data.disk import OnDisk
+from budgetnet.data.interleaved import Interleaved
 from budgetnet.data.splits import Split
 
 # Batches that are read at the same time, and that wait to be used at most; measured in benchmarks/large.py.
@@ -84,12 +85,14 @@ def at_hand(split: Split) -> bool:
 
 
 @contextmanager
-def reading(split: Split, batches: Iterable[Tensor | slice]) -> Iterator[Split | Ahead]:
+def reading(
+    split: Split | Interleaved, batches: Iterable[Tensor | slice]
+) -> Iterator[Split | Interleaved | Ahead]:
     """Give what to take the batches from: the split itself, or `Ahead` where they are not on its device.
 
     Slices are only for what is at hand.
     """
-    if at_hand(split):
+    if isinstance(split, Interleaved) or at_hand(split):
         yield split
         return
     positions = (which for which in batches if isinstance(which, Tensor))

@@ -44,12 +44,13 @@ class Sentry:
             self._copy = None
         remembered = len(training.optimizer.state) if training.optimizer is not None else 0
         if remembered != self._remembered:
-            # An optimizer makes its state at its first step, and changes it in place.
-            self._watched = [_flat(held) for held in (*self._fixed, *optimizer_state(training))]
+            # An optimizer makes its state at its first step, and changes it in place. The epoch's sums, which
+            # have the loss, change in place too.
+            held = (training.sums, *self._fixed, *optimizer_state(training))
+            self._watched = [_flat(tensor) for tensor in held]
             self._remembered = remembered
         # Small ones are quicker copied than looked at one by one.
-        found = torch.cat(self._watched).sum() if self._small else sound_together(self._watched)
-        total = training.sums[0] + found
+        total = torch.cat(self._watched).sum() if self._small else sound_together(self._watched)
         if total.device.type != "cuda":
             _look(float(total), training, training.done, rate)
             return

@@ -174,7 +174,7 @@ def _learned(training: Training, phase: Phase, history: list[Epoch], meter: Mete
 
 def _measure(training: Training, phase: Phase, name: str) -> Evaluation | None:
     """The figures of the averaged weights, or of the model's own, on a split; None where there is none."""
-    split = training.data.splits.get(name)
+    split = training.interleaved.get(name) or training.data.splits.get(name)
     if split is None:
         return None
     return evaluate(

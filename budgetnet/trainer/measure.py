@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Split
 from budgetnet.data.ahead import at_hand, reading
+from budgetnet.data.interleaved import Interleaved
 from budgetnet.recipe import Test
 from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
@@ -104,7 +105,7 @@ def trying(model: nn.Module, *, batch_statistics: bool = False) -> Iterator[None
 
 def evaluate(
     model: nn.Module,
-    split: Split,
+    split: Split | Interleaved,
     classes: tuple[str, ...],
     test: Test,
     *,
@@ -121,8 +122,9 @@ def evaluate(
     portions = portions or Portions()
     resize, crop = test.at(resolution)
     count = len(classes)
-    totals = torch.zeros(2, dtype=torch.float64, device=engine.device)
+    loss = torch.zeros((), dtype=torch.float64, device=engine.device)
     confusion = torch.zeros(count * count, dtype=torch.int64, device=engine.device)
+    found, truth = [confusion.new_empty(0, min(5, count))], [confusion.new_empty(0)]
     augmented = _augmented(test)
     batches, images_seen = _batches(split, test, batch_size, seed)
 
@@ -147,18 +149,21 @@ def evaluate(
                 )
             logits = portions.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
-            best = logits.topk(min(5, count), dim=1).indices
-            totals[0] += F.cross_entropy(logits, labels, reduction="sum")
-            totals[1] += (best == labels[:, None]).sum()
-            # bincount would wait for the device.
-            confusion.scatter_add_(0, labels * count + best[:, 0], torch.ones_like(labels))
+            loss += F.cross_entropy(logits, labels, reduction="sum")
+            found.append(logits.topk(min(5, count), dim=1).indices)
+            truth.append(labels)
+        # Over all images at once: beside a tiny network a few operations a batch are much.
+        best, labels = torch.cat(found), torch.cat(truth)
+        # bincount would wait for the device.
+        confusion.scatter_add_(0, labels * count + best[:, 0], torch.ones_like(labels))
+        totals = torch.stack((loss, (best == labels[:, None]).sum().double())).tolist()
     rows = confusion.view(count, count).tolist()
-    loss, top5 = (total / images_seen if images_seen else math.nan for total in totals.tolist())
+    mean_loss, top5 = (total / images_seen if images_seen else math.nan for total in totals)
     right = [rows[k][k] for k in range(count)]
     return Evaluation(
         accuracy=sum(right) / images_seen if images_seen else math.nan,
         top5=top5,
-        loss=loss,
+        loss=mean_loss,
         images=images_seen,
         resolution=crop,
         classes=classes,
@@ -171,14 +176,16 @@ def _augmented(test: Test) -> bool:
     return bool(test.augment) or test.views > 1
 
 
-def _batches(split: Split, test: Test, batch_size: int, seed: int) -> tuple[Sequence[Tensor | slice], int]:
+def _batches(
+    split: Split | Interleaved, test: Test, batch_size: int, seed: int
+) -> tuple[Sequence[Tensor | slice], int]:
     """The positions of a test's images, batch by batch, and how many they are."""
     count = len(split) * test.views if _augmented(test) else len(split)
     if test.batch_statistics and count > batch_size:
         count = count // batch_size * batch_size
     if _augmented(test):
         return torch.split(order(len(split), test.views, seed, 0)[:count], batch_size), count
-    if not at_hand(split):
+    if not (isinstance(split, Interleaved) or at_hand(split)):
         return torch.split(torch.arange(count), batch_size), count
     # Slices share the split's memory: nothing is gathered.
     return [slice(at, min(at + batch_size, count)) for at in range(0, count, batch_size)], count

@@ -12,7 +12,7 @@ from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
 from budgetnet.trainer.ahead import unlabelled
 from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
-from budgetnet.trainer.memory import once_more, out_of_memory, release, update
+from budgetnet.trainer.memory import clear, once_more, out_of_memory, release, update
 from budgetnet.trainer.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
 from budgetnet.trainer.training import Training
 
@@ -49,7 +49,7 @@ def take(
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, recipe.clip)
     update(optimizer)
-    optimizer.zero_grad(set_to_none=True)
+    clear(optimizer)
     if training.average is not None:
         training.clock.mark(AVERAGE)
         training.average.update(training.model)
@@ -157,7 +157,8 @@ def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: in
 def _stored(training: Training, phase: Phase, chosen: Tensor) -> _Stored:
     """What a step reads: the images at `chosen`; for FixMatch some of all unlabelled ones too."""
     training.clock.mark(GATHER)
-    images, labels = (training.ahead or training.train)[chosen]
+    source = training.ahead or training.interleaved.get("train") or training.train
+    images, labels = source[chosen]
     how, pool = phase.pseudo, training.data.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return _Stored(chosen, images, labels)

@@ -26,6 +26,7 @@ from budgetnet.trainer.changes import adapt
 from budgetnet.trainer.device import device_of, moved
 from budgetnet.trainer.end import end
 from budgetnet.trainer.images import Images, gather
+from budgetnet.trainer.layout import interleaved
 from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, probabilities
 from budgetnet.trainer.memory import Portions
@@ -215,6 +216,9 @@ class Trainer:
         data = moved(begun.data, self.device)
         training = Training(model, data, begun.recipe, self.engine, watch, data.train, run.place)
         training.contract, training.alone = begun.contract, self.alone
+        if self.alone:
+            # Beside others, who share the images' memory, each would have a copy.
+            training.interleaved = interleaved(data, begun.recipe)
         if begun.way.chosen != "eager":
             training.compiled = Compiled(model, begun.recipe, begun.way)
             training.fused = fused_views(self.device, begun.recipe, begun.way)

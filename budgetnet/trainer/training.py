@@ -13,6 +13,7 @@ from budgetnet.augment.fused import FusedViews
 from budgetnet.console import Watch
 from budgetnet.data import Data, Split
 from budgetnet.data.ahead import Ahead
+from budgetnet.data.interleaved import Interleaved
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch, Run
@@ -67,7 +68,7 @@ class Training:
     `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
     `clock` adds up where the time of the epoch's steps goes.
     `ahead` and `pool_ahead` hold the epoch's batches of them and of the unlabelled images, where those are
-    read ahead.
+    read ahead; `interleaved` copies of splits, by name, which are read instead of them.
     `undone` are the steps, counted from 0, that left what was not finite and were taken back (BackOff).
     `portions` say how images go through the model where nothing is learnt.
     `contract` says what must be the same for the training to go on exactly.
@@ -102,6 +103,7 @@ class Training:
     clock: Clock = field(default_factory=Clock)
     ahead: Ahead | None = None
     pool_ahead: Ahead | None = None
+    interleaved: dict[str, Interleaved] = field(default_factory=dict)
     alone: bool = True
     undone: list[int] = field(default_factory=list)
     portions: Portions = field(default_factory=Portions)
