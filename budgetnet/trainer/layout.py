@@ -6,8 +6,11 @@ from budgetnet.data.interleaved import Interleaved
 from budgetnet.data.memory import SHARE, free
 from budgetnet.recipe import Phase, Recipe
 
-LARGEST = 1 << 28
-"""Bytes of a split's images at most that a second copy is made of; no more than a share of what is free."""
+LARGEST = 1 << 25
+"""Bytes of a split's images at most that a second copy is made of; no more than a share of what is free.
+
+That is 10,000 images of 32 x 32: what tiny networks, to which it matters, learn from.
+"""
 
 
 def interleaved(data: Data, recipe: Recipe) -> dict[str, Interleaved]:
