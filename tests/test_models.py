@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from budgetnet import models
-from budgetnet.budget import count
+from budgetnet.budget import count, macs
 from budgetnet.layers import (
     Residual,
     Standardise,
@@ -182,6 +182,13 @@ def test_resnets_of_torchvision_have_the_same_counts() -> None:
     )
 
 
+def test_a_stem_of_stride_two_makes_torchvisions_resnet_of_the_same_work() -> None:
+    ours = models.resnet(
+        1000, widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2), block=basic, stem_kernel=7, stem_stride=2
+    )
+    assert macs(ours, 64) == macs(torchvision.models.resnet18(), 64)
+
+
 def test_stochastic_depth_rises_linearly_to_the_last_block() -> None:
     model = on_meta(models.resnet, 10, drop=0.21)
     rates = [module.rate for module in model.modules() if isinstance(module, StochasticDepth)]
@@ -325,6 +332,7 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         lambda: models.resnet(10, widths=(120, 242, 384)),
         r"resnet: widths\[1\]=242 .* expansion=4.*240 or 244",
     ),
+    (lambda: models.resnet(10, stem_stride=0), "resnet: stem_stride"),
     (lambda: models.resnet(10, stem_kernel=0), "resnet: stem_kernel"),
     (lambda: models.resnet(10, drop=1.0), "resnet: drop "),
     (lambda: models.resnet(10, dropout=1.0), "resnet: dropout"),

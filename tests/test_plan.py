@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from budgetnet import ledger
 from budgetnet.plan import PlanError, read_plan, shelf, titles
 
 GOOD = '''"""A tiny recipe.
@@ -130,3 +131,15 @@ def test_every_shipped_recipe_reads_and_builds_within_its_budget() -> None:
 def test_fixres_is_seed_000s_network_under_two_million() -> None:
     for name in ("fixres_stl10", "fixres_stl10_seed"):
         assert sum(p.numel() for p in read_plan(name).model().parameters()) == 1_996_986
+
+
+def test_the_light_fixres_writes_a_sixth_of_the_activations_and_keeps_the_rest() -> None:
+    heavy, light = (read_plan(name) for name in ("fixres_stl10", "fixres_stl10_light"))
+    written = []
+    for plan in (heavy, light):
+        model = plan.model()
+        rows = [row for row in ledger(model, 70).rows if row.name]
+        leaves = [row for row in rows if not list(model.get_submodule(row.name).children())]
+        written.append(sum(row.activation_bytes or 0 for row in leaves))
+    assert written[1] < written[0] / 6
+    assert light.recipe.describe() == heavy.recipe.describe()

@@ -29,6 +29,7 @@ def resnet(
     blocks: Sequence[int] = (4, 9, 8),
     stem: int = 64,
     stem_kernel: int = 4,
+    stem_stride: int = 1,
     stem_pool: bool = True,
     block: Callable[..., nn.Module] = bottleneck,
     act: Act = leaky,
@@ -41,13 +42,13 @@ def resnet(
     """A residual network: standardise, stem, one stage of blocks for each width, head.
 
     (B, channels, H, W) floats in [0, 1] -> (B, classes) logits. The stem is one convolution to `stem`
-    channels, padded to keep the resolution where its kernel is odd and not padded where it is even, and
-    halves it with a max pool if `stem_pool`; every stage after the first halves it again, rounded up. `block`
-    is any builder (inputs, outputs, *, stride, act); `drop` is the rate of stochastic depth of the last
-    block, rising to it linearly from the first, and then the block must take drop too; `dropout` is the rate
-    before the linear layer; `mean` and `std` are pixel statistics in [0, 1], the training split's if left
-    out. Each block starts as its shortcut (see `layers.kaiming`), where its kind allows that, unless
-    `zero_init=False`. The defaults have 1,996,986 parameters with 10 classes.
+    channels of stride `stem_stride`, padded to keep the resolution where its kernel is odd and not padded
+    where it is even, and halves it with a max pool if `stem_pool`; every stage after the first halves it
+    again, rounded up. `block` is any builder (inputs, outputs, *, stride, act); `drop` is the rate of
+    stochastic depth of the last block, rising to it linearly from the first, and then the block must take
+    drop too; `dropout` is the rate before the linear layer; `mean` and `std` are pixel statistics in [0, 1],
+    the training split's if left out. Each block starts as its shortcut (see `layers.kaiming`), where its kind
+    allows that, unless `zero_init=False`. The defaults have 1,996,986 parameters with 10 classes.
 
     Raises ValueError for counts below 1, a number of blocks that is not that of widths, rates outside [0, 1),
     and whatever the block refuses. Reference: https://arxiv.org/abs/1512.03385.
@@ -59,12 +60,13 @@ def resnet(
     42938
     """
     name = "resnet"
-    require_counts(name, classes=classes, channels=channels, stem=stem, stem_kernel=stem_kernel)
+    require_counts(name, classes=classes, channels=channels, stem=stem)
+    require_counts(name, stem_kernel=stem_kernel, stem_stride=stem_stride)
     require_stages(name, widths=widths, blocks=blocks)
     require_makers(name, block=block, act=act)
     require_rates(name, drop=drop, dropout=dropout)
     padding = (stem_kernel - 1) // 2 if stem_kernel % 2 else 0
-    entry = conv_norm_act(channels, stem, stem_kernel, padding=padding, act=act)
+    entry = conv_norm_act(channels, stem, stem_kernel, stride=stem_stride, padding=padding, act=act)
     if stem_pool:
         entry.add_module("pool", max_pool(2))
     stages = nn.Sequential()
