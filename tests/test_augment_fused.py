@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from budgetnet.augment import (
     AlternatingFlip,
@@ -86,7 +87,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(STEPS), max_size=5), st.sampled_from([12, 24, 30]))
 def test_any_list_makes_the_views_of_view(steps: list[Any], resolution: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -128,6 +129,32 @@ def test_images_and_steps_are_checked_as_by_view(uncompiled: None) -> None:
             classes=4,
             generator=torch.Generator(),
         )
+
+
+@pytest.mark.parametrize("steps", [FIXRES, (AlternatingFlip(), Shift(2)), (Flip(), Jitter(0.1), Erase(1.0))])
+def test_on_cuda_all_but_the_draws_is_made_there_and_nothing_is_waited_for(
+    steps: Sequence[Any], uncompiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fake tensors know their device and no values: what mixes devices, or reads a value, is refused."""
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
+    with FakeTensorMode():
+        images = torch.empty(6, 3, 24, 24, dtype=torch.uint8, device="cuda")
+        labels = torch.empty(6, dtype=torch.int64, device="cuda")
+        with pytest.raises(DataDependentOutputException):
+            images.sum().item()
+        with pytest.raises(RuntimeError, match="different devices"):
+            images + torch.ones(6, 1, 1, 1)
+        views, after = FusedViews()(
+            images,
+            labels,
+            placed(steps, 6, 0),
+            resolution=20,
+            classes=4,
+            generator=torch.Generator().manual_seed(0),
+        )
+    assert (views.device.type, after.device.type) == ("cuda", "cuda")
+    assert views.shape == (6, 3, 20, 20)
 
 
 def trained(monkeypatch: pytest.MonkeyPatch, make: Any) -> tuple[Any, float, list[str]]:
