@@ -143,7 +143,7 @@ def test_on_cuda_all_but_the_draws_is_made_there_and_nothing_is_waited_for(
         labels = torch.empty(6, dtype=torch.int64, device="cuda")
         with pytest.raises(DataDependentOutputException):
             images.sum().item()
-        with pytest.raises(RuntimeError, match="same device|different devices"):
+        with pytest.raises(RuntimeError, match=r"same device|different devices"):
             images + torch.ones(6, 1, 1, 1)
         views, after = FusedViews()(
             images,

@@ -1,23 +1,16 @@
 """What runs a training step: eagerly, compiled, or given up on compiling, and whether it waits."""
 
-import copy
-import traceback
 import warnings
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from budgetnet import EMA, Cosine, Phase, Ramp, Recipe, Trainer, arrays, models
+from budgetnet import Cosine, Phase, Ramp, Recipe, Trainer, arrays, models
 from budgetnet.augment import Crop, Erase, Flip, Jitter, Mixup, Rotate
 from budgetnet.data import Data
-from budgetnet.recipe import Test
 from budgetnet.run import Run
 from budgetnet.trainer.speed import PAYS, STATIC, choose
 
@@ -175,80 +168,6 @@ def test_an_error_of_the_models_own_is_not_hidden_by_compiling() -> None:
 
 
 # --- Nothing waits ------------------------------------------------------------------------------------------
-
-READS = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "unique_consecutive", "_unique2", "item"}
-
-
-class Device(TorchDispatchMode):
-    """Follows what would lie on a device, and counts every place where the host would wait for it.
-
-    Whatever is computed from a tensor on the device lies there too. It is read by the operations in READS,
-    and by a boolean mask, whose count the host must know.
-    """
-
-    def __init__(self, *there: Tensor) -> None:
-        super().__init__()
-        self.there = WeakTensorKeyDictionary()
-        for tensor in there:
-            self.there[tensor] = True
-        self.waits: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = list(_tensors((args, kwargs or {})))
-        touched = any(tensor in self.there for tensor in given)
-        found = func(*args, **(kwargs or {}))
-        if touched:
-            name = func.overloadpacket.__name__
-            masked = name == "index" and any(t.dtype in (torch.bool, torch.uint8) for t in given[1:])
-            if name in READS or masked:
-                frames = [f for f in traceback.extract_stack() if "/budgetnet/" in f.filename]
-                place = f"{Path(frames[-1].filename).stem}.{frames[-1].name}" if frames else "elsewhere"
-                self.waits[place] += 1
-            for tensor in _tensors(found):
-                self.there[tensor] = True
-        return found
-
-
-def _tensors(found: Any) -> Iterator[Tensor]:
-    if isinstance(found, Tensor):
-        yield found
-    elif isinstance(found, list | tuple):
-        for one in found:
-            yield from _tensors(one)
-    elif isinstance(found, dict):
-        yield from _tensors(list(found.values()))
-
-
-def test_the_count_of_waits_sees_them() -> None:
-    here, there = torch.ones(3), torch.ones(3)
-    with Device(there) as device:
-        float(here.sum())
-        assert not device.waits
-        for wait in (lambda: float((there * here).sum()), lambda: here[there > 0], there.nonzero):
-            before = device.waits.total()
-            wait()
-            assert device.waits.total() == before + 1
-
-
-def test_nothing_in_an_epoch_waits_for_the_device_but_the_look_for_what_is_not_finite() -> None:
-    steps = [Rotate(30), Crop(), Jitter(0.3, 0.3, 0.3, 0.1), Flip(), Erase(), Mixup(0.2)]
-    phase = Phase(epochs=3, resolution=16, lr=Cosine(0.05), augment=steps, test=Test(18, 16))
-    made = recipe(phases=[phase], average=EMA(0.9), clip=1.0)
-    model, data = network(), photos()
-    there = [*model.parameters(), *model.buffers(), data.train.images, data.train.labels]
-    assert data.val is not None
-    device = Device(*there, data.val.images, data.val.labels)
-    epochs = Trainer("cpu", out=None, show=False).epochs(model, data, made)
-    next(epochs)
-    with device:
-        next(epochs)
-    waits = copy.copy(device.waits)
-    # On CUDA it looks at a copy, when that has come (trainer/finite.py).
-    assert waits.pop("finite._look", 0) + waits.pop("finite.step", 0) == 3
-    in_steps = {place: n for place, n in waits.items() if place.startswith(("step.", "views.", "read."))}
-    assert not in_steps
-    assert set(waits) <= {"loop._learn", "measure.evaluate", "finite.check_finite"}, waits
-    assert waits["loop._learn"] <= 3, waits
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

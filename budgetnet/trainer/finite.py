@@ -126,6 +126,12 @@ def check_loss(total: float, training: Training, rate: float, *, done: int | Non
 
 def check_finite(tensors: Mapping[str, Tensor], training: Training) -> None:
     """Raise NotFinite naming the first tensor that is to be kept and is not finite."""
+    held: dict[torch.device, list[Tensor]] = {}
+    for tensor in floating(tensors.values()):
+        held.setdefault(tensor.device, []).append(tensor.detach())
+    # All of a device at once: to read them one by one would wait for it as often.
+    if all(math.isfinite(float(sound_together(group))) for group in held.values()):
+        return
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise NotFinite(

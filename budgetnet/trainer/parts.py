@@ -98,13 +98,20 @@ def forget(model: nn.Module, calibrates: Sequence[str]) -> None:
 
 @contextmanager
 def plain_mean(model: nn.Module, calibrates: Sequence[str]) -> Iterator[None]:
-    """Within it the statistics of these norms are the plain mean over all batches since they began."""
+    """Within it `count_batch` may weigh the batches of these norms; their momentum is put back after it."""
     chosen = norms(model, calibrates)
     before = [norm.momentum for norm in chosen]
     try:
-        for norm in chosen:
-            norm.momentum = None
         yield
     finally:
         for norm, momentum in zip(chosen, before, strict=True):
             norm.momentum = momentum
+
+
+def count_batch(model: nn.Module, calibrates: Sequence[str], number: int) -> None:
+    """Let the next batch, the `number`-th since these norms began anew, count as much as each before it.
+
+    A momentum of None says the same, and has the host ask the device for its count of batches.
+    """
+    for norm in norms(model, calibrates):
+        norm.momentum = 1 / number

@@ -13,6 +13,7 @@ from budgetnet.recipe import Phase
 from budgetnet.trainer.ahead import unlabelled
 from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.trainer.memory import clear, once_more, out_of_memory, release, update
+from budgetnet.trainer.parts import count_batch
 from budgetnet.trainer.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
 from budgetnet.trainer.training import Training
 
@@ -118,7 +119,7 @@ def _loss(training: Training, phase: Phase, batch: _Batch) -> tuple[Tensor, Tens
         return recipe.loss(logits, batch.labels) + how.weight * unlabelled, logits, share
     logits = engine.forward(training.network, batch.images).float()
     loss = recipe.loss(logits, batch.labels)
-    return loss, logits, loss.new_tensor(-1.0)
+    return loss, logits, loss.new_full((), -1.0)
 
 
 def _smaller_parts(training: Training, images: int) -> None:
@@ -145,13 +146,16 @@ def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: in
     """One batch through the model, which moves the statistics that the phase calibrates: (3,) as above."""
     images, labels = _views(training, phase, _stored(training, phase, chosen), resolution)
     training.clock.mark(FORWARD)
+    steps, _ = phase.steps(len(training.train), training.recipe.batch_size)
+    before = len(training.of_phase(training.phase)) * steps + training.done
+    count_batch(training.model, phase.calibrates, before + 1)
     with torch.no_grad():
         logits = training.engine.forward(training.model, images).float()
         loss = training.recipe.loss(logits, labels)
         if training.average is not None:
             training.clock.mark(AVERAGE)
             training.average.update(training.model)
-    return _figures(loss, logits, labels, loss.new_tensor(-1.0))
+    return _figures(loss, logits, labels, loss.new_full((), -1.0))
 
 
 def _stored(training: Training, phase: Phase, chosen: Tensor) -> _Stored:
