@@ -1,6 +1,6 @@
 """Measures fixres_stl10's training on one GPU, in images a second, beside two other loops.
 
-    python benchmarks/gpu.py [--data DIR] [--seconds 20] [--rounds 3] [--write]
+    python benchmarks/gpu.py [--data DIR] [--seconds 20] [--rounds 3] [--px 70] [--write]
 
 At 70 and at 120 pixels, in turn, n rounds of so many seconds each after one that is not counted:
 
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--px", type=int, nargs="+", help="only the phases that end at these resolutions")
     parser.add_argument("--speeds", nargs="+", default=["eager", "compile", "graphs"])
     asked = parser.parse_args()
     if asked.device == "cuda" and not torch.cuda.is_available():
@@ -216,6 +217,8 @@ def main() -> None:
     rows, words = [], []
     with tempfile.TemporaryDirectory() as folder:
         for phase in plan.recipe.phases:
+            if asked.px and phase.last_resolution not in asked.px:
+                continue
             makers: dict[str, Iterator[int]] = {
                 "(a) the original's loop": original(plan, data, phase, device, Path(folder)),
                 "(b) tuned by hand": tuned(plan, data, phase, device),
