@@ -52,9 +52,12 @@ def value(schedule: Schedule, t: float, *, epochs: float, history: Sequence[Meas
         return float(schedule)
     if isinstance(schedule, Reactive):
         return schedule.of(history)
-    if isinstance(schedule, Timed):
-        return schedule.over(epochs)(t)
-    return float(schedule(t))
+    return float(curve(schedule, epochs=epochs)(t))
+
+
+def curve(schedule: Curve | Timed, *, epochs: float) -> Curve:
+    """The curve `t -> value` of a schedule of progress for a phase of `epochs` epochs."""
+    return schedule.over(epochs) if isinstance(schedule, Timed) else schedule
 
 
 def stretched(schedule: Schedule, factor: float) -> Schedule:

@@ -22,6 +22,7 @@ from budgetnet import (
     EarlyStop,
     Epoch,
     Flip,
+    Linear,
     MultiStep,
     Phase,
     Plateau,
@@ -216,6 +217,14 @@ def test_unlabelled_images_that_are_measured_are_counted() -> None:
     columns = pool.transpose(2, 3).contiguous().transpose(2, 3)
     assert columns.stride(-1) > columns.stride(-2)
     assert before(replace(data, unlabelled=replace(rest, images=columns)), recipe()) == notes
+
+
+def test_a_hundred_thousand_epochs_take_a_moment() -> None:
+    begun = time.process_time()
+    (note,) = before(parts(), recipe(phase(epochs=100_000, lr=Plateau(0.1, patience=5))))
+    assert "is 0 for the whole of 99939 epochs (62, 63, " in note
+    assert before(parts(), recipe(phase(epochs=100_000, lr=Linear(0.1, 0.01)))) == []
+    assert time.process_time() - begun < 5
 
 
 def test_sixty_thousand_images_take_seconds() -> None:

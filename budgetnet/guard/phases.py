@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from budgetnet.data import Data
 from budgetnet.recipe import Phase, Recipe
-from budgetnet.schedule import Plateau, Reactive, value
+from budgetnet.schedule import Plateau, Reactive, curve
 
 # So many steps of an epoch show whether its rate is 0 throughout.
 LOOKS = 5
+# So many epochs are looked at one by one where the rate answers to the history of them all.
+LONGEST = 1_000
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,23 @@ def _rate(phase: Phase, steps: int, called: str) -> Iterator[str]:
     if isinstance(phase.lr, int | float) or phase.trains == ():
         return
     if isinstance(phase.lr, Reactive):
-        rates = [
-            [value(phase.lr, 0.0, epochs=phase.epochs, history=[Flat()] * k)] for k in range(phase.epochs)
-        ]
+        # Each look reads the whole history: of very long phases the beginning is enough, and the end.
+        counts = [*range(min(phase.epochs, LONGEST)), phase.epochs - 1]
+        rates = [[phase.lr.of([Flat()] * k)] for k in dict.fromkeys(counts)]
     else:
         looks = sorted({steps * look // LOOKS for look in range(LOOKS)} | {steps - 1})
+        rate = curve(phase.lr, epochs=phase.epochs)
         rates = [
-            [value(phase.lr, (k + step / steps) / phase.epochs, epochs=phase.epochs) for step in looks]
-            for k in range(phase.epochs)
+            [float(rate((k + step / steps) / phase.epochs)) for step in looks] for k in range(phase.epochs)
         ]
     highest = max(max(epoch) for epoch in rates)
     lowest = min(min(epoch) for epoch in rates)
     if phase.epochs * steps > 1 and highest - lowest <= 1e-9 * highest:
         yield _still(phase, called, highest)
     dead = [k for k, epoch in enumerate(rates, start=1) if max(epoch) <= 1e-9 * highest]
+    if len(rates) < phase.epochs and dead and dead[-1] == len(rates):
+        # The end is dead as well, and with it all that was not looked at.
+        dead = [*dead[:-1], *range(len(rates), phase.epochs + 1)]
     if dead:
         shown = ", ".join(map(str, dead[:5])) + (", ..." if len(dead) > 5 else "")
         epochs = f"epoch {shown}" if len(dead) == 1 else f"{len(dead)} epochs ({shown})"
