@@ -12,7 +12,8 @@ from torchvision.transforms.v2 import functional as reference
 
 from budgetnet.augment import CenterCrop, Crop, Flip, Rotate, Translate, view
 from budgetnet.augment import test_view as view_of_test
-from budgetnet.augment.read import read
+from budgetnet.augment.pieces import in_pieces
+from budgetnet.augment.read import Fill, positions, reading
 from budgetnet.augment.warp import draw_maps, rotations
 
 BILINEAR = v2.InterpolationMode.BILINEAR
@@ -31,6 +32,14 @@ def smooth(count: int, height: int, width: int, channels: int = 3) -> Tensor:
 
 def floats(images: Tensor) -> Tensor:
     return v2.functional.to_dtype(images, torch.float32, scale=True)
+
+
+def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: tuple[int, int]) -> Tensor:
+    """One read of the images through these maps, first warp first."""
+    stacked = torch.stack(list(maps))
+    same = torch.eye(3, dtype=torch.float64).expand(len(images), 3, 3)
+    moves = not torch.equal(positions(stacked)[0].abs(), same)
+    return in_pieces([reading(images.shape, stacked, fills, size, images.device, moves=moves)], images)
 
 
 def each(images: Tensor, function: Callable[..., Tensor], *parameters: Sequence[Any]) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -17,7 +18,6 @@ LUMA = (0.2989, 0.587, 0.114)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _QUARTER = (0.0, -1.0, 1.0, 1.0, 0.0, -1.0, -1.0, 1.0, 0.0)
 """Times 1 / sqrt(3): what turns red towards green."""
-_BASES: dict[int, Tensor] = {}
 
 
 @runtime_checkable
@@ -158,11 +158,13 @@ def jitter_matrices(factors: Tensor, order: Tensor, channels: int, used: Tensor 
 
 def _bases(channels: int, like: Tensor) -> Tensor:
     """(6, 4 * 2 * C * C): what each term of `jitter_matrices` adds to each of its matrices."""
-    if torch.compiler.is_compiling() or like.device.type != "cpu":
-        return _made_bases(channels, like)
-    if channels not in _BASES:
-        _BASES[channels] = _made_bases(channels, like)
-    return _BASES[channels]
+    there = torch.compiler.is_compiling() or like.device.type != "cpu"
+    return _made_bases(channels, like) if there else _bases_here(channels)
+
+
+@lru_cache
+def _bases_here(channels: int) -> Tensor:
+    return _made_bases(channels, torch.empty(0, dtype=torch.float64))
 
 
 def _made_bases(channels: int, like: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
 from budgetnet.augment.mirror import MIRRORS
-from budgetnet.augment.pieces import Pass, in_pieces, unit
+from budgetnet.augment.pieces import Pass, unit
 from budgetnet.augment.warp import REFLECT, Warp, draw_maps
 
 Size = tuple[int, int]
@@ -65,14 +65,6 @@ def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:
     for step, fill in zip(warps, fills):
         check.channels_match(step, fill, channels)
     return fills
-
-
-def read(images: Tensor, maps: Sequence[Tensor], fills: Sequence[Fill], size: Size) -> Tensor:
-    """uint8, or float in [0, 1], (B, C, H, W) to float32 (B, C, *size) in [0, 1]: see `reading`."""
-    stacked = torch.stack(list(maps))
-    same = torch.eye(3, dtype=torch.float64).expand(len(images), 3, 3)
-    moves = not torch.equal(positions(stacked)[0].abs(), same)
-    return in_pieces([reading(images.shape, stacked, fills, size, images.device, moves=moves)], images)
 
 
 def reading(

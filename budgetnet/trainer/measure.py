@@ -122,10 +122,7 @@ def evaluate(
     portions = portions or Portions()
     resize, crop = test.at(resolution)
     count = len(classes)
-    loss = torch.zeros((), dtype=torch.float64, device=engine.device)
-    confusion = torch.zeros(count * count, dtype=torch.int64, device=engine.device)
-    found, truth = [confusion.new_empty(0, min(5, count))], [confusion.new_empty(0)]
-    augmented = _augmented(test)
+    tally, augmented = _Tally(count, engine.device), _augmented(test)
     batches, images_seen = _batches(split, test, batch_size, seed)
 
     def seen(views: Tensor) -> Tensor:
@@ -149,27 +146,45 @@ def evaluate(
                 )
             logits = portions.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            found.append(logits.topk(min(5, count), dim=1).indices)
-            truth.append(labels)
-        # Over all images at once: beside a tiny network a few operations a batch are much.
-        best, labels = torch.cat(found), torch.cat(truth)
-        # bincount would wait for the device.
-        confusion.scatter_add_(0, labels * count + best[:, 0], torch.ones_like(labels))
-        totals = torch.stack((loss, (best == labels[:, None]).sum().double())).tolist()
-    rows = confusion.view(count, count).tolist()
-    mean_loss, top5 = (total / images_seen if images_seen else math.nan for total in totals)
+            tally.add(logits, labels)
+        loss, top5, rows = tally.read()
     right = [rows[k][k] for k in range(count)]
     return Evaluation(
         accuracy=sum(right) / images_seen if images_seen else math.nan,
-        top5=top5,
-        loss=mean_loss,
+        top5=top5 / images_seen if images_seen else math.nan,
+        loss=loss / images_seen if images_seen else math.nan,
         images=images_seen,
         resolution=crop,
         classes=classes,
         per_class=tuple(right[k] / sum(rows[k]) if sum(rows[k]) else math.nan for k in range(count)),
         confusion=tuple(tuple(row) for row in rows),
     )
+
+
+class _Tally:
+    """What a model says of images and what they are, batch by batch; nothing waits before it is read."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self._classes = classes
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        none = torch.empty(0, dtype=torch.int64, device=device)
+        self._best, self._truth = [none.view(0, min(5, classes))], [none]
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """A batch: logits (B, K) and labels (B,)."""
+        self._loss += F.cross_entropy(logits, labels, reduction="sum")
+        self._best.append(logits.topk(min(5, self._classes), dim=1).indices)
+        self._truth.append(labels)
+
+    def read(self) -> tuple[float, float, list[list[int]]]:
+        """The sum of the losses, how many images are among their best five, and the confusion matrix."""
+        # Over all images at once: beside a tiny network a few operations a batch are much.
+        best, labels = torch.cat(self._best), torch.cat(self._truth)
+        confusion = labels.new_zeros(self._classes**2)
+        # bincount would wait for the device.
+        confusion.scatter_add_(0, labels * self._classes + best[:, 0], torch.ones_like(labels))
+        loss, top5 = torch.stack((self._loss, (best == labels[:, None]).sum().double())).tolist()
+        return loss, top5, confusion.view(self._classes, self._classes).tolist()
 
 
 def _augmented(test: Test) -> bool:
