@@ -384,9 +384,16 @@ def test_discarded_parts_of_many_tensors_do_not_stop_a_builder() -> None:
 
 
 HUGE = """
-import resource, time
+import resource, sys
 import torch
 from torch import nn
+
+counted = [0]
+
+def seen(frame, event, arg):
+    counted[0] += event == "call"
+
+sys.setprofile(seen)
 
 def few():
     return nn.Sequential(*(nn.Linear(50_000, 50_000) for _ in range(4)))
@@ -409,18 +416,18 @@ def with_values():
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for make in (few, with_values, many, swallowing):
-    start = time.perf_counter()
+    counted[0] = 0
     from budgetnet.budget import Budget, OverBudget
     try:
         Budget(params="2M", macs="1G", resolution=96).build(make)
     except OverBudget as error:
-        took = time.perf_counter() - start
+        took = counted[0]
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         print(took, peak, error, sep=";")
 """
 
 
-def test_ten_billion_parameters_are_refused_in_two_seconds_and_100_mb() -> None:
+def test_ten_billion_parameters_are_refused_with_little_work_and_within_100_mb() -> None:
     done = subprocess.run([sys.executable, "-c", HUGE], capture_output=True, text=True, check=True)
     counted = (
         "10,000,200,000 parameters is 9,998,200,000 over the budget of 2,000,000; the line is crossed in 0;"
@@ -431,9 +438,9 @@ def test_ten_billion_parameters_are_refused_in_two_seconds_and_100_mb() -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 4
     for line, says in zip(lines, (counted, counted, stopped, stopped), strict=True):
-        seconds, megabytes, message = line.split(";", 2)
+        work, megabytes, message = line.split(";", 2)
         assert message.startswith(says)
-        assert float(seconds) < 2
+        assert int(work) < 3_000_000
         assert float(megabytes) < 100
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +47,7 @@ from budgetnet.guard import (
     trained_on,
     write_seen,
 )
+from tests.work import calls
 
 CLASSES = ("ant", "bee")
 
@@ -219,21 +219,23 @@ def test_unlabelled_images_that_are_measured_are_counted() -> None:
     assert before(replace(data, unlabelled=replace(rest, images=columns)), recipe()) == notes
 
 
-def test_a_hundred_thousand_epochs_take_a_moment() -> None:
-    begun = time.process_time()
-    (note,) = before(parts(), recipe(phase(epochs=100_000, lr=Plateau(0.1, patience=5))))
+def test_a_schedule_is_asked_a_few_times_an_epoch_however_many_there_are() -> None:
+    def plateau() -> None:
+        notes.extend(before(parts(), recipe(phase(epochs=100_000, lr=Plateau(0.1, patience=5)))))
+
+    notes: list[str] = []
+    assert calls(plateau) < 60 * 100_000
+    (note,) = notes
     assert "is 0 for the whole of 99939 epochs (62, 63, " in note
-    assert before(parts(), recipe(phase(epochs=100_000, lr=Linear(0.1, 0.01)))) == []
-    assert time.process_time() - begun < 5
+    assert calls(lambda: before(parts(), recipe(phase(epochs=100_000, lr=Linear(0.1, 0.01))))) < 60 * 100_000
 
 
-def test_sixty_thousand_images_take_seconds() -> None:
+def test_images_are_compared_many_at_once() -> None:
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (60_000, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    train, test = part(images[:50_000]), part(images[50_000:])
-    began = time.process_time()
+    images = torch.randint(256, (24_000, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    train, test = part(images[:20_000]), part(images[20_000:])
+    assert calls(lambda: look_alikes(train, test)) < 24_000 / 2
     assert look_alikes(train, test)[0].pairs == ()
-    assert time.process_time() - began < 10  # about 2 where nothing else runs
 
 
 # Splits and measuring.
@@ -587,9 +589,7 @@ def test_what_a_run_has_seen_is_kept_beside_it_and_added_to(tmp_path: Path) -> N
         read_seen(tmp_path)
 
 
-def test_fifty_thousand_images_are_hashed_in_a_second() -> None:
-    split = part(torch.randint(256, (50_000, 3, 32, 32), dtype=torch.uint8))
-    began = time.process_time()
-    hashes = image_hashes(split)
-    assert len(hashes) == 50_000
-    assert time.process_time() - began < 2  # about 0.3 where nothing else runs
+def test_an_image_is_hashed_in_a_few_calls() -> None:
+    split = part(torch.randint(256, (20_000, 3, 32, 32), dtype=torch.uint8))
+    assert len(image_hashes(split)) == 20_000
+    assert calls(lambda: image_hashes(split)) < 8 * 20_000

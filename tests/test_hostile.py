@@ -609,11 +609,11 @@ for path, name, command in work:
     at[0] = f"{name}: {path}"
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak begins anew
-    before, began = resident("VmRSS"), time.process_time()
+    before = resident("VmRSS")
     watching[0] = True
     code, text = told(command)
     watching[0] = False
-    worst.append([at[0], time.process_time() - began, max(resident("VmHWM") - before, 0)])
+    worst.append([at[0], max(resident("VmHWM") - before, 0)])
     told_all.append([name, path, code, text])
 json.dump({"found": found, "worst": worst, "told": told_all}, open(out, "w"))
 """
@@ -696,10 +696,8 @@ def test_nothing_in_a_hostile_file_is_imported_executed_or_written(
 
 
 @in_a_process_of_its_own
-def test_a_hostile_file_takes_neither_time_nor_memory(watched: dict[str, list[list[object]]]) -> None:
-    slow = [[where, seconds] for where, seconds, _ in watched["worst"] if seconds > 1.0]  # type: ignore[operator]
-    large = [[where, more] for where, _, more in watched["worst"] if more > 64]  # type: ignore[operator]
-    assert (slow, large) == ([], [])
+def test_a_hostile_file_takes_no_memory(watched: dict[str, list[list[object]]]) -> None:
+    assert [[where, more] for where, more in watched["worst"] if more > 64] == []  # type: ignore[operator]
 
 
 @in_a_process_of_its_own
