@@ -70,6 +70,22 @@ def write_whole(path: Path, content: bytes) -> None:
     flush_folder(path.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Refuse a file that `write_whole` could not write now; nothing is left behind. Raises ValueError."""
+    try:
+        if path.exists():
+            regular_size(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        sweep(aside)
+        try:
+            write_new(aside, b"")
+        finally:
+            sweep(aside)
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise ValueError(f"{path!s:.200} cannot be written ({why}): choose another --out") from None
+
+
 def append(path: Path, content: bytes) -> None:
     """Write to the end of a file, all or nothing where the disk still obeys. Raises OSError."""
     # A link in a folder from elsewhere could lead to any file.

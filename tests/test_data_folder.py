@@ -120,9 +120,7 @@ def test_tiny_imagenet_as_published_is_understood(tmp_path: Path) -> None:
     assert data.val.labels.tolist() == [1, 0]
     assert data.val.images[:, 0].float().mean((1, 2)).round().tolist() == pytest.approx([200, 0], abs=2)
     assert (len(data.train), data.test) == (6, None)
-    assert any(
-        "2 files beside the photos of the classes (train/n01/n01_boxes.txt, " in note for note in data.notes
-    )
+    assert any("2 files beside the photos (train/n01/n01_boxes.txt, " in note for note in data.notes)
     assert "1 part with none of train's class folders (test): left out" in data.notes
     (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn09\t0\n")
     with pytest.raises(DataError, match="names the class 'n09', which train lacks"):
@@ -138,7 +136,7 @@ def test_other_files_are_left_out_and_named(photos: Path) -> None:
     data = folder(photos, size=8)
     assert len(data.train) == 8
     assert data.notes == (
-        "2 files beside the photos of the classes (loose.png, ant/notes.txt): left out",
+        "2 files beside the photos (loose.png, ant/notes.txt): left out",
         "3 files or folders hidden or of a system's making (bee/.DS_Store, bee/._0.png, bee/Thumbs.db): "
         "left out",
     )

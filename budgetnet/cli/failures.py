@@ -12,15 +12,15 @@ import click
 RECIPE = "budgetnet.recipe"
 """The key of the context's `meta` under which the path of the recipe in use lies."""
 
-FAILED, MISTAKEN, NOT_FINITE, PAUSED, INTERRUPTED = 1, 2, 4, 75, 130
+FAILED, MISTAKEN, SKIPPED, NOT_FINITE, PAUSED, INTERRUPTED = 1, 2, 3, 4, 75, 130
 
 
 class Commands(click.Group):
     """A group of commands whose errors become exit codes.
 
-    0 for what went well, 1 for a failed run, 2 for a mistake in what was typed or in the recipe, 4 for a
-    number that became NaN or infinite, 75 at the time limit, 130 after Ctrl-C. With BUDGETNET_TRACEBACK set,
-    errors are raised as they are.
+    0 for what went well, 1 for a failed run, 2 for a mistake in what was typed or in the recipe, 3 for
+    predictions without the images that cannot be read, 4 for a number that became NaN or infinite, 75 at the
+    time limit, 130 after Ctrl-C. With BUDGETNET_TRACEBACK set, errors are raised as they are.
     """
 
     def main(

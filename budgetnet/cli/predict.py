@@ -1,20 +1,22 @@
 """`budgetnet predict`: what a trained model says of image files, as a table, CSV or submission."""
 
-import csv
-import io
 import sys
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from budgetnet.cli.csv import danger, encoded, line, sheet
+from budgetnet.cli.failures import SKIPPED
 from budgetnet.cli.options import Asked
 from budgetnet.cli.target import load_trained, not_from_scratch, trained
 from budgetnet.console import harmless, percent, say, table
+from budgetnet.data import UNREADABLE, Finding, sentences
+from budgetnet.disk import check_writable
 from budgetnet.modelfile import card
 from budgetnet.run import write_whole
-from budgetnet.trainer import Prediction, Trainer
+from budgetnet.trainer import Prediction, Trainer, image_files
 
 
 @dataclass(frozen=True)
@@ -34,31 +36,70 @@ def predict_files(
     resolution: int | None,
     recipe: str | None,
     device: str | None,
-) -> None:
-    """Print or write what the model that `target` names says of the image files."""
+    skip: bool = False,
+) -> int:
+    """Print or write what the model that `target` names says of the image files; return the exit code.
+
+    All that can be known beforehand is refused beforehand: files that are not there, Ids that come twice, a
+    file that cannot be written.
+    """
     if how.indices and how.layout != "submission":
         raise ValueError("--indices says how a submission is written: add --format submission")
+    if how.out is not None:
+        check_writable(Path(how.out))
     trainer = Trainer(device, out=None, show=False)
     found = trained(target)
+    listed = image_files(files)
+    if how.layout == "submission":
+        _check_ids([str(path) for path in listed.paths])
     plan = Asked().plan(recipe, before=found.settings) if recipe is not None else None
     model = load_trained(found, plan, trainer.device)
     known = card(model)
-    for note in not_from_scratch(known.external if known is not None else ""):
+    for note in (*not_from_scratch(known.external if known is not None else ""), *sentences(listed.findings)):
         say(f"note: {note}", error=True)
-    prediction = trainer.predict(model, files, resolution=resolution)
+    prediction = trainer.predict(
+        model, listed.paths, resolution=resolution, unreadable="skip" if skip else "refuse"
+    )
+    _show(prediction, how)
+    return _told([finding for finding in prediction.findings if finding.kind in UNREADABLE])
+
+
+def _show(prediction: Prediction, how: Written) -> None:
     if how.layout == "table" and how.out is None:
         table("", ("file", "class", "probability"), _rows(prediction), left=2)
         return
-    text = _text(prediction, how)
+    text, notes = _text(prediction, how)
+    for note in notes:
+        say(f"note: {note}", error=True)
     if how.out is None:
-        # A program reads names as they are; a terminal would obey what is in them.
-        click.echo(harmless(text) if sys.stdout.isatty() else text, nl=False)
+        _print(text)
         return
     try:
-        write_whole(Path(how.out), text.encode())
+        write_whole(Path(how.out), encoded(text))
     except OSError as error:
-        raise ValueError(f"{how.out} cannot be written: {error.strerror}; choose another --out") from None
+        # They took their time: who asked may still have them from here.
+        _print(text)
+        raise ValueError(
+            f"{how.out} cannot be written: {error.strerror}; the predictions were printed instead"
+        ) from None
     say(f"{len(prediction.names):,} predictions are in {how.out}", error=True)
+
+
+def _print(text: str) -> None:
+    """Write text to standard output: to a program as it is, in UTF-8, to a terminal harmless."""
+    # A program reads names as they are, and click would take escape sequences out of them.
+    click.echo(harmless(text) if sys.stdout.isatty() else encoded(text), nl=False)
+
+
+def _told(unread: Sequence[Finding]) -> int:
+    """Name the images without a row, each with the reason, and return the exit code that says so."""
+    if not unread:
+        return 0
+    for finding in unread:
+        say(f"left out: {finding}", error=True)
+    images = "image that cannot be read has" if len(unread) == 1 else "images that cannot be read have"
+    say(f"{len(unread):,} {images} no row", error=True)
+    return SKIPPED
 
 
 def _rows(prediction: Prediction) -> list[tuple[str, str, str]]:
@@ -66,32 +107,37 @@ def _rows(prediction: Prediction) -> list[tuple[str, str, str]]:
     return list(zip(prediction.names, prediction.named(), chances, strict=True))
 
 
-def _text(prediction: Prediction, how: Written) -> str:
-    out = io.StringIO()
-    lines = csv.writer(out, lineterminator="\n")
-    numbers = prediction.labels.tolist()
+def _text(prediction: Prediction, how: Written) -> tuple[str, list[str]]:
+    """Return what is to be written, and notes on names that others might misread."""
+    numbers = [str(label) for label in prediction.labels.tolist()]
     if how.layout == "submission":
-        lines.writerow(("Id", "Category"))
         answers = numbers if how.indices else prediction.named()
-        lines.writerows(zip(_ids(prediction.names), answers, strict=True))
-    elif how.layout == "csv":
-        lines.writerow(("file", "class", "index", "probability"))
+        rows = list(zip(map(_id, prediction.names), answers, strict=True))
+        return "".join(map(line, [("Id", "Category"), *rows])), danger(rows, kept=True)
+    if how.layout == "csv":
         chances = (f"{chance:.6f}" for chance in prediction.confidence.tolist())
-        lines.writerows(zip(prediction.names, prediction.named(), numbers, chances, strict=True))
-    else:
-        for row in _rows(prediction):
-            out.write("\t".join(row) + "\n")
-    return out.getvalue()
+        given = list(zip(prediction.names, prediction.named(), numbers, chances, strict=True))
+        safe = [(sheet(name, path=True), sheet(said), *rest) for name, said, *rest in given]
+        head = ("file", "class", "index", "probability")
+        return "".join(map(line, [head, *safe])), danger(given, kept=False)
+    cells = ((harmless(cell, lines=False).replace("\t", "\\t") for cell in row) for row in _rows(prediction))
+    return "".join("\t".join(row) + "\n" for row in cells), []
 
 
-def _ids(names: tuple[str, ...]) -> list[str]:
-    """The files' names without folder and ending, each of which must be the only one of its kind."""
-    stems = [Path(name).stem for name in names]
-    twice = [stem for stem, times in Counter(stems).items() if times > 1]
-    if twice:
-        both = [name for name in names if Path(name).stem == twice[0]][:2]
-        raise ValueError(
-            f"a submission's Ids are the files' names without ending, and {' and '.join(both)} "
-            "have the same: give one of them"
-        )
-    return stems
+def _id(name: str) -> str:
+    return Path(name).stem
+
+
+def _check_ids(names: Sequence[str]) -> None:
+    """Refuse files whose names without folder and ending are not the only ones of their kind."""
+    first: dict[bytes, str] = {}
+    for name in names:
+        # As they are written, where what is no UTF-8 may look like another name.
+        identity = encoded(_id(name))
+        if identity in first:
+            other = first[identity]
+            raise ValueError(
+                f"a submission's Ids are the files' names without ending, and {other} and {name} "
+                "have the same: give one of them"
+            )
+        first[identity] = name

@@ -15,8 +15,10 @@ from budgetnet.data.error import Unavailable as Unavailable
 from budgetnet.data.folder import folder as folder
 from budgetnet.data.inspect import Inspection as Inspection
 from budgetnet.data.inspect import inspect as inspect
+from budgetnet.data.kinds import UNREADABLE as UNREADABLE
 from budgetnet.data.kinds import Finding as Finding
 from budgetnet.data.kinds import policies as policies
+from budgetnet.data.kinds import sentences as sentences
 from budgetnet.data.source import Source as Source
 from budgetnet.data.splits import Data as Data
 from budgetnet.data.splits import Split as Split

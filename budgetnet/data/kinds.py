@@ -61,9 +61,9 @@ TABLE = (
     Kind("dangling link", "left out", "link", "to nowhere", "left out"),
     # Files that are no photos.
     Kind("other format", "left out", "file", "of a format that is not read (HEIC, SVG, ...)", "left out"),
-    Kind("no photo", "left out", "file", "beside the photos of the classes", "left out"),
+    Kind("no photo", "left out", "file", "beside the photos", "left out"),
     Kind("hidden or junk", "left out", "file or folder", "hidden or of a system's making", "left out"),
-    Kind("linked folder", "left out", "link", "to a folder below a class folder", "left out, not followed"),
+    Kind("linked folder", "left out", "link", "to a folder, below the root or class", "left out, not followed"),
     Kind("absent", "left out", "line", "of val_annotations.txt without its photo", "left out"),
     Kind("unlabelled part", "left out", "part", "with none of train's class folders", "left out"),
     # Photos that become something else, or are not what they seem.

@@ -1,6 +1,7 @@
 """Trainer: fit, epochs, evaluate, predict: the loop."""
 
 from budgetnet.trainer.begin import Session as Session
+from budgetnet.trainer.images import image_files as image_files
 from budgetnet.trainer.measure import Evaluation as Evaluation
 from budgetnet.trainer.measure import Prediction as Prediction
 from budgetnet.trainer.memory import out_of_memory as out_of_memory

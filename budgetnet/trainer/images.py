@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,7 +14,8 @@ from torch import Tensor
 from budgetnet.data import OnDisk, Split
 from budgetnet.data.ahead import in_order
 from budgetnet.data.arrays import pixels
-from budgetnet.data.listing import ENDINGS
+from budgetnet.data.kinds import Finding, shown
+from budgetnet.data.walk import ENDINGS, walk
 
 Path_: TypeAlias = str | os.PathLike[str]
 Images: TypeAlias = Tensor | npt.NDArray[np.generic] | Split | Path_ | Sequence[Path_]
@@ -23,17 +24,49 @@ Images: TypeAlias = Tensor | npt.NDArray[np.generic] | Split | Path_ | Sequence[
 LUMA = (0.299, 0.587, 0.114)
 
 
+# Of files that cannot be read, so many are named in a refusal.
+NAMED = 20
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files in order, and what was left out on the way to them."""
+
+    paths: tuple[Path, ...]
+    findings: tuple[Finding, ...] = ()
+
+
 @dataclass(frozen=True)
 class Given:
-    """Batches of uint8 images (B, C, H, W), the images' names in order, and their shorter side."""
+    """Batches of uint8 images (B, C, H, W), what was listed, in order, and the images' shorter side.
+
+    `unread` fills up as the batches are drawn: the positions of what cannot be read, and why.
+    """
 
     batches: Iterator[Tensor]
-    names: tuple[str, ...]
+    listed: tuple[str, ...]
     size: int
+    left_out: tuple[Finding, ...] = ()
+    unread: dict[int, Finding] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the images that there are, in order, once all batches are drawn."""
+        return tuple(name for place, name in enumerate(self.listed) if place not in self.unread)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was left out, once all batches are drawn."""
+        return (*self.left_out, *self.unread.values())
 
 
-def gather(images: Images, *, channels: int, batch_size: int, resize: int | None) -> Given:
-    """The batches of whatever `images` is. Raises ValueError naming what cannot be used."""
+def gather(
+    images: Images, *, channels: int, batch_size: int, resize: int | None, skip: bool = False
+) -> Given:
+    """The batches of whatever `images` is. Raises ValueError naming what cannot be used.
+
+    With `skip`, files that cannot be read are left out instead.
+    """
     if isinstance(images, Split):
         return _stored(images.images, images.names, channels, batch_size)
     if isinstance(images, Tensor | np.ndarray):
@@ -46,13 +79,14 @@ def gather(images: Images, *, channels: int, batch_size: int, resize: int | None
             "predict takes a tensor or array of images, a Split, or paths of image files and folders, "
             f"not a list of {type(paths[0]).__name__}"
         )
-    files = _files([Path(path) for path in paths])
+    files = image_files(paths)
     if resize is None:
         raise ValueError(
             "predict needs a resolution to read files at: this model has no card; give resolution="
         )
-    read = _read(files, channels, batch_size, resize)
-    return Given(read, tuple(str(file) for file in files), resize)
+    unread: dict[int, Finding] = {}
+    read = _read(files.paths, channels, batch_size, resize, unread, skip=skip)
+    return Given(read, tuple(map(str, files.paths)), resize, files.findings, unread)
 
 
 def _stored(images: Tensor | OnDisk, names: tuple[str, ...] | None, channels: int, batch_size: int) -> Given:
@@ -65,42 +99,79 @@ def _stored(images: Tensor | OnDisk, names: tuple[str, ...] | None, channels: in
     return Given(parts, known, min(images.shape[-2:]))
 
 
-def _files(paths: list[Path]) -> list[Path]:
-    """The image files that `paths` name, those of folders in the order of their names."""
+def image_files(paths: Sequence[Path_]) -> Files:
+    """The image files that `paths` name: a file as it stands, a folder by the walk that `folder` takes.
+
+    Those of a folder come in the order of their names. Raises ValueError for what is not there.
+    """
     files: list[Path] = []
-    for path in paths:
+    findings: list[Finding] = []
+    for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-            if not inside:
-                raise ValueError(f"the folder {path} holds no image files ({', '.join(ENDINGS)})")
-            files += inside
+            found = _walked(path)
+            files += found.paths
+            findings += found.findings
         elif path.is_file():
             files.append(path)
         else:
-            raise ValueError(f"there is no image file or folder {path}")
+            raise ValueError(f"there is no image file or folder {shown(str(path))}")
     if not files:
         raise ValueError("predict was given no images")
-    return files
+    return Files(tuple(files), tuple(findings))
 
 
-def _read(files: list[Path], channels: int, batch_size: int, resize: int) -> Iterator[Tensor]:
+def _walked(folder: Path) -> Files:
+    try:
+        found = walk(folder, folder)
+    except OSError as error:
+        raise ValueError(
+            f"{shown(str(error.filename))} cannot be looked into ({error.strerror}): it must be yours to read"
+        ) from None
+    if not found.photos:
+        raise ValueError(f"the folder {shown(str(folder))} holds no image files ({', '.join(ENDINGS)})")
+    left_out = (finding for finding in found.findings if finding.policy == "left out")
+    named = (Finding(one.kind, str(folder / one.path), one.detail) for one in left_out)
+    return Files(tuple(sorted(map(Path, found.photos))), tuple(named))
+
+
+def _read(
+    files: Sequence[Path],
+    channels: int,
+    batch_size: int,
+    resize: int,
+    unread: dict[int, Finding],
+    *,
+    skip: bool,
+) -> Iterator[Tensor]:
+    """Yield what can be read; from the first file on that cannot, without `skip`, only look for more."""
     # Pillow is for files alone.
-    from budgetnet.data.photos import photo
+    from budgetnet.data.photos import read_photo
 
-    bad: list[str] = []
     for start in range(0, len(files), batch_size):
         batch = []
-        for file in files[start : start + batch_size]:
-            found = photo(file, resize, squash=False)
-            if isinstance(found, str):
-                bad.append(f"{file}: {found}")
+        for place, file in enumerate(files[start : start + batch_size], start):
+            found = read_photo(file, resize, squash=False)
+            if found.pixels is None:
+                kind, detail = found.odd[0]
+                unread[place] = Finding(kind, str(file), detail)
             else:
-                batch.append(torch.from_numpy(found))
-        if bad:
-            more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-            raise ValueError(f"an image cannot be read: {bad[0]}{more}; leave it out")
-        images = torch.stack(batch)
-        if channels == 1:
-            grey = (images.float() * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-            images = grey.round().to(torch.uint8)
-        yield images
+                batch.append(torch.from_numpy(found.pixels))
+        if batch and (skip or not unread):
+            yield _coloured(torch.stack(batch), channels)
+    if unread and (not skip or len(unread) == len(files)):
+        raise ValueError(_unreadable(list(unread.values()), len(files), skip=skip))
+
+
+def _coloured(images: Tensor, channels: int) -> Tensor:
+    """RGB images (B, 3, H, W) as a model of so many channels sees them."""
+    if channels != 1:
+        return images
+    grey = (images.float() * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    return grey.round().to(torch.uint8)
+
+
+def _unreadable(unread: Sequence[Finding], count: int, *, skip: bool) -> str:
+    named = ", ".join(f"{shown(one.path)}: {shown(one.detail)}" for one in unread[:NAMED])
+    more = f", and {len(unread) - NAMED:,} more" if len(unread) > NAMED else ""
+    way = "mend them" if skip else 'leave them out, or pass unreadable="skip" (--skip-unreadable)'
+    return f"{len(unread):,} of {count:,} images cannot be read ({named}{more}): {way}"

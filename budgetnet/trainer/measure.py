@@ -13,6 +13,7 @@ from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Split
 from budgetnet.data.ahead import at_hand, reading
 from budgetnet.data.interleaved import Interleaved
+from budgetnet.data.kinds import Finding
 from budgetnet.recipe import Test
 from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
@@ -46,13 +47,14 @@ class Evaluation:
 class Prediction:
     """`labels` (N,) class indices, `probabilities` (N, K), and the `classes`' names in order.
 
-    `names` are the image files' paths, or the images' numbers.
+    `names` are the image files' paths, or the images' numbers; `findings` are the files that were left out.
     """
 
     labels: Tensor
     probabilities: Tensor
     classes: tuple[str, ...]
     names: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
     @property
     def confidence(self) -> Tensor:

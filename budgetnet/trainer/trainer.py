@@ -286,16 +286,25 @@ class Trainer:
         classes: Sequence[str] = (),
         resolution: int | None = None,
         batch_size: int = 256,
+        unreadable: Literal["refuse", "skip"] = "refuse",
     ) -> Prediction:
         """Labels and probabilities for images.
 
         `images` is a uint8 tensor or array (N, C, H, W) or (C, H, W), floats in [0, 1] of the same shapes, a
         Split, or paths of image files and folders. Images are resized to the card's resolution, or to
-        `resolution`, and looked at as the card says. Raises ValueError naming the files that cannot be read.
+        `resolution`, and looked at as the card says. In folders, what is hidden or no photo is left out, as
+        `folder` does; it is named in the `findings`, as are files that cannot be read where `unreadable` is
+        "skip". Else they raise ValueError, all of them named at once.
         """
+        if unreadable not in ("refuse", "skip"):
+            raise ValueError(f'unreadable should be "refuse" or "skip", not {unreadable!r}')
         known = card(model) or Card()
         given = gather(
-            images, channels=known.channels, batch_size=batch_size, resize=resolution or known.resize
+            images,
+            channels=known.channels,
+            batch_size=batch_size,
+            resize=resolution or known.resize,
+            skip=unreadable == "skip",
         )
         resize = resolution or known.resize or given.size
         crop = resolution or known.crop or resize
@@ -307,7 +316,7 @@ class Trainer:
             raise ValueError(
                 f"the model tells {found.shape[1]} classes apart, and {len(names)} names were given"
             )
-        return Prediction(found.argmax(dim=1), found, names, given.names)
+        return Prediction(found.argmax(dim=1), found, names, given.names, given.findings)
 
 
 def _leave(stopped: Stopped) -> None:

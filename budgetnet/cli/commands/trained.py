@@ -81,6 +81,9 @@ def evaluate(
 @click.option(
     "--recipe", help="The recipe file whose model() builds a model that budgetnet cannot by itself."
 )
+@click.option(
+    "--skip-unreadable", is_flag=True, help="Leave out and name images that cannot be read; exit 3."
+)
 @device_option
 def predict(
     target: str,
@@ -90,14 +93,29 @@ def predict(
     out: str | None,
     resolution: int | None,
     recipe: str | None,
+    skip_unreadable: bool,
     device: str | None,
 ) -> None:
-    """Say what is on image files."""
+    """Say what is on image files.
+
+    Of a folder, what is hidden or no image is left out and named. Images that cannot be read are refused,
+    all at once, or with --skip-unreadable left out: then the exit code is 3. CSV and submission are UTF-8;
+    bytes of a file's name that are not are written as \\xNN. In --format csv, a name that a spreadsheet
+    would take for a formula (= + - @) has ./ (a file) or ' (a class) before it; the Ids of a submission
+    stay as they are.
+    """
     from budgetnet.cli.predict import Written, predict_files
 
-    predict_files(
-        target, files, Written(layout, indices, out), resolution=resolution, recipe=recipe, device=device
+    code = predict_files(
+        target,
+        files,
+        Written(layout, indices, out),
+        resolution=resolution,
+        recipe=recipe,
+        device=device,
+        skip=skip_unreadable,
     )
+    click.get_current_context().exit(code)
 
 
 @click.command()
