@@ -55,7 +55,25 @@ class SGD:
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
-        return torch.optim.SGD(groups, lr=0.0, momentum=self.momentum, nesterov=self.nesterov, fused=True)
+        made = torch.optim.SGD(groups, lr=0.0, momentum=self.momentum, nesterov=self.nesterov, fused=True)
+        if self.momentum:
+            made.register_step_pre_hook(_begin_late)
+        return made
+
+
+def _begin_late(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
+    """Give what gets its first gradient after others (a block that was skipped) a momentum of zeros.
+
+    torch's fused step takes either none or all of a group's momenta. A momentum that begins at zero becomes
+    the gradient, as torch's other steps have it.
+    """
+    state = optimizer.state
+    for group in optimizer.param_groups if state else ():
+        moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+        late = [p for p in moved if state.get(p, {}).get("momentum_buffer") is None]
+        if 0 < len(late) < len(moved):
+            for parameter in late:
+                state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 @dataclass(frozen=True)

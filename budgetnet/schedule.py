@@ -26,6 +26,19 @@ class Timed(Protocol):
         ...
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """A curve that is exact once it is known how many steps its phase has."""
+
+    def __call__(self, t: float) -> float:
+        """The value at progress t in [0, 1)."""
+        ...
+
+    def through(self, steps: int) -> Curve:
+        """The curve `t -> value` for a phase of `steps` steps, of which step k, from 0, is at k / steps."""
+        ...
+
+
 class Measured(Protocol):
     """One finished epoch, as `Plateau` reads it."""
 
@@ -46,17 +59,21 @@ class Reactive(Protocol):
 Schedule = float | Curve | Timed | Reactive
 
 
-def value(schedule: Schedule, t: float, *, epochs: float, history: Sequence[Measured] = ()) -> float:
-    """The value of `schedule` at progress t in [0, 1) of a phase of `epochs` epochs."""
+def value(
+    schedule: Schedule, t: float, *, epochs: float, history: Sequence[Measured] = (), steps: int | None = None
+) -> float:
+    """The value of `schedule` at progress t in [0, 1) of a phase of `epochs` epochs, and `steps` steps."""
     if isinstance(schedule, int | float):
         return float(schedule)
     if isinstance(schedule, Reactive):
         return schedule.of(history)
-    return float(curve(schedule, epochs=epochs)(t))
+    return float(curve(schedule, epochs=epochs, steps=steps)(t))
 
 
-def curve(schedule: Curve | Timed, *, epochs: float) -> Curve:
-    """The curve `t -> value` of a schedule of progress for a phase of `epochs` epochs."""
+def curve(schedule: Curve | Timed | Counted, *, epochs: float, steps: int | None = None) -> Curve:
+    """The curve `t -> value` of a schedule of progress for a phase of `epochs` epochs, and `steps` steps."""
+    if steps is not None and isinstance(schedule, Counted):
+        return schedule.through(steps)
     return schedule.over(epochs) if isinstance(schedule, Timed) else schedule
 
 
@@ -252,8 +269,10 @@ class Triangular:
 class OneCycle:
     """Up from `peak / start_factor` to `peak` in the first `rise` of the phase, then down to almost nothing.
 
-    Both along cosines, ending at `peak / start_factor / end_factor`; torch's `OneCycleLR`, with the
-    momentum left alone. Reference: https://arxiv.org/abs/1708.07120.
+    Both along cosines; torch's `OneCycleLR`, with the momentum left alone: in a training the last step is at
+    `peak / start_factor / end_factor`, and the peak at step `rise * steps - 1`, counted from 0. As a curve of
+    progress alone, in a Warmup or where a phase's steps are not known, the end comes after the last step.
+    Reference: https://arxiv.org/abs/1708.07120.
     """
 
     peak: float
@@ -268,10 +287,18 @@ class OneCycle:
         _refuse_unless(self.end_factor >= 1, "OneCycle's end_factor", "1 or more", self.end_factor)
 
     def __call__(self, t: float) -> float:
+        return self._between(t, self.rise, 1.0)
+
+    def through(self, steps: int) -> Curve:
+        """torch's curve for a training of `steps` steps, which ends with the last of them."""
+        return lambda t: self._between(t * steps, self.rise * steps - 1, steps - 1)
+
+    def _between(self, at: float, top: float, end: float) -> float:
+        """The value at `at` of a cycle from 0 to `end` whose peak is at `top`."""
         start = self.peak / self.start_factor
-        if t < self.rise:
-            return _cosine(start, self.peak, t / self.rise)
-        return _cosine(self.peak, start / self.end_factor, (t - self.rise) / (1 - self.rise))
+        if at < top:
+            return _cosine(start, self.peak, at / top)
+        return _cosine(self.peak, start / self.end_factor, (at - top) / (end - top))
 
 
 @dataclass(frozen=True)

@@ -516,15 +516,15 @@ def test_tensors_that_forward_makes_for_itself_are_made_on_the_copys_device() ->
     assert ledger(Positions(), 8, channels=3).macs == 16 * 64
 
 
-def test_channels_are_those_of_the_first_convolution_or_three() -> None:
+def test_channels_are_those_of_the_first_convolution_or_whichever_fit() -> None:
     grey = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, groups=4))
     assert macs(grey, 8) == 36 * 36 + 36 * 16
     grouped = nn.Sequential(nn.Conv2d(6, 6, 3, groups=3))
     assert macs(grouped, 8) == 108 * 36
     flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     with pytest.raises(DoesNotFit, match=r"1 \(Linear\).*takes 64 features"):
-        macs(flat, 8)
-    assert macs(flat, 8, channels=1) == 128
+        macs(flat, 8, channels=3)
+    assert macs(flat, 8) == macs(flat, 8, channels=1) == 128
     with pytest.raises(ValueError, match="channels=0 is no number of image channels"):
         macs(flat, 8, channels=0)
 
@@ -624,3 +624,42 @@ def test_a_ledger_survives_copy_and_comparison() -> None:
     found = ledger(Reused(), 16)
     assert copy.deepcopy(found) == found == ledger(Reused(), 16)
     assert found != ledger(Reused(), 17)
+
+
+def test_grey_networks_without_a_convolution_are_counted() -> None:
+    digits = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    assert macs(digits, 8) == 64 * 32 + 32 * 10
+    assert Budget(macs="3k", resolution=8).check(digits).macs == macs(digits, 8)
+    with pytest.raises(DoesNotFit, match=r"^1 \(Linear\) does not fit at 9x9: .* the smallest .* is 8$"):
+        ledger(digits, 9)
+
+
+def test_a_convolution_inside_does_not_say_what_the_images_are() -> None:
+    inside = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Unflatten(1, (16, 2, 2)), nn.Conv2d(16, 4, 1))
+    assert macs(inside, 8) == 64 * 64 + 16 * 4 * 4
+
+
+def test_one_half_parameter_does_not_make_the_images_half() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3, 1, 1, dtype=torch.float16))
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.conv(images * self.scale.float())
+
+    assert macs(Scaled(), 8) == macs(nn.Conv2d(3, 4, 3), 8)
+    assert ledger(nn.Conv2d(3, 4, 3).half(), 8).activation_bytes == 4 * 6 * 6 * 2
+
+
+def test_each_weight_of_a_bilinear_layer_meets_each_image_once() -> None:
+    class Paired(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pair = nn.Bilinear(12, 12, 7)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.pair(images.flatten(1), images.flatten(1))
+
+    assert macs(Paired(), 2) == 7 * 12 * 12

@@ -59,3 +59,24 @@ def test_decay_is_kept_off_biases_and_norms_on_request() -> None:
 def test_impossible_numbers_are_refused_by_name(make: OptimizerFactory, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("make", [SGD(), SGD(decay_norms=False), SGD(0.0, nesterov=False), Adam(), AdamW()])
+def test_a_first_gradient_may_come_late(make: OptimizerFactory) -> None:
+    """As of a block that was skipped until then: its momentum begins as torch's own does."""
+    models = network(), network()
+    group = {"weight_decay": 5e-4, "nesterov": True}
+    theirs = torch.optim.SGD(models[1].parameters(), 0.01, 0.9, fused=False, **group)
+    optimizers = make(models[0].parameters()), theirs
+    for entries in optimizers[0].param_groups:
+        entries["lr"] = 0.01
+    for k in range(4):
+        images = torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(k))
+        for model, optimizer in zip(models, optimizers):
+            optimizer.zero_grad()
+            skipped = model if k % 2 else model[2:]
+            skipped(images if k % 2 else images[:, :, :2, :2].flatten(1)[:, :4]).square().mean().backward()
+            optimizer.step()
+    if make == SGD():
+        for mine, other in zip(models[0].parameters(), models[1].parameters()):
+            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)

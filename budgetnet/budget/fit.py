@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +43,8 @@ def check_fit(model: nn.Module, resolution: int | tuple[int, int], *, channels: 
     mode.
 
     Nothing is computed or allocated and the model is left as it was: a copy on the meta device is tried; only
-    a model whose forward reads values is tried on a CPU copy. `channels` are those of the first Conv2d, or 3.
+    a model whose forward reads values is tried on a CPU copy. Without `channels` those of the first Conv2d
+    are tried, then 3, then 1.
 
         check_fit(torchvision.models.vgg11(), resolution=16)
         # DoesNotFit: features.20 (MaxPool2d) does not fit at 16x16: it is given (1, 512, 1, 1) and its map
@@ -65,18 +66,34 @@ def watched(
         )
     height, width = resolution if isinstance(resolution, tuple) else (resolution, resolution)
     size = pixels(height), pixels(width)
-    attempts = _Attempts(model, image_channels(model) if channels is None else _channels(channels))
+    kinds = _kinds(model) if channels is None else (_channels(channels),)
+    missed = []
     with random_states_kept():
-        watch, error = attempts.at(size, counted)
-        if error is None:
-            return watch, size
-        smallest = _smallest(lambda tried: attempts.at((tried, tried), counted=False)[1] is None)
+        for attempts in (_Attempts(model, kind, dtype) for kind in kinds for dtype in _dtypes(model)):
+            watch, error = attempts.at(size, counted)
+            if error is None:
+                return watch, size
+            missed.append((attempts, watch, error))
+        # Whichever kind of image fits at another resolution is meant; else the likeliest one.
+        tried = ((watch, error, _smallest(attempts)) for attempts, watch, error in missed)
+        meant = next((each for each in tried if each[2] is not None), None)
+    watch, error, smallest = meant or (*missed[0][1:], None)
     raise _refusal(watch, error, size, smallest) from error
 
 
-def image_channels(model: nn.Module) -> int:
-    """The channels of the images that `model` takes: those of its first Conv2d in definition order, or 3."""
-    return next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
+def _kinds(model: nn.Module) -> tuple[int, ...]:
+    """The channels that images of `model` may have, the likeliest first: its first Conv2d's; 3; 1."""
+    first = [module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)][:1]
+    return tuple(dict.fromkeys([*first, 3, 1]))
+
+
+def _dtypes(model: nn.Module) -> tuple[torch.dtype, ...]:
+    """What images may be, the likeliest first: of the type that most weights have; of each other's."""
+    sizes: Counter[torch.dtype] = Counter()
+    for tensor in model.parameters():
+        if tensor.is_floating_point():
+            sizes[tensor.dtype] += tensor.numel()
+    return tuple(dtype for dtype, _ in sizes.most_common()) or (torch.float32,)
 
 
 def _channels(written: object) -> int:
@@ -93,6 +110,7 @@ class _Attempts:
 
     model: nn.Module
     channels: int
+    dtype: torch.dtype
     device: str = "meta"
 
     def at(self, size: tuple[int, int], counted: bool) -> tuple[Watch, Exception | None]:
@@ -109,8 +127,7 @@ class _Attempts:
         return watch, None
 
     def _images(self, size: tuple[int, int]) -> Tensor:
-        dtypes = (tensor.dtype for tensor in self.model.parameters() if tensor.is_floating_point())
-        return torch.zeros(1, self.channels, *size, dtype=next(dtypes, torch.float32), device=self.device)
+        return torch.zeros(1, self.channels, *size, dtype=self.dtype, device=self.device)
 
     def _refuse_without_values(self, error: Exception) -> None:
         if any(tensor.is_meta for tensor in (*self.model.parameters(), *self.model.buffers())):
@@ -120,8 +137,12 @@ class _Attempts:
             ) from error
 
 
-def _smallest(fits: Callable[[int], bool]) -> int | None:
+def _smallest(attempts: _Attempts) -> int | None:
     """The smallest resolution that fits, in steps, then exactly; misses windows narrower than a step."""
+
+    def fits(side: int) -> bool:
+        return attempts.at((side, side), counted=False)[1] is None
+
     below = 0
     for tried in (*range(4, 128, 4), *range(128, _LARGEST_TRIED + 1, 16)):
         if fits(tried):

@@ -111,9 +111,9 @@ def ledger(
 
     Parameters are the unique elements of `model.parameters()`, each attributed to its first owner. MACs are
     half the operations that torch's FlopCounterMode sees in one evaluation of one image (1, channels,
-    resolution, resolution) on a meta copy: the model is left as it was and nothing is computed. `channels`
-    are those of the first Conv2d, or 3. Raises `DoesNotFit` when the image does not fit, ValueError for lazy
-    modules.
+    resolution, resolution) on a meta copy: the model is left as it was and nothing is computed. Without
+    `channels` those of the first Conv2d are tried, then 3, then 1. Raises `DoesNotFit` when the image does
+    not fit, ValueError for lazy modules.
 
         print(ledger(torchvision.models.resnet18(), resolution=224))
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -97,7 +98,7 @@ class Watch:
             FlopCounterMode,
         )  # costs 0.2 s, which a count of parameters need not pay
 
-        self._flops = FlopCounterMode(display=False)
+        self._flops = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._trilinear: _bilinear})
         return self._flops  # type: ignore[no-any-return]
 
     def _total(self) -> int:
@@ -149,6 +150,11 @@ class Watch:
             self._straight[id(output)] = name, output._version, output
         elif not module._modules and not isinstance(module, nn.Identity):
             self._straight.pop(id(output), None)
+
+
+def _bilinear(first: Any, weight: Any, second: Any, *_: Any, **__: Any) -> int:
+    """The operations of nn.Bilinear, which torch does not count: each weight meets each image once."""
+    return int(2 * math.prod(first[:-1]) * math.prod(weight))
 
 
 def _idle(module: nn.Module, read: set[int]) -> bool:

@@ -149,7 +149,13 @@ def optimizer_of(
 
 
 def set_rates(
-    optimizer: torch.optim.Optimizer, rate: float, t: float, *, epochs: float, history: Sequence[Measured]
+    optimizer: torch.optim.Optimizer,
+    rate: float,
+    t: float,
+    *,
+    epochs: float,
+    history: Sequence[Measured],
+    steps: int | None = None,
 ) -> None:
     """Write the learning rates of progress t into the optimizer; `rate` is the phase's own.
 
@@ -158,7 +164,7 @@ def set_rates(
     stopped = []
     for group in optimizer.param_groups:
         schedule = group.get("schedule")
-        own = rate if schedule is None else value(schedule, t, epochs=epochs, history=history)
+        own = rate if schedule is None else value(schedule, t, epochs=epochs, history=history, steps=steps)
         group["lr"] = own * group.get("times", 1.0)
         stopped.append(isinstance(schedule, Early) and schedule.stopped(t, epochs=epochs))
     # Where nothing learns any more a loss still needs something to go back to.

@@ -103,6 +103,7 @@ def _learn(
     at, images = len(history), len(training.train)
     indices = order(images, phase.views, training.seed, len(training.history))
     steps, size = phase.steps(images, recipe.batch_size)
+    whole = phase.epochs * steps
     if training.sums is None:
         training.sums = torch.zeros(3, device=device)
         training.clock.clear()
@@ -119,8 +120,8 @@ def _learn(
             if training.optimizer is None:
                 training.sums += calibration(training, phase, chosen, resolution)
             else:
-                rate = value(phase.lr, t, epochs=phase.epochs, history=history)
-                set_rates(training.optimizer, rate, t, epochs=phase.epochs, history=history)
+                rate = value(phase.lr, t, epochs=phase.epochs, history=history, steps=whole)
+                set_rates(training.optimizer, rate, t, epochs=phase.epochs, history=history, steps=whole)
                 if undo is not None:
                     rate = undo.lower(rate)
                     undo.remember()
@@ -143,7 +144,8 @@ def _learned(training: Training, phase: Phase, history: list[Epoch], meter: Mete
     # The last step's, also where a resumed epoch has no step left.
     last = (at + (steps - 1) / steps) / phase.epochs
     if training.optimizer is not None:
-        rate = value(phase.lr, last, epochs=phase.epochs, history=history) * training.lowered
+        whole = phase.epochs * steps
+        rate = value(phase.lr, last, epochs=phase.epochs, history=history, steps=whole) * training.lowered
     undone = sum(step >= training.step - steps for step in training.undone)
     counted = steps - undone or math.nan
     train_loss, train_accuracy, share = (total / counted for total in training.sums.tolist())

@@ -57,7 +57,12 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     check_logits(model, len(data.classes), recipe.phases[0].resolutions[0], channels)
     return list(
         dict.fromkeys(
-            [*data.notes, *before(data, recipe), *_small_epochs(data, recipe), *_maps(model, recipe)]
+            [
+                *data.notes,
+                *before(data, recipe),
+                *_small_epochs(data, recipe),
+                *_maps(model, recipe, channels),
+            ]
         )
     )
 
@@ -71,9 +76,9 @@ def _check_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> None:
         set_rates(optimizer_of(make, model, parameters), 0.0, 0.0, epochs=phase.epochs, history=())
 
 
-def _maps(model: nn.Module, recipe: Recipe) -> list[str]:
+def _maps(model: nn.Module, recipe: Recipe, channels: int) -> list[str]:
     """What the ledger remarks on at the resolution that the model learns at."""
-    rows = ledger(model, recipe.phases[0].last_resolution).rows
+    rows = ledger(model, recipe.phases[0].last_resolution, channels=channels).rows
     return [f"{row.name}: {row.note}" for row in rows if row.note and row.name]
 
 
