@@ -2,12 +2,15 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from budgetnet.run import Epoch
+from budgetnet.stream import steadfast
 
 if TYPE_CHECKING:
     # Imported where it is used: a training that shows nothing needs none of it.
@@ -36,14 +39,18 @@ def harmless(text: str, *, lines: bool = True) -> str:
 
 
 def terminal(*, error: bool = False) -> "Console":
-    """A console on standard output (or error); it honours NO_COLOR, and puts no control codes into a pipe."""
+    """A console on standard output (or error); it honours NO_COLOR, and puts no control codes into a pipe.
+
+    Writing to it never fails.
+    """
     from rich.console import Console
 
-    console = Console(stderr=error, highlight=False, emoji=False)
+    file = steadfast(sys.stderr if error else sys.stdout)
+    console = Console(file=file, highlight=False, emoji=False)
     if console.is_terminal or console.is_jupyter:
         return console
     # Plain lines are never wrapped: whoever reads a pipe wants a line to stay a line.
-    return Console(stderr=error, highlight=False, emoji=False, width=10_000, soft_wrap=True)
+    return Console(file=file, highlight=False, emoji=False, width=10_000, soft_wrap=True)
 
 
 def say(text: str = "", *, style: str | None = None, error: bool = False) -> None:
@@ -127,7 +134,8 @@ class Watch:
     """Shows a run as it goes: a live bar with loss, accuracy, images/s and time left, and a line an epoch.
 
     Without a terminal (a pipe, CI) there is no bar; with `show=False` there is nothing at all. Where there
-    is somebody to `tell`, all of it is told instead, as plain JSON values.
+    is somebody to `tell`, all of it is told instead, as plain JSON values. Whatever goes wrong with showing,
+    on a terminal or in a notebook, ends no training.
     """
 
     def __init__(self, show: bool = True, tell: Tell | None = None) -> None:
@@ -152,15 +160,24 @@ class Watch:
         return Progress(*columns, console=console, transient=True, refresh_per_second=5)
 
     def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
+        self.draw(lambda bar: bar.start())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self.draw(lambda bar: bar.stop())
+
+    def draw(self, do: "Callable[[Progress], object]") -> None:
+        """Do something with the bar, if there is one; there is none any more once that fails."""
+        if self._bar is None:
+            return
+        try:
+            do(self._bar)
+        except Exception:
+            broken, self._bar = self._bar, None
+            with suppress(Exception):
+                broken.stop()
 
     @property
     def live(self) -> bool:
@@ -172,17 +189,19 @@ class Watch:
         if self._tell is not None:
             self._tell({"say": text})
         if self._console is not None:
-            self._console.print(_escape(harmless(text)), soft_wrap=True)
+            with suppress(Exception):
+                self._console.print(_escape(harmless(text)), soft_wrap=True)
 
     def step(self, label: str, part: float, figures: str) -> None:
         """Move the bar to `part` in [0, 1] of the epoch that `label` names."""
         if self._tell is not None:
             self._tell({"step": [label, part, figures]})
-        if self._bar is None:
-            return
+        self.draw(lambda bar: self._move(bar, _cell(label), part, _cell(figures)))
+
+    def _move(self, bar: "Progress", label: str, part: float, figures: str) -> None:
         if self._task is None:
-            self._task = self._bar.add_task(_cell(label), total=1.0, figures=_cell(figures))
-        self._bar.update(self._task, description=_cell(label), completed=part, figures=_cell(figures))
+            self._task = bar.add_task(label, total=1.0, figures=figures)
+        bar.update(self._task, description=label, completed=part, figures=figures)
 
     def epoch(self, epoch: Epoch) -> None:
         """The line of a finished epoch."""
@@ -216,15 +235,15 @@ class Board:
 
     def step(self, name: str, label: str, part: float, figures: str) -> None:
         """Move the bar of the run called `name` to `part` in [0, 1] of the epoch that `label` names."""
-        bar = self._watch._bar
-        if bar is None:
-            return
+        shown = _cell(f"{name}: {label}") if label else _cell(name)
+        self._watch.draw(lambda bar: self._move(bar, name, shown, part, _cell(figures)))
+
+    def _move(self, bar: "Progress", name: str, shown: str, part: float, figures: str) -> None:
         if name not in self._bars:
             self._bars[name] = bar.add_task("", total=1.0, figures="")
-        shown = _cell(f"{name}: {label}") if label else _cell(name)
-        bar.update(self._bars[name], description=shown, completed=part, figures=_cell(figures))
+        bar.update(self._bars[name], description=shown, completed=part, figures=figures)
 
     def gone(self, name: str) -> None:
         """Take the bar of a run away."""
-        if self._watch._bar is not None and name in self._bars:
-            self._watch._bar.remove_task(self._bars.pop(name))
+        if name in self._bars:
+            self._watch.draw(lambda bar: bar.remove_task(self._bars.pop(name)))

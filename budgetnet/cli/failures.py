@@ -5,12 +5,17 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
+from budgetnet.stream import Steadfast, fill_closed, steadfast_output
+
 RECIPE = "budgetnet.recipe"
 """The key of the context's `meta` under which the path of the recipe in use lies."""
+TRAINING = ("run", "sweep")
+"""The commands whose work is not what they print."""
 
 FAILED, MISTAKEN, SKIPPED, NOT_FINITE, PAUSED, INTERRUPTED = 1, 2, 3, 4, 75, 130
 
@@ -20,7 +25,8 @@ class Commands(click.Group):
 
     0 for what went well, 1 for a failed run, 2 for a mistake in what was typed or in the recipe, 3 for
     predictions without the images that cannot be read, 4 for a number that became NaN or infinite, 75 at the
-    time limit, 130 after Ctrl-C. With BUDGETNET_TRACEBACK set, errors are raised as they are.
+    time limit, 130 after Ctrl-C. With BUDGETNET_TRACEBACK set, errors are raised as they are. What cannot be
+    printed fails a command, but for those that train.
     """
 
     def main(
@@ -35,28 +41,30 @@ class Commands(click.Group):
         inner: Any = super().main
         if not standalone_mode:
             return inner(args, prog_name, complete_var, standalone_mode=False, **extra)
-        try:
-            code = inner(args, prog_name, complete_var, standalone_mode=False, **extra)
-        except click.ClickException as error:
-            error.show()
-            code = error.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            code = INTERRUPTED
+        fill_closed()
+        with steadfast_output():
+            try:
+                code = inner(args, prog_name, complete_var, standalone_mode=False, **extra)
+            except click.ClickException as error:
+                with suppress(OSError):
+                    error.show()
+                code = error.exit_code
+            except (click.Abort, KeyboardInterrupt):
+                code = INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
         try:
             found = super().invoke(ctx)
-            sys.stdout.flush()
+            _look_at_output(ctx.invoked_subcommand in TRAINING)
             return found
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
-            _hush()
             ctx.exit(FAILED)
         except KeyboardInterrupt:
-            click.echo("stopped", err=True)
+            _tell("stopped")
             ctx.exit(INTERRUPTED)
         except Exception as error:
             if os.environ.get("BUDGETNET_TRACEBACK"):
@@ -65,7 +73,7 @@ class Commands(click.Group):
             # Whoever raised something worth telling has imported what the console needs.
             from budgetnet.console import harmless
 
-            click.echo(f"Error: {harmless(sentence)}", err=True)
+            _tell(f"Error: {harmless(sentence)}")
             ctx.exit(code)
 
     def resolve_command(
@@ -109,8 +117,22 @@ def verdict(error: Exception, recipe: str | None = None) -> tuple[int, str]:
     return FAILED, f"{told}; this is a bug of budgetnet; set BUDGETNET_TRACEBACK=1 to see where"
 
 
-def _hush() -> None:
-    """Send what is still to be written nowhere: nobody reads it, and the interpreter would complain."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _tell(text: str) -> None:
+    """Print a line on standard error, if it takes one."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
+def _look_at_output(training: bool) -> None:
+    """Raise what kept a command's output from being written; of one that trained only a note is left."""
+    if sys.stdout is None:
+        return
+    sys.stdout.flush()
+    failed = sys.stdout.failed if isinstance(sys.stdout, Steadfast) else None
+    if failed is None:
+        return
+    if not training:
+        raise failed
+    if not isinstance(failed, BrokenPipeError):
+        why = (failed.strerror if isinstance(failed, OSError) else None) or str(failed)
+        _tell(f"note: some of what was to be shown could not be written to standard output: {why}")

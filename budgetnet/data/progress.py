@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TextIO
 
+from budgetnet.stream import steadfast
+
 
 class Progress:
     """How far a job has come: one line rewritten on a terminal, else plain lines at most every 10 %.
@@ -29,8 +31,8 @@ class Progress:
         every: float = 1.0,
     ) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
-        self.stream = sys.stderr if stream is None else stream
-        self.live = self.stream is not None and self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.stream = steadfast(sys.stderr if stream is None else stream)
+        self.live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.began, self.first = time.monotonic(), done
         self.shown, self.tenths, self.width, self.every = self.began, self._tenths(), 0, every
 
@@ -72,8 +74,6 @@ class Progress:
         return 10 * self.done // self.total if self.total else 0
 
     def _show(self, text: str) -> None:
-        if self.stream is None:
-            return
         if not self.live:
             print(text, file=self.stream, flush=True)
             return
