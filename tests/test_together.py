@@ -327,6 +327,35 @@ def test_those_that_fail_hurt_no_other(here: Path) -> None:
         assert re.search(rf"runs/tiny-{seed + 1} +failed +{seed} +-", result.output)
 
 
+def test_one_by_one_those_that_fail_hurt_no_other_either(here: Path) -> None:
+    body = "\n    ".join(f"if seed == {seed}: {FAILURES[seed][0]}" for seed in (2, 4))
+    troubled(here, body)
+    result = command("run", "tiny.py", "--seeds", 6, "--together", 1)
+    # The code of the worst: a mistake.
+    assert result.exit_code == 2, result.output
+    runs = [Run.read(f"runs/tiny-{k}") for k in range(1, 7)]
+    expected = ["finished", "finished", "failed", "finished", "failed", "finished"]
+    assert [run.status for run in runs] == expected
+    assert [run.record.get("failure") for run in runs if run.status == "failed"] == ["failed", "mistake"]
+    assert "Error: 2 of 6 runs failed, with seed 4: a mistake" in result.output
+
+
+def test_a_sweep_one_by_one_goes_on_after_a_trial_that_fails(here: Path) -> None:
+    troubled(here, "if not Path('tried').exists(): Path('tried').touch(); raise KeyError('x')")
+    result = command("sweep", "tiny.py", "--over", f"{LR}=0.05,0.1", "--together", 1, "--name", "s")
+    assert result.exit_code == 0, result.output
+    assert "trial 1 failed with seed 0: 'x'" in result.output
+    assert f"selected by validation accuracy: {LR}=0.1" in result.output
+
+
+def test_what_the_first_of_them_is_refused_for_is_refused(here: Path) -> None:
+    path = here / "tiny.py"
+    path.write_text(path.read_text().replace("classes=3", "classes=2"))
+    result = command("run", "tiny.py", "--seeds", 2, "--together", 1)
+    assert result.exit_code == 2, result.output
+    assert not list(here.glob("runs/*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code", "words"),

@@ -2,12 +2,12 @@
 
 import re
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from budgetnet import checkpoint
 from budgetnet.console import say
@@ -15,7 +15,7 @@ from budgetnet.data import Data
 from budgetnet.plan import Plan
 from budgetnet.run import RECORD, Run
 from budgetnet.together import FAILURE, Crowd, Job, crowd, trained
-from budgetnet.together.job import kind_of
+from budgetnet.together.job import FAILED, kind_of
 from budgetnet.together.room import Together
 from budgetnet.together.shared import size
 from budgetnet.trainer import Trainer, TrainingFailed, check_out
@@ -125,29 +125,54 @@ def worked(
             return
         if trainer.show:
             say(job.name)
-        run = _train(trainer, job, data_of(job.plan), left)
+        run = _train(trainer, job, data_of, left, first=at == 0)
         yield at, run
         if not ended(run):
             return
 
 
-def _train(trainer: Trainer, job: Job, data: Data, limit: float | None) -> Run:
-    """One run in this process; it may fail, and says so."""
-    run = Run(record=dict(job.record))
-    if not job.tested:
-        data = replace(data, test=None)
-    model = job.plan.model()
-    epochs = trainer.epochs(model, data, job.plan.recipe, run, resume=job.folder, max_time=limit)
-    if trainer.out is not None and job.folder is None:
-        # Only now: what was refused leaves no folder.
-        run.folder = Run.new(job.out, job.called).folder
+def _train(
+    trainer: Trainer, job: Job, data_of: Callable[[Plan], Data], limit: float | None, *, first: bool
+) -> Run:
+    """One run in this process. It may fail, and says so; what the first is refused for, all would be."""
+    run = Run(record={"seed": job.plan.recipe.seed, **job.record})
     try:
+        data = data_of(job.plan) if job.tested else replace(data_of(job.plan), test=None)
+        model, recipe = job.plan.model(), job.plan.recipe
+        epochs = trainer.epochs(model, data, recipe, run, resume=job.folder, max_time=limit)
+    except ValueError as error:
+        if first and job.folder is None:
+            raise
+        return _failed(trainer, job, run, error)
+    except Exception as error:
+        return _failed(trainer, job, run, error)
+    try:
+        if trainer.out is not None and job.folder is None:
+            # Only now: what was refused leaves no folder.
+            run.folder = Run.new(job.out, job.called).folder
         for _ in epochs:
             pass
-    except (TrainingFailed, torch.OutOfMemoryError) as error:
-        # The run's record says what happened.
-        assert run.status == "failed", run.status
-        run.note(**{FAILURE: kind_of(error)})
+    except Exception as error:
+        return _failed(trainer, job, run, error)
+    return run
+
+
+def _failed(trainer: Trainer, job: Job, run: Run, error: Exception) -> Run:
+    """The run that ended with this error; its record says so, and keeps what kind of failure it was."""
+    kind, text = kind_of(error), " ".join(str(error).split()) or type(error).__name__
+    if kind == FAILED and not isinstance(error, TrainingFailed):
+        traceback.print_exc()
+    if trainer.show:
+        say(f"failed: {text}")
+    if run.status == "failed":
+        with suppress(OSError):
+            run.note(**{FAILURE: kind})
+        return run
+    # Nothing was begun: what lies there, if anything, is as it was.
+    if job.folder is not None:
+        with suppress(ValueError):
+            run = Run.read(job.folder)
+    run.record |= {"status": "failed", "error": text, FAILURE: kind}
     return run
 
 

@@ -208,8 +208,12 @@ class _Crew:
             # Whatever it still holds on to, the next job begins without.
             self._dismiss(post)
             yield from self._failed(at, failure["kind"], failure["error"], alone=post.alone)
-        else:
-            yield at, Run.read(self.folders[at])
+            return
+        run = Run.read(self.folders[at])
+        if run.status == "stopped":
+            # By a signal of its own, after which it ends.
+            self._dismiss(post)
+        yield at, run
 
     def _lost(self, post: _Post) -> Iterator[tuple[int, Run]]:
         """The run of a worker that ended without a word."""

@@ -1,10 +1,10 @@
 """Orders: what signals ask of the parent of several runs."""
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+
+from budgetnet.trainer.stop import heeding
 
 
 class Orders:
@@ -16,22 +16,11 @@ class Orders:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within it SIGINT and SIGTERM are noted, in the main thread."""
-        if threading.current_thread() is not threading.main_thread():
+        """Within it the signals that ask for an end are noted, in the main thread."""
+        with heeding(self._ask):
             yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            for number, handler in before.items():
-                if handler is not signal.SIG_IGN:
-                    signal.signal(number, self._ask)
-            yield
-        finally:
-            for number, handler in before.items():
-                if handler is not None:
-                    signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def _ask(self, number: int) -> None:
         if self.number is not None and number == signal.SIGINT:
             self.urgent = True
             raise KeyboardInterrupt
@@ -39,7 +28,7 @@ class Orders:
 
     def obey(self) -> None:
         """Go on as whoever sent the signal expects."""
-        if self.number == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
-        if self.number is not None:
+        if self.number == signal.SIGINT:
             raise KeyboardInterrupt
+        if self.number is not None:
+            raise SystemExit(128 + self.number)

@@ -1,7 +1,7 @@
 """Worker: a process that trains one job after another, told by lines of JSON, and tells of them so.
 
-It ends when whoever started it does: the end of its input stops a training at the end of a step, as SIGTERM
-does, ready to be resumed.
+It ends when whoever started it does: after the end of its input no job is begun, and a training stops at the
+end of a step, as SIGTERM stops it, ready to be resumed.
 """
 
 import json
@@ -12,11 +12,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,9 +24,11 @@ from budgetnet.console import Tell
 from budgetnet.data import Data
 from budgetnet.plan import Plan, read_plan
 from budgetnet.run import Run
+from budgetnet.stream import steadfast_output
 from budgetnet.together.job import FAILED, FAILURE, kind_of, mark
 from budgetnet.together.shared import shared
 from budgetnet.trainer import Trainer
+from budgetnet.trainer.stop import ENDING, Handler
 
 _PATIENCE = 60.0
 """Seconds that a step may still take once nobody listens any more."""
@@ -35,65 +36,88 @@ _PATIENCE = 60.0
 Message = dict[str, Any]
 
 
+class Inbox:
+    """What comes on standard input, a line of JSON a message; and whether that has `ended`."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+        self._busy = threading.Event()
+        self._waiting: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def next(self) -> Message | None:
+        """The next message; None after the end, whatever came before it: nobody waits for that any more."""
+        message = self._waiting.get()
+        return None if self.ended.is_set() else message
+
+    @contextmanager
+    def busy(self) -> Iterator[bool]:
+        """Within it the end is a signal, SIGTERM, too; gives whether it came before."""
+        # Set before the end is looked at, as the end is before this is: one of the two sees the other.
+        self._busy.set()
+        try:
+            yield self.ended.is_set()
+        finally:
+            self._busy.clear()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            self._waiting.put(json.loads(line))
+        self.ended.set()
+        self._waiting.put(None)
+        if self._busy.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_PATIENCE)
+        os._exit(1)
+
+
 def main() -> None:
     """Train what standard input asks for, and tell of it on the descriptor that was given."""
     channel = os.fdopen(int(sys.argv[2]), "w", encoding="utf-8")
+    for number in ENDING:
+        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, Handler(_leave))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
 
     def tell(message: Mapping[str, Any]) -> None:
         with suppress(OSError):
             channel.write(json.dumps(message) + "\n")
             channel.flush()
 
-    inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-    busy = threading.Event()
-    threading.Thread(target=_listen, args=(inbox, busy), daemon=True).start()
-    first = inbox.get()
-    if first is not None:
-        _work(first, inbox.get, busy, tell)
+    # What a recipe prints goes to the parent too, which may be gone.
+    with steadfast_output():
+        inbox = Inbox()
+        first = inbox.next()
+        if first is not None:
+            _work(first, inbox, tell)
 
 
-def _work(
-    first: Message,
-    get: Callable[[], Message | None],
-    busy: threading.Event,
-    tell: Tell,
-) -> None:
+def _work(first: Message, inbox: Inbox, tell: Tell) -> None:
     """Read the recipe once, then train job after job."""
     plan = read_plan(first["recipe"])
     data = shared(first["data"]) if first["data"] is not None else None
     tell({"ready": True})
-    while (job := get()) is not None:
-        busy.set()
-        try:
-            told = _trained(plan, data, job, first, tell)
-        finally:
-            busy.clear()
+    while (job := inbox.next()) is not None:
+        with inbox.busy() as over:
+            if over:
+                return
+            told = _trained(plan, data, job, first, tell, inbox)
         tell({"ended": told})
 
 
-def _listen(inbox: "queue.SimpleQueue[Message | None]", busy: threading.Event) -> None:
-    for line in sys.stdin:
-        inbox.put(json.loads(line))
-    inbox.put(None)
-    if busy.is_set():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_PATIENCE)
-        os._exit(1)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
+def _leave(number: int) -> None:
     raise SystemExit(128 + number)
 
 
-def _trained(plan: Plan, data: Data | None, job: Message, first: Message, tell: Tell) -> Message:
+def _trained(
+    plan: Plan, data: Data | None, job: Message, first: Message, tell: Tell, inbox: Inbox
+) -> Message:
     """Train one job; gives the kind and the words of its failure, if it failed."""
     torch.set_num_threads(job["threads"])
     trainer = Trainer(
         first["device"], precision=first["precision"], speed=first["speed"], out=None, show=False
     )
-    trainer.tell, trainer.alone = tell, job["alone"]
+    trainer.tell, trainer.alone, trainer.deserted = tell, job["alone"], inbox.ended.is_set
     run = Run(record=dict(job["record"]))
     try:
         _train(trainer, plan, data, job, run)

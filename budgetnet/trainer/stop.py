@@ -5,12 +5,16 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _LONGEST = 1e9
+_FOREMOST = (signal.SIGINT, signal.SIGTERM)
+ENDING = (*_FOREMOST, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1)
+"""The signals that ask for an end: the user's, the system's, and those of batch systems."""
 
 
 def seconds(written: float | str | None) -> float | None:
@@ -40,42 +44,68 @@ class Stopped(Exception):
         self.signal_number = signal_number
 
 
-class Stop:
-    """When a training is to end: `max_time` seconds after now, or once a signal has come."""
+@dataclass(frozen=True)
+class Handler:
+    """A handler of signals that is budgetnet's own."""
 
-    def __init__(self, max_time: float | None) -> None:
+    ask: Callable[[int], None]
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.ask(number)
+
+
+@contextmanager
+def heeding(ask: Callable[[int], None]) -> Iterator[None]:
+    """Within it the signals that ask for an end call `ask` with their number.
+
+    Signals reach the main thread only; elsewhere nothing changes. What was switched off by whoever started
+    us stays so (nohup, a shell's background job), and so does a handler of the user's own for a batch
+    system's signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in ENDING}
+    taken = {
+        number: handler
+        for number, handler in before.items()
+        if handler is signal.SIG_DFL
+        or isinstance(handler, Handler)
+        or (number in _FOREMOST and handler is not signal.SIG_IGN)
+    }
+    try:
+        for number in taken:
+            signal.signal(number, Handler(ask))
+        yield
+    finally:
+        for number, handler in taken.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+class Stop:
+    """When a training is to end: `max_time` seconds after now, once a signal has come, or once `deserted`."""
+
+    def __init__(self, max_time: float | None, deserted: Callable[[], bool] = lambda: False) -> None:
         self._until = math.inf if max_time is None else time.monotonic() + max_time
+        self._deserted = deserted
         self._signal: int | None = None
 
     def due(self) -> Stopped | None:
         """Why the training is to end now, if it is."""
         if self._signal is not None:
             return Stopped("stopped", self._signal)
+        if self._deserted():
+            return Stopped("stopped", signal.SIGTERM)
         return Stopped("paused") if time.monotonic() >= self._until else None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within it SIGINT and SIGTERM ask for a stop at the next step; a second SIGINT acts at once.
-
-        Signals reach the main thread only; elsewhere nothing changes.
-        """
-        if threading.current_thread() is not threading.main_thread():
+        """Within it a signal asks for a stop at the next step; a second SIGINT acts at once."""
+        with heeding(self._ask):
             yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self._signal is not None and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._signal = number
-
-        try:
-            for number, handler in before.items():
-                # What was switched off by whoever started us stays so (nohup, a shell's background job).
-                if handler is not signal.SIG_IGN:
-                    signal.signal(number, ask)
-            yield
-        finally:
-            for number, handler in before.items():
-                if handler is not None:
-                    signal.signal(number, handler)
+    def _ask(self, number: int) -> None:
+        if self._signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = number

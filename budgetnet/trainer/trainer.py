@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -73,9 +73,11 @@ class Trainer:
         self.speed = speed
         self.out = out
         self.show = show
-        # Set where a run is trained beside others: who is told of it, and whose the memory is.
+        # Set where a run is trained beside others: who is told of it, whose the memory is, and whether
+        # whoever asked for it is gone.
         self.tell: Tell | None = None
         self.alone = True
+        self.deserted: Callable[[], bool] = lambda: False
 
     def fit(
         self,
@@ -100,9 +102,10 @@ class Trainer:
         `resume`, the folder of an unfinished run, goes on with exactly that run: same recipe, data and model,
         and the result that it would have had. What has changed is refused, unless `allow` names it, as in
         allow=("recipe.loss",): then it is noted in the record. `after`, the folder of any run with weights,
-        starts this recipe from them as a new session, with one history over all. Ctrl-C and SIGTERM end the
-        run at a step's end too, ready to be resumed: then KeyboardInterrupt is raised, or SystemExit(143); in
-        a notebook the unfinished Run is returned.
+        starts this recipe from them as a new session, with one history over all. Ctrl-C, SIGTERM and the
+        signals of batch systems (SIGHUP, SIGXCPU, SIGUSR1) end the run at a step's end too, ready to be
+        resumed: then KeyboardInterrupt is raised, or SystemExit(128 + the signal's number); in a notebook the
+        unfinished Run is returned after Ctrl-C.
         """
         session = Session(resume, after, max_time, allow)
         begun = begin(model, data, recipe, None, engine=self.engine, speed=self.speed, session=session)
@@ -167,7 +170,7 @@ class Trainer:
     def _claimed(self, begun: Begun) -> Iterator[Epoch]:
         """The epochs of a training whose folder is this process's alone."""
         recipe, run = begun.recipe, begun.run
-        watch, stop = Watch(self.show, self.tell), Stop(begun.limit)
+        watch, stop = Watch(self.show, self.tell), Stop(begun.limit, self.deserted)
         begun.notes += room(begun)
         with unmade(begun):
             training = self._set_up(begun, watch)
@@ -322,7 +325,7 @@ class Trainer:
 def _leave(stopped: Stopped) -> None:
     """Go on as whoever sent the signal expects; in a notebook the run's caller gets it back."""
     interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules
-    if stopped.signal_number == signal.SIGTERM:
-        raise SystemExit(128 + signal.SIGTERM)
     if stopped.signal_number == signal.SIGINT and not interactive:
         raise KeyboardInterrupt
+    if stopped.signal_number not in (None, signal.SIGINT):
+        raise SystemExit(128 + stopped.signal_number)
