@@ -17,6 +17,7 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from budgetnet.disk import flush_folder, make_folder, read_whole, regular_size, sweep, write_new
+from budgetnet.sealed import shown
 
 FOLDER = "checkpoints"
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -43,6 +44,14 @@ class Checkpoint:
     step: int
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
+    path: Path = Path()
+
+    def unfit(self, what: str, expected: str, found: object) -> BadCheckpoint:
+        """The refusal of a checkpoint that is as it was written, and holds what its run would not."""
+        return BadCheckpoint(
+            f"the checkpoint {self.path} is not one of this run: {what} should be {expected}, not "
+            f"{shown(str(found))[:80] or 'empty'}; remove it, to go on from the one before it, or train anew"
+        )
 
 
 def save(run: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
@@ -114,7 +123,7 @@ def read(path: Path) -> Checkpoint:
         packed = read_whole(path / TENSORS)
         if _digest(packed) != found["sha256"]:
             raise BadCheckpoint(f"the checkpoint {path} is damaged: {TENSORS} is not what was written")
-        return Checkpoint(step, unpack(packed), state)
+        return Checkpoint(step, unpack(packed), state, path)
     except BadCheckpoint:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

@@ -285,10 +285,10 @@ def _wrong(record: Any) -> str:
     for session in record.get("sessions", []):
         if not isinstance(session, dict) or not isinstance(session.get("seconds", 0.0), int | float):
             return f"its sessions should be objects with seconds, not {session!r:.60}"
-    return _beyond(record)
+    return beyond(record)
 
 
-def _beyond(record: Any) -> str:
+def beyond(record: Any) -> str:
     """What of a JSON value is larger or deeper than whatever shows it could bear, in words; "" for none."""
     waiting = [(record, 1)]
     while waiting:

@@ -1,5 +1,6 @@
 """What runs a training step: eagerly, compiled, or given up on compiling, and whether it waits."""
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,16 @@ def test_a_compiled_training_agrees_with_an_eager_one() -> None:
     assert compiled.model is not None
     for name, tensor in eager.model.state_dict().items():
         torch.testing.assert_close(compiled.model.state_dict()[name], tensor, atol=1e-4, rtol=1e-3)
+    for one, other in zip(eager.history, compiled.history, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_training_drops_what_an_eager_one_drops() -> None:
+    torch._dynamo.reset()
+    model = smallest().append(nn.Dropout(0.5))
+    eager, compiled = (trained(speed, model=copy.deepcopy(model)) for speed in ("eager", "compile"))
+    assert compiled.record["speed"]["chosen"] == "compile"
     for one, other in zip(eager.history, compiled.history, strict=True):
         assert one.train_loss == pytest.approx(other.train_loss, abs=1e-4)
 

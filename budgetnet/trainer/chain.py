@@ -18,6 +18,7 @@ from budgetnet.run import MODEL, Epoch, Run
 from budgetnet.schedule import value
 from budgetnet.trainer.changes import allowed_before, line, passed, with_defaults
 from budgetnet.trainer.measure import Engine
+from budgetnet.trainer.verify import check_words
 
 LOOKS = 200
 """At how many places of a phase its learning rate is looked at."""
@@ -74,6 +75,7 @@ def resumed(
     if found is None:
         reason = f": {notes[0]}" if notes else ""
         raise ValueError(f"the run in {folder} has no checkpoint to go on from{reason}; start it anew")
+    check_words(found)
     held = dict(found.state["contract"])
     held["recipe"] = with_defaults(held.get("recipe"), recipe)
     was, now = held.pop("where", {}), {k: v for k, v in wanted.items() if k != "where"}

@@ -87,7 +87,7 @@ class Saver:
         folder, begun = self.folder, time.monotonic()
         try:
             tensors, state = capture(training)
-            check_finite(tensors, training)
+            check_finite({k: v for k, v in tensors.items() if not k.startswith("hidden/")}, training)
             if self.attempt(
                 training, "a checkpoint", lambda: checkpoint.save(folder, training.step, tensors, state)
             ):

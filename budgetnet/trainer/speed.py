@@ -80,7 +80,7 @@ def fused_views(device: torch.device, recipe: Recipe, way: Way) -> FusedViews | 
 
 
 class Compiled:
-    """A model compiled for training: called as the model is, with the same parameters and statistics.
+    """A model compiled for training: called as the model is, with the same parameters, statistics and masks.
 
     Each of a few resolutions is compiled for itself; many, as in a ramp, share one compilation whose sizes
     are left open. Nothing is compiled before the first call.
@@ -89,9 +89,12 @@ class Compiled:
     def __init__(self, model: nn.Module, recipe: Recipe, way: Way) -> None:
         self._open = len(_sizes(recipe)) > STATIC
         self._graphs = way.chosen == "graphs" and not self._open
-        options: dict[str, Any] = {"mode": "reduce-overhead"} if self._graphs else {}
+        # Else the compiler draws masks of dropout of its own, and the training is another one.
+        options: dict[str, Any] = {"fallback_random": True}
+        if self._graphs:
+            options["triton.cudagraphs"] = True
         dynamic = None if self._open else False
-        self._call: Callable[[Tensor], Tensor] = torch.compile(model, dynamic=dynamic, **options)
+        self._call: Callable[[Tensor], Tensor] = torch.compile(model, dynamic=dynamic, options=options)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, C, r, r) to logits (B, K)."""

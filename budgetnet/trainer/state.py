@@ -7,11 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.checkpoint import Checkpoint
+from budgetnet.modelfile import owned
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.run import Epoch
 from budgetnet.trainer.average import Average
 from budgetnet.trainer.labelling import joined
+from budgetnet.trainer.plain import NotPlain, pack, unpack
 from budgetnet.trainer.training import Kept, Training
+from budgetnet.trainer.unsaved import pack_hidden, read_hidden, remember, restore_hidden
+from budgetnet.trainer.verify import check_place, check_tensors
 
 
 class NotSaveable(Exception):
@@ -20,7 +24,7 @@ class NotSaveable(Exception):
 
 def capture(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All that the rest of the training depends on, apart from its model's making, data and recipe."""
-    tensors = _named("model", _owned(training.model))
+    tensors = _named("model", owned(training.model))
     state: dict[str, Any] = {
         "contract": training.contract,
         "phase": training.phase,
@@ -37,11 +41,17 @@ def capture(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if training.sums is not None:
         tensors["sums"] = training.sums
     if training.average is not None:
-        tensors |= _named("average", _owned(training.average.model))
+        tensors |= _named("average", owned(training.average.model))
         state["averaged"] = training.average.updates
     if training.optimizer is not None:
         found, state["optimizer"] = _optimizer(training.optimizer)
         tensors |= found
+    try:
+        hidden = pack_hidden(training, tensors)
+    except NotPlain as reason:
+        raise NotSaveable(str(reason)) from None
+    if hidden:
+        state["hidden"] = hidden
     if training.labelled is not None:
         labelled = training.labelled
         tensors |= {
@@ -58,7 +68,11 @@ def capture(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def restore(training: Training, checkpoint: Checkpoint) -> None:
-    """Set a fresh training to what `capture` saw; the optimizer follows once its phase is entered."""
+    """Set a fresh training to what `capture` saw; the optimizer follows once its phase is entered.
+
+    Raises BadCheckpoint for tensors that are not such a training's.
+    """
+    check_tensors(training.model, checkpoint)
     state, tensors = checkpoint.state, checkpoint.tensors
     _fill(training.model, _of(tensors, "model"))
     training.phase, training.done = int(state["phase"]), int(state["done"])
@@ -78,13 +92,19 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
         training.optimizer_state = {int(at): dict(entries) for at, entries in state["optimizer"].items()}
         for name, tensor in _of(tensors, "optimizer").items():
             at, _, entry = name.partition("/")
+            if at not in state["optimizer"]:
+                raise checkpoint.unfit("its tensors", "those of the run", f"optimizer/{name}")
             training.optimizer_state[int(at)][entry] = tensor
+        _unpack_optimizer(training.optimizer_state, checkpoint)
     if "labelled" in state:
         held = _of(tensors, "labelled")
-        threshold, temperature = state["labelled"]
-        training.labelled = Labelled(
-            held["positions"], held["labels"], held["confidence"], threshold, temperature
-        )
+        try:
+            training.labelled = Labelled(
+                held["positions"], held["labels"], held["confidence"], *state["labelled"]
+            )
+        except ValueError as error:
+            raise checkpoint.unfit("its pseudo-labels", "what was kept of the images", error) from None
+        check_place(training, checkpoint)
     training.train = joined(training)
     numbers = {epoch.number: epoch for epoch in training.history}
     found = {
@@ -93,17 +113,23 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     }
     for role, number in state["weights"].items():
         setattr(training, role, found[number])
+    training.unrestored = read_hidden(checkpoint)
+    restore_hidden(training, checkpoint)
 
 
 def restore_optimizer(training: Training) -> None:
     """Give the phase's new optimizer the state that was saved for it, if there is one waiting."""
     saved, optimizer = training.optimizer_state, training.optimizer
     training.optimizer_state = None
+    if optimizer is not None:
+        remember(training)
     if saved is None or optimizer is None:
+        training.unrestored = {}
         return
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state = {at: {k: _like(parameters[at], v) for k, v in entries.items()} for at, entries in saved.items()}
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    restore_hidden(training)
 
 
 def _like(parameter: Tensor, value: Any) -> Any:
@@ -116,16 +142,37 @@ def _like(parameter: Tensor, value: Any) -> Any:
 def _optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors: dict[str, Tensor] = {}
     values: dict[str, Any] = {}
-    for at, entries in optimizer.state_dict()["state"].items():
+    found = optimizer.state_dict()
+    if set(found) != {"state", "param_groups"}:
+        more = ", ".join(sorted({"state", "param_groups"} ^ set(found)))
+        name = type(optimizer).__name__
+        raise NotSaveable(
+            f"{name}'s state_dict should hold state and param_groups alone, and differs by {more}"
+        )
+    for at, entries in found["state"].items():
         values[str(at)] = {}
         for name, held in entries.items():
-            if isinstance(held, Tensor):
-                tensors[f"optimizer/{at}/{name}"] = held
-            elif held is None or isinstance(held, bool | int | float | str):
-                values[str(at)][name] = held
-            else:
-                raise NotSaveable(f"{type(optimizer).__name__} keeps {type(held).__name__} in its state")
+            try:
+                packed = pack(held, f"optimizer/{at}/{name}", tensors)
+            except NotPlain as kind:
+                raise NotSaveable(f"{type(optimizer).__name__} keeps {kind} in its state") from None
+            if not isinstance(held, Tensor):
+                values[str(at)][name] = packed
     return tensors, values
+
+
+def _unpack_optimizer(state: dict[int, dict[str, Any]], checkpoint: Checkpoint) -> None:
+    """Make lists and the like of an optimizer's state what they were."""
+    for at, entries in state.items():
+        for name, held in list(entries.items()):
+            if "/" in name:
+                del entries[name]  # a tensor within a list, which the list brings
+            elif isinstance(held, list | dict):
+                try:
+                    entries[name] = unpack(held, checkpoint.tensors)
+                except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+                    what = f"its optimizer's {name} of parameter {at}"
+                    raise checkpoint.unfit(what, "plain values", held) from None
 
 
 def _weights(training: Training) -> dict[str, Kept]:
@@ -141,13 +188,6 @@ def roles(training: Training) -> list[str]:
     return [*ends, *(["best_of_phase"] if any(phase.start == "best" for phase in later[:1]) else [])]
 
 
-def _owned(model: nn.Module) -> dict[str, Tensor]:
-    """The state's tensors by name, each shared one once."""
-    state: dict[str, Tensor] = model.state_dict(keep_vars=True)
-    first = {id(tensor): name for name, tensor in reversed(state.items())}
-    return {name: tensor for name, tensor in state.items() if first[id(tensor)] == name}
-
-
 def _named(role: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{role}/{name}": tensor for name, tensor in tensors.items()}
 
@@ -161,7 +201,7 @@ def _of(tensors: Mapping[str, Tensor], role: str) -> dict[str, Tensor]:
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, tensor in _owned(model).items():
+        for name, tensor in owned(model).items():
             tensor.copy_(tensors[name])
 
 

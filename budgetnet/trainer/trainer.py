@@ -32,12 +32,14 @@ from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, 
 from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.ready import check, check_logits, settle
 from budgetnet.trainer.record import Begun, open_record, place, unmade
+from budgetnet.trainer.remembered import check_optimizer
 from budgetnet.trainer.saver import Saver
 from budgetnet.trainer.space import room
 from budgetnet.trainer.speed import Compiled, Speed, check_speed, fused_views
 from budgetnet.trainer.state import restore
 from budgetnet.trainer.stop import Stop, Stopped
 from budgetnet.trainer.training import NotWritten, Training
+from budgetnet.trainer.unsaved import remember
 
 
 class Trainer:
@@ -225,9 +227,11 @@ class Trainer:
         if begun.way.chosen != "eager":
             training.compiled = Compiled(model, begun.recipe, begun.way)
             training.fused = fused_views(self.device, begun.recipe, begun.way)
+        remember(training)
         if begun.held is not None:
             restore(training, begun.held)
             adapt(training, begun.changed)
+            check_optimizer(training, begun.held)
         elif begun.earlier is not None:
             training.earlier = tuple(begun.earlier.history)
             training.session = 1 + max((epoch.session for epoch in training.earlier), default=1)

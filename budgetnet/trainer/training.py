@@ -19,6 +19,7 @@ from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch, Run
 from budgetnet.trainer.average import Average
 from budgetnet.trainer.clock import Clock
+from budgetnet.trainer.hidden import Hidden
 from budgetnet.trainer.measure import Engine, Evaluation
 from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.randomness import SESSION, mixed
@@ -70,6 +71,8 @@ class Training:
     `ahead` and `pool_ahead` hold the epoch's batches of them and of the unlabelled images, where those are
     read ahead; `interleaved` copies of splits, by name, which are read instead of them.
     `undone` are the steps, counted from 0, that left what was not finite and were taken back (BackOff).
+    `hidden` knows what no state_dict holds, as it was before the first step; of what a checkpoint held of it,
+    `unrestored` waits for the phase's optimizer.
     `portions` say how images go through the model where nothing is learnt.
     `contract` says what must be the same for the training to go on exactly.
     """
@@ -86,7 +89,7 @@ class Training:
     earlier: tuple[Epoch, ...] = ()
     average: Average | None = None
     optimizer: torch.optim.Optimizer | None = None
-    optimizer_state: dict[int, dict[str, object]] | None = None
+    optimizer_state: dict[int, dict[str, Any]] | None = None
     history: list[Epoch] = field(default_factory=list)
     last: Kept | None = None
     best: Kept | None = None
@@ -106,6 +109,8 @@ class Training:
     interleaved: dict[str, Interleaved] = field(default_factory=dict)
     alone: bool = True
     undone: list[int] = field(default_factory=list)
+    hidden: Hidden = field(default_factory=Hidden)
+    unrestored: dict[str, Any] = field(default_factory=dict)
     portions: Portions = field(default_factory=Portions)
 
     @property
