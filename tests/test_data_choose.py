@@ -187,3 +187,34 @@ def test_a_split_that_leaves_nothing_over_is_told_to_take_fewer() -> None:
         left_over(whole, train, val)
     assert len(left_over(whole, val)) == 90
     assert len(left_over(whole, None)) == 100
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=60), st.floats(0, 0.99))
+def test_no_class_loses_its_last_image_where_others_can_give_one(labels: list[int], share: float) -> None:
+    whole = make(labels)
+    number = round(share * len(labels))
+    usual = stratified(labels, number)
+    left = set(torch.tensor(labels)[~torch.isin(torch.arange(len(labels)), usual)].tolist())
+    if number > len(labels) - len(set(labels)):
+        with pytest.raises(DataError, match="hold out fewer"):
+            split(whole, share)
+        return
+    train, val = split(whole, share)
+    assert len(val or ()) == number
+    assert set(train.labels.tolist()) == set(labels)
+    if left == set(labels):
+        # What could be drawn before is drawn as before.
+        assert (torch.zeros(0) if val is None else val.indices).tolist() == usual.tolist()
+
+
+def test_single_images_stay_and_the_larger_classes_give_more() -> None:
+    train, val = split(make([0] * 9 + [1, 2, 3, 4, 5, 6]), 5)
+    assert val is not None
+    assert val.labels.tolist() == [0] * 5
+    assert train.counts(7) == (4, 1, 1, 1, 1, 1, 1)
+    many = torch.arange(20_000).repeat_interleave(2).tolist()
+    _, val = split(make([*range(20_000), *([0] * 30_000)]), 10_000)
+    assert val is not None
+    assert set(val.labels.tolist()) == {0}
+    assert split(make(many), 20_000)[0].counts(20_000) == (1,) * 20_000

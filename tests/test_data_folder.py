@@ -85,7 +85,7 @@ def test_train_val_and_test_folders_are_recognised(tmp_path: Path, val: str) -> 
     assert data.val is not None
     assert data.test is not None
     assert (len(data.train), len(data.val), len(data.test)) == (8, 4, 6)
-    assert data.notes == ()
+    assert data.notes == ("1 file beside the photos (README.png): left out",)
     assert data.test.names is not None
     assert data.test.names[-1] == "test/bee/deeper/2.jpg"
     assert data.test.labels.tolist() == [0, 0, 0, 1, 1, 1]

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +13,29 @@ from budgetnet.cli.options import Asked, environment
 from budgetnet.data import Inspection, Unavailable, inspect, policies
 
 
-def check_target(
-    target: str, asked: Asked, size: int | None, shape: Literal["crop", "squash"], *, as_json: bool
-) -> Inspection:
+@dataclass(frozen=True)
+class Photos:
+    """How photos are to be looked at: at which size, and what says which of their folders are parts."""
+
+    size: int | None
+    shape: Literal["crop", "squash"]
+    parts: tuple[str, ...] = ()
+
+    def named(self) -> dict[str, str]:
+        """The folders of the parts, where they were named one by one. Raises ValueError."""
+        pairs = [part.partition("=") for part in self.parts]
+        wrong = [part for part, (name, _, folder) in zip(self.parts, pairs) if not (name and folder)]
+        if wrong:
+            raise ValueError(f"--part should be such as train=photos/a, not {wrong[0]}")
+        return {name: folder for name, _, folder in pairs}
+
+
+def check_target(target: str | None, asked: Asked, photos: Photos, *, as_json: bool) -> Inspection:
     """Print what was found in a folder of photos, or in the data of a recipe. Nothing is downloaded."""
-    found = _of_folder(target, asked, size, shape) if _is_folder(target, asked) else _of_recipe(target, asked)
+    if target is None or _is_folder(target, asked):
+        found = _of_folder(target or photos.named(), asked, photos)
+    else:
+        found = _of_recipe(target, asked)
     # Plain lines: a terminal that is too narrow wraps them, and nothing is cut.
     click.echo(json.dumps(found.json(), indent=2) if as_json else str(found))
     return found
@@ -35,11 +54,11 @@ def _is_folder(target: str, asked: Asked) -> bool:
     return path.is_dir() or target.endswith(os.sep) or (not path.exists() and below.is_dir())
 
 
-def _of_folder(target: str, asked: Asked, size: int | None, shape: Literal["crop", "squash"]) -> Inspection:
+def _of_folder(root: str | dict[str, str], asked: Asked, photos: Photos) -> Inspection:
     if asked.root is not None:
         with environment("BUDGETNET_DATA", asked.root):
-            return inspect(target, size=size, shape=shape)
-    return inspect(target, size=size, shape=shape)
+            return inspect(root, size=photos.size, shape=photos.shape)
+    return inspect(root, size=photos.size, shape=photos.shape)
 
 
 def _of_recipe(target: str, asked: Asked) -> Inspection:

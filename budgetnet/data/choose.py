@@ -27,12 +27,30 @@ def stratified(labels: Tensor | Sequence[int], n: int | float, seed: int = 0) ->
     known = _known(labels)
     wanted = _number(n, len(known))
     counts = torch.bincount(known).tolist() if len(known) else []
-    shares = [divmod(wanted * count, len(known)) for count in counts]
-    takes = [whole for whole, _ in shares]
-    by_remainder = sorted(range(len(shares)), key=lambda label: -shares[label][1])
-    for label in by_remainder[: wanted - sum(takes)]:
-        takes[label] += 1
-    return _draw(known, takes, seed)
+    return _draw(known, _shares(counts, wanted), seed)
+
+
+def takes(counts: Sequence[int], n: int) -> list[int]:
+    """Return how many of each class are held out of so many images, n in all, as `stratified` shares them.
+
+    No class loses its last image: what it would give, those with the next largest shares give.
+    """
+    taken, room = _shares(counts, n), [max(count - 1, 0) for count in counts]
+    if sum(room) < n:
+        return taken
+    total = sum(counts)
+    taken = [min(take, most) for take, most in zip(taken, room)]
+    behind = sorted(range(len(counts)), key=lambda label: taken[label] - n * counts[label] / total)
+    while n > sum(taken):
+        behind = [label for label in behind if taken[label] < room[label]]
+        for label in behind[: n - sum(taken)]:
+            taken[label] += 1
+    return taken
+
+
+def fifth(counts: Sequence[int]) -> int:
+    """Return how many of so many images of each class are held out where nothing is asked for."""
+    return min(round(0.2 * sum(counts)), sum(max(count - 1, 0) for count in counts))
 
 
 def balanced(labels: Tensor | Sequence[int], n: int, seed: int = 0, *, classes: Sequence[str] = ()) -> Tensor:
@@ -65,9 +83,10 @@ def split(
 ) -> tuple[Split, Split | None]:
     """Return what stays for training and what is held out, or None, with no image in both.
 
-    `whole` itself comes back when all of it stays. `held_out` is a number of images or a fraction (drawn by
-    `stratified`), or indices in the publisher's order (a list, or a text file with one a line). `per_class`
-    keeps that many training images of each class. Raises `DataError` for what cannot be satisfied.
+    `whole` itself comes back when all of it stays. `held_out` is a number of images or a fraction (drawn as
+    by `stratified`, but never the last image of a class), or indices in the publisher's order (a list, or a
+    text file with one a line). `per_class` keeps that many training images of each class. Raises `DataError`
+    for what cannot be satisfied.
 
         train, val = split(data.train, 0.1, seed=1)
     """
@@ -111,6 +130,17 @@ def left_over(whole: Split, *used: Split | None) -> Split:
     return replace(rest, labels=torch.full_like(rest.labels, -1))
 
 
+def _shares(counts: Sequence[int], wanted: int) -> list[int]:
+    """Return `wanted` in proportion to the counts: the largest remainders are rounded up."""
+    total = sum(counts)
+    shares = [divmod(wanted * count, total) for count in counts]
+    shared = [whole for whole, _ in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda label: -shares[label][1])
+    for label in by_remainder[: wanted - sum(shared)]:
+        shared[label] += 1
+    return shared
+
+
 def _known(labels: Tensor | Sequence[int]) -> Tensor:
     known = torch.as_tensor(labels, device="cpu").long()
     if len(known) and int(known.min()) < 0:
@@ -141,8 +171,9 @@ def _draw(labels: Tensor, takes: Sequence[int], seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     drawn = [torch.zeros(0, dtype=torch.int64)]
-    for label, take in enumerate(takes):
-        members = (labels == label).nonzero().flatten()
+    # Those of each class in rising order, without a look at all labels for each class.
+    counts = torch.bincount(labels, minlength=len(takes)).tolist()
+    for members, take in zip(torch.split(labels.argsort(stable=True), counts), takes):
         drawn.append(members[torch.randperm(len(members), generator=generator)[:take]])
     return torch.cat(drawn).sort().values
 
@@ -158,7 +189,9 @@ def _held_out(whole: Split, held_out: HeldOut, seed: int) -> Tensor:
             raise DataError(
                 f"held_out={held_out} leaves none of the {len(whole):,} images to train on: hold out fewer"
             )
-        return stratified(whole.labels, number, seed)
+        known = _known(whole.labels)
+        counts = torch.bincount(known).tolist()
+        return _draw(known, takes(counts, number), seed)
     if isinstance(held_out, str | os.PathLike):
         wanted, where = _read(Path(held_out).expanduser()), f" of {os.fspath(held_out)}"
     else:

@@ -2,16 +2,17 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
-from budgetnet.data.choose import HeldOut, left_over, split
+from budgetnet.data.choose import HeldOut, fifth, left_over, split
 from budgetnet.data.error import DataError
 from budgetnet.data.kinds import UNREADABLE, Finding, sentences
 from budgetnet.data.listing import Listing, listing
-from budgetnet.data.remarks import remarked
+from budgetnet.data.remarks import remarked, unheld
 from budgetnet.data.source import cache_folder, data_root
 from budgetnet.data.splits import Data, Split
 
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from budgetnet.data.store import Stored
 
 
+Root: TypeAlias = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None
+"""A folder, or those of train, val and test by these names."""
+
+
 def folder(
-    root: str | os.PathLike[str] | None = None,
+    root: Root = None,
     *,
     size: int,
     held_out: HeldOut = None,
@@ -33,10 +38,12 @@ def folder(
 ) -> Data:
     """Return the photos in class folders as images uint8 (N, 3, size, size), classes in order of their names.
 
-    `root` holds train, and perhaps val (valid, validation) and test, with class folders in each, or class
-    folders alone; a relative `root` that is not here is looked for in BUDGETNET_DATA. Without a val folder,
-    `held_out` of the training photos (a fifth by default; 0 for none) become val. Photos of any size and
-    mode become RGB: the largest square at the centre ("crop") or the whole ("squash"), resized with
+    `root` holds train, and perhaps val and test, by these names or others that are common (Training,
+    validation, dev, test_set, in any case), with class folders in each, or class folders alone. A mapping
+    says it outright: {"train": "photos/a", "test": "photos/b"}, or {"train": "photos"} where no folder in
+    photos is a part. A relative `root` that is not here is looked for in BUDGETNET_DATA. Without a val
+    folder, `held_out` of the training photos (a fifth by default; 0 for none) become val. Photos of any size
+    and mode become RGB: the largest square at the centre ("crop") or the whole ("squash"), resized with
     antialias. They are stored once, in `cache` (else $XDG_CACHE_HOME/budgetnet, else ~/.cache/budgetnet),
     and read into memory where they fit (see docs/data.md), else batch by batch as they are needed. Files
     that cannot be read are skipped, or refused; what is odd about the others and about the folders has a
@@ -60,8 +67,11 @@ def folder(
         )
     splits, findings = parts(found, size, squash=shape == "squash", unreadable=unreadable, cache=cache)
     whole, val = splits["train"], splits.get("val")
-    share = held_out if held_out is not None or val is not None else 0.2
+    counts = whole.counts(len(found.classes))
+    share = held_out if held_out is not None or val is not None else fifth(counts)
     train, drawn = split(whole, share, seed, per_class=per_class, classes=found.classes)
+    if drawn is not None:
+        findings = (*findings, *unheld(counts, drawn.counts(len(found.classes)), found.classes))
     rest = left_over(whole, train, drawn) if unlabelled else None
     name = found.root.resolve().name
     notes = remarks(found, findings)
@@ -114,11 +124,15 @@ def remarks(found: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
     return (*found.notes, *broken, *sentences(rest))
 
 
-def photo_root(root: str | os.PathLike[str] | None) -> Path:
-    """Return where the photos lie: as named, or under the folder that holds data."""
-    if root is None:
-        return data_root(None)
-    here = Path(root).expanduser()
+def photo_root(root: Root) -> Path | dict[str, Path]:
+    """Return where the photos, or those of each part, lie: as named, or under the folder that holds data."""
+    if isinstance(root, Mapping):
+        return {name: _place(folder) for name, folder in root.items()}
+    return data_root(None) if root is None else _place(root)
+
+
+def _place(folder: str | os.PathLike[str]) -> Path:
+    here = Path(folder).expanduser()
     there = data_root(None) / here
     return there if not here.exists() and there.is_dir() else here
 

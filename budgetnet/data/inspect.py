@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from budgetnet.data.choose import fifth, takes
 from budgetnet.data.duplicates import repeated
 from budgetnet.data.error import DataError
-from budgetnet.data.folder import photo_root, read
+from budgetnet.data.folder import Root, photo_root, read
 from budgetnet.data.kinds import KINDS, Finding, aligned, counted, grouped, shown
 from budgetnet.data.listing import survey
-from budgetnet.data.remarks import rare, twice
+from budgetnet.data.remarks import rare, twice, unheld
 from budgetnet.data.source import cache_folder
 from budgetnet.data.splits import Data, Split
 
@@ -108,7 +109,7 @@ class Inspection:
 
 
 def inspect(
-    root: str | os.PathLike[str] | Data,
+    root: Root | Data,
     *,
     size: int | None = None,
     shape: Literal["crop", "squash"] = "crop",
@@ -135,7 +136,7 @@ def inspect(
         return Inspection(name, found.classes, {}, found.findings)
     if size is not None:
         splits, findings = read(found, size, squash=shape == "squash", cache=cache)
-        return _of_splits(name, found.classes, splits, findings)
+        return _of_splits(name, found.classes, splits, (*findings, *_undrawn(splits, found.classes)))
     kept = cache_folder(cache)
     try:
         kept.mkdir(parents=True, exist_ok=True)
@@ -144,7 +145,16 @@ def inspect(
         raise DataError(f"{kept} cannot be written ({error.strerror}): name another cache") from None
     with aside as held:
         splits, findings = read(found, SIZE, squash=shape == "squash", cache=held)
-        return _of_splits(name, found.classes, splits, findings)
+        return _of_splits(name, found.classes, splits, (*findings, *_undrawn(splits, found.classes)))
+
+
+def _undrawn(splits: Mapping[str, Split], classes: tuple[str, ...]) -> list[Finding]:
+    """Return the classes that `folder` holds out nothing of, where it is not told how much to hold out."""
+    if "val" in splits or "train" not in splits:
+        return []
+    counts = splits["train"].counts(len(classes))
+    number = fifth(counts)
+    return unheld(counts, takes(counts, number), classes) if number else []
 
 
 def _of_data(data: Data) -> Inspection:

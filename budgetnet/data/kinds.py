@@ -43,6 +43,8 @@ TABLE = (
     # Class folders that cannot be meant so.
     Kind("no train", "refused", "root", "with val or test and without train", "name the training part train"),
     Kind("doubled part", "refused", "folder", "for one part, such as val and valid", "keep one"),
+    Kind("part or class", "refused", "folder", "that may be a part or a class", "say which, as root={...}"),
+    Kind("parts within", "refused", "class folder", "with train and test in it", "put parts above classes"),
     Kind("one class", "refused", "part", "with fewer than two class folders", "give each class a folder"),
     Kind("empty class", "refused", "class folder", "of train without a photo", "fill or remove it"),
     Kind("extra class", "refused", "class folder", "of val or test that train lacks", "add it to train"),
@@ -63,9 +65,10 @@ TABLE = (
     Kind("other format", "left out", "file", "of a format that is not read (HEIC, SVG, ...)", "left out"),
     Kind("no photo", "left out", "file", "beside the photos", "left out"),
     Kind("hidden or junk", "left out", "file or folder", "hidden or of a system's making", "left out"),
-    Kind("linked folder", "left out", "link", "to a folder, below the root or class", "left out, not followed"),
+    Kind("linked folder", "left out", "link", "to a folder within", "left out, not followed"),
     Kind("absent", "left out", "line", "of val_annotations.txt without its photo", "left out"),
     Kind("unlabelled part", "left out", "part", "with none of train's class folders", "left out"),
+    Kind("no part", "left out", "folder", "beside the parts", "left out, with all in it"),
     # Photos that become something else, or are not what they seem.
     Kind("wrong ending", "used", "photo", "named as another format", "read as what it is"),
     Kind("animated", "used", "photo", "of several frames or pages", "the first is used"),
@@ -81,12 +84,14 @@ TABLE = (
     Kind("tiny", "used", "photo", "with a side below 8 pixels", "enlarged"),
     Kind("elongated", "used", "photo", "more than 4 times as long as wide", 'of a "crop" the middle is seen'),
     Kind("outside link", "used", "link", "out of the root", "followed"),
+    Kind("part as class", "used", "class folder", "with a part's name, without class folders", "a class"),
+    Kind("equal within", "used", "folder", "with the same folders as the other classes", "one class each"),
     Kind("names by case", "used", "photo", "of names equal but for case", "all are used"),
     # Sets that say less than they seem to.
     Kind("duplicate", "used", "photo", "in their class twice, pixel for pixel", "all are used"),
     Kind("two labels", "used", "photo", "in two classes, pixel for pixel", "all are used"),
     Kind("in two splits", "used", "photo", "in two splits, pixel for pixel", "all are used, and flatter"),
-    Kind("missing class", "used", "class", "of train without a photo in val or test", "not measured there"),
+    Kind("missing class", "used", "class", "of train without an image in val or test", "not measured there"),
     Kind("imbalance", "used", "class", "of at most a tenth of the largest one's photos", "used as it is"),
 )  # fmt: skip
 KINDS = {kind.name: kind for kind in TABLE}

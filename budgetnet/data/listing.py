@@ -2,15 +2,14 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from budgetnet.data.error import DataError
 from budgetnet.data.kinds import Finding, sentences
-from budgetnet.data.walk import ENDINGS as ENDINGS
-from budgetnet.data.walk import below, folded, loose, subfolders, walk
-
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+from budgetnet.data.parts import ANNOTATIONS, Parts, found, part_of, stated
+from budgetnet.data.walk import ENDINGS, below, folded, loose, subfolders, walk
 
 
 @dataclass(frozen=True)
@@ -46,31 +45,42 @@ class Listing:
         return sentences(finding for finding in self.findings if finding.policy != "refused")
 
 
-def listing(root: Path) -> Listing:
+def listing(root: Path | Mapping[str, Path]) -> Listing:
     """Return what lies in `root`: train, perhaps val and test, with class folders each, or these alone.
 
-    Photos may lie at any depth below their class folder. The val folder of Tiny-ImageNet as published,
-    images beside val_annotations.txt, is understood. Raises `DataError` for a missing root, no or empty
-    classes, classes that differ in case alone, or stray classes.
+    A mapping names the folders of the parts one by one. Photos may lie at any depth below their class
+    folder. The val folder of Tiny-ImageNet as published, images beside val_annotations.txt, is understood.
+    Raises `DataError` for a missing root, no or empty classes, classes that differ in case alone, stray
+    classes, or folders that may be a part or a class.
     """
-    found = survey(root)
-    if found.refused:
-        more = len(found.refused) - 1
+    listed = survey(root)
+    if listed.refused:
+        more = len(listed.refused) - 1
         rest = f" (and {more} more like it: `budgetnet check` names them)" if more else ""
-        raise DataError(found.refused[0] + rest)
-    return found
+        raise DataError(listed.refused[0] + rest)
+    return listed
 
 
-def survey(root: Path) -> Listing:
+def survey(root: Path | Mapping[str, Path]) -> Listing:
     """Return what lies in `root` as `listing` does, with what cannot be used among the findings.
 
     Raises `DataError` for a root that is no folder, and for folders that cannot be looked into.
     """
-    if not os.path.isdir(root):
-        what = "is a file, not a folder" if os.path.isfile(root) else "is not there"
-        raise DataError(f"the folder of photos {root} {what}: name the folder that holds the class folders")
+    for folder in root.values() if isinstance(root, Mapping) else [root]:
+        if not os.path.isdir(folder):
+            what = "is a file, not a folder" if os.path.isfile(folder) else "is not there"
+            raise DataError(
+                f"the folder of photos {folder} {what}: name the folder that holds the class folders"
+            )
     try:
-        return _Survey(root).listing()
+        if isinstance(root, Mapping):
+            above, parts = stated(root)
+            return _Survey(above).listing(parts)
+        parts = found(root)
+        survey = _Survey(root)
+        if parts.folders.get("train") not in (None, root):
+            survey.beside()
+        return survey.listing(parts)
     except OSError as error:
         raise DataError(
             f"{error.filename} cannot be looked into ({error.strerror}): it must be yours to read"
@@ -84,26 +94,27 @@ class _Survey:
     root: Path
     findings: list[Finding] = field(default_factory=list)
 
-    def listing(self) -> Listing:
-        folders = self._parts()
+    def beside(self) -> None:
+        """Name what lies beside the folders of the parts."""
+        self.findings += loose(self.root, self.root)
+
+    def listing(self, given: Parts) -> Listing:
+        self.findings += given.findings
+        folders = given.folders
         if not folders:
             return Listing(self.root, (), {}, tuple(self.findings))
         classes = tuple(subfolders(folders["train"]))
         if len(classes) < 2:
-            found = f"only '{classes[0]}'" if classes else "none"
-            self._refuse(
-                "one class",
-                folders["train"],
-                f"{folders['train']} should hold a folder for each of two classes or more, but holds {found}",
-            )
+            self._single(folders["train"], classes)
         self._clashes(folders["train"], classes)
         parts = {}
         for name, folder in folders.items():
-            annotations = folder / "val_annotations.txt"
+            annotations = folder / ANNOTATIONS
             if name != "train" and annotations.is_file():
                 parts[name] = self._annotated(annotations, classes)
             elif self._fits(name, folder, classes):
                 parts[name] = self._labelled(folder, classes)
+        self._nested(parts["train"], classes, folders["train"])
         counts = Counter(file.label for file in parts["train"])
         for label, name in enumerate(classes):
             if not counts[label]:
@@ -124,31 +135,42 @@ class _Survey:
     def _refuse(self, kind: str, path: Path, sentence: str) -> None:
         self.findings.append(Finding(kind, below(self.root, path), sentence))
 
-    def _parts(self) -> dict[str, Path]:
-        """Return the folders of train, val and test that are there; the root alone is train."""
-        parts: dict[str, Path] = {}
-        for name in subfolders(self.root):
-            part = PARTS.get(name.lower())
-            if part in parts:
-                first = parts[part].name
+    def _single(self, folder: Path, classes: tuple[str, ...]) -> None:
+        """Refuse fewer than two classes, and say where the root may be instead."""
+        holds, way = "none", ""
+        if classes:
+            holds = f"only '{classes[0]}'"
+            inside = subfolders(folder / classes[0])
+            if len(inside) > 1 or any(map(part_of, inside)):
+                way = f"; name {folder / classes[0]} instead if the class folders lie there"
+        self._refuse(
+            "one class",
+            folder,
+            f"{folder} should hold a folder for each of two classes or more, but holds {holds}{way}",
+        )
+
+    def _nested(self, files: tuple[File, ...], classes: tuple[str, ...], folder: Path) -> None:
+        """Refuse class folders that hold parts; name those that hold the same folders as one another."""
+        inside: dict[int, set[str]] = {}
+        depth = len(Path(below(self.root, folder)).parts) + 1
+        for file in files:
+            between = file.path.split("/")[depth:-1]
+            inside.setdefault(file.label, set()).update(between[:1])
+        for label, names in inside.items():
+            parts = {part_of(name): name for name in sorted(names, reverse=True)}
+            if "train" in parts and len(parts.keys() - {None}) > 1:
+                path = folder / classes[label]
                 self._refuse(
-                    "doubled part",
-                    self.root / name,
-                    f"{self.root} holds both '{first}' and '{name}', one too many: move one away",
+                    "parts within",
+                    path,
+                    f"the class folder {path} holds '{parts['train']}' and other parts, which would all be "
+                    "trained on: put parts above classes, as train/ant and test/ant",
                 )
-            elif part:
-                parts[part] = self.root / name
-        if parts and "train" not in parts:
-            found = next(iter(parts.values())).name
-            self._refuse(
-                "no train",
-                self.root,
-                f"{self.root} holds '{found}' but no 'train': put the training photos into "
-                f"{self.root / 'train'}",
-            )
-            return {}
-        order = [name for name in PARTS.values() if name in parts]
-        return {name: parts[name] for name in order} or {"train": self.root}
+                return
+        first, *others = inside.values() or [set[str]()]
+        if others and len(first) > 1 and all(names == first for names in others):
+            holds = f"each class folder holds {', '.join(sorted(first)[:3])}"
+            self.findings.append(Finding("equal within", below(self.root, folder / classes[0]), holds))
 
     def _clashes(self, folder: Path, classes: tuple[str, ...]) -> None:
         """Refuse class folders that differ in case, accents' encoding or blanks alone."""
@@ -168,7 +190,7 @@ class _Survey:
         if name == "train":
             return True
         inside = subfolders(folder)
-        strays = [found for found in inside if found not in classes]
+        strays = [stray for stray in inside if stray not in classes]
         known = {folded(label): label for label in classes}
         if len(strays) == len(inside) and not any(folded(stray) in known for stray in strays):
             self.findings.append(Finding("unlabelled part", below(self.root, folder)))
@@ -189,9 +211,9 @@ class _Survey:
         files = []
         for label, name in enumerate(classes):
             if (folder / name).is_dir():
-                found = walk(self.root, folder / name)
-                self.findings += found.findings
-                files += [_file(self.root, path, label) for path in found.photos]
+                walked = walk(self.root, folder / name)
+                self.findings += walked.findings
+                files += [_file(self.root, path, label) for path in walked.photos]
         return tuple(files)
 
     def _annotated(self, annotations: Path, classes: tuple[str, ...]) -> tuple[File, ...]:
@@ -210,12 +232,12 @@ class _Survey:
                 f"line {number} of {annotations} names the class {stated[:40]!r}, which train lacks: mend it",
             )
             return ()
-        found = walk(self.root, annotations.parent)
+        walked = walk(self.root, annotations.parent)
         self.findings += [
-            finding for finding in found.findings if finding.path != below(self.root, annotations)
+            finding for finding in walked.findings if finding.path != below(self.root, annotations)
         ]
         files = []
-        for path in found.photos:
+        for path in walked.photos:
             name = os.path.basename(path)
             if name in labels:
                 files.append(_file(self.root, path, labels.pop(name)))
@@ -228,8 +250,8 @@ class _Survey:
 def _file(root: Path, path: str, label: int) -> File:
     relative = below(root, path)
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         # A dangling link: the decoder will say so, with the other files that cannot be read.
         return File(relative, 0, 0, label)
-    return File(relative, found.st_size, found.st_mtime_ns, label)
+    return File(relative, status.st_size, status.st_mtime_ns, label)

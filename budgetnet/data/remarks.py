@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from budgetnet.data.duplicates import Duplicate, overlaps, repeated
-from budgetnet.data.kinds import Finding, sentences
+from budgetnet.data.kinds import Finding, counted, sentences
 from budgetnet.data.splits import Data, Split
 
 # The largest class has so many times the images of a rare one.
@@ -60,4 +60,13 @@ def rare(train: Split, classes: Sequence[str]) -> list[Finding]:
         Finding("imbalance", name, f"{count:,} images, '{largest}' has {most:,}")
         for name, count in zip(classes, counts)
         if 0 < count <= most / RARE
+    ]
+
+
+def unheld(counts: Sequence[int], held: Sequence[int], classes: Sequence[str]) -> list[Finding]:
+    """Return the classes of which there are so many images, and none among those that are held out."""
+    return [
+        Finding("missing class", name, f"none of {counted(count, 'image')} is held out as val")
+        for name, count, out in zip(classes, counts, held)
+        if count and not out
     ]

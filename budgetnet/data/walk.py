@@ -66,8 +66,23 @@ def subfolders(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not hidden(entry.name) and is_folder(entry))
 
 
+def photographed(folder: Path) -> bool:
+    """Whether there is a photo, by its name, in a folder or below it."""
+    folders = [str(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if hidden(entry.name):
+                    continue
+                if is_folder(entry):
+                    folders += [] if entry.is_symlink() else [entry.path]
+                elif entry.name.lower().endswith(ENDINGS):
+                    return True
+    return False
+
+
 def loose(root: Path, folder: Path) -> list[Finding]:
-    """Return what lies beside the class folders of one part, and which of these are links to outside."""
+    """Return what lies beside the folders in a folder of parts or classes, and which are links to outside."""
     findings = []
     above = _real(root)
     with os.scandir(folder) as entries:

@@ -75,6 +75,13 @@ def count(
     show_default=True,
     help="How photos become square, as for folder().",
 )
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    metavar="PART=FOLDER",
+    help="The folder of train, val or test, instead of DATA, where names do not say it. Repeatable.",
+)
 @click.option("--policies", is_flag=True, help="Print what is done with each kind of oddity, and stop.")
 @asking(data_option, set_option)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every file named.")
@@ -83,6 +90,7 @@ def check(
     asked: Asked,
     size: int | None,
     shape: Literal["crop", "squash"],
+    parts: tuple[str, ...],
     policies: bool,
     as_json: bool,
 ) -> None:
@@ -92,13 +100,13 @@ def check(
     nothing is downloaded. All that is odd is named, with what is done about it, and the images of each class
     are counted. Exits with 2 where a run would be refused.
     """
-    from budgetnet.cli.check import check_target, show_policies
+    from budgetnet.cli.check import Photos, check_target, show_policies
 
     if policies:
         show_policies()
-    elif target is None:
-        raise click.UsageError("name a folder of photos or a recipe, or ask for --policies")
-    elif check_target(target, asked, size, shape, as_json=as_json).refused:
+    elif (target is None) == (not parts):
+        raise click.UsageError("name a folder of photos or a recipe, or its parts, or ask for --policies")
+    elif check_target(target, asked, Photos(size, shape, parts), as_json=as_json).refused:
         click.get_current_context().exit(MISTAKEN)
 
 
