@@ -11,7 +11,7 @@ from budgetnet.augment.colour import Grayscale, Jitter
 from budgetnet.augment.mirror import MIRRORS, Mirror
 from budgetnet.augment.pieces import unit
 from budgetnet.augment.views import Group, Step, act, check_view, full_precision, grouped, view
-from budgetnet.augment.warp import CenterCrop, Crop, Rotate, Shift, Translate, draw_maps
+from budgetnet.augment.warp import CenterCrop, Crop, Rotate, Shift, Translate
 
 STAYS = (Crop, CenterCrop, *MIRRORS)
 """Warps that never look outside the frame; what others show there is filled."""
@@ -102,7 +102,8 @@ class _Fused:
                 found.append(colour.combine(group.steps, stream, count, channels).float())
                 continue
             same = torch.eye(3, dtype=torch.float64, device=stream.device).expand(1, count, 3, 3)
-            places = read.positions(draw_maps(group.steps, stream, count, *stored) if group.steps else same)
+            maps = read.drawn(group.steps, stream, count, stored) if group.steps else same
+            places = read.positions(maps)
             if not _only_mirrors(group):
                 places = [read.pack(places, _look(group, stored, size, channels), stored)]
             found.append(places[0])

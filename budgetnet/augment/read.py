@@ -54,9 +54,23 @@ def warp(
     """Draw every warp's maps, in order: one read of images of `shape` (B, C, H, W) on `device`."""
     count, channels, height, width = shape
     fills = fills_of(warps, channels)
-    maps = draw_maps(warps, generator, count, height, width) if warps else torch.zeros(0, count, 3, 3)
+    maps = drawn(warps, generator, count, (height, width)) if warps else torch.zeros(0, count, 3, 3)
     moves = not all(isinstance(step, MIRRORS) for step in warps)
     return reading(shape, maps, fills, size, device, moves=moves)
+
+
+def drawn(warps: Sequence[Warp], source: draw.Source, count: int, stored: Size) -> Tensor:
+    """The warps' maps (warps, B, 3, 3) for stored images of (height, width).
+
+    What is not square is taken for a square of its shorter side, as a test squeezes it: warps are drawn for
+    that, and stretched to the image.
+    """
+    side = min(stored)
+    maps = draw_maps(warps, source, count, side, side)
+    if stored == (side, side):
+        return maps
+    stretch = draw.constant([stored[1] / side, stored[0] / side, 1.0], maps)
+    return maps * stretch[:, None] / stretch
 
 
 def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:

@@ -55,7 +55,8 @@ def view(
     The first warp that is more than a flip reads the stored image straight at resolution x resolution; what
     stands before it acts on the stored size, what comes later at the resolution. Without such a warp the
     images are first resized with antialias, exactly as torchvision does. Images that are not square are
-    squeezed into a square, as by torchvision's `Resize((r, r))`.
+    squeezed into a square, as by torchvision's `Resize((r, r))`, in training and in `test_view` alike: what
+    moves pixels acts on them as if they had been stored so, at their shorter side.
 
     A `torchvision.transforms.v2` module, or any callable, is called as step(images, labels), or step(images)
     where it takes one argument, on the float batch. Most of torchvision's draw one set of parameters for the
@@ -128,8 +129,8 @@ def act(
 def test_view(images: Tensor, *, resize: int, crop: int) -> Tensor:
     """Make the view that a test sees: uint8 (B, C, H, W) to float32 (B, C, crop, crop) in [0, 1].
 
-    Exactly torchvision's `Resize(resize)` on float images, which makes the shorter side `resize` pixels long,
-    bilinear with antialias, and then its `CenterCrop(crop)`.
+    Exactly torchvision's `Resize((resize, resize))` on float images, bilinear with antialias, which squeezes
+    images that are not square as `view` does, and then its `CenterCrop(crop)`.
 
     Raises:
         ValueError: images are not as above, or the crop is larger than what it is cut from.
@@ -139,15 +140,11 @@ def test_view(images: Tensor, *, resize: int, crop: int) -> Tensor:
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"{name} must be a whole number of pixels of at least 1, found {size!r}")
     if crop > resize:
-        raise ValueError(f"crop {crop} is larger than the shorter side {resize} of what it is cut from")
-    height, width = images.shape[-2:]
-    short, long = sorted((height, width))
-    longer = int(resize * long / short)
-    height, width = (resize, longer) if height <= width else (longer, resize)
+        raise ValueError(f"crop {crop} is larger than the side {resize} of what it is cut from")
     with torch.no_grad(), full_precision(images.device):
-        images = read.resize(images, (height, width))
-    top, left = round((height - crop) / 2), round((width - crop) / 2)
-    return images[..., top : top + crop, left : left + crop]
+        images = read.resize(images, (resize, resize))
+    edge = round((resize - crop) / 2)
+    return images[..., edge : edge + crop, edge : edge + crop]
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
