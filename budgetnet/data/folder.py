@@ -75,7 +75,8 @@ def folder(
     rest = left_over(whole, train, drawn) if unlabelled else None
     name = found.root.resolve().name
     notes = remarks(found, findings)
-    data = Data(train, val or drawn, splits.get("test"), found.classes, name, rest, notes, findings)
+    test = splits.get("test")
+    data = Data(train, val or drawn, test, found.classes, name, rest, notes, findings, shape)
     return remarked(data).in_memory()
 
 

@@ -25,39 +25,44 @@ TURNS = {
 }
 
 
+Size = tuple[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A photo's pixels uint8 (3, size, size), or None; and the kinds and details of what is odd about it."""
+    """A photo's pixels uint8 (3, height, width), or None; and the kinds and details of what is odd about it."""
 
     pixels: npt.NDArray[np.uint8] | None
     odd: tuple[tuple[str, str], ...]
 
 
-def photo(path: Path, size: int, *, squash: bool) -> npt.NDArray[np.uint8] | str:
-    """Return the photo as uint8 (3, size, size), or the reason why it cannot be read; as `read_photo`."""
+def photo(path: Path, size: int | Size, *, squash: bool) -> npt.NDArray[np.uint8] | str:
+    """Return the photo as uint8 (3, *size), or the reason why it cannot be read; as `read_photo`."""
     found = read_photo(path, size, squash=squash)
     return found.odd[0][1] if found.pixels is None else found.pixels
 
 
-def read_photo(path: Path, size: int, *, squash: bool) -> Read:
-    """Return the photo as uint8 (3, size, size), or why there is none, whatever the file holds.
+def read_photo(path: Path, size: int | Size, *, squash: bool) -> Read:
+    """Return the photo as uint8 (3, *size), or why there is none, whatever the file holds.
 
-    Its orientation as stated by EXIF is applied. The largest square at its centre, or with `squash` all of
-    it, is read bilinearly with antialias. What is transparent comes out white; 16-bit greys are scaled to 8
+    `size` is (height, width), or the side of a square.
+    Its orientation as stated by EXIF is applied. The largest part at its centre that has the sides' ratio,
+    or with `squash` all of it, is read bilinearly with antialias. What is transparent comes out white; 16-bit greys are scaled to 8
     bits; of an animation the first frame is read.
     """
     try:
-        return _read(path, size, squash)
+        return _read(path, (size, size) if isinstance(size, int) else size, squash)
     except Exception as error:  # Decoders answer damaged bytes with whatever comes up.
         return Read(None, (failure(path, error),))
 
 
-def _read(path: Path, size: int, squash: bool) -> Read:
+def _read(path: Path, size: Size, squash: bool) -> Read:
+    height, width = size
     with opened(path) as file, Image.open(file, formats=FORMATS) as image:
         bound(image, file)
         odd = list(oddities(image, path))
         # A JPEG of many megapixels is decoded at a half, a quarter or an eighth, still twice what is needed.
-        image.draft(None, (2 * size, 2 * size))
+        image.draft(None, (2 * width, 2 * height))
         # Pillow turns a TIFF as it reads it. Of a PNG it reads the pixels to find EXIF behind them: there it
         # must not be asked first, or pixels that break off would pass for damaged EXIF.
         before = orientation(image) if image.format == "TIFF" else 1
@@ -72,11 +77,16 @@ def _read(path: Path, size: int, squash: bool) -> Read:
         upright = _rgb(image if turn is None else image.transpose(turn))
         if animated(image):
             odd.append(("animated", image.format or ""))
-    side = min(upright.size)
-    left, top = (upright.width - side) / 2, (upright.height - side) / 2
-    box = None if squash else (left, top, left + side, top + side)
-    square = upright.resize((size, size), Image.Resampling.BILINEAR, box=box)
-    return Read(np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1)), tuple(odd))
+    box = None if squash else _central(upright.size, width, height)
+    shown = upright.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    return Read(np.ascontiguousarray(np.asarray(shown).transpose(2, 0, 1)), tuple(odd))
+
+
+def _central(size: tuple[int, int], width: int, height: int) -> tuple[float, float, float, float]:
+    """The largest box at the centre of an image of `size` whose sides are as `width` to `height`."""
+    across, down = min(size[0], size[1] * width / height), min(size[1], size[0] * height / width)
+    left, top = (size[0] - across) / 2, (size[1] - down) / 2
+    return left, top, left + across, top + down
 
 
 def _rgb(image: Image.Image) -> Image.Image:

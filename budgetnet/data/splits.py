@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -264,7 +265,8 @@ class Split:
 class Data:
     """What to train on, what to choose by, what to be judged by, and the names of the classes.
 
-    `val`, `test` and `unlabelled` may be absent. `notes` are sentences worth showing before training, and
+    `val`, `test` and `unlabelled` may be absent. `shape` says how photos came to the sides of the images: the
+    largest part at the centre ("crop") or the whole ("squash"), as `predict` then reads others. `notes` are sentences worth showing before training, and
     `findings` name every file that they are about. Raises `DataError` unless all splits share C, H and W,
     and all labels lie within the classes.
     """
@@ -277,8 +279,11 @@ class Data:
     unlabelled: Split | None = None
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    shape: Literal["crop", "squash"] = "crop"
 
     def __post_init__(self) -> None:
+        if self.shape not in ("crop", "squash"):
+            raise DataError(f'shape is "crop" or "squash", but found {self.shape!r:.40}')
         if not self.classes or len(set(self.classes)) != len(self.classes):
             raise DataError(f"classes are one or more different names, but found {self.classes}")
         for name, split in self.splits.items():

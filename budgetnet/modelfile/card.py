@@ -15,7 +15,9 @@ class Card:
 
     `builder` is the name of a function of `budgetnet.models` with its `arguments`, or None for a model that
     was built in another way; `origin` then names that. `classes` are the labels' names in order, `resize`
-    and `crop` the pixels that it is to be tested at, `mirror` and `shift` the looks at each image whose
+    and `crop` the pixels that it is to be tested at, `stored` the (height, width) that its images had before
+    that, None in cards of before, and `shape` how photos come to these: their largest part at the centre
+    ("crop") or the whole ("squash"). `mirror` and `shift` the looks at each image whose
     logits are averaged, as in `Test`; `budget` the limits that it keeps. `external` says what
     external weights it began from, "" for none; `arguments` leave them out, so that a load never needs them.
     """
@@ -31,6 +33,8 @@ class Card:
     external: str = ""
     mirror: bool = False
     shift: int = 0
+    stored: tuple[int, int] | None = None
+    shape: str = "crop"
 
 
 def card(model: nn.Module) -> Card | None:

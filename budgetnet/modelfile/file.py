@@ -33,9 +33,11 @@ def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: 
     tensors = {name: state[name].detach().cpu().contiguous() for name in owned(model)}
     entries = asdict(described)
     # Left out where they say nothing, so that an earlier budgetnet reads the file too.
-    for name in ("mirror", "shift"):
+    for name in ("mirror", "shift", "stored"):
         if not entries[name]:
             del entries[name]
+    if described.shape == "crop":
+        del entries["shape"]
     words = {"format": FORMAT, "version": budgetnet.__version__, **entries}
     write_whole(path, seal(tensors, words))
 
@@ -86,6 +88,8 @@ def _card(words: Mapping[str, Any], sealed: bool) -> Card:
     unknown = set(entries) - {field.name for field in fields(Card)}
     if unknown:
         raise ValueError(f"it has an entry {min(unknown)!r:.40}, which cards do not have")
+    sides = entries.get("stored")
+    entries["stored"] = tuple(sides) if isinstance(sides, list) else sides
     found = Card(**{**entries, "classes": _names(entries.get("classes", []))})
     _check(found)
     return found
@@ -102,6 +106,7 @@ def _check(found: Card) -> None:
         side = getattr(found, name)
         if side is not None and not _within(side, LARGEST_SIDE):
             raise ValueError(f"its {name} should be from 1 to {LARGEST_SIDE:,} pixels, not {side!r:.40}")
+    _check_stored(found)
     if not _within(found.channels, MOST_CHANNELS):
         raise ValueError(f"its channels should be from 1 to {MOST_CHANNELS:,}, not {found.channels!r:.40}")
     if not isinstance(found.mirror, bool):
@@ -119,6 +124,16 @@ def _check(found: Card) -> None:
         if not all(held is True or _within(held, HIGHEST_LIMIT) for held in limits):
             raise ValueError(f"its budget should be limits as whole numbers, not {found.budget!r:.80}")
         Budget.read(found.budget)
+
+
+def _check_stored(found: Card) -> None:
+    sides, pair = found.stored, isinstance(found.stored, tuple) and len(found.stored) == 2
+    if sides is not None and not (pair and all(_within(side, LARGEST_SIDE) for side in sides)):
+        raise ValueError(
+            f"its stored should be a height and a width from 1 to {LARGEST_SIDE:,} pixels, not {sides!r:.40}"
+        )
+    if found.shape not in ("crop", "squash"):
+        raise ValueError(f"its shape should be crop or squash, not {found.shape!r:.40}")
 
 
 def _within(number: Any, most: int) -> bool:

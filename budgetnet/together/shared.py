@@ -76,6 +76,7 @@ def shared(descriptor: int) -> Data:
         splits.get("unlabelled"),
         tuple(about["notes"]),
         tuple(Finding(*found) for found in about["findings"]),
+        about["shape"],
     )
 
 
@@ -91,6 +92,7 @@ def _about(data: Data) -> dict[str, Any]:
         "classes": list(data.classes),
         "notes": list(data.notes),
         "findings": [[found.kind, found.path, found.detail] for found in data.findings],
+        "shape": data.shape,
         "splits": {name: split.names for name, split in data.splits.items()},
     }
 

@@ -53,10 +53,11 @@ def now() -> str:
 
 def card_of(training: Training, phase: Phase) -> Card:
     resize, crop = phase.test.at(phase.last_resolution)
-    channels = int(training.data.train.images.shape[1])
+    _, channels, height, width = training.data.train.shape
     looks: dict[str, Any] = {"mirror": phase.test.mirror, "shift": phase.test.shift}
+    sizes: dict[str, Any] = {"resize": resize, "crop": crop, "channels": channels, "stored": (height, width)}
     return described(
-        training.model, classes=training.data.classes, resize=resize, crop=crop, channels=channels, **looks
+        training.model, classes=training.data.classes, shape=training.data.shape, **sizes, **looks
     )
 
 
