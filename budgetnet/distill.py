@@ -14,6 +14,7 @@ from budgetnet.augment import check
 from budgetnet.augment.read import resize
 from budgetnet.budget import DoesNotFit, check_fit, external, ledger
 from budgetnet.data import Data
+from budgetnet.data.naming import difference
 from budgetnet.modelfile import card, load
 
 
@@ -109,9 +110,10 @@ class Distill:
         names = known.classes if known is not None else ()
         count = len(names) or self._count(known.crop if known is not None else None, data)
         if count != len(data.classes):
+            differ = f" ({difference(data.classes, names)})" if names else ""
             raise ValueError(
                 f"Distill's teacher {self.teacher!r} tells {count} classes apart, and {data.name} has "
-                f"{len(data.classes)}: name a teacher that was trained on the same classes"
+                f"{len(data.classes)}{differ}: name a teacher that was trained on the same classes"
             )
         for at, (theirs, ours) in enumerate(zip(names, data.classes)):
             if theirs != ours:

@@ -17,7 +17,7 @@ from budgetnet.data import Split
 from budgetnet.modelfile import Card, card
 from budgetnet.recipe import Test
 from budgetnet.run import Run, write_whole
-from budgetnet.trainer import Trainer
+from budgetnet.trainer import Trainer, shown
 from budgetnet.trainer.measure import evaluate
 from budgetnet.trainer.ready import check_logits
 
@@ -120,10 +120,10 @@ def by_resolution(
 ) -> Resolutions:
     """Measure `model` over `split` at each of the resolutions in pixels, on the trainer's device.
 
-    Images are tested as the model's card says, its resize and crop in proportion, or resized to the
-    resolution where it has none. A resolution that does not fit the model is a row that says so. Raises
-    ValueError for no or impossible resolutions, an empty split, and where none fits. Reference:
-    https://arxiv.org/abs/1906.06423.
+    Images are tested as the model's card says, its resize and crop in proportion and the same looks averaged,
+    or resized to the resolution where it has none; labels are counted as `Trainer.evaluate` does. A
+    resolution that does not fit the model is a row that says so. Raises ValueError for no or impossible
+    resolutions, an empty split, and where none fits. Reference: https://arxiv.org/abs/1906.06423.
 
     ::
 
@@ -131,19 +131,16 @@ def by_resolution(
         print(found, found.best.resolution)
     """
     sizes = _checked(resolutions)
-    if not len(split):
-        raise ValueError("by_resolution's split should hold images, and is empty")
+    split, names = shown.measured(split, card(model), classes)
     known = card(model) or Card()
-    names = tuple(classes) or known.classes
-    names = names or tuple(str(k) for k in range(int(split.labels.max()) + 1))
     model.to(trainer.device)
     moved = split.to(trainer.device)
     channels = int(split.images.shape[1])
     measured: list[AtResolution] = []
     for size in sizes:
         resize = size * known.resize // known.crop if known.resize and known.crop else size
-        test = Test(resize, size)
         try:
+            test = Test(resize, size, mirror=known.mirror, shift=known.shift)
             check_logits(model, len(names), size, channels)
         except ValueError as error:
             measured.append(AtResolution(size, resize, reason=str(error)))

@@ -92,7 +92,9 @@ def test_a_test_view_is_torchvisions_resize_and_centre_crop(
     for channels in (1, 3):
         images = stored(2, *size, channels)
         theirs = reference.to_dtype(images, torch.float32, scale=True)
-        theirs = reference.center_crop(reference.resize(theirs, [resize, resize], antialias=True), [crop, crop])
+        theirs = reference.center_crop(
+            reference.resize(theirs, [resize, resize], antialias=True), [crop, crop]
+        )
         ours = augment.test_view(images, resize=resize, crop=crop)
         assert ours.dtype == torch.float32
         assert (ours - theirs).abs().max() < 1e-6

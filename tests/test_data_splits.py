@@ -208,7 +208,9 @@ def test_data_refuses_a_class_named_twice() -> None:
 
 def test_unlabelled_images_need_no_label() -> None:
     rest = Split(make(4).images, torch.full((4,), -1), torch.arange(4))
-    assert Data(make(), None, None, CLASSES, "x", rest).unlabelled is rest
+    kept = Data(make(), None, None, CLASSES, "x", rest).unlabelled
+    assert kept is not None
+    assert kept.images is rest.images
 
 
 def test_the_repr_says_sizes_classes_and_resolution() -> None:

@@ -58,7 +58,7 @@ def test_the_model_is_left_in_its_modes(wide: nn.Module, split: Split) -> None:
     wide[1].eval()
     modes = [module.training for module in wide.modules()]
     before = {name: tensor.clone() for name, tensor in wide.state_dict().items()}
-    trainer().evaluate(wide, split, classes=tuple("abcdefghij"))
+    trainer().evaluate(wide, split, classes=tuple("abcdefghij"), resolution=20)
     assert [module.training for module in wide.modules()] == modes
     assert all(torch.equal(tensor, before[name]) for name, tensor in wide.state_dict().items())
 
@@ -75,8 +75,8 @@ def test_probabilities_add_up_and_follow_the_logits(wide: nn.Module, split: Spli
 
 def test_tensors_arrays_floats_and_splits_are_predicted_alike(wide: nn.Module, split: Split) -> None:
     expected = trainer().predict(wide, split.images).probabilities
+    torch.testing.assert_close(trainer().predict(wide, split, resolution=20).probabilities, expected)
     for given in (
-        split,
         split.images.numpy(),
         split.images.permute(0, 2, 3, 1).numpy(),
         split.images.float() / 255,
@@ -135,4 +135,4 @@ def test_wrong_numbers_of_classes_and_channels_are_one_sentence(wide: nn.Module,
     with pytest.raises(ValueError, match="channels"):
         trainer().predict(wide, torch.zeros(2, 1, 12, 12, dtype=torch.uint8))
     with pytest.raises(ValueError, match="one logit for each of the 3 classes"):
-        trainer().evaluate(wide, data.train, classes=data.classes)
+        trainer().evaluate(wide, data.train, classes=data.classes, resolution=12)

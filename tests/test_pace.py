@@ -190,13 +190,14 @@ def test_an_evaluation_tries_the_model_on_nothing_but_its_images(data: Data) -> 
 
     seen = Seen()
     assert data.val is not None
-    found = trainer().evaluate(seen, data.val, classes=data.classes, batch_size=25)
+    found = trainer().evaluate(seen, data.val, resolution=12, batch_size=25)
     assert seen.given == [("cpu", 25), ("cpu", 25), ("cpu", 10)]
     assert found.images == 60
+    some = data.train.subset(data.train.labels < 2)
     with pytest.raises(
         ValueError, match=r"one logit for each of the 2 classes, \(B, 2\), and gives \(B, 3\)"
     ):
-        trainer().evaluate(seen, data.train.subset(data.train.labels < 2), classes=("a", "b"))
+        trainer().evaluate(seen, some, classes=("red", "green"), resolution=12)
 
 
 def test_epochs_hold_plain_numbers() -> None:

@@ -131,7 +131,7 @@ def test_mistakes_are_one_sentence(net: nn.Module, data: Data) -> None:
     with pytest.raises(ValueError, match=r"none of these resolutions can be measured: .*does not fit at 2x2"):
         by_resolution(trainer(), net, data.val, [1, 2], classes=data.classes)
     with pytest.raises(ValueError, match="one logit for each of the 2 classes"):
-        by_resolution(trainer(), net, data.val, [8], classes=("a", "b"))
+        by_resolution(trainer(), net, data.val.subset(data.val.labels < 2), [8], classes=data.classes[:2])
 
 
 def test_classes_without_names_are_counted_in_the_split(net: nn.Module) -> None:

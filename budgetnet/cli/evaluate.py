@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import click
 from torch import nn
@@ -12,6 +12,7 @@ from budgetnet.cli.options import Asked
 from budgetnet.cli.target import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import percent, say, table
 from budgetnet.data import Data, Split
+from budgetnet.data.naming import difference
 from budgetnet.guard import selection
 from budgetnet.modelfile import Card, card, read_card
 from budgetnet.recipe import Test
@@ -53,28 +54,32 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
     data = plan.data()
     split = _split(data, how.split)
     known = card(model)
-    if known is not None and known.classes and known.classes != data.classes:
+    if known is not None and known.classes and not set(data.classes) <= set(known.classes):
         raise ValueError(
             f"{found.file} tells apart {_names(known.classes)}, and the data of {plan.path} have "
-            f"{_names(data.classes)}; name the recipe that the model was trained by"
+            f"{_names(data.classes)}, {difference(data.classes, known.classes)}; name the recipe that the "
+            "model was trained by"
         )
-    if not how.as_json:
-        for note in _notes(found, split, how.split):
-            say(f"note: {note}")
+    _say(_notes(found, split, how.split), how)
     if sizes:
-        _used(found, split, how.split, f"at {how.resolutions} px")
+        notes = _used(found, split, how.split, f"at {how.resolutions} px")
         _sweep(trainer, model, found, split, sizes, how)
+        _say(notes, how)
         return
     test = None
     if how.resize is not None:
         told = known or Card()
         test = Test(how.resize, how.resolution or told.crop, mirror=told.mirror, shift=told.shift)
-    measured = trainer.evaluate(model, split, classes=data.classes, resolution=how.resolution, test=test)
+    measured = trainer.evaluate(model, split, resolution=how.resolution, test=test)
     if how.as_json:
-        click.echo(json.dumps(asdict(measured), indent=2))
+        click.echo(json.dumps(measured.json(), indent=2))
     else:
         _show(measured, how.split, split)
-    for note in _used(found, split, how.split, f"resize {how.resize}, at {measured.resolution} px"):
+    _say(_used(found, split, how.split, f"resize {how.resize}, at {measured.resolution} px"), how)
+
+
+def _say(notes: list[str], how: Measured) -> None:
+    for note in notes:
         say(f"note: {note}", error=how.as_json)
 
 
@@ -179,10 +184,13 @@ def _names(classes: tuple[str, ...]) -> str:
 
 def _show(measured: Evaluation, name: str, split: Split) -> None:
     say(f"{name}: {measured}")
-    rows = []
+    rows, said = [], dict[int, list[tuple[int, int]]]()
+    for truth, called, times in measured.pairs:
+        said.setdefault(truth, []).append((times, called))
     for k, label in enumerate(measured.classes):
-        others = [(times, j) for j, times in enumerate(measured.confusion[k]) if j != k and times]
+        answers = said.get(k, [])
+        others = [pair for pair in answers if pair[1] != k]
         most = max(others, default=None, key=lambda pair: (pair[0], -pair[1]))
         taken = "" if most is None else f"{measured.classes[most[1]]} ({most[0]})"
-        rows.append((label, f"{sum(measured.confusion[k]):,}", percent(measured.per_class[k]), taken))
+        rows.append((label, f"{sum(times for times, _ in answers):,}", percent(measured.per_class[k]), taken))
     table("", ("class", "images", "recognised", "mostly taken for"), rows)

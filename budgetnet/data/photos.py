@@ -30,7 +30,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A photo's pixels uint8 (3, height, width), or None; and the kinds and details of what is odd about it."""
+    """A photo's pixels uint8 (3, H, W), or None; and the kinds and details of what is odd about it."""
 
     pixels: npt.NDArray[np.uint8] | None
     odd: tuple[tuple[str, str], ...]
@@ -45,10 +45,10 @@ def photo(path: Path, size: int | Size, *, squash: bool) -> npt.NDArray[np.uint8
 def read_photo(path: Path, size: int | Size, *, squash: bool) -> Read:
     """Return the photo as uint8 (3, *size), or why there is none, whatever the file holds.
 
-    `size` is (height, width), or the side of a square.
-    Its orientation as stated by EXIF is applied. The largest part at its centre that has the sides' ratio,
-    or with `squash` all of it, is read bilinearly with antialias. What is transparent comes out white; 16-bit greys are scaled to 8
-    bits; of an animation the first frame is read.
+    `size` is (height, width), or the side of a square. Its orientation as stated by EXIF is applied. The
+    largest part at its centre that has the sides' ratio, or with `squash` all of it, is read bilinearly with
+    antialias. What is transparent comes out white; 16-bit greys are scaled to 8 bits; of an animation the
+    first frame is read.
     """
     try:
         return _read(path, (size, size) if isinstance(size, int) else size, squash)

@@ -16,6 +16,7 @@ from budgetnet.data.duplicates import Duplicate, overlaps, repeated
 from budgetnet.data.error import DataError
 from budgetnet.data.kinds import Finding
 from budgetnet.data.memory import fits, free
+from budgetnet.data.naming import difference, listed, renumbered
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,7 +25,8 @@ class Split:
 
     `images` that do not fit into memory are `OnDisk`, and each batch is read from there. `labels` lie on the
     split's device; -1 stands for no label. `indices` stay on the CPU. `names` are the file names, where there
-    are files. Raises `DataError` where these do not fit together.
+    are files; `classes` what the labels stand for, as the `Data` that the split is of says. Raises
+    `DataError` where these do not fit together.
 
         images, labels = split[torch.randperm(len(split))[:128]]
     """
@@ -33,6 +35,7 @@ class Split:
     labels: Tensor
     indices: Tensor
     names: tuple[str, ...] | None = None
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -142,7 +145,19 @@ class Split:
             self.labels.index_select(0, rows.to(self.device)),
             self.indices.index_select(0, rows),
             names,
+            self.classes,
         )
+
+    def named(self, classes: Sequence[str]) -> "Split":
+        """Return the split with labels that count in these classes, by name.
+
+        A split that does not know its classes counts in them already. Raises `DataError` for labels of other
+        names.
+        """
+        wanted = tuple(classes)
+        if self.classes in ((), wanted):
+            return self
+        return replace(self, labels=renumbered(self.labels, self.classes, wanted), classes=wanted)
 
     def _some(self, rows: Tensor) -> Tensor | OnDisk:
         source = source_of(self.images)
@@ -266,9 +281,9 @@ class Data:
     """What to train on, what to choose by, what to be judged by, and the names of the classes.
 
     `val`, `test` and `unlabelled` may be absent. `shape` says how photos came to the sides of the images: the
-    largest part at the centre ("crop") or the whole ("squash"), as `predict` then reads others. `notes` are sentences worth showing before training, and
-    `findings` name every file that they are about. Raises `DataError` unless all splits share C, H and W,
-    and all labels lie within the classes.
+    largest part at the centre ("crop") or the whole ("squash"), as `predict` then reads others. `notes` are
+    sentences worth showing before training, and `findings` name every file that they are about. Raises
+    `DataError` unless all splits share C, H and W, and all labels lie within the classes.
     """
 
     train: Split
@@ -298,6 +313,32 @@ class Data:
                 raise DataError(
                     f"{name} has a label {worst}, outside 0 ... {len(self.classes) - 1} of its classes"
                 )
+        self._name()
+
+    def _name(self) -> None:
+        """Tell each split its classes; labels that count in others are carried over by name.
+
+        Names that are all new are a renaming, unless the splits know different ones.
+        """
+        known = {split.classes for split in self.splits.values()} - {()}
+        for name, split in self.splits.items():
+            if split.classes == self.classes:
+                continue
+            shared = set(split.classes) & set(self.classes)
+            kept = all(one == other for one, other in zip(split.classes, self.classes) if one in shared)
+            renamed = len(known) == 1 and kept and shared != set(split.classes)
+            alone = renamed or not split.classes
+            told = replace(split, classes=self.classes) if alone else self._carried(name, split)
+            object.__setattr__(self, name, told)
+
+    def _carried(self, name: str, split: Split) -> Split:
+        try:
+            return split.named(self.classes)
+        except DataError:
+            raise DataError(
+                f"{name} has other classes than the data ({difference(split.classes, self.classes)}): give "
+                f"splits of the same ones, here {listed(self.classes)}"
+            ) from None
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())

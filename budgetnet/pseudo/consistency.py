@@ -20,7 +20,8 @@ def fixmatch_loss(weak_logits: Tensor, strong_logits: Tensor, threshold: float) 
             "fixmatch_loss takes the logits (B, K) of a weak and a strong view of the same images, found "
             f"{tuple(weak_logits.shape)} and {tuple(strong_logits.shape)}"
         )
-    confidence, labels = weak_logits.detach().float().softmax(dim=1).max(dim=1)
+    weak = weak_logits.detach().float()
+    confidence, labels = weak.softmax(dim=1).amax(dim=1), weak.argmax(dim=1)
     sure = confidence >= threshold
     losses = F.cross_entropy(strong_logits.float(), labels, reduction="none")
     return torch.where(sure, losses, 0.0).mean(), sure.float().mean()

@@ -35,6 +35,7 @@ def join(train: Split, unlabelled: Split, kept: Kept) -> Split:
         torch.cat([train.labels, kept.labels.to(train.device)]),
         torch.cat([train.indices, unlabelled.indices[kept.positions]]),
         names,
+        train.classes,
     )
 
 

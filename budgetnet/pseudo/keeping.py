@@ -67,12 +67,18 @@ def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
 
 
 def keep(
-    probabilities: Tensor, threshold: float, temperature: float = 1.0, per_class: int | None = None
+    probabilities: Tensor,
+    threshold: float,
+    temperature: float = 1.0,
+    per_class: int | None = None,
+    *,
+    labels: Tensor | None = None,
 ) -> Kept:
     """
     The images whose largest probability, sharpened, is strictly above `threshold`.
 
-    `probabilities` are (N, K), one row for each unlabelled image. Compared are float32 confidences; with
+    `probabilities` are (N, K), one row for each unlabelled image, and `labels` (N,) what each is called: its
+    most probable class by default, the first of equals. Compared are float32 confidences; with
     `per_class` only so many of each class are kept, the most confident ones, the first among equals. Of two
     classes, a `temperature` T keeps exactly what T = 1 keeps above t ** T / (t ** T + (1 - t) ** T): for t =
     0.8 and T = 0.5 that is 0.667. With more classes it depends on how the rest is spread, and is lower still
@@ -89,7 +95,7 @@ def keep(
         return Kept(nothing, nothing, torch.zeros(0), threshold, temperature)
     found = probabilities.detach().cpu()
     confidence = sharpen(found, temperature).amax(dim=1).float()
-    labels = found.argmax(dim=1)
+    labels = found.argmax(dim=1) if labels is None else labels.cpu()
     positions = (confidence > torch.tensor(threshold)).nonzero().flatten()
     if per_class is not None:
         positions = _most_confident(positions, labels, confidence, per_class)

@@ -12,6 +12,7 @@ from budgetnet.budget import built
 from budgetnet.checkpoint import Checkpoint
 from budgetnet.compare.difference import Difference, differences
 from budgetnet.data import Data
+from budgetnet.data.naming import difference
 from budgetnet.modelfile import fill, read_card
 from budgetnet.recipe import Recipe, described_value, without_addresses
 from budgetnet.run import MODEL, Epoch, Run
@@ -104,9 +105,9 @@ def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:
     card = read_card(path)
     if card.classes and card.classes != data.classes:
         raise ValueError(
-            f"the run in {folder} tells {len(card.classes)} classes apart "
-            f"({', '.join(card.classes[:3])}, ...), and {data.name} has {len(data.classes)} "
-            f"({', '.join(data.classes[:3])}, ...); give the data that it was trained on"
+            f"the run in {folder} tells {len(card.classes)} classes apart, and {data.name} has "
+            f"{len(data.classes)}: {difference(data.classes, card.classes)}; give the data that it was "
+            "trained on"
         )
     fill(model, path)
     external = getattr(card, "external", "")

@@ -8,6 +8,7 @@ from budgetnet.modelfile import write
 from budgetnet.pace import pace
 from budgetnet.run import MODEL, Run
 from budgetnet.trainer.measure import evaluate
+from budgetnet.trainer.randomness import mixed
 from budgetnet.trainer.record import card_of, close, closing, now, unkept
 from budgetnet.trainer.saver import insist
 from budgetnet.trainer.stop import Stopped
@@ -74,6 +75,8 @@ def _result(training: Training, kept: Kept) -> dict[str, Any]:
         if split is None or not len(split):
             continue
         known = kept.validation if way == "val" else None
+        # The very views that the epoch was measured on, where views are drawn.
+        passed = kept.epoch.number - len(training.earlier) - 1
         found = known or evaluate(
             training.model,
             split,
@@ -82,6 +85,7 @@ def _result(training: Training, kept: Kept) -> dict[str, Any]:
             engine=training.engine,
             resolution=phase.last_resolution,
             batch_size=phase.batch_size or training.recipe.batch_size,
+            seed=mixed(training.seed, passed),
             portions=training.portions,
         )
         result |= {

@@ -16,6 +16,8 @@ from budgetnet.data.ahead import in_order
 from budgetnet.data.arrays import pixels
 from budgetnet.data.kinds import Finding, shown
 from budgetnet.data.walk import ENDINGS, walk
+from budgetnet.modelfile import Card
+from budgetnet.trainer.shown import part
 
 Path_: TypeAlias = str | os.PathLike[str]
 Images: TypeAlias = Tensor | npt.NDArray[np.generic] | Split | Path_ | Sequence[Path_]
@@ -34,6 +36,15 @@ class Files:
 
     paths: tuple[Path, ...]
     findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a file becomes: `size` (height, width), channels, and whether all of it is squeezed into that."""
+
+    size: tuple[int, int]
+    channels: int
+    squash: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,18 +72,29 @@ class Given:
 
 
 def gather(
-    images: Images, *, channels: int, batch_size: int, resize: int | None, skip: bool = False
+    images: Images,
+    known: Card | None,
+    *,
+    batch_size: int,
+    resolution: int | None = None,
+    skip: bool = False,
 ) -> Given:
-    """The batches of whatever `images` is. Raises ValueError naming what cannot be used.
+    """The batches of whatever `images` is, as a model with the card `known` was shown its own.
 
-    With `skip`, files that cannot be read are left out instead.
+    Raises ValueError naming what cannot be used. With `skip`, files that cannot be read are left out instead.
     """
+    channels = (known or Card()).channels
     if isinstance(images, Split):
-        return _stored(images.images, images.names, channels, batch_size)
+        if known is None and resolution is None:
+            raise ValueError(
+                "predict needs the resolution that the model learnt at: this model has no card; give "
+                "resolution="
+            )
+        return _stored(part(images.images, known), images.names, channels, batch_size)
     if isinstance(images, Tensor | np.ndarray):
         single = images.ndim == 3 and images.shape[0] == channels
         stored = pixels(images[None] if single else images, "predict")
-        return _stored(stored, None, channels, batch_size)
+        return _stored(part(stored, known), None, channels, batch_size)
     paths = [images] if isinstance(images, str | os.PathLike) else list(images)
     if not all(isinstance(path, str | os.PathLike) for path in paths):
         raise ValueError(
@@ -80,13 +102,22 @@ def gather(
             f"not a list of {type(paths[0]).__name__}"
         )
     files = image_files(paths)
-    if resize is None:
+    form, unread = _form(known, resolution), dict[int, Finding]()
+    read = _read(files.paths, form, batch_size, unread, skip=skip)
+    return Given(read, tuple(map(str, files.paths)), min(form.size), files.findings, unread)
+
+
+def _form(known: Card | None, resolution: int | None) -> Form:
+    """How files are read: as the model's data were stored, else straight at the resolution."""
+    found = known or Card()
+    if found.stored is not None:
+        return Form(found.stored, found.channels, found.shape == "squash")
+    side = resolution or found.resize
+    if side is None:
         raise ValueError(
             "predict needs a resolution to read files at: this model has no card; give resolution="
         )
-    unread: dict[int, Finding] = {}
-    read = _read(files.paths, channels, batch_size, resize, unread, skip=skip)
-    return Given(read, tuple(map(str, files.paths)), resize, files.findings, unread)
+    return Form((side, side), found.channels)
 
 
 def _stored(images: Tensor | OnDisk, names: tuple[str, ...] | None, channels: int, batch_size: int) -> Given:
@@ -135,13 +166,7 @@ def _walked(folder: Path) -> Files:
 
 
 def _read(
-    files: Sequence[Path],
-    channels: int,
-    batch_size: int,
-    resize: int,
-    unread: dict[int, Finding],
-    *,
-    skip: bool,
+    files: Sequence[Path], form: Form, batch_size: int, unread: dict[int, Finding], *, skip: bool
 ) -> Iterator[Tensor]:
     """Yield what can be read; from the first file on that cannot, without `skip`, only look for more."""
     # Pillow is for files alone.
@@ -150,14 +175,14 @@ def _read(
     for start in range(0, len(files), batch_size):
         batch = []
         for place, file in enumerate(files[start : start + batch_size], start):
-            found = read_photo(file, resize, squash=False)
+            found = read_photo(file, form.size, squash=form.squash)
             if found.pixels is None:
                 kind, detail = found.odd[0]
                 unread[place] = Finding(kind, str(file), detail)
             else:
                 batch.append(torch.from_numpy(found.pixels))
         if batch and (skip or not unread):
-            yield _coloured(torch.stack(batch), channels)
+            yield _coloured(torch.stack(batch), form.channels)
     if unread and (not skip or len(unread) == len(files)):
         raise ValueError(_unreadable(list(unread.values()), len(files), skip=skip))
 

@@ -7,7 +7,7 @@ from budgetnet.data.ahead import reading
 from budgetnet.disk import reason
 from budgetnet.pseudo import Kept, PseudoLabels, join, keep, write_csv
 from budgetnet.recipe import Phase
-from budgetnet.trainer.measure import probabilities
+from budgetnet.trainer.measure import answers
 from budgetnet.trainer.training import Training
 
 BATCH = 256
@@ -23,7 +23,7 @@ def label(training: Training, number: int, phase: Phase, how: PseudoLabels) -> K
     resize, crop = phase.test.at(phase.last_resolution)
     batches = torch.split(torch.arange(len(pool)), BATCH)
     with reading(pool, batches) as source:
-        found = probabilities(
+        labels, found = answers(
             training.measured,
             (source[chosen][0] for chosen in batches),
             engine=training.engine,
@@ -32,7 +32,7 @@ def label(training: Training, number: int, phase: Phase, how: PseudoLabels) -> K
             test=phase.test,
             portions=training.portions,
         )
-    kept = keep(found, how.threshold, how.temperature, how.per_class)
+    kept = keep(found, how.threshold, how.temperature, how.per_class, labels=labels)
     of_all = f"{len(kept):,} of {len(pool):,} unlabelled images"
     sure = f"the model is sure of above {how.threshold:g} (temperature {how.temperature:g})"
     where = ""

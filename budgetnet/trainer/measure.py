@@ -2,8 +2,10 @@
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +20,20 @@ from budgetnet.recipe import Test
 from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
 
+BEST = 5
+"""An image counts for top-5 when its class is among so many best ones."""
+MATRIX = 1000
+"""Of more classes than that nobody is given the whole confusion matrix unasked."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """Figures of a model over `images` labelled images; accuracies in [0, 1], loss in nats (cross-entropy).
 
-    `confusion[i][j]` counts images of class i that were called class j; `per_class` are its recalls, NaN for
-    a class without images. `top5` is over the best five classes, or all where there are fewer.
+    `confusion[i][j]` counts images of class i that were called class j; it is made when it is asked for.
+    `pairs` are what it counts: (i, j, images) where there are any, rising. `per_class` are the recalls of the
+    classes, NaN for one without images. `top5` is over the best five classes, or all where there are fewer.
+    Of classes with the same logit the first comes first, here as in `predict` and wherever a model is asked.
     """
 
     accuracy: float
@@ -34,7 +43,21 @@ class Evaluation:
     resolution: int
     classes: tuple[str, ...]
     per_class: tuple[float, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    pairs: tuple[tuple[int, int, int], ...] = field(repr=False)
+
+    @property
+    def confusion(self) -> tuple[tuple[int, ...], ...]:
+        """All counts (K, K), most of which are 0 where there are many classes."""
+        rows = [[0] * len(self.classes) for _ in self.classes]
+        for truth, said, images in self.pairs:
+            rows[truth][said] = images
+        return tuple(map(tuple, rows))
+
+    def json(self) -> dict[str, Any]:
+        """The figures as plain values, with the confusion matrix, or its `pairs` for over MATRIX classes."""
+        told = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "pairs"}
+        few = len(self.classes) <= MATRIX
+        return told | ({"confusion": self.confusion} if few else {"pairs": self.pairs})
 
     def __str__(self) -> str:
         return (
@@ -149,17 +172,20 @@ def evaluate(
             logits = portions.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
             tally.add(logits, labels)
-        loss, top5, rows = tally.read()
-    right = [rows[k][k] for k in range(count)]
+        loss, top5, pairs = tally.read()
+    right = {truth: times for truth, said, times in pairs if truth == said}
+    there: Counter[int] = Counter()
+    for truth, _, times in pairs:
+        there[truth] += times
     return Evaluation(
-        accuracy=sum(right) / images_seen if images_seen else math.nan,
+        accuracy=sum(right.values()) / images_seen if images_seen else math.nan,
         top5=top5 / images_seen if images_seen else math.nan,
         loss=loss / images_seen if images_seen else math.nan,
         images=images_seen,
         resolution=crop,
         classes=classes,
-        per_class=tuple(right[k] / sum(rows[k]) if sum(rows[k]) else math.nan for k in range(count)),
-        confusion=tuple(tuple(row) for row in rows),
+        per_class=tuple(right.get(k, 0) / there[k] if there[k] else math.nan for k in range(count)),
+        pairs=pairs,
     )
 
 
@@ -170,23 +196,32 @@ class _Tally:
         self._classes = classes
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         none = torch.empty(0, dtype=torch.int64, device=device)
-        self._best, self._truth = [none.view(0, min(5, classes))], [none]
+        self._said, self._truth = [none], [none]
+        self._near = torch.zeros((), dtype=torch.int64, device=device)
+        self._numbers = torch.arange(classes, device=device)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """A batch: logits (B, K) and labels (B,)."""
         self._loss += F.cross_entropy(logits, labels, reduction="sum")
-        self._best.append(logits.topk(min(5, self._classes), dim=1).indices)
+        self._said.append(logits.argmax(dim=1))
         self._truth.append(labels)
+        if self._classes > BEST:
+            # topk takes any of those that are equal; here the first of them come first, as for argmax, to
+            # which NaN is more than all else.
+            truth = labels[:, None]
+            own = logits.gather(1, truth)
+            behind = (logits < own) | ((logits == own) & (self._numbers >= truth))
+            self._near += (behind.sum(dim=1) > self._classes - BEST).sum()
 
-    def read(self) -> tuple[float, float, list[list[int]]]:
-        """The sum of the losses, how many images are among their best five, and the confusion matrix."""
-        # Over all images at once: beside a tiny network a few operations a batch are much.
-        best, labels = torch.cat(self._best), torch.cat(self._truth)
-        confusion = labels.new_zeros(self._classes**2)
-        # bincount would wait for the device.
-        confusion.scatter_add_(0, labels * self._classes + best[:, 0], torch.ones_like(labels))
-        loss, top5 = torch.stack((self._loss, (best == labels[:, None]).sum().double())).tolist()
-        return loss, top5, confusion.view(self._classes, self._classes).tolist()
+    def read(self) -> tuple[float, int, tuple[tuple[int, int, int], ...]]:
+        """The sum of the losses, how many images are among their best five, and what was taken for what."""
+        said, truth = torch.cat(self._said), torch.cat(self._truth)
+        loss, near = torch.stack((self._loss, self._near.double())).tolist()
+        # Never as large as all pairs of classes: only those that there are.
+        found, times = torch.unique((truth * self._classes + said).cpu(), return_counts=True)
+        counted = zip(found.tolist(), times.tolist(), strict=True)
+        pairs = tuple((*divmod(pair, self._classes), images) for pair, images in counted)
+        return loss, round(near) if self._classes > BEST else len(truth), pairs
 
 
 def _augmented(test: Test) -> bool:
@@ -225,7 +260,7 @@ def averaged(model: nn.Module, images: Tensor, test: Test, engine: Engine) -> Te
     return torch.stack([weight * engine.forward(model, look).float() for weight, look in taken]).sum(dim=0)
 
 
-def probabilities(
+def answers(
     model: nn.Module,
     batches: Iterator[Tensor],
     *,
@@ -234,19 +269,25 @@ def probabilities(
     crop: int,
     test: Test | None = None,
     portions: Portions | None = None,
-) -> Tensor:
-    """Class probabilities (N, K) on the CPU for batches of uint8 images (B, C, H, W).
+) -> tuple[Tensor, Tensor]:
+    """Labels (N,) and class probabilities (N, K) on the CPU for batches of uint8 images (B, C, H, W).
 
-    Each image is looked at as `test` says, once without it.
+    Each image is looked at as `test` says, once without it. Labels are those of the largest logits: different
+    logits may have the same probability.
     """
-    looked, portions, found = test or Test(), portions or Portions(), []
+    looked, portions = test or Test(), portions or Portions()
+    labels, found = [torch.empty(0, dtype=torch.int64)], list[Tensor]()
 
-    def sure(images: Tensor) -> Tensor:
-        seen = test_view(images.to(engine.device, non_blocking=True), resize=resize, crop=crop)
-        return averaged(model, seen, looked, engine).softmax(dim=1)
+    def seen(images: Tensor) -> Tensor:
+        views = test_view(images.to(engine.device, non_blocking=True), resize=resize, crop=crop)
+        return averaged(model, views, looked, engine)
 
     with trying(model):
         for images in batches:
             portions.pause()
-            found.append(portions.through(sure, images))
-    return torch.cat(found).cpu() if found else torch.empty(0, 0)
+            logits = portions.through(seen, images)
+            labels.append(logits.argmax(dim=1))
+            found.append(logits.softmax(dim=1))
+    if not found:
+        return labels[0], torch.empty(0, 0)
+    return torch.cat(labels[1:]).cpu(), torch.cat(found).cpu()

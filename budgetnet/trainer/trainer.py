@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,7 @@ from torch import nn
 from budgetnet import guard
 from budgetnet.console import Tell, Watch
 from budgetnet.data import Data, Split
-from budgetnet.modelfile import Card, card
+from budgetnet.modelfile import card
 from budgetnet.owner import owned
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import METRICS, Epoch, Run
@@ -28,12 +27,13 @@ from budgetnet.trainer.end import end
 from budgetnet.trainer.images import Images, gather
 from budgetnet.trainer.layout import interleaved
 from budgetnet.trainer.loop import loop
-from budgetnet.trainer.measure import Engine, Evaluation, Prediction, evaluate, probabilities
+from budgetnet.trainer.measure import Engine, Evaluation, Prediction, answers, evaluate
 from budgetnet.trainer.memory import Portions
 from budgetnet.trainer.ready import check, check_logits, settle
-from budgetnet.trainer.record import Begun, open_record, place, unmade
+from budgetnet.trainer.record import Begun, card_of, open_record, place, unmade
 from budgetnet.trainer.remembered import check_optimizer
 from budgetnet.trainer.saver import Saver
+from budgetnet.trainer.shown import measured, tested
 from budgetnet.trainer.space import room
 from budgetnet.trainer.speed import Compiled, Speed, check_speed, fused_views
 from budgetnet.trainer.state import restore
@@ -191,6 +191,8 @@ class Trainer:
                     for note in guard.after_epoch(run.history, phase, keep=recipe.keep):
                         watch.say(f"note: {note}")
                     saver.weights(training)
+                    # Whoever looks at the model between two epochs sees it as the phase tests it.
+                    training.model.card = card_of(training, phase)  # type: ignore[assignment]
                     yield epoch
             except GeneratorExit:
                 # A `break` in the user's loop: an ordinary end, which no checkpoint can repeat, and out of
@@ -258,21 +260,16 @@ class Trainer:
         """Accuracy, top-5, loss, per-class recall and confusion matrix of `model` over `split`.
 
         The classes and the resolution (pixels) are those of the model's card where it was trained or loaded
-        by budgetnet, and so are the looks at each image that are averaged; otherwise give them. `test`
-        overrides the way of testing: Test(resize=232, crop=224, mirror=True).
+        by budgetnet, within `epochs` those of the phase, and so are the looks at each image that are
+        averaged; otherwise give them. `test` overrides the way of testing: Test(resize=232, crop=224,
+        mirror=True); without sizes it keeps the card's. Labels are counted by the names of their classes:
+        those that the model does not tell apart are refused with a ValueError, as is a resolution that
+        nobody says. `classes` overrides what the model's outputs are called.
         The model is left in the mode it was in.
         """
-        known = card(model) or Card()
-        names = tuple(classes) or known.classes
-        if not names:
-            highest = int(split.labels.max()) if len(split) else 0
-            names = tuple(str(k) for k in range(highest + 1))
-        if not len(split):
-            raise ValueError("evaluate's split should hold images, and is empty")
-        asked = test or Test(mirror=known.mirror, shift=known.shift)
-        if resolution is None and test is None and known.crop is not None:
-            asked = replace(asked, resize=known.resize, crop=known.crop)
-        size = resolution or asked.crop or asked.resize or min(split.images.shape[-2:])
+        known = card(model)
+        split, names = measured(split, known, classes)
+        asked, size = tested(known, test, resolution)
         model.to(self.device)
         moved = split.to(self.device)
         try:
@@ -298,32 +295,30 @@ class Trainer:
         """Labels and probabilities for images.
 
         `images` is a uint8 tensor or array (N, C, H, W) or (C, H, W), floats in [0, 1] of the same shapes, a
-        Split, or paths of image files and folders. Images are resized to the card's resolution, or to
-        `resolution`, and looked at as the card says. In folders, what is hidden or no photo is left out, as
+        Split, or paths of image files and folders. Files are read as the model's own data were: at the same
+        stored size, the middle or the whole of a photo. Images are resized to the card's resolution, or to
+        `resolution`, and looked at as the card says; a tensor or array is taken as it is where there is
+        neither. In folders, what is hidden or no photo is left out, as
         `folder` does; it is named in the `findings`, as are files that cannot be read where `unreadable` is
         "skip". Else they raise ValueError, all of them named at once.
         """
         if unreadable not in ("refuse", "skip"):
             raise ValueError(f'unreadable should be "refuse" or "skip", not {unreadable!r}')
-        known = card(model) or Card()
-        given = gather(
-            images,
-            channels=known.channels,
-            batch_size=batch_size,
-            resize=resolution or known.resize,
-            skip=unreadable == "skip",
-        )
-        resize = resolution or known.resize or given.size
-        crop = resolution or known.crop or resize
+        known = card(model)
+        given = gather(images, known, batch_size=batch_size, resolution=resolution, skip=unreadable == "skip")
+        asked, size = tested(known, None, resolution or (given.size if known is None else None))
+        resize, crop = asked.at(size)
         model.to(self.device)
-        test = Test(mirror=known.mirror, shift=known.shift)
-        found = probabilities(model, given.batches, engine=self.engine, resize=resize, crop=crop, test=test)
-        names = tuple(classes) or known.classes or tuple(str(k) for k in range(found.shape[1]))
+        labels, found = answers(
+            model, given.batches, engine=self.engine, resize=resize, crop=crop, test=asked
+        )
+        names = tuple(classes) or (known.classes if known is not None else ())
+        names = names or tuple(str(k) for k in range(found.shape[1]))
         if len(names) != found.shape[1]:
             raise ValueError(
                 f"the model tells {found.shape[1]} classes apart, and {len(names)} names were given"
             )
-        return Prediction(found.argmax(dim=1), found, names, given.names, given.findings)
+        return Prediction(labels, found, names, given.names, given.findings)
 
 
 def _leave(stopped: Stopped) -> None:
