@@ -8,6 +8,7 @@ from budgetnet.disk import reason
 from budgetnet.pseudo import Kept, PseudoLabels, join, keep, write_csv
 from budgetnet.recipe import Phase
 from budgetnet.trainer.measure import answers
+from budgetnet.trainer.randomness import TEST, drawn, own_randomness, reseed
 from budgetnet.trainer.training import Training
 
 BATCH = 256
@@ -22,7 +23,9 @@ def label(training: Training, number: int, phase: Phase, how: PseudoLabels) -> K
     assert pool is not None
     resize, crop = phase.test.at(phase.last_resolution)
     batches = torch.split(torch.arange(len(pool)), BATCH)
-    with reading(pool, batches) as source:
+    device = training.engine.device
+    with own_randomness(device), reading(pool, batches) as source:
+        reseed(device, drawn(training.seed, TEST, training.step))
         labels, found = answers(
             training.measured,
             (source[chosen][0] for chosen in batches),

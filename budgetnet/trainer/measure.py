@@ -18,7 +18,7 @@ from budgetnet.data.interleaved import Interleaved
 from budgetnet.data.kinds import Finding
 from budgetnet.recipe import Test
 from budgetnet.trainer.memory import Portions
-from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness
+from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness, reseed
 
 BEST = 5
 """An image counts for top-5 when its class is among so many best ones."""
@@ -163,6 +163,8 @@ def evaluate(
     ):
         for number, chosen in enumerate(batches):
             portions.pause()
+            # A model that draws in a test too is measured the same each time.
+            reseed(engine.device, drawn(seed, TEST, number))
             images, labels = source[chosen]
             if augmented:
                 generator = torch.Generator().manual_seed(drawn(seed, TEST, number))

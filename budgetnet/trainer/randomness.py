@@ -1,10 +1,12 @@
 """Randomness without state: what is drawn at step n depends on (seed, n) alone and can be replayed."""
 
 import math
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,14 +54,21 @@ def order(count: int, views: float, seed: int, epoch: int) -> Tensor:
 
 
 def reseed(device: torch.device, seed: int) -> None:
-    """Seed torch's own generators for one step; the model's dropout draws from them."""
+    """Seed the global generators for one step: torch's, which dropout draws from, Python's and NumPy's."""
     torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
 
 
 @contextmanager
 def own_randomness(device: torch.device) -> Iterator[None]:
-    """Leave torch's global generators as they were found."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
+    """Leave the global generators, torch's, Python's and NumPy's, as they were found."""
+    pythons, numpys = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(pythons)
+        np.random.set_state(numpys)

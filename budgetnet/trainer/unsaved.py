@@ -122,7 +122,8 @@ def check_hidden(held: Checkpoint, where: Places, place: str, value: Any) -> Non
     if new or there is None or value is None:
         return
     # Shapes of tensors that lie there themselves may change: tables grow with what they were asked for.
-    expected, found = kinds(there), kinds(value)
+    tensors: dict[str, Tensor] = {}
+    expected, found = kinds(unpack(pack(there, "", tensors), tensors)), kinds(value)
     if isinstance(there, Tensor) and isinstance(value, Tensor):
         expected, found = {str(there.dtype)}, {str(value.dtype)}
     if expected and not found <= expected:

@@ -1,0 +1,167 @@
+"""What changes in training beside tensors and place goes on exactly too; what no model file holds is told."""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import coloured
+from foreign_checkpoints import KINDS, counting, small
+from torch import Tensor, nn
+
+from budgetnet import SGD, Flip, Phase, Recipe, Run, Trainer
+from budgetnet import checkpoint as checkpoints
+
+AT_ONCE = 1e-9
+DATA = coloured(48, val=12, side=8)
+
+
+def trainer(out: Path) -> Trainer:
+    return Trainer("cpu", out=out, show=False)
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def ends_alike(make: Callable[[], nn.Module], recipe: Callable[[], Recipe], folder: Path) -> Run:
+    """Assert that a run paused after every step ends in the bits of one that was not; gives the run."""
+    whole, cut = make(), make()
+    expected = trainer(folder / "whole").fit(whole, DATA, recipe())
+    run = trainer(folder / "cut").fit(cut, DATA, recipe(), max_time=AT_ONCE)
+    while run.status == "paused":
+        assert run.folder is not None
+        cut = make()
+        run = trainer(folder / "cut").fit(cut, DATA, recipe(), resume=run.folder, max_time=AT_ONCE)
+    one, other = weights(whole), weights(cut)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [e.train_loss for e in run.history] == [e.train_loss for e in expected.history]
+    assert [e.val_loss for e in run.history] == [e.val_loss for e in expected.history]
+    return run
+
+
+def test_progress_in_parameter_groups_and_attributes_of_an_optimizer_and_a_model_goes_on(
+    tmp_path: Path,
+) -> None:
+    _, recipe = KINDS["a user's own"]
+    ends_alike(counting, lambda: recipe, tmp_path)
+
+
+class Annealed:
+    """A loss that sharpens with each call, remembers the last ones, and draws from generators of its own."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.recent: deque[float] = deque([1.0], maxlen=3)
+        self.running = torch.zeros(())
+        self.own = np.random.default_rng(0)
+        self.torchs = torch.Generator().manual_seed(0)
+        self.pythons = random.Random(0)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        self.calls += 1
+        noise = self.own.random() + torch.rand((), generator=self.torchs).item() + self.pythons.random()
+        loss = F.cross_entropy(logits * (1 + 0.1 * self.calls), labels) * (1 + 0.1 * noise)
+        self.recent.append(loss.item())
+        self.running = 0.9 * self.running + 0.1 * loss.detach()
+        return loss + 0.1 * sum(self.recent) * logits.square().mean() * (1 + self.running)
+
+
+def test_a_losss_own_counters_running_values_and_generators_go_on(tmp_path: Path) -> None:
+    ends_alike(small, lambda: Recipe([Phase(2, 8, 0.05)], SGD(), batch_size=24, loss=Annealed()), tmp_path)
+
+
+def counted() -> Callable[[Tensor, Tensor], Tensor]:
+    calls = 0
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return F.cross_entropy(logits, labels) / calls
+
+    return loss
+
+
+def test_what_a_loss_closes_over_goes_on(tmp_path: Path) -> None:
+    ends_alike(small, lambda: Recipe([Phase(2, 8, 0.05)], SGD(), batch_size=24, loss=counted()), tmp_path)
+
+
+def drawing(images: Tensor) -> Tensor:
+    shift = random.random() + float(np.random.rand())
+    return (images + 0.1 * shift).clamp(0, 1)
+
+
+def test_steps_that_draw_from_python_and_numpy_are_a_function_of_seed_and_step(tmp_path: Path) -> None:
+    def recipe() -> Recipe:
+        return Recipe([Phase(2, 8, 0.05, augment=[drawing, Flip()])], SGD(), batch_size=24)
+
+    random.seed(1)
+    np.random.seed(1)
+    before = random.getstate(), np.random.get_state()[1].copy()
+    ends_alike(small, recipe, tmp_path)
+    assert random.getstate() == before[0]
+    assert (np.random.get_state()[1] == before[1]).all()
+
+
+class Undecided(nn.Module):
+    """Dropout that is always on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.dropout(self.inner(images), 0.5, training=True)
+
+
+def test_a_model_that_draws_in_tests_is_measured_the_same_each_time(tmp_path: Path) -> None:
+    ends_alike(Undecided, lambda: Recipe([Phase(2, 8, 0.05)], SGD(), batch_size=24), tmp_path)
+
+
+class Table(nn.Module):
+    """A network that makes constants when it is first called, as tables of positions are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small()
+        self.register_buffer("rows", torch.zeros(0), persistent=False)
+        self.cache: dict[int, Tensor] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        side = images.shape[-1]
+        if len(self.rows) != side:
+            self.rows = torch.linspace(0, 0.1, side)
+        self.cache.setdefault(side, torch.ones(side))
+        shifted: Tensor = self.inner(images + self.rows * self.cache[side])
+        return shifted
+
+
+def test_tables_that_a_model_makes_of_shapes_are_no_trouble(tmp_path: Path) -> None:
+    run = ends_alike(Table, lambda: Recipe([Phase(2, 8, 0.05)], SGD(), batch_size=24), tmp_path)
+    assert not any("rows" in note or "cache" in note for note in run.record["notes"])
+
+
+class Wrapped(torch.optim.Optimizer):
+    """An optimizer around another one, whose state it does not tell of."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(list(parameters), {"lr": 0.1})
+        self.base = torch.optim.SGD(self.param_groups, lr=0.1, momentum=0.9)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.base.step()
+
+
+def test_what_no_checkpoint_can_hold_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Trainer("cpu", out=tmp_path).fit(
+        small(), DATA, Recipe([Phase(2, 8, 0.05)], Wrapped, batch_size=24), max_time=AT_ONCE
+    )
+    assert run.folder is not None
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the run cannot be resumed: the state of Wrapped.base changes" in told
+    assert not checkpoints.any_in(run.folder)
