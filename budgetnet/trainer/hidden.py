@@ -226,7 +226,11 @@ def _all(value: Any) -> list[Tensor]:
 
 
 def _memory(tensor: Tensor) -> int:
-    return 0 if not tensor.numel() or tensor.is_sparse else tensor.untyped_storage().data_ptr()
+    """What tells whose memory a tensor looks at; a view of a weight has the weight's."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (RuntimeError, NotImplementedError):
+        return id(tensor)
 
 
 def tensors_of(*models: nn.Module) -> Iterator[Tensor]:
