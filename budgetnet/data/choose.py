@@ -142,7 +142,15 @@ def _shares(counts: Sequence[int], wanted: int) -> list[int]:
 
 
 def _known(labels: Tensor | Sequence[int]) -> Tensor:
-    known = torch.as_tensor(labels, device="cpu").long()
+    try:
+        known = torch.as_tensor(labels, device="cpu").long()
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            "a draw by class takes labels that are numbers, such as those of a Split: of names give "
+            "np.unique(labels, return_inverse=True)[1]"
+        ) from None
+    if known.ndim != 1:
+        raise DataError(f"a draw by class takes labels (N,), but found {tuple(known.shape)}")
     if len(known) and int(known.min()) < 0:
         raise DataError(
             f"a draw by class takes labels from 0, but found {int(known.min())}: are these unlabelled?"

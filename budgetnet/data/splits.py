@@ -38,6 +38,15 @@ class Split:
     classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for what in ("images", "labels", "indices"):
+            held: object = getattr(self, what)
+            dense = not isinstance(held, Tensor) or held.layout == torch.strided
+            if not (isinstance(held, Tensor | OnDisk) and dense):
+                kind = type(held).__name__ if dense else "a sparse one"
+                raise DataError(
+                    f"a split's {what} are a dense tensor, but found {kind}: budgetnet.arrays takes arrays, "
+                    "lists and names"
+                )
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             found = f"{str(self.images.dtype).removeprefix('torch.')} {tuple(self.images.shape)}"
             raise DataError(

@@ -1,0 +1,150 @@
+"""Labels as users hold them (numbers, names, tensors, columns of a table) as class numbers from 0."""
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from budgetnet.data.error import DataError
+
+Labels: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str]
+
+# Numbers may name classes that have no image; of more than this, and ten for each that has, they are no
+# classes but something else, such as identities.
+UNUSED, TIMES = 1000, 10
+
+
+def stated(given: Labels, name: str) -> npt.NDArray[Any]:
+    """Return labels (N,) as an array of whole numbers or of strings. Raises `DataError` for other things."""
+    values = _array(given, name)
+    if values.dtype.kind in "OST":
+        values = _plain(values, name)
+    if values.ndim != 1 or values.dtype.kind not in "iuU":
+        raise DataError(
+            f"the labels of {name} are (N,) numbers or names, but found {values.dtype} {values.shape}: "
+            f"{_way(values)}"
+        )
+    return values
+
+
+def named(parts: dict[str, npt.NDArray[Any]], classes: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of the classes, from what is given or from the labels of all parts."""
+    kinds = {values.dtype.kind == "U" for values in parts.values()}
+    if len(kinds) > 1:
+        raise DataError(
+            "some labels are names and some are numbers: give the same kind for train, val and test"
+        )
+    if classes is not None:
+        return _names(classes)
+    used = {value for values in parts.values() for value in np.unique(values).tolist()}
+    if kinds == {True}:
+        return tuple(sorted(used))
+    highest = max(used, default=0)
+    if highest >= max(UNUSED, TIMES * len(used)):
+        raise DataError(
+            f"labels that are numbers should count the classes from 0, but these {len(used):,} reach "
+            f"{highest:,}: pass them as names, or np.unique(labels, return_inverse=True)[1]"
+        )
+    return tuple(str(label) for label in range(highest + 1))
+
+
+def numbers(values: npt.NDArray[Any], classes: tuple[str, ...], name: str) -> Tensor:
+    """Return labels int64 (N,) in 0 ... K - 1."""
+    if values.dtype.kind == "U":
+        places = {known: place for place, known in enumerate(classes)}
+        used, positions = np.unique(values, return_inverse=True)
+        unknown = [str(value) for value in used if str(value) not in places]
+        if unknown:
+            raise DataError(
+                f"{name} has the label {unknown[0]!r}, which is none of the classes {', '.join(classes)[:80]}"
+            )
+        return torch.tensor([places[str(value)] for value in used])[torch.from_numpy(positions)]
+    wrong = values[(values < 0) | (values >= len(classes))]
+    if len(wrong):
+        raise DataError(
+            f"{name} has the label {int(wrong[0])}, outside 0 ... {len(classes) - 1}: count from 0"
+        )
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def dense(given: Tensor, what: str) -> Tensor:
+    """Return a tensor whose values lie one by one in the memory of this machine. Raises `DataError`."""
+    found, way = "", "tensor.to_dense()"
+    if given.device.type == "meta":
+        found, way = "a meta tensor, which holds no values", "one that holds them"
+    elif given.is_quantized:
+        found, way = "a quantized one", "tensor.dequantize()"
+    elif given.layout != torch.strided:
+        found = f"one of layout {str(given.layout).removeprefix('torch.')}"
+    if found:
+        raise DataError(f"{what} should be a plain tensor, not {found}: pass {way}")
+    return given.detach().cpu()
+
+
+def unmasked(given: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
+    """Return an array all of whose values count. Raises `DataError` where some are masked."""
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise DataError(f"{what} should have all their values, but some are masked: drop or fill these")
+    return np.asarray(given)
+
+
+def _array(given: Labels, name: str) -> npt.NDArray[Any]:
+    what = f"the labels of {name}"
+    if isinstance(given, Tensor):
+        values = dense(given, what)
+        # NumPy has no bfloat16; floats are refused anyway.
+        return (values.float() if values.is_floating_point() else values).numpy()
+    if isinstance(given, np.ndarray):
+        return unmasked(given, what)
+    try:
+        return np.asarray(given)
+    except Exception:  # Rows of different lengths, tensors elsewhere, tables: each raises what it likes.
+        raise DataError(
+            f"{what} are (N,) numbers or names, but found {type(given).__name__} of mixed things: give one "
+            "number or name for each image"
+        ) from None
+
+
+def _plain(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Return an array of Python's strings, bytes or whole numbers as NumPy's own, or as it was."""
+    if values.dtype.kind == "S":
+        try:
+            return np.char.decode(values, "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"the labels of {name} should be text, but found bytes: decode them") from None
+    flat = values.ravel().tolist()
+    if all(isinstance(value, str) for value in flat):
+        return np.array(flat, dtype=str).reshape(values.shape)
+    if all(isinstance(value, Integral) and not isinstance(value, bool) for value in flat):
+        if any(abs(int(value)) >= 2**63 for value in flat):
+            raise DataError(f"the labels of {name} should count the classes from 0: pass them as names")
+        return values.astype(np.int64)
+    return values
+
+
+def _way(values: npt.NDArray[Any]) -> str:
+    """Return what makes labels of these, as far as that can be told."""
+    if values.ndim == 2 and values.shape[1] == 1:
+        return "give labels.ravel()"
+    if values.ndim == 2 and values.dtype.kind in "iufb":
+        return "of one-hot rows give labels.argmax(axis=1)"
+    if values.ndim != 1:
+        return "give one for each image"
+    if values.dtype.kind == "b":
+        return "give labels.astype(int)"
+    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.floor(values)).all():
+        return "give labels.astype(int)"
+    missing = [k for k, value in enumerate(values.tolist()) if value is None or value != value]
+    if missing:
+        return f"image {missing[0]} has none, so drop it"
+    return "give one for each image"
+
+
+def _names(classes: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+        raise DataError(f"classes are names in order, such as ['ant', 'bee'], but found {classes!r:.60}")
+    return tuple(str(name) for name in classes)
