@@ -26,3 +26,4 @@ from budgetnet.augment.warp import Rotate as Rotate
 from budgetnet.augment.warp import Shift as Shift
 from budgetnet.augment.warp import Translate as Translate
 from budgetnet.augment.warp import Warp as Warp
+from budgetnet.augment.within import check_within as check_within

@@ -35,7 +35,7 @@ def call(
             f"({_flat(str(error) or type(error).__name__)}): a step takes tensors, a whole batch at a time"
         ) from error
     new_images, new_labels = result if _is_pair(result) else (result, labels)
-    return _checked_images(step, new_images, images), _checked_labels(step, new_labels, len(images), classes)
+    return checked_images(step, new_images, images), _checked_labels(step, new_labels, len(images), classes)
 
 
 def name(step: object) -> str:
@@ -69,7 +69,8 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _checked_images(step: object, images: object, given: Tensor) -> Tensor:
+def checked_images(step: object, images: object, given: Tensor) -> Tensor:
+    """The images that a step answers, float32. Raises ValueError for what is no batch as it was given."""
     if isinstance(images, Tensor) and images.ndim == 4 and images.shape[:2] == given.shape[:2]:
         if images.is_floating_point() and images.device == given.device:
             return images.as_subclass(Tensor).float()

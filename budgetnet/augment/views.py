@@ -167,7 +167,8 @@ def _other(
     step: Any, images: Tensor, labels: Tensor, classes: int, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     if isinstance(step, Act):
-        return step.act(images, labels, classes=classes, generator=generator)
+        views, labels = step.act(images, labels, classes=classes, generator=generator)
+        return foreign.checked_images(step, views, images), labels
     if callable(step):
         return foreign.call(step, images, labels, classes, generator)
     raise ValueError(

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from budgetnet import guard
+from budgetnet.augment import check_within
 from budgetnet.console import Tell, Watch
 from budgetnet.data import Data, Split
 from budgetnet.modelfile import card
@@ -29,7 +30,7 @@ from budgetnet.trainer.layout import interleaved
 from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, answers, evaluate
 from budgetnet.trainer.memory import Portions
-from budgetnet.trainer.ready import check, check_logits, settle
+from budgetnet.trainer.ready import TRIED, check, check_logits, settle
 from budgetnet.trainer.record import Begun, card_of, open_record, place, unmade
 from budgetnet.trainer.remembered import check_optimizer
 from budgetnet.trainer.saver import Saver
@@ -270,6 +271,9 @@ class Trainer:
         known = card(model)
         split, names = measured(split, known, classes)
         asked, size = tested(known, test, resolution)
+        if asked.augment:
+            few = split[:TRIED]
+            check_within(asked.augment, *few, resolution=asked.at(size)[1], classes=len(names))
         model.to(self.device)
         moved = split.to(self.device)
         try:
