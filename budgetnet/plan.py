@@ -3,9 +3,7 @@
 import ast
 import difflib
 import inspect
-import json
 import os
-import re
 import runpy
 import sys
 import traceback
@@ -20,6 +18,7 @@ from torch import nn
 
 import budgetnet
 from budgetnet.data import Data
+from budgetnet.identity import RECIPE_FILE, described_value, told
 from budgetnet.recipe import Recipe
 
 _SCALE = "scale="
@@ -114,15 +113,13 @@ class Plan:
         return plan
 
     def describe(self) -> dict[str, Any]:
-        """What would be trained, as plain JSON: the file's name, the recipe, its functions' options."""
+        """What would be trained, as plain JSON: the file's name, recipe, functions' options, model's code."""
         options = {
-            room: {name: value if isinstance(value, str) else repr(value) for name, value in held.items()}
+            room: {name: value if isinstance(value, str) else told(value) for name, value in held.items()}
             for room, held in (("data", self.data_options), ("model", self.model_options))
         }
-        # Where an object lies in memory says nothing.
-        text = re.sub(r" at 0x[0-9a-f]+", "", json.dumps({"recipe": self.recipe.describe(), **options}))
-        found: dict[str, Any] = {"recipe_file": self.path.name, **json.loads(text)}
-        return found
+        code = described_value(self.make_model)
+        return {"recipe_file": self.path.name, "recipe": self.recipe.describe(), **options, "code": code}
 
 
 def read_plan(name: str | Path) -> Plan:
@@ -130,7 +127,7 @@ def read_plan(name: str | Path) -> Plan:
     path = _find(str(name))
     try:
         with _beside(path):
-            found = runpy.run_path(str(path), run_name="budgetnet.recipe_file")
+            found = runpy.run_path(str(path), run_name=RECIPE_FILE)
     except (Exception, SystemExit) as error:
         raise PlanError(f"{_where(path, error)}: {type(error).__name__}: {error}") from error
     for part, kind in (("model", "a function"), ("data", "a function"), ("recipe", "a Recipe")):

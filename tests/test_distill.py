@@ -24,9 +24,9 @@ from budgetnet import (
     save,
 )
 from budgetnet.augment import Act, view
+from budgetnet.identity import described_value
 from budgetnet.loss import LabelSmoothingLoss
 from budgetnet.modelfile import Card
-from budgetnet.recipe import described_value
 
 CLASSES = ("red", "green", "blue")
 

@@ -10,7 +10,7 @@ import budgetnet
 PACKAGE = Path(budgetnet.__file__).parent
 FLOORS = (
     {"stream", "launch"},
-    {"budget", "layers", "augment", "schedule", "optim", "loss", "data"},
+    {"budget", "layers", "augment", "schedule", "optim", "loss", "data", "identity"},
     {"models", "recipe", "run", "pace", "sealed", "pseudo", "owner", "disk"},
     {"checkpoint", "plan", "console", "modelfile", "distill", "guard", "picture", "compare", "curves"},
     {"trainer", "resolutions", "profiling", "together"},

@@ -124,7 +124,8 @@ def test_a_recipe_describes_itself_in_json() -> None:
     made = Recipe([phase(augment=[Flip(), v2.RandomGrayscale()], lr=Cosine(0.1))])
     described = json.loads(json.dumps(made.describe()))
     assert described["phases"][0]["lr"] == {"class": "Cosine", "peak": 0.1, "final": 0.0}
-    assert "RandomGrayscale" in described["phases"][0]["augment"][1]
+    grey = described["phases"][0]["augment"][1]
+    assert grey["class"].endswith(".RandomGrayscale") and grey["p"] == 0.1
 
 
 def test_scaling_keeps_the_total_of_views_in_proportion() -> None:

@@ -11,7 +11,7 @@ from budgetnet.compare.figure import Figure, measured
 from budgetnet.run import Run
 
 # What must be equal within a group; the recipe's own seed is left out.
-_WHOLE = ("model", "budget", "external", "device", "precision", "versions")
+_WHOLE = ("described", "code", "model", "budget", "external", "device", "precision", "versions")
 
 
 @dataclass(frozen=True)

@@ -14,5 +14,3 @@ from budgetnet.recipe.resolution import Resolution as Resolution
 from budgetnet.recipe.stop import MONITORS as MONITORS
 from budgetnet.recipe.stop import EarlyStop as EarlyStop
 from budgetnet.recipe.testing import Test as Test
-from budgetnet.recipe.values import described_value as described_value
-from budgetnet.recipe.values import without_addresses as without_addresses

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+from budgetnet.identity import described_value
 from budgetnet.loss import LabelSmoothingLoss, Loss
 from budgetnet.optim import SGD, OptimizerFactory
 from budgetnet.recipe.average import EMA
@@ -11,7 +12,7 @@ from budgetnet.recipe.backoff import BackOff
 from budgetnet.recipe.check import above_zero, made, one_of, whole
 from budgetnet.recipe.groups import stretched_optimizer
 from budgetnet.recipe.phase import Phase
-from budgetnet.recipe.values import described_value, with_value
+from budgetnet.recipe.values import with_value
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from budgetnet.identity import told
 from budgetnet.plan import Plan
 
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
@@ -95,8 +96,8 @@ def split(text: str) -> list[str]:
 
 
 def written(value: Any) -> str:
-    """A value as `--set` takes it: text as it is, the rest as Python writes it."""
-    return value if isinstance(value, str) else repr(value)
+    """A value as `--set` takes it: text as it is, the rest as Python writes it, or by all that it computes by."""
+    return value if isinstance(value, str) else told(value)
 
 
 def _values(path: str, values: Iterable[Any]) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from budgetnet import checkpoint
 from budgetnet.console import say
 from budgetnet.data import Data
+from budgetnet.identity import told
 from budgetnet.plan import Plan
 from budgetnet.run import RECORD, Run
 from budgetnet.together import FAILURE, Crowd, Job, crowd, trained
@@ -114,7 +115,7 @@ def worked(
 ) -> Iterator[tuple[int, Run]]:
     """Train jobs in this process one by one, or together; gives the number and the run of each as it ends."""
     if many.apart:
-        options = {repr(dict(job.plan.data_options)) for job in jobs}
+        options = {told(dict(job.plan.data_options)) for job in jobs}
         data = data_of(jobs[0].plan) if len(options) == 1 else None
         yield from trained(trainer, jobs, many, data, limit=limit)
         return
@@ -196,20 +197,15 @@ def _earlier(job: Job, prints: Mapping[str, str]) -> Run | None:
 
 def _same(run: Run, job: Job, prints: Mapping[str, str]) -> bool:
     """Whether a run was begun as this job would be, on data with these fingerprints."""
-    held = run.record.get("data", {}).get("fingerprints")
-    recipes = [_plain(found) for found in (run.record.get("recipe"), job.plan.describe()["recipe"])]
-    chosen = [_of_functions(record.get("settings")) for record in (run.record, job.record)]
-    return held == prints and recipes[0] == recipes[1] and chosen[0] == chosen[1]
+    record, now = run.record, job.plan.describe()
+    same = record.get("data", {}).get("fingerprints") == prints and record.get("recipe") == now["recipe"]
+    return same and record.get("code") == now["code"] and _settings(record) == _settings(job.record)
 
 
-def _plain(found: Any) -> str:
-    """A nested value as text, without where its objects lie in memory, which says nothing."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(found))
-
-
-def _of_functions(settings: Any) -> list[str]:
+def _settings(record: Mapping[str, Any]) -> list[str]:
     """The settings that change a recipe's functions; those of its values show in the recipe."""
-    return sorted(str(text) for text in settings or [] if str(text).startswith(("data.", "model.")))
+    found = record.get("settings") or []
+    return sorted(str(text) for text in found if str(text).startswith(("data.", "model.")))
 
 
 def goes_on(run: Run) -> bool:
@@ -227,7 +223,7 @@ def recorded(plan: Plan) -> dict[str, Any]:
     """What a run's record says of the recipe file that it was made from, and of what was changed in it."""
     options = {"data": plan.data_options, "model": plan.model_options}
     changed = [
-        f"{room}.{name}={value if isinstance(value, str) else repr(value)}"
+        f"{room}.{name}={value if isinstance(value, str) else told(value)}"
         for room, held in options.items()
         for name, value in held.items()
     ]

@@ -9,6 +9,7 @@ from torch import nn
 
 from budgetnet.console import say
 from budgetnet.data import Data
+from budgetnet.identity import told
 from budgetnet.modelfile import load, read_card
 from budgetnet.plan import Plan
 from budgetnet.run import MODEL, Run
@@ -107,7 +108,7 @@ class _Search:
 
     def data(self, plan: Plan) -> Data:
         """The data of a plan, loaded where they are not those of the plan before."""
-        key = repr(sorted(plan.data_options.items()))
+        key = told(dict(sorted(plan.data_options.items())))
         if self.held is None or self.held[0] != key:
             self.held = None
             self.held = (key, plan.data())

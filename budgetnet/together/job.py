@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import torch
 
+from budgetnet.identity import without_unknown
 from budgetnet.plan import Plan
 from budgetnet.trainer import NotFinite, Trainer, out_of_memory
 
@@ -50,8 +50,8 @@ class Job:
 
 def mark(plan: Plan) -> str:
     """A text that is the same for plans that train the same, in whichever process they were read."""
-    options = re.sub(r" at 0x[0-9a-f]+", "", repr([dict(plan.data_options), dict(plan.model_options)]))
-    text = json.dumps([plan.describe(), options], sort_keys=True)
+    # What has no source that can be read is the same where the files are that it was made in.
+    text = without_unknown(json.dumps(plan.describe(), sort_keys=True))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -64,7 +64,7 @@ def begin(
         if folder.is_dir():
             claims.enter_context(owned(folder))
         try:
-            earlier, held, found, changed = resumed(folder, wanted, recipe, allow)
+            earlier, held, found, changed = resumed(folder, wanted, model, recipe, allow)
         except BaseException:
             claims.close()
             raise

@@ -13,11 +13,13 @@ from budgetnet.checkpoint import Checkpoint
 from budgetnet.compare.difference import Difference, differences
 from budgetnet.data import Data
 from budgetnet.data.naming import difference
+from budgetnet.identity import DESCRIBED, described_value, modules_of
 from budgetnet.modelfile import fill, read_card
-from budgetnet.recipe import Recipe, described_value, without_addresses
+from budgetnet.recipe import Recipe
 from budgetnet.run import MODEL, Epoch, Run
 from budgetnet.schedule import value
 from budgetnet.trainer.changes import allowed_before, line, passed, with_defaults
+from budgetnet.trainer.earlier import brought_up
 from budgetnet.trainer.measure import Engine
 from budgetnet.trainer.verify import check_words
 
@@ -29,7 +31,9 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
     """What must be the same for a training to go on exactly, as plain values; and what should be."""
     made = built(model)
     state = model.state_dict()
+    modules, code = modules_of(model)
     return {
+        "described": DESCRIBED,
         "recipe": recipe.describe(),
         "data": {
             "classes": list(data.classes),
@@ -38,8 +42,9 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
         "model": {
             name: f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}" for name, t in state.items()
         },
-        # What the shapes do not tell: activations, dropout, and what the builder was asked for.
-        "modules": {name or "model": _shown(module) for name, module in model.named_modules()},
+        # What the shapes do not tell: activations, dropout, what is computed, what the builder was asked for.
+        "modules": modules,
+        "code": code,
         "made": None
         if made is None
         else described_value({"builder": made.make, "arguments": made.args, **made.kwargs}),
@@ -53,18 +58,17 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
     }
 
 
-def _shown(module: nn.Module) -> str:
-    """A module's class and what it shows of itself, as `print(model)` does, without its parts."""
-    return without_addresses(f"{type(module).__name__}({module.extra_repr()})")
-
-
 def resumed(
-    folder: str | Path, wanted: dict[str, Any], recipe: Recipe, allow: Sequence[str] = ()
+    folder: str | Path,
+    wanted: dict[str, Any],
+    model: nn.Module,
+    recipe: Recipe,
+    allow: Sequence[str] = (),
 ) -> tuple[Run, Checkpoint, list[str], list[Difference]]:
     """The unfinished run in `folder`, its newest whole checkpoint, what is worth noting, what has changed.
 
     Raises ValueError where there is none, or where recipe, data, model, budget or precision are not what
-    they were and `allow` does not name the difference. `wanted` is the contract of `recipe`.
+    they were and `allow` does not name the difference. `wanted` is the contract of `model` and `recipe`.
     """
     run = Run.read(folder)
     if run.status == "finished":
@@ -79,6 +83,9 @@ def resumed(
     check_words(found)
     held = dict(found.state["contract"])
     held["recipe"] = with_defaults(held.get("recipe"), recipe)
+    if "described" not in held:
+        held, untold = brought_up(held, wanted, model)
+        notes += untold
     was, now = held.pop("where", {}), {k: v for k, v in wanted.items() if k != "where"}
     # A checkpoint of before may not tell of everything.
     changed = differences([{k: held[k] for k in now if k in held}, {k: now[k] for k in now if k in held}])

@@ -1,5 +1,7 @@
 """What a training leaves word of in its run: how it begins, where it is, and what it came to."""
 
+import hashlib
+import json
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +28,9 @@ from budgetnet.run import METRICS, RECORD, Run
 from budgetnet.trainer.changes import line
 from budgetnet.trainer.speed import Way
 from budgetnet.trainer.training import Training
+
+_MODULES = 200
+"""Modules of which a record tells each one at most."""
 
 
 @dataclass
@@ -78,7 +83,12 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
         status="running",
         started=now(),
         **_asked(training, begun),
-        model={"class": type(training.model).__name__, "parameters": counts.params, "bytes": counts.bytes},
+        model={
+            "class": type(training.model).__name__,
+            "parameters": counts.params,
+            "bytes": counts.bytes,
+            **_computes(begun.contract),
+        },
         external=_origins(training),
         after=str(begun.earlier.folder) if begun.earlier is not None else None,
         notes=list(begun.notes),
@@ -94,11 +104,23 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
     )
 
 
+def _computes(contract: dict[str, Any]) -> dict[str, Any]:
+    """What a model does, of its contract: how it was built and the user's code in it, and its modules.
+
+    Those are told in full only where no builder's arguments tell what they are.
+    """
+    made, modules = contract["made"], contract["modules"]
+    short = made is None and len(modules) <= _MODULES
+    whole = modules if short else hashlib.sha256(json.dumps(modules, sort_keys=True).encode()).hexdigest()
+    return {"made": made, "code": contract["code"], "modules": whole}
+
+
 def _asked(training: Training, begun: Begun) -> dict[str, Any]:
     """What the run is of: its recipe, data, budget and precision."""
     data = training.data
     return {
-        "recipe": training.recipe.describe(),
+        "described": begun.contract["described"],
+        "recipe": begun.contract["recipe"],
         "seed": training.recipe.seed,
         "data": {
             "name": data.name,

@@ -1,0 +1,126 @@
+"""Classes: what of a class and of an object's attributes makes it compute what it does."""
+
+import functools
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import is_dataclass
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType
+from typing import Any
+
+from torch import nn
+
+from budgetnet.identity.code import file_digest
+from budgetnet.identity.names import changed_attributes
+from budgetnet.identity.whose import INSTALLED, KNOWN, USER, whose_class
+
+# What Python and its library keep in a class for themselves; all else between double underscores counts.
+_BOOKKEEPING = (
+    *("__module__", "__qualname__", "__dict__", "__weakref__", "__doc__", "__slots__", "__hash__"),
+    *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__", "__parameters__"),
+    *("__orig_bases__", "__firstlineno__", "__static_attributes__", "__match_args__", "__abstractmethods__"),
+    *("__dataclass_fields__", "__dataclass_params__", "__protocol_attrs__", "_abc_impl", "_is_protocol"),
+    *("__non_callable_proto_members__", "_is_runtime_protocol", "_fields", "_field_defaults"),
+)
+_OF_MODULES = frozenset(vars(nn.Module()))
+_OURS = frozenset(("built", "external"))
+
+_MAKING = ("__init__", "__new__", "__post_init__", "__setattr__", "__setstate__")
+_SAID = ("class", "methods", "bases", "tensors", "hooks", "items", "digest")
+
+
+def called(kind: type) -> str:
+    """How a class is called: budgetnet's, torch.nn's and the user's by name, others with their module."""
+    module = kind.__module__
+    if whose_class(kind) == USER or module.partition(".")[0] in ("budgetnet", "builtins"):
+        return kind.__name__
+    return kind.__name__ if module.startswith("torch.nn.") else f"{module}.{kind.__qualname__}"
+
+
+def methods(kind: type) -> tuple[dict[str, Any], list[str]]:
+    """What the user's classes define, by name, and the names of the libraries' classes that they build on."""
+    found: dict[str, Any] = {}
+    bases = []
+    for owner in kind.__mro__[:-1]:
+        if whose_class(owner) == USER:
+            for name, value in _defined(owner):
+                found[name if owner is kind else f"{owner.__name__}.{name}"] = value
+        elif whose_class(owner) == INSTALLED:
+            bases.append(f"{called(owner)} {_version(owner)}")
+        elif owner.__module__ not in ("typing", "abc", "builtins"):
+            bases.append(called(owner))
+    return found, bases if bases != ["Module"] else []
+
+
+def attributes(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """An object's own attributes, apart those that its methods may change; a library's private ones left out.
+
+    Those are the private ones, the ones that a method other than its making assigns, and all of a library's
+    objects but modules: often they are what a first call leaves for the next.
+    """
+    kind, held = type(value), dict(_held(value))
+    if whose_class(kind) == KNOWN:
+        whole = kind.__module__.startswith("torch.distributions")
+        public = {name: item for name, item in held.items() if whole or not name.startswith("_")}
+        return (public, {}) if isinstance(value, nn.Module) else ({}, public)
+    own = _changed_by_itself(kind)
+    moving = {name: item for name, item in held.items() if name.startswith("_") or name in own}
+    return {name: item for name, item in held.items() if name not in moving}, moving
+
+
+def free_name(name: str, taken: Collection[str] = ()) -> str:
+    """A name that is none of those by which a description says something else."""
+    return f"{name}_" if name in _SAID or name in taken else name
+
+
+@functools.cache
+def _changed_by_itself(kind: type) -> frozenset[str]:
+    """The attributes that a class of the user's changes in its methods, but for those that make it."""
+    found: set[str] = set()
+    for owner in kind.__mro__:
+        for name, item in vars(owner).items() if whose_class(owner) == USER else ():
+            if isinstance(item, FunctionType) and name not in _MAKING and not name.startswith("set"):
+                found |= changed_attributes(item)
+    return frozenset(found)
+
+
+def _held(value: Any) -> Iterator[tuple[str, Any]]:
+    kind = type(value)
+    inherited = _OF_MODULES | _OURS if isinstance(value, nn.Module) else frozenset()
+    for name, item in (vars(value) if hasattr(value, "__dict__") else {}).items():
+        # What was worked out once follows from the rest.
+        worked_out = isinstance(getattr(kind, name, None), functools.cached_property)
+        if name not in inherited and not worked_out and not name.startswith("__"):
+            yield name, item
+    for owner in kind.__mro__:
+        for name, slot in vars(owner).items():
+            if isinstance(slot, MemberDescriptorType) and whose_class(owner) != KNOWN:
+                try:
+                    yield name, slot.__get__(value, kind)
+                except AttributeError:  # not set
+                    continue
+
+
+def _defined(owner: type) -> Iterator[tuple[str, Any]]:
+    """What a class defines, less what Python keeps or makes there by itself."""
+    generated = is_dataclass(owner) or issubclass(owner, tuple)
+    fields = vars(owner).get("__dataclass_fields__", {})
+    for name, value in vars(owner).items():
+        if name in _BOOKKEEPING or name in fields:
+            continue
+        if isinstance(value, MemberDescriptorType | GetSetDescriptorType):
+            continue
+        made = getattr(value, "__func__", value)
+        if generated and isinstance(made, FunctionType) and made.__code__.co_filename.startswith("<"):
+            continue
+        if generated and type(value).__name__ == "_tuplegetter":
+            continue
+        yield name, value
+
+
+def _version(owner: type) -> str:
+    """A mark of the code of an installed class: its file's."""
+    file = vars(sys.modules[owner.__module__]).get("__file__") if owner.__module__ in sys.modules else None
+    try:
+        return file_digest(file) if isinstance(file, str) else ""
+    except OSError:
+        return ""
