@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,10 +16,12 @@ from budgetnet.augment.read import resize
 from budgetnet.budget import DoesNotFit, check_fit, external, ledger
 from budgetnet.data import Data
 from budgetnet.data.naming import difference
+from budgetnet.identity import Named, file_mark, mark
 from budgetnet.modelfile import card, load
+from budgetnet.run import MODEL
 
 
-class Teacher:
+class Teacher(Named):
     """A module that teaches, told in a few words wherever a recipe is shown or recorded."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -87,6 +90,14 @@ class Distill:
                 "Distill's weight mixes the labels that beside=True keeps apart: leave it out, and write "
                 f"DistillationLoss(weight={self.weight!r}, temperature={self.temperature!r})"
             )
+
+    def identity(self) -> dict[str, object]:
+        """What the teacher computes by, in a few letters: its code and weights, or its file."""
+        if isinstance(self.teacher, Teacher):
+            return {"weights": mark(self.teacher.module)}
+        assert isinstance(self.teacher, str)
+        path = Path(self.teacher)
+        return {"weights": file_mark(path / MODEL if path.is_dir() else path)}
 
     @cached_property
     def model(self) -> nn.Module:

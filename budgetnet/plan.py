@@ -18,7 +18,7 @@ from torch import nn
 
 import budgetnet
 from budgetnet.data import Data
-from budgetnet.identity import RECIPE_FILE, described_value, told
+from budgetnet.identity import RECIPE_FILE, commit, described_value, digests, sources, told
 from budgetnet.recipe import Recipe
 
 _SCALE = "scale="
@@ -33,7 +33,8 @@ class PlanError(ValueError):
 class Plan:
     """What a recipe file holds. Making it runs the file, which builds nothing and downloads nothing.
 
-    `changes` are what was changed in it since, in order: settings as `changed` takes them, and "scale=0.5".
+    `source` are the texts of the file and of what it imports beside itself, by name. `changes` are what was
+    changed in it since, in order: settings as `changed` takes them, and "scale=0.5".
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Plan:
     model_options: Mapping[str, Any] = field(default_factory=dict)
     data_options: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
+    source: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -121,10 +123,22 @@ class Plan:
         code = described_value(self.make_model)
         return {"recipe_file": self.path.name, "recipe": self.recipe.describe(), **options, "code": code}
 
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of the recipe file: its place, its code and its commit, if any."""
+        path, here = self.path.resolve(), Path.cwd()
+        return {
+            # The whole path may hold the user's name.
+            "recipe_file": str(path.relative_to(here)) if path.is_relative_to(here) else path.name,
+            "source": digests(self.source),
+            "commit": commit(path),
+            "code": described_value(self.make_model),
+        }
+
 
 def read_plan(name: str | Path) -> Plan:
     """The plan of a recipe file, or of a recipe that budgetnet brings along, by its name."""
     path = _find(str(name))
+    source = sources(path)
     try:
         with _beside(path):
             found = runpy.run_path(str(path), run_name=RECIPE_FILE)
@@ -140,7 +154,7 @@ def read_plan(name: str | Path) -> Plan:
         if not good:
             raise PlanError(f"{path}: {part} should be {kind}, not {found[part]!r:.100}")
     title = (found.get("__doc__") or path.stem).strip().splitlines()[0]
-    return Plan(path, title, found["model"], found["data"], found["recipe"])
+    return Plan(path, title, found["model"], found["data"], found["recipe"], source=source)
 
 
 def shelf() -> Path:

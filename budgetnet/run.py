@@ -33,6 +33,11 @@ _RECORDED: Mapping[str, tuple[type, ...]] = {
     "budget": (dict, NoneType),
     "time": (dict, NoneType),
     "settings": (list, NoneType),
+    "command": (str,),
+    "described": (int,),
+    "source": (dict,),
+    "commit": (dict, NoneType),
+    "code": (str, dict, NoneType),
 }
 
 
@@ -128,7 +133,8 @@ def _finite(value: Any) -> Any:
 class Run:
     """The history of one training: its epochs, its final figures and, where it has one, its folder.
 
-    `result` holds the final validation figures; `model` the trained model in evaluation mode.
+    `result` holds the final validation figures; `model` the trained model in evaluation mode; `source` the
+    texts of the recipe file and of what it imports beside itself, which are written into the folder.
     `status` is "running", "finished", "paused" (at its time limit), "stopped" (by the user), "failed", or
     "interrupted": read from a folder that says "running" and that no process writes to any more.
     """
@@ -137,6 +143,7 @@ class Run:
     folder: Path | None = None
     record: dict[str, Any] = field(default_factory=dict)
     model: nn.Module | None = None
+    source: Mapping[str, str] = field(default_factory=dict, compare=False)
     _place: Path | None = field(default=None, init=False, compare=False)
     # Whether the metrics in the folder are not those of the history, since the disk did not take some.
     _behind: bool = field(default=False, init=False, compare=False)

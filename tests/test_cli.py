@@ -1,6 +1,7 @@
 """The command line: real commands on tiny recipes; what they print, write, refuse and return."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -233,10 +234,14 @@ def test_a_run_shows_what_it_does_before_it_does_it(made: Made) -> None:
 
 
 def test_a_run_leaves_a_model_that_predicts_and_a_record_of_what_was_typed(made: Made) -> None:
-    files = {"model.safetensors", "run.json", "metrics.jsonl", "seen.safetensors"}
+    files = {"model.safetensors", "run.json", "metrics.jsonl", "seen.safetensors", made.recipe.name}
     assert {path.name for path in made.folder.iterdir()} == files
+    assert (made.folder / made.recipe.name).read_text() == made.recipe.read_text()
     record = made.run.record
-    assert record["recipe_file"] == str(made.recipe)
+    assert record["source"] == {made.recipe.name: hashlib.sha256(made.recipe.read_bytes()).hexdigest()}
+    assert record["recipe_file"] == made.recipe.name
+    assert record["command"].startswith("budgetnet run ")
+    assert "--set recipe.batch_size=24" in record["command"]
     assert record["settings"] == ["recipe.batch_size=24"]
     assert (record["recipe"]["batch_size"], record["seed"]) == (24, 3)
     assert made.run.status == "finished"
@@ -583,7 +588,7 @@ def test_a_recipe_is_executed_only_when_it_is_named(here: Path, photos: Path) ->
     told("predict", "tiny-1", photos)
     told("list")
     sentence = refused("evaluate", "tiny-1")
-    assert sentence.endswith(f"name it: budgetnet evaluate tiny-1 {recipe}")
+    assert sentence.endswith("name it: budgetnet evaluate tiny-1 tiny.py")
     assert not Path("executed").exists()
     told("evaluate", "tiny-1", recipe)
     assert Path("executed").exists()
@@ -595,7 +600,7 @@ def test_a_model_of_the_recipes_own_is_built_by_it_when_it_is_named(here: Path, 
     recipe = written(here, HEAD + own + DATA + RECIPE)
     assert "budget: none" in told("run", recipe, "--scale", 0.5, "--set", "model.width=5")
     for arguments in (["count", "tiny-1"], ["predict", "tiny-1", photos]):
-        assert refused(*arguments).endswith(f"name the recipe: --recipe {recipe}")
+        assert refused(*arguments).endswith("name the recipe: --recipe tiny.py")
         told(*arguments, "--recipe", recipe)
     assert "5x10x10" in told("count", "tiny-1", "--recipe", recipe)
     told("evaluate", "tiny-1", recipe)

@@ -17,6 +17,9 @@ RECIPE = "budgetnet.recipe"
 TRAINING = ("run", "sweep")
 """The commands whose work is not what they print."""
 
+TYPED = "budgetnet.typed"
+"""The key under which all that was typed lies there."""
+
 FAILED, MISTAKEN, SKIPPED, NOT_FINITE, PAUSED, INTERRUPTED = 1, 2, 3, 4, 75, 130
 
 
@@ -52,6 +55,11 @@ class Commands(click.Group):
             except (click.Abort, KeyboardInterrupt):
                 code = INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what was typed, and keep it for records."""
+        ctx.meta[TYPED] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""

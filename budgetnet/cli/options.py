@@ -4,6 +4,7 @@ import functools
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from budgetnet.cli.failures import RECIPE
+from budgetnet.cli.failures import RECIPE, TYPED
 
 if TYPE_CHECKING:
     from budgetnet.plan import Plan
@@ -57,9 +58,19 @@ class Asked:
         )
 
     def record(self, plan: "Plan") -> dict[str, Any]:
-        """Which recipe file a run was made from and what was changed in it, for the run's record."""
-        file = str(plan.path.resolve())
-        return {"recipe_file": file, "scale": self.scale, "settings": list(self.settings)}
+        """What a run's record says of its recipe file, of what was changed in it, and of what was typed."""
+        typed = click.get_current_context().meta.get(TYPED, [])
+        command = shlex.join(["budgetnet", *(_portable(text) for text in typed)])
+        asked = {"command": command, "scale": self.scale, "settings": list(self.settings)}
+        return {**plan.record(), **asked}
+
+
+def _portable(text: str) -> str:
+    """What was typed, with paths as from here or from home: they may hold the user's name."""
+    for folder, short in ((os.getcwd(), "."), (os.path.expanduser("~"), "~")):
+        if len(folder) > 1:
+            text = re.sub(rf"(^|[=:]){re.escape(folder)}(?=/|$)", rf"\1{short}", text)
+    return text
 
 
 def _changed(plan: "Plan", settings: Sequence[str]) -> "Plan":

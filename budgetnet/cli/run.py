@@ -62,7 +62,7 @@ def run_recipe(
         say(data_line(data))
         say(device_line(trainer.device))
         show_phases(plan.recipe, len(data.train))
-    run = Run(record=asked.record(plan))
+    run = Run(record=asked.record(plan), source=plan.source)
     epochs = trainer.epochs(
         model,
         data,

@@ -22,7 +22,8 @@ _BOOKKEEPING = (
     *("__non_callable_proto_members__", "_is_runtime_protocol", "_fields", "_field_defaults"),
 )
 _OF_MODULES = frozenset(vars(nn.Module()))
-_OURS = frozenset(("built", "external"))
+# What budgetnet keeps of a model at the model.
+_OURS = ("built", "external", "card")
 
 _MAKING = ("__init__", "__new__", "__post_init__", "__setattr__", "__setstate__")
 _SAID = ("class", "methods", "bases", "tensors", "hooks", "items", "digest")
@@ -72,20 +73,19 @@ def free_name(name: str, taken: Collection[str] = ()) -> str:
     return f"{name}_" if name in _SAID or name in taken else name
 
 
-@functools.cache
-def _changed_by_itself(kind: type) -> frozenset[str]:
+def _changed_by_itself(kind: type) -> set[str]:
     """The attributes that a class of the user's changes in its methods, but for those that make it."""
     found: set[str] = set()
     for owner in kind.__mro__:
         for name, item in vars(owner).items() if whose_class(owner) == USER else ():
             if isinstance(item, FunctionType) and name not in _MAKING and not name.startswith("set"):
                 found |= changed_attributes(item)
-    return frozenset(found)
+    return found
 
 
 def _held(value: Any) -> Iterator[tuple[str, Any]]:
     kind = type(value)
-    inherited = _OF_MODULES | _OURS if isinstance(value, nn.Module) else frozenset()
+    inherited = _OF_MODULES.union(_OURS) if isinstance(value, nn.Module) else frozenset()
     for name, item in (vars(value) if hasattr(value, "__dict__") else {}).items():
         # What was worked out once follows from the rest.
         worked_out = isinstance(getattr(kind, name, None), functools.cached_property)

@@ -169,7 +169,7 @@ def _holds(body: ast.expr, code: CodeType) -> bool:
     """Whether all instructions come from within `body`; False where nobody kept from where they come."""
     start, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
     places = list(_places(code))
-    return bool(places) and all(start <= first and last <= end for first, last in places)  # type: ignore[operator]
+    return bool(places) and all(start <= first and last <= end for first, last in places)
 
 
 def _places(code: CodeType) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:

@@ -37,7 +37,8 @@ def uses(function: FunctionType) -> dict[str, Any]:
         # Its code is unknown, so that what it reads makes no difference any more.
         return {}
     read = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} & _names(function.__code__)
-    changed, found = changes(node), {}
+    changed = changes(node)
+    found: dict[str, Any] = {}
     for name in sorted(read & names.keys()):
         value = names[name]
         if isinstance(value, ModuleType):

@@ -1,9 +1,10 @@
 """Told: a value as one text, which is another's only where that computes the same."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from budgetnet.identity.code import short_digest
@@ -23,6 +24,20 @@ def told(value: object) -> str:
         return repr(value)
     text = _text(described_value(value))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... {short_digest(text)}"
+
+
+def mark(value: object) -> str:
+    """A few letters that are another value's only where that computes the same."""
+    return short_digest(json.dumps(described_value(value), sort_keys=True))
+
+
+def file_mark(path: Path) -> str | None:
+    """A few letters of the content of a file, None where there is none that can be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    except OSError:
+        return None
 
 
 def _says_all(value: object) -> bool:

@@ -42,6 +42,10 @@ class Identified(Protocol):
         ...
 
 
+class Named:
+    """A base of what is told in a few words, since who holds it tells the rest."""
+
+
 def described_value(value: object) -> Any:
     """`value` as plain JSON that is equal only for what computes the same, and the same in every process.
 
@@ -102,6 +106,8 @@ def _plain(value: Any, inside: Inside) -> Any:
         return repr(value)
     if isinstance(value, Unread):
         return value.digest
+    if isinstance(value, Named):
+        return repr(value)
     if type(value) is object or type(value).__module__.partition(".")[0] in _INERT:
         return called(type(value))
     return None

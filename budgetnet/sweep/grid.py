@@ -96,7 +96,7 @@ def split(text: str) -> list[str]:
 
 
 def written(value: Any) -> str:
-    """A value as `--set` takes it: text as it is, the rest as Python writes it, or by all that it computes by."""
+    """A value as `--set` takes it: text as it is, the rest by all that it computes by."""
     return value if isinstance(value, str) else told(value)
 
 

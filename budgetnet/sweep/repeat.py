@@ -136,7 +136,7 @@ def _train(
     trainer: Trainer, job: Job, data_of: Callable[[Plan], Data], limit: float | None, *, first: bool
 ) -> Run:
     """One run in this process. It may fail, and says so; what the first is refused for, all would be."""
-    run = Run(record={"seed": job.plan.recipe.seed, **job.record})
+    run = Run(record={"seed": job.plan.recipe.seed, **job.record}, source=job.plan.source)
     try:
         data = data_of(job.plan) if job.tested else replace(data_of(job.plan), test=None)
         model, recipe = job.plan.model(), job.plan.recipe
@@ -227,7 +227,7 @@ def recorded(plan: Plan) -> dict[str, Any]:
         for room, held in options.items()
         for name, value in held.items()
     ]
-    return {"recipe_file": str(plan.path.resolve()), "scale": None, "settings": changed}
+    return {**plan.record(), "scale": None, "settings": changed}
 
 
 def with_seed(plan: Plan, seed: int) -> Plan:

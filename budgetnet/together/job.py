@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from budgetnet.identity import without_unknown
+from budgetnet.identity import described_value, digests, without_unknown
 from budgetnet.plan import Plan
 from budgetnet.trainer import NotFinite, Trainer, out_of_memory
 
@@ -51,7 +51,11 @@ class Job:
 def mark(plan: Plan) -> str:
     """A text that is the same for plans that train the same, in whichever process they were read."""
     # What has no source that can be read is the same where the files are that it was made in.
-    text = without_unknown(json.dumps(plan.describe(), sort_keys=True))
+    # A text that reads like a number is another value than that number.
+    options = described_value([dict(plan.data_options), dict(plan.model_options)])
+    whole = json.dumps([plan.describe(), options], sort_keys=True)
+    text = without_unknown(whole)
+    text += json.dumps(digests(plan.source)) if text != whole else ""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -118,7 +118,7 @@ def _trained(
         first["device"], precision=first["precision"], speed=first["speed"], out=None, show=False
     )
     trainer.tell, trainer.alone, trainer.deserted = tell, job["alone"], inbox.ended.is_set
-    run = Run(record=dict(job["record"]))
+    run = Run(record=dict(job["record"]), source=plan.source)
     try:
         _train(trainer, plan, data, job, run)
     except SystemExit:

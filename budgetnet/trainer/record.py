@@ -21,10 +21,11 @@ from budgetnet.compare.difference import Difference
 from budgetnet.console import duration, percent
 from budgetnet.data import Data
 from budgetnet.disk import sweep, unwritable
+from budgetnet.identity import digests
 from budgetnet.modelfile import Card, described
 from budgetnet.pace import Pace
 from budgetnet.recipe import Phase, Recipe
-from budgetnet.run import METRICS, RECORD, Run
+from budgetnet.run import METRICS, RECORD, Run, write_whole
 from budgetnet.trainer.changes import line
 from budgetnet.trainer.speed import Way
 from budgetnet.trainer.training import Training
@@ -73,11 +74,16 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
     if begun.held is not None:
         before = sum(float(session.get("seconds", 0.0)) for session in sessions)
         run.note(status="running", sessions=sessions, seconds_before=before, result={})
+        if run.source and digests(run.source) != run.record.get("source"):
+            sessions[-1]["source"] = digests(run.source)
+            _keep_source(run, len(sessions))
+            run.note(sessions=sessions)
         if begun.changed:
             sessions[-1]["changed"] = [line(difference) for difference in begun.changed]
             run.note(sessions=sessions, **_asked(training, begun))
         return
     counts = ledger(training.model)
+    _keep_source(run)
     _remember(run, training, begun)
     run.note(
         status="running",
@@ -102,6 +108,19 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
         },
         sessions=sessions,
     )
+
+
+def source_paths(run: Run, session: int = 1) -> dict[str, Path]:
+    """Where in a run's folder the text of each file of its recipe is kept, from each session that others."""
+    assert run.place is not None
+    ends = ".py" if session == 1 else f"-{session}.py"
+    return {name: run.place / f"{name.removesuffix('.py')}{ends}" for name in run.source}
+
+
+def _keep_source(run: Run, session: int = 1) -> None:
+    if run.place is not None:
+        for name, path in source_paths(run, session).items():
+            write_whole(path, run.source[name].encode())
 
 
 def _computes(contract: dict[str, Any]) -> dict[str, Any]:
@@ -218,6 +237,7 @@ def unmade(begun: Begun) -> Iterator[None]:
     try:
         if run.place is not None and begun.held is None:
             paths = [run.place / name for name in (RECORD, METRICS, guard.SEEN)]
+            paths += source_paths(run).values()
             new = [path for path in paths if not path.exists()]
         yield
     except (OSError, ValueError) as error:

@@ -1,0 +1,96 @@
+"""Source: the text of a recipe file and of what it imports beside itself, and the commit that it lies in."""
+
+import ast
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from budgetnet.identity.names import module_file
+
+_MOST, _LONGEST = 100, 2**20
+_PATIENCE = 3.0
+# No program that the checkout names is started, no index written, no password asked for.
+_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+_QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+
+
+def sources(path: Path) -> dict[str, str]:
+    """The text of a recipe file and of each module in its folder that it imports, directly or not, by name.
+
+    The names are those of files, "mine.py" and "parts.losses.py". What cannot be read, or has more than a
+    MiB, is left out.
+    """
+    folder = path.resolve().parent
+    found: dict[str, str] = {}
+    waiting = [path.resolve()]
+    while waiting and len(found) < _MOST:
+        file = waiting.pop()
+        name = ".".join(file.relative_to(folder).parts)
+        try:
+            text = "" if name in found or file.stat().st_size > _LONGEST else file.read_text()
+            tree = ast.parse(text)
+        except (OSError, ValueError, SyntaxError, RecursionError):
+            continue
+        if text:
+            found[name] = text
+            waiting += [other for other in _imported(tree, folder, file) if other != file]
+    return found
+
+
+def digests(found: Mapping[str, str]) -> dict[str, str]:
+    """The SHA-256 (hex) of each text, as `sha256sum` gives it of the file."""
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in found.items()}
+
+
+def commit(path: Path) -> dict[str, Any] | None:
+    """The commit of the git checkout that a file lies in, and whether the file and all that is tracked is as
+    in it; None where there is no checkout, no git, or none that answers in time."""
+    folder = path.resolve().parent
+    if not any((above / ".git").exists() for above in (folder, *folder.parents)) or not shutil.which("git"):
+        return None
+    head = _git(folder, "rev-parse", "HEAD")
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    if not head or changed is None:
+        return None
+    tracked = _git(folder, "ls-files", "--error-unmatch", "--", path.name) is not None
+    return {"id": head, "clean": tracked and not changed}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            [*_GIT, "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=True,
+            timeout=_PATIENCE,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **_QUIET},
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _imported(tree: ast.Module, folder: Path, file: Path) -> Iterator[Path]:
+    """The files below the folder that a module imports, within functions too."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        base = folder
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = file.parents[node.level - 1] if 0 < node.level <= len(file.parents) else folder
+            module = [node.module] if node.module else []
+            names = module + [".".join([*module, alias.name]) for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            for depth in range(1, len(parts) + 1):
+                found = module_file(base, ".".join(parts[:depth]))
+                if found is not None and found.resolve().is_relative_to(folder):
+                    yield found.resolve()
