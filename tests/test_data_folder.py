@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from budgetnet.data import DataError, folder
+from budgetnet.data import DataError, bounds, folder
 from budgetnet.data.photos import photo
 
 RNG = np.random.default_rng(0)
@@ -261,6 +261,67 @@ def test_a_damaged_store_is_made_anew(photos: Path, cache: Path) -> None:
     for damaged in (path.read_bytes()[:-50], b"", b"x" * 2000):
         path.write_bytes(damaged)
         assert folder(photos, size=8).train.fingerprint() == known
+
+
+def test_stored_pixels_are_held_against_their_digest(
+    photos: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    known = folder(photos, size=8).train.fingerprint()
+    (path,) = cache.glob("*.safetensors")
+    whole = path.read_bytes()
+    capfd.readouterr()
+    for place in (1024, 1500, 1024 + 10 * 192 - 1, len(whole) - 1, 100):
+        before = path.stat()
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert folder(photos, size=8).train.fingerprint() == known
+        assert (
+            "storing 10 photos at 8x8 again, for the file that held them is damaged" in capfd.readouterr().err
+        )
+        assert path.read_bytes() == whole
+        assert folder(photos, size=8).train.fingerprint() == known
+        assert capfd.readouterr().err == ""
+    # What is known of each image may be damaged, too: then the pixels are looked at again.
+    for learnt in (cache / "known").iterdir():
+        if learnt.stat().st_size == 320:
+            learnt.write_bytes(bytes(320))
+    assert folder(photos, size=8).notes == ()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_store_from_before_there_were_digests_is_made_again(photos: Path, cache: Path) -> None:
+    known = folder(photos, size=8).train.fingerprint()
+    (path,) = cache.glob("*.safetensors")
+    save_file(load_file(path), path)
+    assert folder(photos, size=8).train.fingerprint() == known
+
+
+def test_nothing_readable_of_a_part_is_stored_and_found_again(photos: Path) -> None:
+    for path in photos.glob("*/*.png"):
+        path.write_bytes(b"x")
+    for _ in range(2):
+        with pytest.raises(DataError, match="none of the photos of class"):
+            folder(photos, size=8)
+
+
+def test_a_photo_that_the_system_hands_out_at_last_is_read(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_back = photos / "ant" / "0.png"
+
+    def opened(path: Path) -> object:
+        if path == kept_back:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    real = bounds.opened
+    monkeypatch.setattr("budgetnet.data.photos.opened", opened)
+    monkeypatch.setattr("os.access", lambda path, mode: path != kept_back)
+    for _ in range(2):
+        assert "ant/0.png (Permission denied)" in folder(photos, size=8).notes[0]
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(photos.parent / "cache"))
+    assert folder(photos, size=8).notes == ()
 
 
 def test_a_store_that_cannot_be_written_is_a_sentence(photos: Path, tmp_path: Path) -> None:

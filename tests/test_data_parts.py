@@ -1,11 +1,15 @@
 """Which folders are parts, which are classes, and what is asked where both readings are possible."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from trials import trials
 
 from budgetnet.cli import main
 from budgetnet.data import DataError, folder, inspect
@@ -235,3 +239,47 @@ def test_a_long_tail_is_trained_on_and_what_is_held_out_nothing_of_is_named(tmp_
         folder(root, size=8, held_out=0.8)
     singles = put(tmp_path / "singles", "ant", "bee", "cat", "dog", count=1)
     assert (folder(singles, size=8).val, check(singles)[0]) == (None, 0)
+
+
+NAMES = (
+    "train",
+    "Training",
+    "test",
+    "Testing",
+    "val",
+    "dev",
+    "ant",
+    "bee",
+    "bus",
+    "seg_train",
+    ".git",
+    "extra",
+)
+
+
+@settings(deadline=None, max_examples=trials(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.sampled_from(NAMES), min_size=0, max_size=3), max_size=12))
+def test_whatever_the_layout_each_photo_is_used_or_named_and_check_says_what_folder_does(
+    paths: list[list[str]],
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place) / "set"
+        root.mkdir()
+        for number, names in enumerate(paths):
+            above = root.joinpath(*names)
+            above.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(above / f"{number}.png")
+        told = inspect(root, cache=place)
+        if told.refused:
+            with pytest.raises(DataError) as refusal:
+                folder(root, size=8, cache=place)
+            assert str(refusal.value).startswith(told.refused[0])
+            return
+        data = folder(root, size=8, cache=place)
+        assert set(map(str, told.findings)) == set(map(str, data.findings))
+        used = {name for split in data.splits.values() for name in split.names or ()}
+        named = {finding.path for finding in data.findings if finding.policy == "left out"}
+        for path in root.rglob("*.png"):
+            within = path.relative_to(root)
+            above = {str(folder) for folder in (within, *within.parents)} & named
+            assert (str(within) in used) != bool(above), f"{within}: used or named, and not both"

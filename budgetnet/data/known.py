@@ -106,6 +106,15 @@ def _path(source: OnDisk, question: str) -> Path | None:
     return _place(source.cache, source.places[0], f"{identity}\n{rows}", question)
 
 
+def forget_digests(images: OnDisk) -> None:
+    """Remove those of each image, so that the images are looked at again when they are asked for."""
+    for file in images.places:
+        file.digests = None
+        if images.cache is not None:
+            with contextlib.suppress(OSError):
+                _place(images.cache, file, file.identity, "digests").unlink(missing_ok=True)
+
+
 def forget(cache: Path, prefix: str) -> None:
     """Remove what is known of files whose names begin so."""
     for path in (cache / FOLDER).glob(f"{glob.escape(prefix)}*"):

@@ -15,11 +15,11 @@ from typing import IO
 
 from safetensors import SafetensorError, safe_open
 
+from budgetnet.data import known
 from budgetnet.data.disk import File as Images
 from budgetnet.data.disk import OnDisk
 from budgetnet.data.error import DataError
 from budgetnet.data.kinds import KINDS, UNREADABLE, Finding
-from budgetnet.data.known import forget
 from budgetnet.data.listing import File
 from budgetnet.data.photos import Read, read_photo
 from budgetnet.data.progress import Progress
@@ -45,6 +45,11 @@ class Stored:
         """The kind and the reason of each file that is not among the images."""
         return {place: odd[0] for place, odd in self.odd.items() if odd[0][0] in UNREADABLE}
 
+    @property
+    def withheld(self) -> list[int]:
+        """The files that the system did not hand out, as it may since then."""
+        return [place for place, (kind, _) in self.unreadable.items() if kind == "unreadable"]
+
     def findings(self, files: Sequence[File]) -> tuple[Finding, ...]:
         """What is odd about the files, in their order."""
         return tuple(
@@ -58,7 +63,8 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     """Return the photos at size x size, from the file in `cache`, else decoded and stored there.
 
     What is stored is known by root, names, sizes and times of change; what was stored of this root, size
-    and shape before is replaced. Raises `DataError` when the cache cannot be written.
+    and shape before is replaced, as is a file that does not hold what was written. Raises `DataError` when
+    the cache cannot be written.
     """
     settings = f"{VERSION} {size} {squash} ".encode()
     place = hashlib.sha256(settings + os.fsencode(root.resolve())).hexdigest()[:12]
@@ -67,16 +73,18 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     prefix = f"{re.sub(r'[^A-Za-z0-9_]', '_', root.resolve().name)[:40]}-{size}-{place}-"
     path = cache / f"{prefix}{content}.safetensors"
     found = _read(path, len(files), size, cache)
-    if found is not None:
+    if found is not None and not any(os.access(root / files[at].path, os.R_OK) for at in found.withheld):
         return found
+    title = f"storing {len(files):,} photos at {size}x{size}"
+    title += " again, for the file that held them is damaged" if found is None and path.exists() else ""
     aside: Path | None = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
         aside = cache / f".{prefix}{secrets.token_hex(8)}"
-        with aside.open("xb") as out:
-            _write(out, [root / file.path for file in files], size, squash)
+        with aside.open("xb") as out, Progress(title, len(files), unit="photos") as progress:
+            _write(out, [root / file.path for file in files], size, squash, progress)
         aside.replace(path)
-        forget(cache, prefix)
+        known.forget(cache, prefix)
         for outdated in cache.glob(f"{prefix}*.safetensors"):
             if outdated != path:
                 outdated.unlink(missing_ok=True)
@@ -98,34 +106,54 @@ def _read(path: Path, count: int, size: int, cache: Path) -> Stored | None:
     try:
         with safe_open(path, framework="pt") as file:
             shape = tuple(file.get_slice("images").get_shape())
-            report = json.loads(file.get_tensor("odd").numpy().tobytes())
+            report = file.get_tensor("odd").numpy().tobytes()
+            digest = (file.metadata() or {}).get("digest")
         images = Images(path, HEADER, shape[0], shape[1:])
-        odd = {int(place): tuple((str(kind), str(detail)) for kind, detail in some) for place, some in report}
+        odd = {
+            int(place): tuple((str(kind), str(detail)) for kind, detail in some)
+            for place, some in json.loads(report)
+        }
     except (OSError, SafetensorError, ValueError, TypeError, IndexError):
         return None
     found = Stored(OnDisk([images], cache=cache), odd)
-    known = all(some and all(kind in KINDS for kind, _ in some) for some in odd.values())
-    fits = known and shape == (count - len(found.unreadable), 3, size, size)
-    return found if fits and all(0 <= place < count for place in odd) else None
+    if not all(some and all(kind in KINDS for kind, _ in some) for some in odd.values()):
+        return None
+    fits = shape == (count - len(found.unreadable), 3, size, size) and all(0 <= at < count for at in odd)
+    return found if fits and _is_as_written(found.images, report, digest) else None
 
 
-def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool) -> None:
+def _is_as_written(images: OnDisk, report: bytes, digest: str | None) -> bool:
+    """Whether pixels and report are those of the digest; they are looked at when the file has changed."""
+    for _ in range(2):
+        # Of each image, which those who look for duplicates want anyway, and find in the cache from then on.
+        each = known.digests(images) if len(images) else None
+        pixels = b"" if each is None else each.numpy().tobytes()
+        if hashlib.sha256(pixels + report).hexdigest() == digest:
+            return True
+        # It may be these that are damaged.
+        known.forget_digests(images)
+    return False
+
+
+def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool, progress: Progress) -> None:
     """Write the safetensors file photo by photo, so that memory stays bounded however many there are."""
     out.write(bytes(HEADER))
     odd: list[tuple[int, tuple[tuple[str, str], ...]]] = []
-    count = 0
-    with Progress(f"storing {len(paths):,} photos at {size}x{size}", len(paths), unit="photos") as progress:
-        for place, found in enumerate(_decoded(paths, size, squash)):
-            if found.pixels is not None:
-                out.write(found.pixels.data)
-                count += 1
-            if found.odd:
-                odd.append((place, found.odd))
-            progress.add(1)
+    count, digest = 0, hashlib.sha256()
+    for place, found in enumerate(_decoded(paths, size, squash)):
+        if found.pixels is not None:
+            out.write(found.pixels.data)
+            digest.update(hashlib.sha256(found.pixels.data).digest())
+            count += 1
+        if found.odd:
+            odd.append((place, found.odd))
+        progress.add(1)
     report = json.dumps(odd).encode()
     out.write(report)
+    digest.update(report)
     end = count * 3 * size * size
     header = {
+        "__metadata__": {"digest": digest.hexdigest()},
         "images": {"dtype": "U8", "shape": [count, 3, size, size], "data_offsets": [0, end]},
         "odd": {"dtype": "U8", "shape": [len(report)], "data_offsets": [end, end + len(report)]},
     }

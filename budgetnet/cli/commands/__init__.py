@@ -21,9 +21,9 @@ def main() -> None:
 
     Begin with `budgetnet run quickstart`, or with `budgetnet list`.
 
-    Exit codes: 0, 1 for a failed run, 2 for a mistake in the command or the recipe, 3 for predictions without
-    the images that cannot be read, 4 for a NaN or infinity in training, 75 at the time limit, 130 after Ctrl-C,
-    128 and its number after another signal (SIGTERM: 143).
+    Exit codes: 0, 1 for a failed run, 2 for a mistake in the command or the recipe, 3 for predictions
+    without the images that cannot be read, 4 for a NaN or infinity in training, 75 at the time limit, 130
+    after Ctrl-C, 128 and its number after another signal (SIGTERM: 143).
     """
 
 
