@@ -185,14 +185,25 @@ def check_place(out: str | Path, *names: str) -> Path:
     return there
 
 
-def check_names(*names: str) -> None:
-    """Refuse names of folders with control characters, such as ends of lines. Raises ValueError."""
+def check_names(out: str, *names: str) -> None:
+    """Refuse an `out` with control characters, such as ends of lines, and what is no folder's name in it."""
+    if _CONTROL.search(out):
+        raise ValueError(
+            f"a run's folder should have a name without control characters, not {out!r:.80}; choose another "
+            "with out= (--out)"
+        )
     for name in names:
-        if _CONTROL.search(name):
-            raise ValueError(
-                f"a run's folder should have a name without control characters, not {name!r:.80}; choose "
-                "another with out= and name= (--out, --name)"
-            )
+        check_name(name)
+
+
+def check_name(name: str) -> str:
+    """The name, where it can be that of one folder. Raises ValueError."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or _CONTROL.search(name):
+        raise ValueError(
+            "a run's name should be the name of a folder, without slashes, not "
+            f"{name!r:.80}; choose another with name= (--name), without control characters too"
+        )
+    return name
 
 
 def unwritable(folder: Path, error: OSError) -> ValueError:

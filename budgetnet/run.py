@@ -4,18 +4,21 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from types import NoneType
 from typing import Any, Self
 
 from torch import nn
 
-from budgetnet.disk import append, check_names, check_place, make_folder, sweep, unwritable
+from budgetnet.disk import append, sweep
 from budgetnet.disk import flush_folder as flush_folder
 from budgetnet.disk import read_whole as read_whole
 from budgetnet.disk import regular_size as regular_size
 from budgetnet.disk import write_whole as write_whole
+from budgetnet.numbered import new_folder
 from budgetnet.owner import is_owned
 
 MODEL, RECORD, METRICS = "model.safetensors", "run.json", "metrics.jsonl"
@@ -147,6 +150,8 @@ class Run:
     _place: Path | None = field(default=None, init=False, compare=False)
     # Whether the metrics in the folder are not those of the history, since the disk did not take some.
     _behind: bool = field(default=False, init=False, compare=False)
+    torn: str = field(default="", init=False, compare=False)
+    """What is wrong with the metrics of a run that was read, in words."""
 
     def __repr__(self) -> str:
         count = f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
@@ -158,6 +163,13 @@ class Run:
     def status(self) -> str:
         """ "running", "finished", "paused", "stopped", "failed" or "interrupted"."""
         return str(self.record.get("status", "running"))
+
+    @property
+    def started(self) -> float:
+        """When it was begun, in seconds since 1970; 0 where its record does not say."""
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(str(self.record.get("started", ""))).timestamp()
+        return 0.0
 
     @property
     def result(self) -> Mapping[str, Any]:
@@ -223,8 +235,11 @@ class Run:
 
     @classmethod
     def new(cls, out: str | Path, name: str) -> Self:
-        """A run with a new folder `out/name-N`, N the first free number; never one that exists already."""
-        run = cls(folder=_new_folder(out, name))
+        """A run with a new folder `out/name-N`, N the first free number; never one that exists already.
+
+        Raises ValueError for a name that is not that of one folder.
+        """
+        run = cls(folder=new_folder(out, name))
         run.settle()
         return run
 
@@ -232,7 +247,8 @@ class Run:
     def read(cls, folder: str | Path) -> Self:
         """The run that lies in `folder`, without its model (`budgetnet.load(folder)` gives that).
 
-        Of a run that is not finished, metrics that a crash left torn are not read; its record's notes say so.
+        Of a run that is not finished, metrics that are damaged are not read; its record's notes say so. A run
+        is finished where its last session is, whatever became of the record's status.
         """
         path = Path(folder)
         try:
@@ -246,18 +262,29 @@ class Run:
         wrong = _wrong(record)
         if wrong:
             raise ValueError(f"{path / RECORD} should be a run's record, a JSON object, and {wrong}")
+        record["status"] = _status(record, path)
         history, torn = _history(path / METRICS)
-        if torn and record.get("status") != "running":
+        if torn and record["status"] == "finished":
             raise ValueError(f"{path / METRICS} should hold a line of JSON an epoch, and does not: {torn}")
-        if record.get("status") == "running" and not is_owned(path):
-            record["status"] = "interrupted"
+        run = cls(history, path, record)
+        run.torn = torn
         if torn:
             record["notes"] = [
                 *record.get("notes", []),
                 f"{METRICS} is damaged after epoch {len(history)}, and what follows is not read; a run that "
                 "goes on (--resume) has it from its checkpoint",
             ]
-        return cls(history, path, record)
+        return run
+
+
+def _status(record: Mapping[str, Any], folder: Path) -> str:
+    """The status that a record tells of; of a run that nobody writes to any more, "interrupted"."""
+    status, sessions = str(record.get("status", "running")), record.get("sessions", [])
+    if status == "finished" and sessions:
+        # Both are written at once: one that was edited does not make a run finished, and its checkpoints
+        # needless.
+        status = str(sessions[-1].get("status", "running"))
+    return "interrupted" if status == "running" and not is_owned(folder) else status
 
 
 def _history(path: Path) -> tuple[list[Epoch], str]:
@@ -266,6 +293,8 @@ def _history(path: Path) -> tuple[list[Epoch], str]:
         content = read_whole(path, LONGEST_METRICS)
     except FileNotFoundError:
         return [], ""
+    except (OSError, ValueError) as error:
+        return [], str(error)
     found: list[Epoch] = []
     try:
         for line in content.split(b"\n"):
@@ -310,28 +339,3 @@ def beyond(record: Any) -> str:
 
 
 _KINDS = {str: "text", dict: "an object", list: "a list", int: "a whole number", float: "a number"}
-
-
-def _new_folder(out: str | Path, name: str) -> Path:
-    check_names(str(out), name)
-    parent, number = Path(out), 1
-    try:
-        if not parent.is_dir():
-            # What is refused leaves none of the folders above it either.
-            check_place(out, name)
-        make_folder(parent.absolute())
-        while True:
-            folder = parent / f"{name}-{number}"
-            try:
-                os.mkdir(folder)
-                break
-            except FileExistsError:
-                number += 1
-    except OSError as error:
-        raise unwritable(parent, error) from None
-    try:
-        flush_folder(parent)
-    except OSError as error:
-        sweep(folder)
-        raise unwritable(parent, error) from None
-    return folder

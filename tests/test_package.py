@@ -11,7 +11,7 @@ PACKAGE = Path(budgetnet.__file__).parent
 FLOORS = (
     {"stream", "launch"},
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data", "identity"},
-    {"models", "recipe", "run", "pace", "sealed", "pseudo", "owner", "disk"},
+    {"models", "recipe", "run", "pace", "sealed", "pseudo", "owner", "disk", "numbered"},
     {"checkpoint", "plan", "console", "modelfile", "distill", "guard", "picture", "compare", "curves"},
     {"trainer", "resolutions", "profiling", "together"},
     {"sweep"},

@@ -154,12 +154,13 @@ def test_a_run_killed_at_its_very_end_is_over_and_not_begun_again(
     found = asked("--resume")
     assert found.exit_code == 0
     assert "is finished: nothing is left to do" in found.output
-    assert not (tmp_path / "runs/tiny-1/checkpoints").exists()
-    # By its name it is over too; asked to be another it is refused, and without a name a new one begins.
+    # By its name it is over too, and when all is asked that it was begun with; asked to be another it is
+    # refused, and without --resume, or once its checkpoints are removed, a new one begins.
     assert asked("--resume", "runs/tiny-1").exit_code == 0
     refused = asked("--resume", "runs/tiny-1", "--set", "recipe.phases.1.epochs=2")
     assert refused.exit_code == 2
     assert "start a new schedule from its weights" in refused.output
+    checkpoints.remove(tmp_path / "runs/tiny-1")
     assert asked("--resume", "-q").exit_code == 0
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny-1", "tiny-2"]
 

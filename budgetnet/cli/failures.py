@@ -45,7 +45,7 @@ class Commands(click.Group):
         if not standalone_mode:
             return inner(args, prog_name, complete_var, standalone_mode=False, **extra)
         fill_closed()
-        with steadfast_output():
+        with steadfast_output() as (shown, _):
             try:
                 code = inner(args, prog_name, complete_var, standalone_mode=False, **extra)
             except click.ClickException as error:
@@ -54,7 +54,8 @@ class Commands(click.Group):
                 code = error.exit_code
             except (click.Abort, KeyboardInterrupt):
                 code = INTERRUPTED
-        sys.exit(code if isinstance(code, int) else 0)
+        failed = shown.failed is not None and not code
+        sys.exit(FAILED if failed else code if isinstance(code, int) else 0)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read what was typed, and keep it for records."""
@@ -136,11 +137,12 @@ def _look_at_output(training: bool) -> None:
     if sys.stdout is None:
         return
     sys.stdout.flush()
-    failed = sys.stdout.failed if isinstance(sys.stdout, Steadfast) else None
-    if failed is None:
+    if not isinstance(sys.stdout, Steadfast) or sys.stdout.failed is None:
         return
+    failed = sys.stdout.failed
     if not training:
         raise failed
+    sys.stdout.failed = None
     if not isinstance(failed, BrokenPipeError):
         why = (failed.strerror if isinstance(failed, OSError) else None) or str(failed)
         _tell(f"note: some of what was to be shown could not be written to standard output: {why}")

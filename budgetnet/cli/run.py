@@ -1,13 +1,12 @@
 """`budgetnet run`: a recipe file trained, or looked at before it is."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
 from torch import nn
 
-from budgetnet import checkpoint
-from budgetnet.checkpoint import any_in
 from budgetnet.cli.offline import at_hand
 from budgetnet.cli.options import Asked
 from budgetnet.cli.outlook import (
@@ -19,12 +18,13 @@ from budgetnet.cli.outlook import (
     work,
     work_line,
 )
+from budgetnet.cli.resume import over, sought
 from budgetnet.cli.target import find_run
 from budgetnet.console import duration, percent, say
+from budgetnet.disk import check_name
 from budgetnet.modelfile import card, save
-from budgetnet.owner import owned
 from budgetnet.plan import Plan
-from budgetnet.run import MODEL, RECORD, Run
+from budgetnet.run import MODEL, Run
 from budgetnet.trainer import NotWritten, Session, Trainer, check_out
 
 
@@ -39,19 +39,20 @@ def run_recipe(
 ) -> Run:
     """Train a recipe, by file or name; what can be found wrong without data is, before any are fetched."""
     plan = asked.plan(recipe)
-    folder = _folder_name(name or plan.name)
-    resume = None
+    folder = check_name(name or plan.name)
+    earlier = None
     if session.resume is not None:
-        resume = _unfinished(str(session.resume), Path(trainer.out or "runs"), folder)
-        if resume is not None and _over(resume, asked):
-            say(f"the run in {resume} is finished: nothing is left to do")
-            return Run.read(resume)
-        if resume is None and not quiet:
-            say(f"no unfinished run of {folder} lies in {trainer.out}: a new one begins")
-    if resume is not None:
-        asked = asked.as_before(Run.read(resume).record)
+        earlier = sought(session, Path(trainer.out or "runs"), folder, quiet=quiet)
+    if earlier is not None:
+        if over(earlier, asked):
+            return earlier
+        # It began after that run already.
+        session = replace(session, after=None)
+        asked = asked.as_before(earlier.record)
         plan = asked.plan(recipe)
-    after = str(find_run(str(session.after))) if session.after is not None else None
+    resume = earlier.folder if earlier is not None else None
+    out = Path(trainer.out or "runs")
+    after = str(find_run(str(session.after), out)) if session.after is not None else None
     model = _checked_model(plan)
     if not quiet:
         _introduce(plan, model)
@@ -99,34 +100,10 @@ def _rescued(error: NotWritten) -> NotWritten:
     return NotWritten(f"{error}; as this process ends, they were saved to {path}", error.run)
 
 
-def _unfinished(asked: str, out: Path, name: str) -> Path | None:
-    """The run to go on with: the one asked for, or else the newest of this name, if it is not finished."""
-    if asked:
-        return find_run(asked)
-    numbered = {
-        int(path.name.removeprefix(f"{name}-")): path
-        for path in out.glob(f"{name}-*")
-        if path.name.removeprefix(f"{name}-").isdigit() and (path / RECORD).exists()
-    }
-    newest = numbered[max(numbered)] if numbered else None
-    # A run that was killed before its first checkpoint has nothing to go on from, and lost nothing.
-    held = newest is not None and any_in(newest)
-    return newest if held else None
-
-
-def _over(folder: Path, asked: Asked) -> bool:
-    """Whether a run is finished, and nothing else asked of it; killed as it ended, it has checkpoints."""
-    if Run.read(folder).status != "finished" or asked != Asked(asked.root):
-        return False
-    with owned(folder):
-        checkpoint.remove(folder)
-    return True
-
-
 def dry_run(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None = None, seeds: int = 1) -> None:
     """Check and show all that `run` would do, and train nothing; data are used if they are at hand."""
     plan = asked.plan(recipe)
-    folder = _folder_name(name or plan.name)
+    folder = check_name(name or plan.name)
     model = _checked_model(plan)
     _introduce(plan, model)
     for note in check_out(trainer.out, (folder,), model, plan.recipe, runs=seeds):
@@ -157,12 +134,6 @@ def _checked_model(plan: Plan) -> nn.Module:
 def _introduce(plan: Plan, model: nn.Module) -> None:
     say(plan.title)
     show_model(model, plan.recipe.phases[-1].last_resolution)
-
-
-def _folder_name(name: str) -> str:
-    if not name or Path(name).name != name:
-        raise ValueError(f"a run's name should be the name of a folder, without slashes, not {name!r}")
-    return name
 
 
 def result_line(run: Run) -> str:

@@ -9,8 +9,9 @@ from budgetnet.cli.run import result_line
 from budgetnet.compare import Figure
 from budgetnet.compare.figure import measured
 from budgetnet.console import duration, percent, say, table
+from budgetnet.disk import check_name
 from budgetnet.run import Run
-from budgetnet.sweep.repeat import Manner, checked_name, seeded
+from budgetnet.sweep.repeat import Manner, seeded
 from budgetnet.together.job import FAILURE, MISTAKE, NOT_FINITE
 from budgetnet.trainer import NotFinite, Trainer, TrainingFailed, check_out
 
@@ -33,7 +34,7 @@ def run_seeds(
     runs failed, NotFinite where one did for a number that was none.
     """
     plan = asked.plan(recipe)
-    folder = checked_name(name or plan.name)
+    folder = check_name(name or plan.name)
     model = plan.model()
     check_resolutions(model, plan.recipe)
     if not quiet:

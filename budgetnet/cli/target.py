@@ -56,9 +56,9 @@ def trained(name: str) -> Trained:
     return Trained(path, Run.read(path.parent) if beside else None)
 
 
-def _folder(name: str) -> Path | None:
-    """The run's folder that `name` is, as a path or below runs/."""
-    for path in (Path(name), Path(RUNS) / name):
+def _folder(name: str, out: Path = Path(RUNS)) -> Path | None:
+    """The run's folder that `name` is, as a path or below `out`."""
+    for path in (Path(name), out / name):
         if path.is_dir() and ((path / RECORD).exists() or (path / MODEL).exists()):
             return path
     return None
@@ -69,11 +69,11 @@ def not_from_scratch(external: str) -> list[str]:
     return [f"not from scratch: it began from external weights, {external}"] if external else []
 
 
-def find_run(name: str) -> Path:
-    """The run's folder that `name` is, as a path or below runs/. Raises ValueError where there is none."""
-    folder = _folder(name)
+def find_run(name: str, out: Path = Path(RUNS)) -> Path:
+    """The run's folder that `name` is, as a path or below `out`. Raises ValueError where there is none."""
+    folder = _folder(name, out)
     if folder is None:
-        raise ValueError(f"there is no run {name}; `budgetnet list` shows the runs in {RUNS}/")
+        raise ValueError(f"there is no run {name}; `budgetnet list` shows the runs in {out}/")
     return folder
 
 

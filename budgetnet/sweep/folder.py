@@ -1,16 +1,17 @@
 """Folder: where a sweep lies, and what of an earlier one in it can be used again."""
 
 import json
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from budgetnet.compare.difference import differences
+from budgetnet.disk import check_name
+from budgetnet.numbered import folders_of
 from budgetnet.plan import Plan
 from budgetnet.run import RECORD, Run
-from budgetnet.sweep.repeat import checked_name, goes_on
+from budgetnet.sweep.repeat import goes_on
 from budgetnet.sweep.trials import FORMAT, JSON
 from budgetnet.trainer import Trainer
 
@@ -22,7 +23,7 @@ def place(trainer: Trainer, plan: Plan, name: str | None) -> Path:
     """The folder `name` in the trainer's out, or the one that new sweeps of the plan are numbered after."""
     if trainer.out is None:
         raise ValueError("a sweep writes its runs to a folder: give its Trainer an out, such as out='runs'")
-    return Path(trainer.out) / (checked_name(name) if name is not None else f"{plan.name}-sweep")
+    return Path(trainer.out) / (check_name(name) if name is not None else f"{plan.name}-sweep")
 
 
 def begun(folder: Path, *, numbered: bool) -> Path | None:
@@ -31,13 +32,8 @@ def begun(folder: Path, *, numbered: bool) -> Path | None:
         if folder.exists() and not (folder / JSON).is_file():
             raise ValueError(f"{folder} holds no sweep to go on with; choose another name (--name)")
         return folder if folder.exists() else None
-    pattern = re.compile(re.escape(folder.name) + r"-(\d+)")
-    found = {
-        int(match[1]): path.parent
-        for path in folder.parent.glob(f"*/{JSON}")
-        if (match := pattern.fullmatch(path.parent.name))
-    }
-    return found[max(found)] if found else None
+    found = [path for path in folders_of(folder.parent, folder.name) if (path / JSON).is_file()]
+    return found[-1] if found else None
 
 
 def refuse_used(folder: Path) -> None:
@@ -100,14 +96,14 @@ def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], R
 
 def interrupted(folder: Path) -> dict[tuple[str, int], Path]:
     """The runs in the `folder` of a sweep that can go on, by setting and seed: the newest of each."""
-    found: dict[tuple[str, int], tuple[int, Path]] = {}
+    found: dict[tuple[str, int], tuple[float, Path]] = {}
     for path in folder.glob(f"*/{RECORD}"):
         with suppress(ValueError):
-            run, number = Run.read(path.parent), int(path.parent.name.rpartition("-")[2])
+            run = Run.read(path.parent)
             trial, seed = run.record.get(TRIAL), run.record.get("seed")
             if isinstance(trial, dict) and isinstance(seed, int) and goes_on(run):
                 key = (key_of(trial), seed)
-                found[key] = max(found.get(key, (0, path.parent)), (number, path.parent))
+                found[key] = max(found.get(key, (0.0, path.parent)), (run.started, path.parent))
     return {key: path for key, (_, path) in found.items()}
 
 

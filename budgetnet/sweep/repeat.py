@@ -1,6 +1,5 @@
 """Repeat: one plan trained with several seeds, each into a folder of its own, one by one or together."""
 
-import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,9 +11,11 @@ from typing import Any
 from budgetnet import checkpoint
 from budgetnet.console import say
 from budgetnet.data import Data
+from budgetnet.disk import check_name
 from budgetnet.identity import told
+from budgetnet.numbered import folders_of
 from budgetnet.plan import Plan
-from budgetnet.run import RECORD, Run
+from budgetnet.run import Run
 from budgetnet.together import FAILURE, Crowd, Job, crowd, trained
 from budgetnet.together.job import FAILED, kind_of
 from budgetnet.together.room import Together
@@ -89,7 +90,7 @@ def seeded(
             f"seed {seed}" if many.apart else f"seed {seed} ({at + 1} of {n})",
             with_seed(plan, seed),
             out,
-            checked_name(name),
+            check_name(name),
             dict(record) if record is not None else recorded(plan),
         )
         earlier = _earlier(job, prints) if resume else None
@@ -179,15 +180,9 @@ def _failed(trainer: Trainer, job: Job, run: Run, error: Exception) -> Run:
 
 def _earlier(job: Job, prints: Mapping[str, str]) -> Run | None:
     """The newest run of the job's name, recipe and data that is finished or can go on, if there is one."""
-    pattern = re.compile(re.escape(job.called) + r"-(\d+)")
-    found = {
-        int(match[1]): path.parent
-        for path in job.out.glob(f"*/{RECORD}")
-        if (match := pattern.fullmatch(path.parent.name))
-    }
-    for number in sorted(found, reverse=True):
+    for folder in reversed(folders_of(job.out, job.called)):
         try:
-            run = Run.read(found[number])
+            run = Run.read(folder)
         except ValueError:
             continue
         if _same(run, job, prints) and (run.status == "finished" or goes_on(run)):
@@ -239,10 +234,3 @@ def check_count(n: int) -> None:
     """Refuse a number of seeds that is none."""
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"seeds should be a whole number of 1 or more, not {n!r}")
-
-
-def checked_name(name: str) -> str:
-    """`name`, where it can be the name of a folder."""
-    if not name or Path(name).name != name:
-        raise ValueError(f"a run's name should be the name of a folder, without slashes, not {name!r}")
-    return name

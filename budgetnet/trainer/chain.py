@@ -16,7 +16,7 @@ from budgetnet.data.naming import difference
 from budgetnet.identity import DESCRIBED, described_value, modules_of
 from budgetnet.modelfile import fill, read_card
 from budgetnet.recipe import Recipe
-from budgetnet.run import MODEL, Epoch, Run
+from budgetnet.run import METRICS, MODEL, Epoch, Run
 from budgetnet.schedule import value
 from budgetnet.trainer.changes import allowed_before, line, passed, with_defaults
 from budgetnet.trainer.earlier import brought_up
@@ -81,6 +81,8 @@ def resumed(
         reason = f": {notes[0]}" if notes else ""
         raise ValueError(f"the run in {folder} has no checkpoint to go on from{reason}; start it anew")
     check_words(found)
+    if run.torn:
+        notes.append(f"{METRICS} was damaged, and is written anew from the checkpoint: {run.torn}")
     held = dict(found.state["contract"])
     held["recipe"] = with_defaults(held.get("recipe"), recipe)
     if "described" not in held:

@@ -1,0 +1,82 @@
+"""What `run --resume` goes on with: the run that is named, or the newest unfinished one of a name."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from budgetnet.checkpoint import FOLDER, any_in
+from budgetnet.cli.options import Asked
+from budgetnet.cli.target import find_run
+from budgetnet.console import say
+from budgetnet.numbered import folders_of
+from budgetnet.run import Run
+from budgetnet.trainer import Session
+
+
+def sought(session: Session, out: Path, name: str, *, quiet: bool) -> Run | None:
+    """The run that a session with --resume is to go on with, None where a new one begins.
+
+    Without a name it is the newest of this `name` in `out` that is unfinished; with --after one of those
+    that began from that run's weights, so that the same command line begins a run and goes on with it.
+    """
+    after = find_run(str(session.after), out) if session.after is not None else None
+    if session.resume:
+        run = Run.read(find_run(str(session.resume), out))
+        if after is not None and not _follows(run, after):
+            raise ValueError(
+                f"the run in {run.folder} should have begun from the weights of {after} (--after), and began "
+                f"from {run.record.get('after') or 'none'}; leave one of the two out"
+            )
+        return run
+    # A run that was killed before its first checkpoint has nothing to go on from, and lost nothing.
+    held = [run for folder in folders_of(out, name) if any_in(folder) for run in _read(folder)]
+    if after is not None:
+        held = [run for run in held if _follows(run, after)]
+    held.sort(key=lambda run: run.started)
+    # Killed as it ended, a finished run still has checkpoints.
+    newest = held[-1] if held and held[-1].status == "finished" else None
+    unfinished = [run for run in held if run.status != "finished"]
+    if not quiet:
+        _tell(newest, unfinished, f"{name}{'' if after is None else f' after {after}'}", out)
+    return newest or (unfinished[-1] if unfinished else None)
+
+
+def _tell(newest: Run | None, unfinished: list[Run], name: str, out: Path) -> None:
+    """Say what is gone on with where that is not plain."""
+    if newest is None and not unfinished:
+        say(f"no unfinished run of {name} lies in {out}: a new one begins")
+    others = unfinished if newest is not None else unfinished[:-1]
+    if others:
+        listed = ", ".join(f"{run.folder} ({run.status})" for run in others)
+        say(f"note: there are older unfinished runs of {name}, to be named where they are meant: {listed}")
+
+
+def over(run: Run, asked: Asked) -> bool:
+    """Whether a run is finished, and nothing else asked of it than was; says so."""
+    if run.status != "finished" or asked.as_before(run.record) != Asked(asked.root).as_before(run.record):
+        return False
+    assert run.folder is not None
+    # Whoever finished a run removed them, or was killed before that; a record can be edited.
+    left = (
+        f"; its checkpoints are still there: remove {run.folder / FOLDER} if it is"
+        if any_in(run.folder)
+        else ""
+    )
+    say(f"the run in {run.folder} is finished: nothing is left to do{left}")
+    return True
+
+
+def _read(folder: Path) -> list[Run]:
+    """The run in a folder, none where its record cannot be read."""
+    with suppress(ValueError, OSError):
+        return [Run.read(folder)]
+    return []
+
+
+def _follows(run: Run, after: Path) -> bool:
+    """Whether a run began from the weights of the run in `after`."""
+    held = run.record.get("after")
+    if not isinstance(held, str) or not held:
+        return False
+    path = Path(held)
+    # Noted as it was typed, in a folder that need not be this one.
+    return path.resolve() == after.resolve() or (not path.exists() and path.name == after.name)
