@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -23,15 +24,20 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Asked:
-    """What the options ask of a recipe: first shortened by `scale`, then `settings`, then the `seed`."""
+    """What the options ask of a recipe: first shortened by `scale`, then `settings`, then the `seed`.
+
+    `recorded` settings were not typed now, but are those of a run's record.
+    """
 
     root: str | None = None
     seed: int | None = None
     scale: float | None = None
     settings: tuple[str, ...] = ()
+    recorded: bool = False
 
     def plan(self, name: str, *, before: Sequence[str] = ()) -> "Plan":
         """The plan in the file, or of the shipped recipe, `name`, with `before` and what is asked changed."""
+        from budgetnet.cli.recorded import admit, path
         from budgetnet.plan import read_plan
 
         context = click.get_current_context()
@@ -39,6 +45,9 @@ class Asked:
             context.with_resource(environment("BUDGETNET_DATA", self.root))
         plan = read_plan(name)
         context.meta[RECIPE] = str(plan.path)
+        typed = {path(text) for text in self.settings}
+        admit(plan, [text for text in before if path(text) not in typed])
+        admit(plan, self.settings if self.recorded else ())
         plan = _changed(plan, before)
         if self.scale is not None:
             plan = plan.scaled(self.scale)
@@ -55,6 +64,7 @@ class Asked:
             scale=self.scale if self.scale is not None or not isinstance(scale, int | float) else scale,
             seed=self.seed if self.seed is not None or not isinstance(seed, int) else seed,
             settings=self.settings or before,
+            recorded=not self.settings,
         )
 
     def record(self, plan: "Plan") -> dict[str, Any]:
@@ -142,9 +152,12 @@ class Machine:
 
     def trainer(self, *, show: bool) -> "Trainer":
         """The trainer that was asked for."""
+        from budgetnet.console import say
         from budgetnet.trainer import Trainer
 
-        return Trainer(self.device, precision=self.precision, speed=self.speed, out=self.out, show=show)
+        trainer = Trainer(self.device, precision=self.precision, speed=self.speed, out=self.out, show=show)
+        trainer.aside = partial(say, error=True)
+        return trainer
 
 
 device_option = click.option(

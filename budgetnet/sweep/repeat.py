@@ -118,7 +118,9 @@ def worked(
     if many.apart:
         options = {told(dict(job.plan.data_options)) for job in jobs}
         data = data_of(jobs[0].plan) if len(options) == 1 else None
-        yield from trained(trainer, jobs, many, data, limit=limit)
+        for at, run in trained(trainer, jobs, many, data, limit=limit):
+            _tell_aside(trainer, run)
+            yield at, run
         return
     until = None if limit is None else time.monotonic() + limit
     for at, job in enumerate(jobs):
@@ -131,6 +133,14 @@ def worked(
         yield at, run
         if not ended(run):
             return
+
+
+def _tell_aside(trainer: Trainer, run: Run) -> None:
+    """Of a run that a worker went on with, what must not be missed where nothing is shown."""
+    last = (run.record.get("sessions") or [{}])[-1]
+    if trainer.aside is not None and not trainer.show:
+        for note in last.get("moved", []) if isinstance(last, dict) else []:
+            trainer.aside(f"{run.folder}: note: {note}")
 
 
 def _train(

@@ -56,7 +56,7 @@ def begin(
         )
     run = run if run is not None else Run()
     way = choose(speed, engine.device, model, recipe, data.train)
-    wanted = contract(model, data, recipe, engine) | {"speed": way.chosen}
+    wanted = contract(model, data, recipe, engine) | {"speed": way.chosen, "source": run.record.get("source")}
     if session.resume is not None:
         folder = Path(session.resume)
         # Claimed before it is read: nobody else may go on with it meanwhile.
@@ -64,18 +64,18 @@ def begin(
         if folder.is_dir():
             claims.enter_context(owned(folder))
         try:
-            earlier, held, found, changed = resumed(folder, wanted, model, recipe, allow)
+            found = resumed(folder, wanted, model, recipe, allow)
         except BaseException:
             claims.close()
             raise
         # What is asked now is the run's from here on, where it may differ.
-        asked = run.record if changed else {}
+        asked = run.record if found.changed else {}
+        earlier = found.run
         run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
         run.settle()
-        notes = [*notes, *found]
-        return Begun(
-            model, data, recipe, run, notes, limit, wanted, way, held, claims=claims, changed=changed
-        )
+        begun = Begun(model, data, recipe, run, [*notes, *found.notes], limit, wanted, way, found.held)
+        begun.claims, begun.changed, begun.moved = claims, found.changed, found.moved
+        return begun
     begun = Begun(model, data, recipe, run, notes, limit, wanted, way)
     if session.after is not None:
         begun.earlier = follow(model, session.after, data)

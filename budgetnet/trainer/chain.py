@@ -1,19 +1,22 @@
 """Chained sessions: a run that goes on exactly, or a new schedule from the weights of an earlier run."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+import budgetnet
 from budgetnet import checkpoint
 from budgetnet.budget import built
 from budgetnet.checkpoint import Checkpoint
 from budgetnet.compare.difference import Difference, differences
 from budgetnet.data import Data
 from budgetnet.data.naming import difference
-from budgetnet.identity import DESCRIBED, described_value, modules_of
+from budgetnet.identity import DESCRIBED, described_value, modules_of, without_unknown
 from budgetnet.modelfile import fill, read_card
 from budgetnet.recipe import Recipe
 from budgetnet.run import METRICS, MODEL, Epoch, Run
@@ -52,10 +55,35 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
         "precision": str(engine.autocast or torch.float32).removeprefix("torch."),
         "where": {
             "device": engine.device.type,
+            "processor": _processor(engine.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "budgetnet": budgetnet.__version__,
         },
     }
+
+
+def _processor(device: torch.device) -> str:
+    """What computes: the GPU's name, or the instructions that torch uses of a CPU."""
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """An unfinished run and the checkpoint that it goes on from.
+
+    `changed` is what was let pass by name, `moved` are the sentences about what lets the last bits differ.
+    """
+
+    run: Run
+    held: Checkpoint
+    notes: list[str]
+    changed: list[Difference]
+    moved: list[str]
 
 
 def resumed(
@@ -64,7 +92,7 @@ def resumed(
     model: nn.Module,
     recipe: Recipe,
     allow: Sequence[str] = (),
-) -> tuple[Run, Checkpoint, list[str], list[Difference]]:
+) -> Resumed:
     """The unfinished run in `folder`, its newest whole checkpoint, what is worth noting, what has changed.
 
     Raises ValueError where there is none, or where recipe, data, model, budget or precision are not what
@@ -88,16 +116,27 @@ def resumed(
     if "described" not in held:
         held, untold = brought_up(held, wanted, model)
         notes += untold
-    was, now = held.pop("where", {}), {k: v for k, v in wanted.items() if k != "where"}
+    was, source = held.pop("where", {}), held.pop("source", None)
+    now = {key: value for key, value in wanted.items() if key not in ("where", "source")}
     # A checkpoint of before may not tell of everything.
-    changed = differences([{k: held[k] for k in now if k in held}, {k: now[k] for k in now if k in held}])
+    pair = [{key: held[key] for key in now if key in held}, {key: now[key] for key in now if key in held}]
+    edited = source != wanted.get("source")
+    if source and not edited:
+        # What cannot be told by itself is the same where all files are that it was made in.
+        pair = json.loads(without_unknown(json.dumps(pair)))
+    changed = differences(pair)
     before = allowed_before(run.record.get("sessions", []))
     phases = len(now["recipe"]["phases"])
     notes += passed(folder, changed, allow, state=found.state, phases=phases, before=before)
-    moved = [line(difference) for difference in differences([was, wanted["where"]])]
-    if moved:
-        notes.append(f"the last bits may differ from those of an uninterrupted run: {'; '.join(moved)}")
-    return run, found, notes, changed
+    if source and wanted.get("source") and edited and not changed:
+        files = ", ".join(sorted(d.path for d in differences([source, wanted["source"]])))
+        notes.append(f"{files} was edited since the run was begun, in nothing that it is trained by")
+    there = {key: value for key, value in wanted["where"].items() if key in was}
+    lines = [line(difference) for difference in differences([{key: was[key] for key in there}, there])]
+    moved = (
+        [f"the last bits may differ from those of an uninterrupted run: {'; '.join(lines)}"] if lines else []
+    )
+    return Resumed(run, found, notes, changed, moved)
 
 
 def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:

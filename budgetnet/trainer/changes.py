@@ -7,18 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from budgetnet.compare.difference import MISSING, Difference
+from budgetnet.identity import UNKNOWN
 from budgetnet.recipe import Recipe
 from budgetnet.recipe.values import defaults
 from budgetnet.trainer.training import Training
 
 NEVER = ("model", "data.classes")
 """What no run can go on with once it has changed: the shapes of its tensors, and what its logits mean."""
+_DIGEST = re.compile("[0-9a-f]{12}")
 _KEEPS_STATE = ("momentum", "nesterov", "betas", "eps")
 _OTHER_ORDER = ("batch_size", "views", "pseudo", "fingerprints")
 
 
 def line(difference: Difference) -> str:
     """A difference in a line: "recipe.batch_size: 64 -> 32"."""
+    if any(isinstance(value, str) and value.startswith(UNKNOWN) for value in difference.values):
+        return f"{difference.path}: cannot be told, as it has no source that can be read"
+    if all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in difference.values):
+        return f"{difference.path}: edited, {' -> '.join(difference.texts)}"
     return f"{difference.path}: {' -> '.join(difference.texts)}"
 
 

@@ -36,7 +36,10 @@ _MODULES = 200
 
 @dataclass
 class Begun:
-    """A training that was checked and may begin: it goes on from `held`, or follows `earlier`."""
+    """A training that was checked and may begin: it goes on from `held`, or follows `earlier`.
+
+    `moved` says what lets its last bits differ from those of an uninterrupted run.
+    """
 
     model: nn.Module
     data: Data
@@ -51,6 +54,7 @@ class Begun:
     claims: ExitStack = field(default_factory=ExitStack)
     started: bool = False
     changed: Sequence[Difference] = ()
+    moved: Sequence[str] = ()
 
 
 def now() -> str:
@@ -70,11 +74,13 @@ def card_of(training: Training, phase: Phase) -> Card:
 def open_record(run: Run, training: Training, begun: Begun) -> None:
     """The record of what is about to run."""
     sessions = list(run.record.get("sessions", []))
-    sessions.append({"started": now(), "from_step": training.step})
+    sessions.append({"started": now(), "from_step": training.step, **begun.contract["where"]})
+    if begun.moved:
+        sessions[-1]["moved"] = list(begun.moved)
     if begun.held is not None:
         before = sum(float(session.get("seconds", 0.0)) for session in sessions)
         run.note(status="running", sessions=sessions, seconds_before=before, result={})
-        if run.source and digests(run.source) != run.record.get("source"):
+        if run.source and digests(run.source) != begun.held.state["contract"].get("source"):
             sessions[-1]["source"] = digests(run.source)
             _keep_source(run, len(sessions))
             run.note(sessions=sessions)

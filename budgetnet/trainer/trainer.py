@@ -80,6 +80,8 @@ class Trainer:
         # whoever asked for it is gone.
         self.tell: Tell | None = None
         self.alone = True
+        # Who is told, where nothing is shown, of what must not be missed.
+        self.aside: Callable[[str], None] | None = None
         self.deserted: Callable[[], bool] = lambda: False
 
     def fit(
@@ -180,8 +182,11 @@ class Trainer:
         saver = Saver(run, stop, step=training.step, saved=begun.held is not None)
         training.portions = Portions(pause=lambda: saver.between(training), say=watch.say)
         with watch, stop.listening():
-            for note in begun.notes:
+            for note in (*begun.notes, *begun.moved):
                 watch.say(f"note: {note}")
+            if self.aside is not None and not self.show:
+                for note in begun.moved:
+                    self.aside(f"note: {note}")
             if begun.held is not None:
                 watch.say(f"going on in {run.folder} {place(training)}")
             clock = time.perf_counter()
