@@ -1,5 +1,7 @@
 """What makes a figure other than it seems, as plain sentences; nothing is printed and nothing refused."""
 
+from budgetnet.guard.again import again as again
+from budgetnet.guard.again import mark as mark
 from budgetnet.guard.alike import Alike as Alike
 from budgetnet.guard.alike import look_alikes as look_alikes
 from budgetnet.guard.before import before as before

@@ -16,6 +16,7 @@ from torch.nn.modules.module import (
 
 import budgetnet
 from budgetnet.budget import Budget, NotFromScratch, OverBudget, built
+from budgetnet.data.past import Past, remember
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.card import Card, card, described
 from budgetnet.modelfile.file import BadModelFile, opened, owned, write
@@ -79,6 +80,9 @@ def load(
         if made is not None:
             made.budget.check(model)  # as it was built anew, it looked as if from scratch
     model.card = found  # type: ignore[assignment]
+    remember(
+        model, Past(classes=found.classes, folder=str(target.parent if target.name == MODEL else target))
+    )
     ready: nn.Module = model.eval().to(device)
     return ready
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.budget import external
+from budgetnet.data.past import hand_on
 
 
 def inherit(model: nn.Module, trained: nn.Module, parts: Sequence[str] | None = None) -> list[str]:
@@ -40,6 +41,7 @@ def inherit(model: nn.Module, trained: nn.Module, parts: Sequence[str] | None = 
         for name in fitting:
             own[name].copy_(theirs[name])
     _mark(model, trained)
+    hand_on(model, trained)
     return fitting
 
 

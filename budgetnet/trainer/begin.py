@@ -77,7 +77,9 @@ def begin(
         begun.claims, begun.changed, begun.moved = claims, found.changed, found.moved
         return begun
     begun = Begun(model, data, recipe, run, notes, limit, wanted, way)
-    if session.after is not None:
+    if session.after is None:
+        begun.notes += guard.again(model, data)
+    else:
         begun.earlier = follow(model, session.after, data)
         begun.notes += guard.chained(data, begun.earlier.record, guard.read_seen(Path(session.after)))
         begun.notes += higher(recipe, begun.earlier.history)

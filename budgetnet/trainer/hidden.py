@@ -14,7 +14,7 @@ from budgetnet.optim import Joint
 from budgetnet.trainer.plain import NotPlain, pack, put, same, unpack
 
 _DEEPEST = 4
-_MODULES = {*vars(nn.Module()), "card", "built", "external", "_compiled_call_impl"}
+_MODULES = {*vars(nn.Module()), "card", "built", "external", "past", "_compiled_call_impl"}
 _OPTIMIZERS = {*vars(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)), "parts"}
 _RATES = {"params", "param_names", "lr", "schedule", "times"}
 """What of a parameter group is set anew at every step, or never changes."""

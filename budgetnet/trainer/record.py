@@ -78,6 +78,7 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
     if begun.moved:
         sessions[-1]["moved"] = list(begun.moved)
     if begun.held is not None:
+        guard.mark(training.model, begun.data, guard.image_hashes(begun.data.train), anew=True)
         before = sum(float(session.get("seconds", 0.0)) for session in sessions)
         run.note(status="running", sessions=sessions, seconds_before=before, result={})
         if run.source and digests(run.source) != begun.held.state["contract"].get("source"):
@@ -166,18 +167,20 @@ def _origins(training: Training) -> str:
 
 
 def _remember(run: Run, training: Training, begun: Begun) -> None:
-    """Leave word in the folder of which images are trained on here, and were by whom this run follows."""
-    if run.place is None:
-        return
+    """Leave word, with the model and in the folder, of which images it learns from, here and before."""
     # Of images that were moved nothing is known yet.
     data = begun.data
     pseudo = any(phase.pseudo is not None for phase in training.recipe.phases)
     more = [data.unlabelled] if pseudo and data.unlabelled is not None else []
-    guard.write_seen(run.place, guard.image_hashes(data.train, *more))
+    hashes = guard.image_hashes(data.train, *more)
     earlier = begun.earlier.folder if begun.earlier is not None else None
     before = guard.read_seen(earlier) if earlier is not None else None
     if before is not None:
-        guard.write_seen(run.place, before)
+        hashes = torch.unique(torch.cat([before, hashes]))
+    if run.place is not None:
+        guard.write_seen(run.place, hashes)
+    # The weights of a run that is followed overwrote those that the model came with.
+    guard.mark(training.model, data, hashes, anew=begun.earlier is not None)
 
 
 def place(training: Training) -> str:

@@ -125,7 +125,7 @@ class Trainer:
 
         Nothing is trained and the model is left as it is.
         """
-        return check(model, data, recipe)
+        return [*check(model, data, recipe), *guard.again(model, data)]
 
     def epochs(
         self,

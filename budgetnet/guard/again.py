@@ -1,0 +1,67 @@
+"""What a model object that was trained before makes of the figures of a training that goes on from it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from budgetnet.data import Data
+from budgetnet.data.naming import difference
+from budgetnet.data.past import Past, past, remember
+from budgetnet.guard.seen import read_seen, trained_on
+
+
+def mark(model: nn.Module, data: Data, hashes: Tensor, *, anew: bool) -> None:
+    """Remember with the model which images it learns from, besides those of before unless it is made `anew`.
+
+    `hashes` are those of the images, and of the images of runs that it goes on from.
+    """
+    before = None if anew else past(model)
+    name = data.name
+    if before is not None:
+        hashes = torch.unique(torch.cat([_hashes(before), hashes.cpu()]))
+        names = before.name.split(" and ") if before.name else []
+        name = " and ".join(dict.fromkeys([*names, data.name]))
+    images = np.ascontiguousarray(hashes.cpu().numpy().astype("<i8")).tobytes()
+    remember(model, Past(name, data.classes, len(hashes), images))
+
+
+def again(model: nn.Module, data: Data) -> list[str]:
+    """Whether the model was trained before, on what, and whether images of val and test were among that."""
+    before = past(model)
+    if before is None:
+        return []
+    notes, hashes = [_said(before, data)] if before.whole else [], _hashes(before)
+    for name, words in (("val", "validation"), ("test", "test")):
+        split = data.splits.get(name)
+        count = trained_on(split, hashes) if split is not None else 0
+        if split is not None and count:
+            were = "was" if count == 1 else "were"
+            notes.append(
+                f"{count:,} of the {len(split):,} {words} images {were} among the images that the model was "
+                f"trained on before: {name}'s figures flatter; build a new model for each fold"
+            )
+    return notes
+
+
+def _said(before: Past, data: Data) -> str:
+    of = f"on {before.name} ({before.images:,} images)" if before.name else f"and lies in {before.folder}"
+    other = ""
+    if before.classes and before.classes != data.classes:
+        other = f"; its outputs stood for other classes ({difference(data.classes, before.classes)})"
+    return (
+        f"the model was trained before, {of}: this training goes on from those weights{other}; build a new "
+        "one for each fold, seed or comparison"
+    )
+
+
+def _hashes(before: Past) -> Tensor:
+    """The hashes of the images that were learnt from, int64 (n,); none where they are not known."""
+    if before.folder:
+        try:
+            found = read_seen(Path(before.folder))
+        except ValueError:
+            found = None
+        return found if found is not None else torch.empty(0, dtype=torch.int64)
+    return torch.from_numpy(np.frombuffer(before.hashes, "<i8").astype(np.int64))
