@@ -23,7 +23,7 @@ _BOOKKEEPING = (
 )
 _OF_MODULES = frozenset(vars(nn.Module()))
 # What budgetnet keeps of a model at the model.
-_OURS = ("built", "external", "card")
+_OURS = ("built", "external", "card", "past")
 
 _MAKING = ("__init__", "__new__", "__post_init__", "__setattr__", "__setstate__")
 _SAID = ("class", "methods", "bases", "tensors", "hooks", "items", "digest")
