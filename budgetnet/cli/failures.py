@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from budgetnet.launch import check_launch
 from budgetnet.stream import Steadfast, fill_closed, steadfast_output
 
 RECIPE = "budgetnet.recipe"
@@ -88,7 +89,12 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the first argument names. A mistyped one is told its neighbour."""
+        """The command that the first argument names. A mistyped one is told its neighbour.
+
+        Raises ValueError where this process is one of several that are to train one run.
+        """
+        if not {"-h", "--help"} & set(args):
+            check_launch()
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], self.commands, n=1)
             if args[0].endswith(".py"):

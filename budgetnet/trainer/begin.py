@@ -5,10 +5,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from budgetnet import guard
 from budgetnet.data import Data
+from budgetnet.launch import check_launch
 from budgetnet.owner import owned
 from budgetnet.recipe import Recipe
 from budgetnet.run import Run
@@ -41,9 +43,9 @@ def begin(
     session: Session,
 ) -> Begun:
     """Everything checked and read that can be refused; nothing is moved or written yet."""
-    limit = seconds(session.max_time)
+    limit, launched = seconds(session.max_time), check_launch(_joined())
     allow = (session.allow,) if isinstance(session.allow, str) else tuple(session.allow)
-    notes = check(model, data, recipe)
+    notes = [*launched, *check(model, data, recipe)]
     if session.resume is not None and session.after is not None:
         raise ValueError(
             "a training goes on with a run exactly (resume=) or starts anew from its weights (after=): "
@@ -84,3 +86,10 @@ def begin(
         begun.notes += guard.chained(data, begun.earlier.record, guard.read_seen(Path(session.after)))
         begun.notes += higher(recipe, begun.earlier.history)
     return begun
+
+
+def _joined() -> int:
+    """How many processes torch.distributed has brought together with this one."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return 1
+    return torch.distributed.get_world_size()

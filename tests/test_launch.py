@@ -1,0 +1,86 @@
+"""A run is trained by one process: started as one of several for one training, everything refuses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import coloured
+from torch import nn
+
+from budgetnet import Phase, Recipe, Trainer
+from budgetnet.cli import main
+from budgetnet.launch import check_launch
+
+RECIPE = Recipe([Phase(1, 12, 0.05)], batch_size=20)
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 3))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "quickstart"],
+        ["sweep", "quickstart", "--over", "recipe.batch_size=1,2"],
+        ["list"],
+        ["predict", "m", "x"],
+    ],
+)
+def test_every_command_refuses_to_be_one_of_several(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = CliRunner().invoke(main, arguments)
+    assert found.exit_code == 2
+    assert found.output.startswith(
+        "Error: WORLD_SIZE should be 1, not 2: budgetnet trains a run in one process"
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert CliRunner().invoke(main, [arguments[0], "--help"]).exit_code == 0
+
+
+def test_so_do_fit_and_epochs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    trainer = Trainer("cpu", out=tmp_path, show=False)
+    with pytest.raises(ValueError, match="WORLD_SIZE should be 1, not 4"):
+        trainer.fit(network(), coloured(20, val=3), RECIPE)
+    with pytest.raises(ValueError, match="WORLD_SIZE should be 1, not 4"):
+        trainer.epochs(network(), coloured(20, val=3), RECIPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("world", ["1", "", "two", "0"])
+def test_one_process_that_a_launcher_started_trains(
+    world: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world)
+    monkeypatch.setenv("RANK", "0")
+    run = Trainer("cpu", out=tmp_path, show=False).fit(network(), coloured(20, val=3), RECIPE)
+    assert run.status == "finished"
+    assert not any("one of" in note for note in run.record["notes"])
+
+
+def test_tasks_that_may_be_runs_of_their_own_are_noted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # An allocation of four in which a script runs once says SLURM_NTASKS=4, and is no step of four tasks.
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    assert check_launch() == []
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    run = Trainer("cpu", out=tmp_path, show=False).fit(network(), coloured(20, val=3), RECIPE)
+    assert any("one of 4 processes that srun started" in note for note in run.record["notes"])
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")
+def test_a_group_of_processes_that_was_joined_by_hand_is_refused_too() -> None:
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        Trainer("cpu", out=None, show=False).fit(network(), coloured(20, val=3), RECIPE)
+    finally:
+        torch.distributed.destroy_process_group()
+    with pytest.raises(ValueError, match="should be 1, not 3"):
+        check_launch(3)
