@@ -54,9 +54,10 @@ from tests.test_speed import network, photos
 
 AT_AN_EPOCHS_END = {"finite.<genexpr>", "loop._learned", "measure.read"}
 AT_THE_BEGINNING = {"splits.to", "splits._moved", "splits.__post_init__", "ready.settle", "whiten.fit_to"}
+TRIED = ("trial.", "doubts.")
 ALSO = {
     # It looks at each step before it goes on; and torch's clip asks for the tensors' true device.
-    "back off": {"undo._wrong", "step.take"},
+    "back off": {"undo._wrong", "step.move"},
     "pseudo-labels": {"measure.probabilities"},
     "teacher": {"distill._logits"},
 }
@@ -162,7 +163,7 @@ def test_a_training_there_is_the_training_here_and_no_step_waits(name: str) -> N
     there = found.model.state_dict()
     for key, value in expected.model.state_dict().items():
         assert torch.allclose(there[key].held.double(), value.double(), atol=1e-4), key
-    beyond = set(counted) - AT_AN_EPOCHS_END - AT_THE_BEGINNING
+    beyond = {place for place in counted if not place.startswith(TRIED)} - AT_AN_EPOCHS_END - AT_THE_BEGINNING
     assert beyond == ALSO.get(name, set())
     for place in AT_AN_EPOCHS_END:
         assert counted[place] <= 4 * len(found.history), place
@@ -184,7 +185,8 @@ def test_fused_views_are_made_there_without_a_wait(monkeypatch: pytest.MonkeyPat
     expected = trained("cpu", made)
     with pretended() as waits:
         found = trained("cuda", made, speed="compile")
-        assert set(waits) <= AT_AN_EPOCHS_END | AT_THE_BEGINNING
+        beyond = {place for place in waits if not place.startswith(TRIED)}
+        assert beyond <= AT_AN_EPOCHS_END | AT_THE_BEGINNING
     assert found.record["speed"]["chosen"] == "compile"
     assert found.history[-1].train_loss == pytest.approx(expected.history[-1].train_loss, rel=1e-4)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from torch import nn
 
+from budgetnet.budget.fit import watched
+from budgetnet.budget.hidden import hidden
 from budgetnet.budget.meta import build_on_meta, builder_name
 from budgetnet.budget.modules import walk
 
@@ -58,6 +60,31 @@ def asked_for(make: Callable[..., nn.Module], kwargs: Mapping[str, Any]) -> str:
         if keywords.get(option):
             return f"{package} {builder_name(make)}({option}={keywords[option]!r})"
     return ""
+
+
+def check_constants(model: nn.Module, resolution: int, *, channels: int) -> None:
+    """
+    Raises ValueError for a tensor in a plain attribute that the forward reads in evaluation mode: it is not
+    moved to a device, and a saved model has none of it.
+
+    Views of registered tensors pass, and so does what the model's builder does not make: a forward has.
+    """
+    if not any(True for _ in hidden(walk(model).modules)):
+        return
+    watch, _ = watched(model, resolution, channels, counted=False)
+    found = watch.constants
+    how = built(model)
+    if how is not None and found:
+        fresh = build_on_meta(how.make, how.args, how.kwargs, limits={})
+        made = {each.path for each in hidden(walk(fresh).modules)}
+        found = [each for each in found if each.path in made]
+    for each in found:
+        name = each.path.rpartition(".")[2].partition("[")[0]
+        raise ValueError(
+            f"{type(model).__name__} should register the tensors that its forward reads, and {each.path}, of "
+            f"{sum(tensor.numel() for tensor in each.tensors):,} numbers, is a plain attribute, which is "
+            f"neither moved to a device nor saved: write self.register_buffer({name!r}, ...)"
+        )
 
 
 def count(make: Callable[Arguments, nn.Module], /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> int:

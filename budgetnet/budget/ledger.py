@@ -183,6 +183,11 @@ def _notes(
             if seen.calls > 1 and modules[name]._parameters:
                 notes[name].append(f"called {seen.calls} times")
             notes[name] += uneven(modules[name], seen) + wasted(modules[name], seen)
+        for name in watch.drew:
+            notes[name].append(
+                "draws random numbers in evaluation mode too, so that its figures are random: give F.dropout "
+                "training=self.training, and keep nn.Dropout where eval() reaches it"
+            )
         for name in watch.unused:
             notes[name].append("unused: never called in forward (evaluation mode)")
     for name, first_name in straight.items():

@@ -13,13 +13,15 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
+
+Thing = TypeVar("Thing")
 
 _KEPT = 32 * 2**20  # bytes: parameters put elsewhere than on meta keep their values up to this total
 _FAR_OVER = 8  # times the limit ...
@@ -195,9 +197,12 @@ def random_states_kept() -> Iterator[None]:
 
 
 class _Twins(TorchFunctionMode):
-    """While active, copying a tensor makes a twin on `device`: empty on meta, with its values on the CPU."""
+    """While active, copying a tensor makes a twin on `device`: empty on meta, else with its values.
 
-    def __init__(self, device: str) -> None:
+    Without a device the twin is where the tensor is.
+    """
+
+    def __init__(self, device: str | torch.device | None) -> None:
         super().__init__()
         self.device = device
 
@@ -213,11 +218,34 @@ class _Twins(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def twin_of(tensor: Tensor, device: str) -> Tensor:
-    """A detached copy of `tensor` on "meta" (nothing allocated) or "cpu" (values kept)."""
+def twin_of(tensor: Tensor, device: str | torch.device | None) -> Tensor:
+    """A detached copy of `tensor` on "meta" (nothing allocated) or elsewhere (values kept)."""
     if device == "meta":
         return torch.empty_like(tensor.detach(), device="meta")
-    return tensor.detach().to(device, copy=True)
+    return tensor.detach().to(tensor.device if device is None else device, copy=True)
+
+
+def twin(
+    value: Thing, device: str | torch.device | None = None, *, memo: dict[int, Any] | None = None
+) -> Thing:
+    """A copy of a module, or whatever holds tensors, that may be tried; its tensors there, or where they are.
+
+    It keeps modes and hooks, which are part of what is tried. `memo` is `copy.deepcopy`'s: what has been
+    copied, or stays itself. Raises ValueError for what cannot be copied.
+    """
+    memo = {} if memo is None else memo
+    if isinstance(value, nn.Module) and "built" in vars(value):
+        memo[id(value.built)] = value.built
+    try:
+        with _Twins(device):
+            return copy.deepcopy(value, memo)
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            raise
+        raise ValueError(
+            f"{type(value).__name__} cannot be copied, so it cannot be tried ({first_line(error)}): keep "
+            "what cannot be copied out of it"
+        ) from error
 
 
 def copy_to(model: nn.Module, device: str) -> nn.Module:

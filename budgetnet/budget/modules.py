@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from budgetnet.budget.hidden import refuse_hidden
+
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
@@ -30,8 +32,29 @@ def walk(model: nn.Module) -> Walk:
                 f"{called(name, module)} has weights that do not exist before its first batch: use the "
                 "module that is not lazy and say its channels, or run one batch through the model first"
             )
+        if _packs(type(module).__module__):
+            raise ValueError(
+                f"{called(name, module)} is quantised, and packed weights can be neither counted nor "
+                "trained: count and train the model in floating point, and quantise what comes out"
+            )
         found.modules[name] = module
+    refuse_hidden(found.modules)
     return found
+
+
+def check_state(model: nn.Module) -> None:
+    """Raises ValueError for a model of which a file of tensors would not hold all that it computes by."""
+    for name, module in walk(model).modules.items():
+        if type(module).get_extra_state is not nn.Module.get_extra_state:
+            raise ValueError(
+                f"{called(name, module)} should keep its state in tensors, and has a get_extra_state, which "
+                "is not saved: register_buffer what it holds"
+            )
+
+
+def _packs(home: str) -> bool:
+    """Whether modules that are defined there pack quantised weights; FloatFunctional and its kin do not."""
+    return home.startswith("torch.") and ".quantized" in home and not home.endswith("functional_modules")
 
 
 def bare(model: nn.Module) -> nn.Module:

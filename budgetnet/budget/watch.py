@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from budgetnet.budget.hidden import Hidden, hidden
 from budgetnet.budget.modules import walk
 
 
@@ -35,17 +36,24 @@ class _Call:
     inside: int = 0
 
 
-class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every tensor that operations are given: weights may be used without a call of their module."""
+class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes every tensor that operations are given: weights may be used without a call of their module.
 
-    def __init__(self) -> None:
+    `drew` has what `where` said of each operation that drew random numbers.
+    """
+
+    def __init__(self, where: Callable[[], str] = str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.read: set[int] = set()
+        self.drew: set[str] = set()
+        self.where = where
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         self.read.update(id(tensor) for tensor in tensors_in((args, kwargs)))
+        if torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
+            self.drew.add(self.where())
         return func(*args, **(kwargs or {}))
 
 
@@ -62,6 +70,8 @@ class Watch:
     returned: list[tuple[str, tuple[int, ...] | None]] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
     unused: set[str] = field(default_factory=set)
+    drew: set[str] = field(default_factory=set)
+    constants: list[Hidden] = field(default_factory=list)
     collapsed: str | None = None
 
     def __post_init__(self) -> None:
@@ -77,7 +87,8 @@ class Watch:
         for module in self.modules.values():
             handles.append(module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
             handles.append(module.register_forward_hook(self._after))
-        reads = _Reads()
+        plain = [each for each in hidden(self.modules) if isinstance(each.what, Tensor)]
+        reads = Reads(lambda: self.calls[-1].name if self.calls else "")
         try:
             with torch.no_grad(), torch.device(images.device), self._counting(), reads:
                 self._storages[images.untyped_storage()._cdata] = images.untyped_storage()
@@ -85,6 +96,8 @@ class Watch:
         finally:
             for handle in handles:
                 handle.remove()
+        self.drew = reads.drew
+        self.constants = [each for each in plain if id(each.what) in reads.read]
         self.unused = {
             name
             for name, module in self.modules.items()

@@ -15,7 +15,7 @@ from torch.nn.modules.module import (
 )
 
 import budgetnet
-from budgetnet.budget import Budget, NotFromScratch, OverBudget, built
+from budgetnet.budget import Budget, NotFromScratch, OverBudget, built, check_state
 from budgetnet.data.past import Past, remember
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.card import Card, card, described
@@ -35,6 +35,7 @@ def save(
     The card of a trained or loaded model is kept, apart from what is given here. The model's budget is
     checked once more. Raises OverBudget if it no longer keeps it.
     """
+    check_state(model)
     made = built(model)
     if made is not None:
         made.budget.check(model)

@@ -20,6 +20,7 @@ from budgetnet.trainer.ready import check
 from budgetnet.trainer.record import Begun
 from budgetnet.trainer.speed import Speed, choose
 from budgetnet.trainer.stop import seconds
+from budgetnet.trainer.trial import trial
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def begin(
             "give resume= (--resume) too, or leave it out"
         )
     run = run if run is not None else Run()
+    notes += trial(model, data, recipe, engine)
     way = choose(speed, engine.device, model, recipe, data.train)
     wanted = contract(model, data, recipe, engine) | {"speed": way.chosen, "source": run.record.get("source")}
     if session.resume is not None:

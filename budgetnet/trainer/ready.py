@@ -1,17 +1,31 @@
 """Everything that is checked and set up before the first step, so that a mistake costs nothing."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from budgetnet.augment import Step, check_within, test_view
-from budgetnet.budget import DoesNotFit, NotFromScratch, built, check_fit, ledger
+from budgetnet.budget import (
+    DoesNotFit,
+    NotFromScratch,
+    built,
+    check_constants,
+    check_fit,
+    check_state,
+    first_line,
+    held,
+    ledger,
+    twin,
+)
 from budgetnet.data import Data, Split
 from budgetnet.guard import before
 from budgetnet.layers import Standardise
+from budgetnet.loss import Loss
 from budgetnet.pseudo import FixMatch
 from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
+from budgetnet.schedule import value
 from budgetnet.trainer.measure import Engine, check_shape, trying
 from budgetnet.trainer.parts import chosen_parts, learning, norms
 
@@ -27,6 +41,8 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     Raises ValueError (OverBudget, DoesNotFit) for whatever would fail or mislead later.
     """
     _check_kinds(model, data, recipe)
+    _check_loss(recipe.loss, model)
+    check_state(model)
     _check_validation(data, recipe)
     made = built(model)
     if made is not None:
@@ -36,6 +52,7 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     for number, phase in enumerate(recipe.phases, start=1):
         chosen_parts(model, phase.trains)
         norms(model, phase.calibrates)
+        _check_rate(number, phase)
         _check_optimizer(model, recipe, phase)
         if phase.pseudo is not None and data.unlabelled is None:
             raise ValueError(
@@ -59,6 +76,7 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
             except DoesNotFit as error:
                 raise DoesNotFit(f"phase {number} does not fit its model: {error}") from None
     check_logits(model, len(data.classes), recipe.phases[0].resolutions[0], channels)
+    check_constants(model, recipe.phases[0].resolutions[0], channels=channels)
     return list(
         dict.fromkeys(
             [
@@ -97,6 +115,23 @@ def _listed(phase: Phase) -> Iterator[tuple[Sequence[Step], int]]:
         yield pseudo.strong, resolution
 
 
+def _check_rate(number: int, phase: Phase) -> None:
+    """Refuse a schedule of the user's own that fails, or gives what is no rate."""
+    for t in (0.0, 0.5, math.nextafter(1.0, 0.0)) if phase.learns else ():
+        try:
+            rate = value(phase.lr, t, epochs=phase.epochs)
+        except Exception as error:
+            raise ValueError(
+                f"phase {number}: its lr fails at {100 * t:.0f} % of the phase "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from error
+        if not 0 <= rate < math.inf:
+            raise ValueError(
+                f"phase {number}: its lr should be finite and 0 or more, and is {rate} at {100 * t:.0f} % of "
+                "the phase"
+            )
+
+
 def _check_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> None:
     """Refuse groups that the model does not have, and rates that do not fit the phase."""
     make = phase.optimizer or recipe.optimizer
@@ -109,7 +144,7 @@ def _check_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> None:
 def _maps(model: nn.Module, recipe: Recipe, channels: int) -> list[str]:
     """What the ledger remarks on at the resolution that the model learns at."""
     rows = ledger(model, recipe.phases[0].last_resolution, channels=channels).rows
-    return [f"{row.name}: {row.note}" for row in rows if row.note and row.name]
+    return [f"{row.name or 'the model itself'}: {row.note}" for row in rows if row.note]
 
 
 def _small_epochs(data: Data, recipe: Recipe) -> list[str]:
@@ -140,6 +175,47 @@ def settle(model: nn.Module, train: Split, engine: Engine, resolution: int) -> N
         fit_to = getattr(module, "fit_to", None)
         if callable(fit_to) and not getattr(module, "fitted", True):
             fit_to(_arriving(model, name, train, engine, resolution))
+
+
+def on_device(loss: Loss, device: torch.device, model: nn.Module) -> Loss:
+    """A copy of the loss whose tensors (class weights) are on the device; itself where they are there.
+
+    What it holds of the model itself stays the model's.
+    """
+    own = _own(model)
+    tensors = [tensor for found in held(loss, "loss") for tensor in found.tensors if id(tensor) not in own]
+    return loss if all(tensor.device == device for tensor in tensors) else twin(loss, device, memo=own)
+
+
+def _own(model: nn.Module) -> dict[int, object]:
+    """A model's modules and tensors by their identity."""
+    return {id(each): each for each in (*model.modules(), *model.parameters(), *model.buffers())}
+
+
+def _named(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _check_loss(loss: Loss, model: nn.Module) -> None:
+    """Refuse a loss with parameters that learn: only the model's are trained, counted and saved."""
+    learns, own = [], _own(model)
+    for found in held(loss, ""):
+        named = [("", found.what)] if isinstance(found.what, Tensor) else _named(found.what)
+        path = found.path.lstrip(".")
+        learns += [
+            ".".join(filter(None, (path, name)))
+            for name, each in named
+            if each.requires_grad and each.is_leaf and id(each) not in own
+        ]
+    if learns:
+        words = getattr(loss, "__name__", type(loss).__name__)
+        more = f" and {len(learns) - 2} more" if len(learns) > 2 else ""
+        shown = ", ".join(learns[:2]) or "a tensor"
+        raise ValueError(
+            f"the loss {words} should have nothing that learns, and has {shown}{more}: only the "
+            "model's parameters are trained, counted and saved; put them into the model, whose forward may "
+            "apply them, or register_buffer what is constant"
+        )
 
 
 class _Arrived(Exception):

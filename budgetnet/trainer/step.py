@@ -28,7 +28,7 @@ def take(
     """
     recipe = training.recipe
     stored = _stored(training, phase, chosen)
-    batch = once_more(lambda: _batch(training, phase, stored, resolution))
+    batch = once_more(lambda: batch_of(training, phase, stored, resolution))
     while True:
         try:
             figures = _gradient(training, phase, batch)
@@ -46,19 +46,24 @@ def take(
         else:
             _eager(training, reason)
     training.clock.mark(OPTIMIZER)
-    if recipe.clip is not None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, recipe.clip)
-    update(optimizer)
-    clear(optimizer)
+    move(optimizer, recipe.clip)
     if training.average is not None:
         training.clock.mark(AVERAGE)
         training.average.update(training.model)
     return figures
 
 
+def move(optimizer: torch.optim.Optimizer, clip: float | None) -> None:
+    """One step of the optimizer along the gradients, which are bounded by `clip`, and then dropped."""
+    if clip is not None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, clip)
+    update(optimizer)
+    clear(optimizer)
+
+
 @dataclass(frozen=True)
-class _Stored:
+class Stored:
     """Stored images uint8 (B, C, H, W) at the positions `chosen`, their labels, and FixMatch's unlabelled."""
 
     chosen: Tensor
@@ -68,7 +73,7 @@ class _Stored:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """Views (B, C, r, r) and their labels; the weak and strong views of FixMatch where it is at work."""
 
     images: Tensor
@@ -76,7 +81,17 @@ class _Batch:
     weak: Tensor | None = None
     strong: Tensor | None = None
 
-    def parts(self, count: int) -> Iterator["_Batch"]:
+    @property
+    def shown(self) -> Tensor:
+        """All views that go through the model, (N, C, r, r).
+
+        Labelled, weak and strong ones are one batch, as the paper's norms see them.
+        """
+        if self.weak is None or self.strong is None:
+            return self.images
+        return torch.cat([self.images, self.weak, self.strong])
+
+    def parts(self, count: int) -> Iterator["Batch"]:
         """The batch in `count` parts, or as many as there are images."""
         if count == 1:
             yield self
@@ -89,10 +104,10 @@ class _Batch:
         for images, labels, weak, strong in zip(*pieces, strict=True):
             assert images is not None
             assert labels is not None
-            yield _Batch(images, labels, weak, strong)
+            yield Batch(images, labels, weak, strong)
 
 
-def _gradient(training: Training, phase: Phase, batch: _Batch) -> Tensor:
+def _gradient(training: Training, phase: Phase, batch: Batch) -> Tensor:
     """Leave the gradient of the batch in the parameters; gives its figures, (3,)."""
     reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
     figures: list[Tensor] = []
@@ -107,18 +122,21 @@ def _gradient(training: Training, phase: Phase, batch: _Batch) -> Tensor:
     return figures[0] if len(figures) == 1 else torch.stack(figures).sum(dim=0)
 
 
-def _loss(training: Training, phase: Phase, batch: _Batch) -> tuple[Tensor, Tensor, Tensor]:
+def _loss(training: Training, phase: Phase, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of a batch, its logits (B, K), and the share of the unlabelled images that counted."""
-    recipe, engine, how = training.recipe, training.engine, phase.pseudo
+    logits = training.engine.forward(training.network, batch.shown).float()
+    return loss_of(training, phase, batch, logits)
+
+
+def loss_of(training: Training, phase: Phase, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of the logits of all that a batch shows; those (B, K) of its labelled views; the share."""
+    how = phase.pseudo
     if isinstance(how, FixMatch) and batch.weak is not None and batch.strong is not None:
-        # Labelled, weak and strong views go through the model as one batch, as the paper's norms see them.
         sizes = [len(batch.images), len(batch.weak), len(batch.strong)]
-        together = torch.cat([batch.images, batch.weak, batch.strong])
-        logits, of_weak, of_strong = torch.split(engine.forward(training.network, together).float(), sizes)
+        logits, of_weak, of_strong = torch.split(logits, sizes)
         unlabelled, share = fixmatch_loss(of_weak, of_strong, how.threshold)
-        return recipe.loss(logits, batch.labels) + how.weight * unlabelled, logits, share
-    logits = engine.forward(training.network, batch.images).float()
-    loss = recipe.loss(logits, batch.labels)
+        return training.recipe.loss(logits, batch.labels) + how.weight * unlabelled, logits, share
+    loss = training.recipe.loss(logits, batch.labels)
     return loss, logits, loss.new_full((), -1.0)
 
 
@@ -158,19 +176,19 @@ def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: in
     return _figures(loss, logits, labels, loss.new_full((), -1.0))
 
 
-def _stored(training: Training, phase: Phase, chosen: Tensor) -> _Stored:
+def _stored(training: Training, phase: Phase, chosen: Tensor) -> Stored:
     """What a step reads: the images at `chosen`; for FixMatch some of all unlabelled ones too."""
     training.clock.mark(GATHER)
     source = training.ahead or training.interleaved.get("train") or training.train
     images, labels = source[chosen]
     how, pool = phase.pseudo, training.data.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
-        return _Stored(chosen, images, labels)
+        return Stored(chosen, images, labels)
     rows, _ = unlabelled(training, how, len(chosen), training.step)
-    return _Stored(chosen, images, labels, (training.pool_ahead or pool)[rows][0])
+    return Stored(chosen, images, labels, (training.pool_ahead or pool)[rows][0])
 
 
-def _views(training: Training, phase: Phase, stored: _Stored, resolution: int) -> tuple[Tensor, Tensor]:
+def _views(training: Training, phase: Phase, stored: Stored, resolution: int) -> tuple[Tensor, Tensor]:
     """The views of stored images; they, and the model's dropout, depend on the step alone."""
     training.clock.mark(VIEWS)
     reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
@@ -204,19 +222,19 @@ def _place(training: Training, phase: Phase, chosen: Tensor) -> Place:
     return Place(chosen, before + seen // len(training.train), mixed(training.seed, PLACE))
 
 
-def _batch(training: Training, phase: Phase, stored: _Stored, resolution: int) -> _Batch:
+def batch_of(training: Training, phase: Phase, stored: Stored, resolution: int) -> Batch:
     """All views of a step: of its images, and weak and strong ones of FixMatch's unlabelled images."""
     images, labels = _views(training, phase, stored, resolution)
     how, pool = phase.pseudo, stored.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
-        return _Batch(images, labels)
+        return Batch(images, labels)
     _, generator = unlabelled(training, how, len(images), training.step)
     classes, none = len(training.data.classes), labels.new_zeros(len(pool), dtype=torch.int64)
     weak, strong = (
         view(pool, none, steps, resolution=resolution, classes=classes, generator=generator)[0]
         for steps in (how.weak, how.strong)
     )
-    return _Batch(images, labels, weak, strong)
+    return Batch(images, labels, weak, strong)
 
 
 def _figures(loss: Tensor, logits: Tensor, labels: Tensor, share: Tensor) -> Tensor:

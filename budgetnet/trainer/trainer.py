@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -30,7 +31,7 @@ from budgetnet.trainer.layout import interleaved
 from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, answers, evaluate
 from budgetnet.trainer.memory import Portions
-from budgetnet.trainer.ready import TRIED, check, check_logits, settle
+from budgetnet.trainer.ready import TRIED, check, check_logits, on_device, settle
 from budgetnet.trainer.record import Begun, card_of, open_record, place, unmade
 from budgetnet.trainer.remembered import check_optimizer
 from budgetnet.trainer.saver import Saver
@@ -40,6 +41,7 @@ from budgetnet.trainer.speed import Compiled, Speed, check_speed, fused_views
 from budgetnet.trainer.state import restore
 from budgetnet.trainer.stop import Stop, Stopped
 from budgetnet.trainer.training import NotWritten, Training
+from budgetnet.trainer.trial import trial
 from budgetnet.trainer.unsaved import remember
 
 
@@ -123,9 +125,11 @@ class Trainer:
     def check(self, model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
         """Everything that `fit` would refuse is refused here, with a ValueError; gives what is worth noting.
 
-        Nothing is trained and the model is left as it is.
+        A step of every phase is tried on a copy of the model, with two images. Nothing is trained and the
+        model is left as it is.
         """
-        return [*check(model, data, recipe), *guard.again(model, data)]
+        noted = [*check(model, data, recipe), *guard.again(model, data)]
+        return [*noted, *trial(model, data, recipe, self.engine)]
 
     def epochs(
         self,
@@ -227,7 +231,8 @@ class Trainer:
         model, run = begun.model, begun.run
         settle(model, begun.data.train, self.engine, begun.recipe.phases[0].resolutions[0])
         data = moved(begun.data, self.device)
-        training = Training(model, data, begun.recipe, self.engine, watch, data.train, run.place)
+        recipe = replace(begun.recipe, loss=on_device(begun.recipe.loss, self.device, model))
+        training = Training(model, data, recipe, self.engine, watch, data.train, run.place)
         training.contract, training.alone = begun.contract, self.alone
         if self.alone:
             # Beside others, who share the images' memory, each would have a copy.
