@@ -18,7 +18,9 @@ from budgetnet.run import read_whole, regular_size
 ENTRY = "budgetnet"
 """The entry of a safetensors file's metadata that holds the words, as a JSON object."""
 LONGEST_HEAD = 4 * 2**20
-"""Bytes of names, shapes and words together, which is enough for some 40,000 tensors."""
+"""Bytes of names, shapes and words together."""
+MOST_TENSORS = 10_000
+"""How many tensors a file may hold, however small: the largest networks of today have some thousands."""
 LONGEST_WORDS = 2**20
 """Characters of the words."""
 
@@ -72,6 +74,10 @@ def seal(tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> bytes:
     One digest is that of the tensors' bytes, the other that of all before them, itself left blank; so no bit
     can change unseen. Raises ValueError for more names or words than `read` takes.
     """
+    if len(tensors) > MOST_TENSORS:
+        raise ValueError(
+            f"a file takes {MOST_TENSORS:,} tensors, found {len(tensors):,}: save a part at a time"
+        )
     text = json.dumps({**dict.fromkeys(_SEALS, _BLANK), **words})
     content = bytearray(pack(dict(tensors), {ENTRY: text}))
     start = 8 + int.from_bytes(content[:8], "little")
@@ -108,9 +114,14 @@ def read(path: Path) -> Stored:
     try:
         with safe_open(path, framework="pt") as stored:
             text = (stored.metadata() or {}).get(ENTRY)
-            slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118
+            names = list(stored.keys())
+            if len(names) > MOST_TENSORS:
+                raise Damaged(f"{path} holds {len(names):,} tensors, and {MOST_TENSORS:,} are taken at most")
+            slices = {name: stored.get_slice(name) for name in names}
             shapes = {name: list(held.get_shape()) for name, held in slices.items()}
             kinds = {name: str(held.get_dtype()) for name, held in slices.items()}
+    except Damaged:
+        raise
     except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise Damaged(f"{path} should be a safetensors file, and is not: {_brief(error)}") from None
     words = None if text is None else _words(text, path)

@@ -347,6 +347,10 @@ def cards() -> Iterator[tuple[str, dict[str, object]]]:
         "rates without end",
         asks(act={"partial": [{"layers": "rising"}, [], {"dict": {"rate": 0.5, "blocks": [10**10]}}]}),
     )
+    for name, asked in (("ReplicationPad2d", [3000]), ("AdaptiveAvgPool2d", [20_000])):
+        yield f"a {name} without end", asks(act={"partial": [{"torch.nn": name}, asked, {"dict": {}}]})
+    large = {"dict": {"scale_factor": 1000}}
+    yield "an enlargement", asks(act={"partial": [{"torch.nn": "Upsample"}, [], large]}, widths=[4, 8])
     yield "a map without end", {"builder": "vgg"} | asks(resolution=2**40)
     yield "the largest of its kind", {"builder": "vgg"} | asks(configuration="E")
     yield "a head without end", {"builder": "mini_resnet"} | asks(blocks=30, resolution=2**40, width=2**30)

@@ -18,6 +18,7 @@ import budgetnet
 from budgetnet.budget import Budget, NotFromScratch, OverBudget, built, check_state
 from budgetnet.data.past import Past, remember
 from budgetnet.modelfile.arguments import check_repeats, decoded
+from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary
 from budgetnet.modelfile.card import Card, card, described
 from budgetnet.modelfile.file import BadModelFile, opened, owned, write
 from budgetnet.run import MODEL
@@ -74,7 +75,7 @@ def load(
         target = target / MODEL
     stored, found = opened(target)
     model = _from_card(found, stored) if make is None else _built(found, make, args, kwargs)
-    _fill(model, stored)
+    _fill(model, stored, plainly=make is None)
     if found.external:
         model.external = found.external  # type: ignore[assignment]
         made = built(model)
@@ -93,7 +94,11 @@ def fill(model: nn.Module, path: Path) -> None:
     _fill(model, opened(path)[0])
 
 
-def _fill(model: nn.Module, stored: Stored) -> None:
+def _fill(model: nn.Module, stored: Stored, *, plainly: bool = False) -> None:
+    """Load a file's tensors; `plainly` into a model of known layers, without torch's own way of loading.
+
+    That looks at all of a model's names for each of its layers.
+    """
     _compare(model, stored)
     try:
         tensors = stored.tensors()
@@ -101,7 +106,12 @@ def _fill(model: nn.Module, stored: Stored) -> None:
         raise BadModelFile(f"{stored.path} cannot be read: {error.strerror or error}") from None
     except Damaged as error:
         raise BadModelFile(str(error)) from None
-    model.load_state_dict(tensors, strict=False)
+    if not plainly:
+        model.load_state_dict(tensors, strict=False)
+        return
+    with torch.no_grad():
+        for name, tensor in owned(model).items():
+            tensor.copy_(tensors[name])
 
 
 def _from_card(found: Card, stored: Stored) -> nn.Module:
@@ -125,9 +135,14 @@ def _from_card(found: Card, stored: Stored) -> nn.Module:
         with torch.device("meta"), _bounded(len(stored.shapes)):
             planned = make(*args, **keywords)
         _compare(planned, stored)
+        widest = max((shape[0] for shape in stored.shapes.values() if shape), default=1)
+        if not ordinary([args, keywords], widest, found.crop):
+            check_run(planned, found.channels, found.crop)
         return _built(found, make, tuple(args), keywords)
     except (OverBudget, NotFromScratch, BadModelFile, MemoryError):
         raise
+    except TooMuch as error:
+        raise BadModelFile(f"{path}'s card describes a network that asks for {error}") from None
     except Exception as error:  # whatever torch says of arguments that nobody would write
         told = shown(str(error)) or type(error).__name__
         raise BadModelFile(f"{path} has a damaged card: {told}") from None
