@@ -395,7 +395,8 @@ def hostile(folder: Path) -> list[Path]:
     stored(folder, "long words", " " * 2**21 + "{}", tensors)
     stored(folder, "pickled words", "cos\nsystem\n(S'touch pwned'\ntR.", tensors)
     many = {f"t{number}": torch.zeros(0) for number in range(20_000)}
-    stored(folder, "twenty thousand tensors", good, many)
+    stored(folder, "twenty thousand tensors", json.dumps(good), many)
+    stored(folder, "nine thousand tensors", good, dict(list(many.items())[:9000]))
     stored(folder, "tensors of another network", good, {**tensors, "head.linear.weight": torch.zeros(1)})
     whole = {**tensors, "head.linear.bias": torch.zeros(3, dtype=torch.int64)}
     stored(folder, "whole numbers as weights", good, whole)
