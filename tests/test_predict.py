@@ -189,3 +189,9 @@ def test_predictions_that_cannot_be_written_after_all_are_printed(
     assert result.exit_code == 2
     assert result.stdout.startswith("Id,Category\n1,")
     assert "No space left on device; the predictions were printed instead" in result.stderr
+
+
+def test_what_is_no_image_is_one_sentence(model: Path) -> None:
+    for given, found in ((5, "not int"), (None, "not NoneType"), ([b"a.png"], "not a list of bytes")):
+        with pytest.raises(ValueError, match=f"paths of image files and folders, {found}"):
+            Trainer("cpu", out=None, show=False).predict(budgetnet.load(model), given)  # type: ignore[arg-type]

@@ -50,7 +50,7 @@ def arrays(
     notes: list[str] = []
     findings: list[Finding] = []
     for name, part in given.items():
-        stored = pixels(part[0], name)
+        stored = pixels(part[0], name).cpu()
         if len(stored) != len(said[name]):
             raise DataError(
                 f"{name} has {len(stored):,} images and {len(said[name]):,} labels: give one for each"
@@ -126,7 +126,8 @@ def pixels(given: Images, name: str) -> Tensor:
     """
     if not isinstance(given, Tensor | np.ndarray):
         raise DataError(
-            f"the images of {name} are a NumPy array or a tensor, but found {type(given).__name__}"
+            f"the images of {name} are a NumPy array or a tensor, but found {type(given).__name__}: make one "
+            "by np.stack(images)"
         )
     what = f"the images of {name}"
     if isinstance(given, Tensor):
@@ -134,7 +135,8 @@ def pixels(given: Images, name: str) -> Tensor:
     found = f"{str(given.dtype).removeprefix('torch.')} {tuple(given.shape)}"
     layouts = "(N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels"
     if given.ndim not in (3, 4) or 0 in given.shape or str(given.dtype) == "object":
-        raise DataError(f"{what} are {layouts}, but found {found}")
+        way = "reshape them to (N, H, W)" if given.ndim == 2 else "give all of them, of one size, in one"
+        raise DataError(f"{what} are {layouts}, but found {found}: {way}")
     images = _tensor(given, what) if _is_sharable(given) else None
     if images is not None and images.is_floating_point():
         images = _rounded(images, name)
@@ -163,7 +165,7 @@ def _conversion(given: Images) -> str:
         return "give images.astype('uint8') * 255"
     if not kind.startswith(("int", "uint")):
         return "convert them"
-    values = given.numpy() if isinstance(given, Tensor) else given
+    values = given.cpu().numpy() if isinstance(given, Tensor) else given
     low, high = int(values.min()), int(values.max())
     if low >= 0 and high <= 255:
         return "give images.astype('uint8')"

@@ -72,7 +72,7 @@ def numbers(values: npt.NDArray[Any], classes: tuple[str, ...], name: str) -> Te
 
 
 def dense(given: Tensor, what: str) -> Tensor:
-    """Return a tensor whose values lie one by one in the memory of this machine. Raises `DataError`."""
+    """Return a tensor whose values lie one by one in memory, of whichever device. Raises `DataError`."""
     found, way = "", "tensor.to_dense()"
     if given.device.type == "meta":
         found, way = "a meta tensor, which holds no values", "one that holds them"
@@ -82,7 +82,7 @@ def dense(given: Tensor, what: str) -> Tensor:
         found = f"one of layout {str(given.layout).removeprefix('torch.')}"
     if found:
         raise DataError(f"{what} should be a plain tensor, not {found}: pass {way}")
-    return given.detach().cpu()
+    return given.detach()
 
 
 def unmasked(given: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
@@ -95,7 +95,7 @@ def unmasked(given: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
 def _array(given: Labels, name: str) -> npt.NDArray[Any]:
     what = f"the labels of {name}"
     if isinstance(given, Tensor):
-        values = dense(given, what)
+        values = dense(given, what).cpu()
         # NumPy has no bfloat16; floats are refused anyway.
         return (values.float() if values.is_floating_point() else values).numpy()
     if isinstance(given, np.ndarray):

@@ -107,7 +107,7 @@ class _Search:
                     "doubled part",
                     names[1],
                     f"{self.root} holds both '{names[0]}' and '{names[1]}', one too many: move one away, or "
-                    f"pass {self._way(names[0])}",
+                    f"pass {self._way(*(some[0] for some in named.values()))}",
                 )
         if "train" not in named:
             return self._lacking(next(iter(named.values()))[0])

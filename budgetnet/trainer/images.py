@@ -1,7 +1,7 @@
 """What predict is given (tensors, arrays, a Split, image files, folders) as batches of uint8 images."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -95,16 +95,25 @@ def gather(
         single = images.ndim == 3 and images.shape[0] == channels
         stored = pixels(images[None] if single else images, "predict")
         return _stored(part(stored, known), None, channels, batch_size)
-    paths = [images] if isinstance(images, str | os.PathLike) else list(images)
-    if not all(isinstance(path, str | os.PathLike) for path in paths):
-        raise ValueError(
-            "predict takes a tensor or array of images, a Split, or paths of image files and folders, "
-            f"not a list of {type(paths[0]).__name__}"
-        )
-    files = image_files(paths)
+    files = image_files(_paths(images))
     form, unread = _form(known, resolution), dict[int, Finding]()
     read = _read(files.paths, form, batch_size, unread, skip=skip)
     return Given(read, tuple(map(str, files.paths)), min(form.size), files.findings, unread)
+
+
+def _paths(images: object) -> list[Path_]:
+    given = (
+        [images] if isinstance(images, str | os.PathLike) or not isinstance(images, Iterable) else [*images]
+    )
+    paths = [path for path in given if isinstance(path, str | os.PathLike)]
+    if len(paths) < len(given):
+        strange = next(path for path in given if not isinstance(path, str | os.PathLike))
+        found = type(strange).__name__ if strange is images else f"a list of {type(strange).__name__}"
+        raise ValueError(
+            "predict takes a tensor or array of images, a Split, or paths of image files and folders, not "
+            f"{found}: give one of these"
+        )
+    return paths
 
 
 def _form(known: Card | None, resolution: int | None) -> Form:
