@@ -1,10 +1,11 @@
 """What the terminal shows: a live bar on a terminal or in a notebook, plain lines everywhere else."""
 
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -46,7 +47,9 @@ def terminal(*, error: bool = False) -> "Console":
     from rich.console import Console
 
     file = steadfast(sys.stderr if error else sys.stdout)
-    console = Console(file=file, highlight=False, emoji=False)
+    # In no columns there is nothing to be seen.
+    width = 80 if os.environ.get("COLUMNS", "").strip() == "0" else None
+    console = Console(file=file, highlight=False, emoji=False, width=width)
     if console.is_terminal or console.is_jupyter:
         return console
     # Plain lines are never wrapped: whoever reads a pipe wants a line to stay a line.
@@ -55,7 +58,10 @@ def terminal(*, error: bool = False) -> "Console":
 
 def say(text: str = "", *, style: str | None = None, error: bool = False) -> None:
     """Print text as it is: nothing in it is markup, and nothing that a terminal obeys."""
-    terminal(error=error).print(_escape(harmless(text)), style=style, soft_wrap=True)
+    console = terminal(error=error)
+    # A notebook's display is a program of its own, which may fail in its own ways.
+    with suppress(Exception) if console.is_jupyter else nullcontext():
+        console.print(_escape(harmless(text)), style=style, soft_wrap=True)
 
 
 def columns() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import coloured
-from test_stops import RECIPE, asking, finished
+from test_stops import RECIPE, SILENT, asking, finished
 from test_sweep import TINY
 from test_together import SLOWLY, children, gone, program, troubled
 from trials import trials
@@ -38,7 +38,7 @@ def test_a_batch_systems_signal_ends_a_run_at_a_step_ready_to_go_on(
     folder = tmp_path / "run-1"
     assert Run.read(folder).status == "stopped"
     assert checkpoints.newest(folder)[0] is not None
-    _, weights = finished(tmp_path, data, RECIPE, resume=folder)
+    _, weights = finished(tmp_path, data, RECIPE, resume=folder, allow=SILENT)
     _, whole = finished(tmp_path / "whole", data, RECIPE)
     assert all(torch.equal(weights[name], whole[name]) for name in whole)
 
@@ -82,8 +82,11 @@ def test_a_training_stops_once_nobody_waits_for_it() -> None:
     assert (due.status, due.signal_number) == ("stopped", signal.SIGTERM)
 
 
+@pytest.mark.parametrize("half_a_line", [b"", b'{"changes": ['])
 @pytest.mark.parametrize("while_it_starts", [False, True])
-def test_a_worker_begins_nothing_for_a_parent_that_is_gone(while_it_starts: bool, tmp_path: Path) -> None:
+def test_a_worker_begins_nothing_for_a_parent_that_is_gone(
+    while_it_starts: bool, half_a_line: bytes, tmp_path: Path
+) -> None:
     file, folder = tmp_path / "tiny.py", tmp_path / "tiny-1"
     file.write_text(TINY)
     plan = read_plan(file)
@@ -106,6 +109,7 @@ def test_a_worker_begins_nothing_for_a_parent_that_is_gone(while_it_starts: bool
     os.close(read)
     if while_it_starts:
         time.sleep(0.2)
+    os.write(write, half_a_line)
     os.close(write)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert list(folder.iterdir()) == []

@@ -18,7 +18,7 @@ from torch import nn
 import budgetnet
 from budgetnet import Phase, Recipe, Run, Trainer
 from budgetnet.cli import main
-from budgetnet.console import Watch, characters, say
+from budgetnet.console import Watch, characters, say, table
 from budgetnet.data.progress import Progress
 from budgetnet.stream import Steadfast, fill_closed, steadfast
 
@@ -159,6 +159,34 @@ def test_closed_standard_files_are_not_given_to_the_next_that_is_opened() -> Non
         fill_closed()
         os._exit(0 if os.open(os.devnull, os.O_RDONLY) > 2 else 1)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_no_columns_are_taken_for_80(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    say("a line")
+    table("counts", ["part", "parameters"], [["stem[0]", "1,152"]])
+    found = capsys.readouterr().out
+    assert "a line" in found
+    assert "1,152" in found
+
+
+def test_a_working_directory_that_is_gone_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir(gone)
+        gone.rmdir()
+        with pytest.raises(SystemExit) as ended:
+            main(["list"])
+        patch.undo()
+    assert ended.value.code == 2
+    assert "the working directory is gone: change to another" in capsys.readouterr().err
 
 
 @pytest.mark.slow

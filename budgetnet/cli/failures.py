@@ -95,6 +95,11 @@ class Commands(click.Group):
         """
         if not {"-h", "--help"} & set(args):
             check_launch()
+            try:
+                os.getcwd()
+            except FileNotFoundError:
+                # Libraries that are loaded from here on would end the process without a word that helps.
+                raise click.UsageError("the working directory is gone: change to another (cd)") from None
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], self.commands, n=1)
             if args[0].endswith(".py"):

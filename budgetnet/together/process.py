@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from budgetnet.stream import fill_closed
+
 # What the parent would import, the worker imports too, wherever that lies.
 _CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
@@ -22,6 +24,7 @@ class Process:
     """A worker's process. `heard` and `noise` are what to wait for: its messages, and whatever it prints."""
 
     def __init__(self, first: dict[str, Any]) -> None:
+        fill_closed()
         self.heard, given = os.pipe()
         descriptors = [given] if first["data"] is None else [given, first["data"]]
         try:

@@ -61,8 +61,10 @@ class Inbox:
             self._busy.clear()
 
     def _listen(self) -> None:
-        for line in sys.stdin:
-            self._waiting.put(json.loads(line))
+        # A parent that is killed while it writes leaves half a line.
+        with suppress(ValueError, OSError):
+            for line in sys.stdin:
+                self._waiting.put(json.loads(line))
         self.ended.set()
         self._waiting.put(None)
         if self._busy.is_set():

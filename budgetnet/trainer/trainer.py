@@ -22,6 +22,7 @@ from budgetnet.modelfile import card
 from budgetnet.owner import owned
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import METRICS, Epoch, Run
+from budgetnet.stream import fill_closed
 from budgetnet.trainer.begin import Session, begin
 from budgetnet.trainer.changes import adapt
 from budgetnet.trainer.device import device_of, moved
@@ -179,6 +180,7 @@ class Trainer:
     def _claimed(self, begun: Begun) -> Iterator[Epoch]:
         """The epochs of a training whose folder is this process's alone."""
         recipe, run = begun.recipe, begun.run
+        fill_closed()
         watch, stop = Watch(self.show, self.tell), Stop(begun.limit, self.deserted)
         begun.notes += room(begun)
         with unmade(begun):
@@ -211,7 +213,11 @@ class Trainer:
                 try:
                     end(training, run, clock, None)
                 except NotWritten as error:
-                    warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+                    try:
+                        warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+                    except RuntimeWarning:
+                        # Where warnings are errors, this one is not: see above.
+                        watch.say(f"note: {error}")
                 raise
             except Stopped as stopped:
                 end(training, run, clock, stopped)
