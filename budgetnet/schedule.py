@@ -5,10 +5,12 @@ are in epochs of the phase, counted from its first step. Two kinds are told apar
 `over(epochs)` binds durations to the length of a phase, `of(history)` reads the epochs so far.
 """
 
+import contextlib
+import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol, Self, runtime_checkable
+from dataclasses import dataclass, is_dataclass, replace
+from typing import Any, Literal, Protocol, Self, cast, runtime_checkable
 
 Curve = Callable[[float], float]
 
@@ -40,7 +42,7 @@ class Counted(Protocol):
 
 
 class Measured(Protocol):
-    """One finished epoch, as `Plateau` reads it."""
+    """One finished epoch, as a schedule of the history reads it."""
 
     def measure(self, name: str) -> float:
         """The figure called `name`, NaN where it was not measured."""
@@ -49,11 +51,84 @@ class Measured(Protocol):
 
 @runtime_checkable
 class Reactive(Protocol):
-    """A schedule that answers to the history of its phase."""
+    """A schedule that answers to the history of its phase, as `Plateau` does; any object with `of` is one.
+
+    Which figures it reads, and after how many epochs it acts, is found by showing it flat epochs; an
+    attribute `monitor` says it outright. With a method `stretched(factor)`, or an attribute `patience`
+    (epochs), it is scaled as its phase is.
+    """
 
     def of(self, history: Sequence[Measured]) -> float:
         """The value for the next epoch, from the finished epochs of this phase."""
         ...
+
+
+@runtime_checkable
+class Stretching(Protocol):
+    """A schedule that can be made for a longer or shorter phase."""
+
+    def stretched(self, factor: float) -> Self:
+        """The same schedule with every duration multiplied by `factor`."""
+        ...
+
+
+@runtime_checkable
+class Monitoring(Protocol):
+    """A schedule of the history that says which figure it reads."""
+
+    @property
+    def monitor(self) -> str:
+        """The figure's name, such as "val_loss"."""
+        ...
+
+
+@runtime_checkable
+class Patient(Protocol):
+    """A schedule of the history that waits for so many epochs."""
+
+    @property
+    def patience(self) -> int:
+        """In epochs."""
+        ...
+
+
+MONITORS = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
+
+
+class Flat:
+    """An epoch in which nothing became better or worse; `asked` has what was asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def measure(self, name: str) -> float:
+        """1, whatever is asked for."""
+        self.asked.add(name)
+        return 1.0
+
+    def __getattr__(self, name: str) -> float:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.measure(name)
+
+
+def monitors(schedule: object) -> set[str]:
+    """The figures that a schedule reads, as it says itself or as epochs are asked for them."""
+    if not isinstance(schedule, Reactive):
+        return set()
+    if isinstance(schedule, Monitoring):
+        return {schedule.monitor}
+    epoch = Flat()
+    with contextlib.suppress(Exception):
+        for count in (1, 2, 20):
+            schedule.of([epoch] * count)
+    return epoch.asked
+
+
+def acts(schedule: Reactive, within: int) -> int | None:
+    """After how many flat epochs, at most `within`, the value is another one; None if after none of them."""
+    epoch, first = Flat(), schedule.of([])
+    return next((k for k in range(1, within + 1) if schedule.of([epoch] * k) != first), None)
 
 
 Schedule = float | Curve | Timed | Reactive
@@ -79,7 +154,22 @@ def curve(schedule: Curve | Timed | Counted, *, epochs: float, steps: int | None
 
 def stretched(schedule: Schedule, factor: float) -> Schedule:
     """`schedule` for a phase that is `factor` times as long: durations in epochs are multiplied by it."""
-    return schedule.stretched(factor) if isinstance(schedule, Timed) else schedule
+    if isinstance(schedule, Stretching):
+        longer: Schedule = schedule.stretched(factor)
+        return longer
+    return _patient(schedule, factor) if isinstance(schedule, Reactive) else schedule
+
+
+def _patient(schedule: Any, factor: float) -> Reactive:
+    """A schedule of history whose patience, where it has one, is multiplied by `factor`."""
+    changed: Any = schedule
+    if isinstance(schedule, Patient):
+        patience = max(0, round(schedule.patience * factor))
+        if is_dataclass(changed) and not isinstance(changed, type):
+            return cast(Reactive, replace(changed, patience=patience))
+        changed = copy.copy(changed)
+        changed.patience = patience
+    return cast(Reactive, changed)
 
 
 def _cosine(start: float, end: float, t: float) -> float:
@@ -406,8 +496,12 @@ class Plateau:
         _refuse_unless(self.peak > 0, "Plateau's peak", "above 0", self.peak)
         _refuse_unless(0 < self.factor < 1, "Plateau's factor", "in (0, 1)", self.factor)
         _refuse_unless(self.patience >= 0, "Plateau's patience (epochs)", "0 or more", self.patience)
-        names = ("val_loss", "train_loss", "val_accuracy", "train_accuracy")
-        _refuse_unless(self.monitor in names, "Plateau's monitor", "one of " + ", ".join(names), self.monitor)
+        _refuse_unless(
+            self.monitor in MONITORS, "Plateau's monitor", "one of " + ", ".join(MONITORS), self.monitor
+        )
+
+    def stretched(self, factor: float) -> Self:
+        return replace(self, patience=max(0, round(self.patience * factor)))
 
     def of(self, history: Sequence[Measured]) -> float:
         rising = self.monitor.endswith("accuracy")

@@ -23,6 +23,8 @@ from budgetnet.schedule import (
     Step,
     Triangular,
     Warmup,
+    acts,
+    monitors,
     stretched,
     value,
 )
@@ -336,3 +338,62 @@ def test_a_stretched_schedule_is_the_same_curve(schedule: Schedule, t: float, fa
 def test_impossible_numbers_are_refused_by_name(make: Callable[[], object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@dataclass(frozen=True)
+class Halving:
+    """A schedule of history of somebody's own, that reads epochs as it likes."""
+
+    patience: int = 4
+
+    def of(self, history: Sequence[Any]) -> float:
+        losses = [epoch.val_loss for epoch in history]
+        since = len(losses) - 1 - losses.index(min(losses)) if losses else 0
+        return 0.1 * 0.5 ** (since // self.patience)
+
+
+class Said:
+    """The same, that says what it reads and how it is stretched."""
+
+    monitor = "val_accuracy"
+
+    def __init__(self, every: float) -> None:
+        self.every = every
+
+    def of(self, history: Sequence[Any]) -> float:
+        return 0.1 * 0.5 ** (len(history) // self.every)
+
+    def stretched(self, factor: float) -> "Said":
+        return Said(self.every * factor)
+
+
+def test_what_a_schedule_of_history_reads_is_found_or_said() -> None:
+    assert monitors(Halving()) == {"val_loss"}
+    assert monitors(Plateau(0.1, monitor="train_loss")) == {"train_loss"}
+    assert monitors(Said(3)) == {"val_accuracy"}
+    assert monitors(0.1) == monitors(Cosine(0.1)) == set()
+
+
+def test_a_schedule_of_history_of_ones_own_is_scaled_as_plateau_is() -> None:
+    assert stretched(Halving(4), 0.5) == Halving(2)
+    assert stretched(Plateau(0.1, patience=4), 0.5) == Plateau(0.1, patience=2)
+    longer = stretched(Said(3), 2)
+    assert isinstance(longer, Said)
+    assert longer.every == 6
+
+    class Waiting:
+        patience = 10
+
+        def of(self, history: Sequence[Any]) -> float:
+            return 0.1
+
+    shorter = stretched(Waiting(), 0.1)
+    assert isinstance(shorter, Waiting)
+    assert (shorter.patience, Waiting.patience) == (1, 10)
+
+
+def test_a_schedule_acts_after_so_many_flat_epochs() -> None:
+    for patience in (0, 1, 5):
+        assert acts(Plateau(0.1, patience=patience), 20) == patience + 2
+    assert acts(Halving(3), 20) == 4
+    assert acts(Plateau(0.1, patience=30), 20) is None

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from budgetnet import (
+    SGD,
     Cutmix,
     Data,
     Distill,
+    EarlyStop,
     FixMatch,
+    Group,
+    Groups,
     Mixup,
     Phase,
     PseudoLabels,
@@ -234,3 +238,38 @@ def test_what_trains_and_is_hardly_meant_is_noted(model: nn.Module, changes: Any
 )
 def test_what_is_meant_is_not_noted(model: nn.Module, changes: Any) -> None:
     assert check(model, recipe(**changes)) == check(network(), recipe())
+
+
+class Halving:
+    """A schedule of history of somebody's own; `reads` is the figure that it asks for."""
+
+    def __init__(self, reads: str = "val_loss", patience: int = 2) -> None:
+        self.reads, self.patience = reads, patience
+
+    def of(self, history: Any) -> float:
+        figures = [getattr(epoch, self.reads) for epoch in history]
+        since = len(figures) - 1 - figures.index(min(figures)) if figures else 0
+        return 0.1 * 0.5 ** (since // self.patience)
+
+
+def test_a_schedule_of_history_of_ones_own_is_checked_as_plateau_is() -> None:
+    data = coloured()
+    alone = Data(data.train, None, None, data.classes, "coloured")
+    own = Group("head", SGD(), lr=Halving())
+    for made in (recipe(phase(lr=Halving())), recipe(optimizer=Groups([own], rest=SGD()))):
+        with pytest.raises(ValueError, match="phase 1 watches val_loss, and coloured has no"):
+            check(network(), made, alone)
+    with pytest.raises(ValueError, match=r"its lr should read figures that an epoch has.* reads 'val_top7'"):
+        check(network(), recipe(phase(lr=Halving("val_top7"))))
+    with pytest.raises(ValueError, match=r"EarlyStop ends .* after 3 .* Halving lowers .* after 4; .* 5"):
+        phase(epochs=30, lr=Halving(patience=4), stop=EarlyStop(3))
+    assert phase(epochs=40, lr=Halving(patience=8), stop=EarlyStop(12)).scaled(0.25).lr.patience == 2
+    notes = check(network(), recipe(phase(epochs=3, lr=Halving(patience=5))))
+    assert [note for note in notes if "can never drop: Halving waits for 5 epochs" in note]
+    with pytest.raises(ValueError, match=r"^phase 1: its lr fails after 2 epochs .KeyError"):
+        check(network(), recipe(phase(epochs=3, lr=Failing())))
+
+
+class Failing:
+    def of(self, history: Any) -> float:
+        return 0.1 if len(history) < 2 else {}["nothing"]

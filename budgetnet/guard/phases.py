@@ -1,25 +1,15 @@
 """What is worth knowing about the phases of a recipe: rates that do not move, stops that do not come."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from budgetnet.data import Data
 from budgetnet.recipe import Phase, Recipe
-from budgetnet.schedule import Plateau, Reactive, curve
+from budgetnet.schedule import Flat, Reactive, acts, curve
 
 # So many steps of an epoch show whether its rate is 0 throughout.
 LOOKS = 5
 # So many epochs are looked at one by one where the rate answers to the history of them all.
 LONGEST = 1_000
-
-
-@dataclass(frozen=True)
-class Flat:
-    """An epoch in which nothing became better or worse."""
-
-    def measure(self, name: str) -> float:
-        """1, whatever is asked for."""
-        return 1.0
 
 
 def phase_notes(data: Data, recipe: Recipe) -> list[str]:
@@ -62,10 +52,12 @@ def _rate(phase: Phase, steps: int, called: str) -> Iterator[str]:
 
 
 def _still(phase: Phase, called: str, rate: float) -> str:
-    if isinstance(phase.lr, Plateau):
+    first = acts(phase.lr, 2 * LONGEST) if isinstance(phase.lr, Reactive) else None
+    if first is not None:
         return (
-            f"the learning rate of {called} can never drop: Plateau's patience of {phase.lr.patience} lets "
-            f"it act in epoch {phase.lr.patience + 3} at the earliest, and the phase has {phase.epochs}"
+            f"the learning rate of {called} can never drop: {type(phase.lr).__name__} waits for {first - 1} "
+            f"epochs without improvement and acts in epoch {first + 1} at the earliest, and the phase has "
+            f"{phase.epochs}"
         )
     return (
         f"the learning rate of {called} never moves: {phase.lr!r} is {rate:g} throughout its "

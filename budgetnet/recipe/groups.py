@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from budgetnet.optim import OptimizerFactory, joint
 from budgetnet.recipe.check import above_zero, made
-from budgetnet.schedule import Early, Measured, Plateau, Schedule, stretched, value
+from budgetnet.schedule import Early, Measured, Schedule, monitors, stretched, value
 
 Named = tuple[str, Parameter]
 
@@ -63,8 +63,6 @@ class Group:
     def stretched(self, factor: float) -> Self:
         """The same group for a phase that is `factor` times as long."""
         lr = self.lr if self.lr is None else stretched(self.lr, factor)
-        if isinstance(lr, Plateau):
-            lr = replace(lr, patience=max(0, round(lr.patience * factor)))
         return replace(self, lr=lr, optimizer=stretched_optimizer(self.optimizer, factor))
 
 
@@ -113,6 +111,11 @@ class Groups:
             _grouped(make, group, pairs) for (make, group), pairs in zip(makers, chosen, strict=True) if pairs
         ]
         return joint(parts)
+
+    @property
+    def monitors(self) -> set[str]:
+        """The figures that the groups' own schedules read."""
+        return {name for group in self.groups for name in monitors(group.lr)}
 
     def _at(self, name: str) -> int:
         """Which group a parameter belongs to; one past the last is the rest."""

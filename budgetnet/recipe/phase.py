@@ -9,11 +9,11 @@ from budgetnet.augment import Step, listed
 from budgetnet.optim import OptimizerFactory
 from budgetnet.pseudo import FixMatch, PseudoLabels
 from budgetnet.recipe.check import above_zero, made, one_of, whole
-from budgetnet.recipe.groups import stretched_optimizer
+from budgetnet.recipe.groups import Groups, stretched_optimizer
 from budgetnet.recipe.resolution import Resolution
 from budgetnet.recipe.stop import EarlyStop
 from budgetnet.recipe.testing import Test
-from budgetnet.schedule import Plateau, Schedule, Timed, stretched
+from budgetnet.schedule import Reactive, Schedule, Timed, acts, monitors, stretched
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ class Phase:
             )
         if isinstance(self.lr, Timed):
             self.lr.over(self.epochs)
-        if isinstance(self.lr, Plateau) and self.stop and self.stop.monitor == self.lr.monitor:
-            acts = self.lr.patience + 1
-            if self.stop.patience <= acts:
+        if isinstance(self.lr, Reactive) and self.stop and self.stop.monitor in monitors(self.lr):
+            first = _acts(self.lr, self.epochs)
+            if first is not None and self.stop.patience < first:
                 raise ValueError(
                     f"Phase's stop would always fire before its lr can drop: EarlyStop ends the phase after "
-                    f"{self.stop.patience} epochs without improvement, Plateau lowers the rate after {acts}; "
-                    f"give EarlyStop a patience of {acts + 1} or more"
+                    f"{self.stop.patience} epochs without improvement, {type(self.lr).__name__} lowers the "
+                    f"rate after {first - 1}; give EarlyStop a patience of {first} or more"
                 )
 
     def _check_test(self) -> None:
@@ -150,7 +150,8 @@ class Phase:
     def monitors(self) -> set[str]:
         """The figures that the phase's own decisions read."""
         found = {self.stop.monitor} if self.stop else set()
-        return found | ({self.lr.monitor} if isinstance(self.lr, Plateau) else set())
+        own = self.optimizer.monitors if isinstance(self.optimizer, Groups) else set()
+        return found | own | (monitors(self.lr) if self.learns else set())
 
     def scaled(self, factor: float) -> Self:
         """The phase with `factor` times as many views in all; schedules and patience shrink in proportion.
@@ -163,11 +164,9 @@ class Phase:
         length = epochs / self.epochs
         stop = self.stop and replace(self.stop, patience=max(1, round(self.stop.patience * length)))
         lr = stretched(self.lr, length)
-        if isinstance(lr, Plateau):
+        if isinstance(lr, Reactive) and stop and stop.monitor in monitors(lr):
             # A shorter patience for both, in an order that can still work.
-            lr = replace(lr, patience=max(0, round(lr.patience * length)))
-            if stop and stop.monitor == lr.monitor:
-                stop = replace(stop, patience=max(stop.patience, lr.patience + 2))
+            stop = replace(stop, patience=max(stop.patience, _acts(lr, self.epochs) or 0))
         views = passes / epochs
         optimizer = self.optimizer and stretched_optimizer(self.optimizer, length)
         return replace(
@@ -178,3 +177,11 @@ class Phase:
             optimizer=optimizer,
             views=round(views) if views > 4 else views,
         )
+
+
+def _acts(lr: Reactive, epochs: int) -> int | None:
+    """After how many flat epochs a schedule acts, None where it does not or fails; its trial says of that."""
+    try:
+        return acts(lr, max(100, 2 * epochs))
+    except Exception:
+        return None

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from budgetnet.recipe.check import one_of, whole
+from budgetnet.schedule import MONITORS as MONITORS
 from budgetnet.schedule import Measured
-
-MONITORS = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
 
 
 @dataclass(frozen=True)

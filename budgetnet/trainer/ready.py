@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,9 @@ from budgetnet.guard import before
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
 from budgetnet.pseudo import FixMatch
-from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
-from budgetnet.schedule import value
+from budgetnet.recipe import Groups, Phase, Recipe, optimizer_of, set_rates
+from budgetnet.run import Epoch
+from budgetnet.schedule import Flat, Reactive, monitors, value
 from budgetnet.trainer.measure import Engine, check_shape, trying
 from budgetnet.trainer.parts import chosen_parts, learning, norms
 
@@ -117,19 +119,25 @@ def _listed(phase: Phase) -> Iterator[tuple[Sequence[Step], int]]:
 
 def _check_rate(number: int, phase: Phase) -> None:
     """Refuse a schedule of the user's own that fails, or gives what is no rate."""
+    reactive = isinstance(phase.lr, Reactive)
     for t in (0.0, 0.5, math.nextafter(1.0, 0.0)) if phase.learns else ():
+        epochs = math.floor(t * phase.epochs)
+        where = f"after {epochs} epochs" if reactive else f"at {100 * t:.0f} % of the phase"
         try:
-            rate = value(phase.lr, t, epochs=phase.epochs)
+            rate = float(value(phase.lr, t, epochs=phase.epochs, history=[Flat()] * epochs))
         except Exception as error:
             raise ValueError(
-                f"phase {number}: its lr fails at {100 * t:.0f} % of the phase "
-                f"({type(error).__name__}: {first_line(error)})"
+                f"phase {number}: its lr fails {where} ({type(error).__name__}: {first_line(error)})"
             ) from error
         if not 0 <= rate < math.inf:
-            raise ValueError(
-                f"phase {number}: its lr should be finite and 0 or more, and is {rate} at {100 * t:.0f} % of "
-                "the phase"
-            )
+            raise ValueError(f"phase {number}: its lr should be finite and 0 or more, and is {rate} {where}")
+    known = {field.name for field in fields(Epoch)} | {name for name in vars(Epoch) if name[0] != "_"}
+    unknown = sorted(monitors(phase.lr) - known) if reactive else []
+    if unknown:
+        raise ValueError(
+            f"phase {number}: its lr should read figures that an epoch has, such as val_loss, and reads "
+            f"{unknown[0]!r}"
+        )
 
 
 def _check_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> None:
@@ -256,12 +264,21 @@ def _check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:
         raise ValueError(f"training needs at least 2 images, and {data.name} has {len(data.train)}")
 
 
+def _monitors(recipe: Recipe, phase: Phase) -> set[str]:
+    """The figures that the recipe's own optimizer reads in a phase."""
+    own = phase.optimizer is None and phase.learns and isinstance(recipe.optimizer, Groups)
+    return recipe.optimizer.monitors if own and isinstance(recipe.optimizer, Groups) else set()
+
+
 def _check_validation(data: Data, recipe: Recipe) -> None:
     measured = "val" in recipe.measure
     if data.val is not None and len(data.val) and measured:
         return
     wants = [
-        f"phase {k} watches {m}" for k, p in enumerate(recipe.phases, 1) for m in p.monitors if "val" in m
+        f"phase {k} watches {m}"
+        for k, p in enumerate(recipe.phases, 1)
+        for m in sorted(p.monitors | _monitors(recipe, p))
+        if m.startswith("val_")
     ]
     wants += [
         f"phase {k} starts from the best weights" for k, p in enumerate(recipe.phases, 1) if p.start == "best"
