@@ -54,6 +54,16 @@ def test_images_are_shared_not_copied_and_never_written() -> None:
     np.testing.assert_array_equal(GREY, before)
 
 
+class Unsure:
+    """As pandas' NA: what comes of comparing it is neither true nor false."""
+
+    def __ne__(self, other: object) -> "Unsure":  # type: ignore[override]
+        return self
+
+    def __bool__(self) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -70,7 +80,8 @@ def test_images_are_shared_not_copied_and_never_written() -> None:
         (GREY.astype(np.int16) - 128, r"bring -128 \.\.\. 127 to 0"),
         (GREY > 100, r"found bool .*: give images.astype\('uint8'\) \* 255"),
         (torch.from_numpy(GREY).int(), "found int32"),
-        (torch.from_numpy(GREY) > 100, "found bool"),
+        (torch.from_numpy(GREY) > 100, r"found bool .*: give images.to\(torch.uint8\) \* 255"),
+        (torch.from_numpy(GREY / 255).to(torch.float8_e4m3fn), "found float8_e4m3fn .*convert them"),
         (GREY.astype(np.longdouble), "found .*convert them"),
         (GREY.astype(complex), "found complex128 .*convert them"),
         (torch.from_numpy(GREY).to_sparse(), "a plain tensor, not one of layout sparse_coo: .*to_dense"),
@@ -145,6 +156,9 @@ def test_labels_from_one_are_remarked() -> None:
         ([-1, 0] * 5, None, "label -1, outside"),
         ([0, 2] * 5, ["x", "y"], r"label 2, outside 0 \.\.\. 1"),
         (["dog", "elk"] * 5, ["dog", "ant"], "label 'elk', which is none of the classes dog, ant"),
+        (torch.eye(10), None, r"of one-hot rows give labels.argmax\(dim=1\)"),
+        (torch.tensor([True, False] * 5), None, r"found bool .*: give labels.long\(\)"),
+        ([Unsure(), "ant"] * 5, None, "image 0 has none"),
         (np.eye(10), None, r"but found float64 \(10, 10\): of one-hot rows give labels.argmax\(axis=1\)"),
         (torch.rand(10), None, r"but found float32 \(10,\)"),
         (torch.rand(10).bfloat16(), None, r"but found float32 \(10,\)"),

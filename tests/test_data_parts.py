@@ -166,10 +166,11 @@ def test_every_file_beside_parts_is_named(tmp_path: Path) -> None:
     assert {(finding.kind, finding.path) for finding in data.findings} == expected
     assert {(finding.kind, finding.path) for finding in inspect(root).findings} == expected
     lone = put_parts(tmp_path / "lone", "train")
-    put(lone, "Unlabeled_images", "ant-more/ant")
+    put(lone, "Unlabeled_images", "ant-more/ant", "images", "test_unlabelled")
     (lone / "notes").mkdir()
     found = {(finding.kind, finding.path) for finding in folder(lone, size=8).findings}
-    assert found == {("no part", "Unlabeled_images"), ("no part", "ant-more"), ("no part", "notes")}
+    left_out = ("Unlabeled_images", "ant-more", "images", "notes", "test_unlabelled")
+    assert found == {("no part", name) for name in left_out}
 
 
 def test_parts_below_classes_are_not_all_trained_on(tmp_path: Path) -> None:

@@ -170,6 +170,8 @@ def test_what_cannot_be_written_is_known_before_anything_is_predicted(
         assert result.exit_code == 2, result.output
         assert "cannot be written" in result.stderr
         assert "choose another --out" in result.stderr
+    result = predict(model, "in", "--out", "in/deep/../1.png")
+    assert "should be a new file, not in/deep/../1.png, which is one of the images" in result.stderr
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)
     result = predict(model, "in", "--format", "submission")
     assert "in/1.png and in/deep/1.png have the same" in result.stderr

@@ -1,5 +1,6 @@
 """`budgetnet predict`: what a trained model says of image files, as a table, CSV or submission."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ def predict_files(
     trainer = Trainer(device, out=None, show=False)
     found = trained(target)
     listed = image_files(files)
+    if how.out is not None and os.path.realpath(how.out) in {os.path.realpath(path) for path in listed.paths}:
+        raise ValueError(
+            f"--out should be a new file, not {how.out}, which is one of the images: name another"
+        )
     if how.layout == "submission":
         _check_ids([str(path) for path in listed.paths])
     plan = Asked().plan(recipe, before=found.settings) if recipe is not None else None

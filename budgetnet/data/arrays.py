@@ -1,6 +1,7 @@
 """Data out of arrays that the user already holds, and scikit-learn's handwritten digits."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -155,20 +156,22 @@ def pixels(given: Images, name: str) -> Tensor:
 
 
 def _is_sharable(given: Images) -> bool:
-    return isinstance(given, Tensor) or given.dtype.name in ("uint8", "float16", "float32", "float64")
+    name = str(given.dtype).removeprefix("torch.") if isinstance(given, Tensor) else given.dtype.name
+    return name in ("uint8", "float16", "bfloat16", "float32", "float64")
 
 
 def _conversion(given: Images) -> str:
     """Return what makes pixels of these numbers."""
     kind = str(given.dtype).removeprefix("torch.")
+    as_bytes = "images.to(torch.uint8)" if isinstance(given, Tensor) else "images.astype('uint8')"
     if kind == "bool":
-        return "give images.astype('uint8') * 255"
-    if not kind.startswith(("int", "uint")):
+        return f"give {as_bytes} * 255"
+    if re.fullmatch(r"u?int(8|16|32|64)", kind) is None:
         return "convert them"
     values = given.cpu().numpy() if isinstance(given, Tensor) else given
     low, high = int(values.min()), int(values.max())
     if low >= 0 and high <= 255:
-        return "give images.astype('uint8')"
+        return f"give {as_bytes}"
     return f"bring {low:,} ... {high:,} to 0 ... 255 first"
 
 

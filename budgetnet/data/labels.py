@@ -18,6 +18,11 @@ Labels: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str]
 UNUSED, TIMES = 1000, 10
 
 
+# How one says it of them: to one dimension, the place of the one, whole numbers.
+ARRAY = ("labels.ravel()", "labels.argmax(axis=1)", "labels.astype(int)")
+TENSOR = ("labels.flatten()", "labels.argmax(dim=1)", "labels.long()")
+
+
 def stated(given: Labels, name: str) -> npt.NDArray[Any]:
     """Return labels (N,) as an array of whole numbers or of strings. Raises `DataError` for other things."""
     values = _array(given, name)
@@ -26,7 +31,7 @@ def stated(given: Labels, name: str) -> npt.NDArray[Any]:
     if values.ndim != 1 or values.dtype.kind not in "iuU":
         raise DataError(
             f"the labels of {name} are (N,) numbers or names, but found {values.dtype} {values.shape}: "
-            f"{_way(values)}"
+            f"{_way(values, TENSOR if isinstance(given, Tensor) else ARRAY)}"
         )
     return values
 
@@ -126,22 +131,28 @@ def _plain(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     return values
 
 
-def _way(values: npt.NDArray[Any]) -> str:
+def _way(values: npt.NDArray[Any], says: tuple[str, str, str]) -> str:
     """Return what makes labels of these, as far as that can be told."""
+    flat, single, whole = says
     if values.ndim == 2 and values.shape[1] == 1:
-        return "give labels.ravel()"
+        return f"give {flat}"
     if values.ndim == 2 and values.dtype.kind in "iufb":
-        return "of one-hot rows give labels.argmax(axis=1)"
+        return f"of one-hot rows give {single}"
     if values.ndim != 1:
         return "give one for each image"
     if values.dtype.kind == "b":
-        return "give labels.astype(int)"
+        return f"give {whole}"
     if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.floor(values)).all():
-        return "give labels.astype(int)"
-    missing = [k for k, value in enumerate(values.tolist()) if value is None or value != value]
-    if missing:
-        return f"image {missing[0]} has none, so drop it"
-    return "give one for each image"
+        return f"give {whole}"
+    missing = [k for k, value in enumerate(values.tolist()) if _is_missing(value)]
+    return f"image {missing[0]} has none, so drop it" if missing else "give one for each image"
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):  # pandas' NA is neither true nor false.
+        return True
 
 
 def _names(classes: Sequence[str]) -> tuple[str, ...]:

@@ -174,8 +174,11 @@ class _Search:
 
     def _is_class(self, name: str, train: str) -> bool:
         """Whether a folder beside train may be a class: with photos, and without train's class folders."""
-        said = "".join(word for word in _words(name) if word not in FILLING)
-        if said in BESIDE or set(subfolders(self.root / name)) & set(subfolders(self.root / train)):
+        words = _words(name)
+        telling = [word for word in words if word not in FILLING]
+        if any(word in BESIDE or word in WORDS for word in telling) or (words and not telling):
+            return False
+        if set(subfolders(self.root / name)) & set(subfolders(self.root / train)):
             return False
         return photographed(self.root / name)
 
