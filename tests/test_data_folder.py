@@ -266,7 +266,8 @@ def test_a_damaged_store_is_made_anew(photos: Path, cache: Path) -> None:
 def test_stored_pixels_are_held_against_their_digest(
     photos: Path, cache: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    known = folder(photos, size=8).train.fingerprint()
+    data = folder(photos, size=8)
+    known, figures = data.train.fingerprint(), data.train.mean_std()
     (path,) = cache.glob("*.safetensors")
     whole = path.read_bytes()
     capfd.readouterr()
@@ -281,11 +282,17 @@ def test_stored_pixels_are_held_against_their_digest(
         assert path.read_bytes() == whole
         assert folder(photos, size=8).train.fingerprint() == known
         assert capfd.readouterr().err == ""
-    # What is known of each image may be damaged, too: then the pixels are looked at again.
-    for learnt in (cache / "known").iterdir():
-        if learnt.stat().st_size == 320:
-            learnt.write_bytes(bytes(320))
-    assert folder(photos, size=8).notes == ()
+    # What was found out about them may be damaged, too: then it is found out again, and nothing is made.
+    learnt = list((cache / "known").iterdir())
+    for damage in (
+        lambda text: bytes(len(text)),
+        lambda text: text[:-3],
+        lambda text: text.replace(b"0", b"1"),
+    ):
+        for file in learnt:
+            file.write_bytes(damage(file.read_bytes()))
+        data = folder(photos, size=8)
+        assert (data.notes, data.train.fingerprint(), data.train.mean_std()) == ((), known, figures)
     assert capfd.readouterr().err == ""
 
 

@@ -30,18 +30,25 @@ def recall(images: Tensor | OnDisk, question: str, find: Callable[[], Any]) -> A
     """Return what `find` gives, plain values as JSON has them, from the last time that it was asked.
 
     An answer is known by the question, the images' positions, and the files' paths, sizes and times of
-    change; images that come from no file, or have been changed in memory, are looked at each time.
+    change; one that is not of its digest is damaged and found out again. Images that come from no file, or
+    have been changed in memory, are looked at each time.
     """
     source = source_of(images)
     path = None if source is None else _path(source, question)
     if path is None:
         return find()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return json.loads(path.read_bytes())["answer"]
-    answer = find()
-    _write(path, json.dumps({"question": question, "answer": answer}).encode())
+        found = json.loads(path.read_bytes())
+        if found["digest"] == _digest(found["answer"]):
+            return found["answer"]
     # As it will be read: lists for tuples.
-    return json.loads(json.dumps(answer))
+    answer = json.loads(json.dumps(find()))
+    _write(path, json.dumps({"question": question, "answer": answer, "digest": _digest(answer)}).encode())
+    return answer
+
+
+def _digest(answer: Any) -> str:
+    return hashlib.sha256(json.dumps(answer).encode()).hexdigest()
 
 
 def digests(images: OnDisk) -> Tensor | None:
@@ -60,14 +67,16 @@ def _digests(file: File, cache: Path | None) -> Tensor:
         if file.digests is None:
             file.digests = _hashed(file)
             if path is not None:
-                _write(path, file.digests.numpy().tobytes())
+                found = file.digests.numpy().tobytes()
+                _write(path, found + hashlib.sha256(found).digest())
     return file.digests
 
 
 def _stored(path: Path, count: int) -> Tensor | None:
     with contextlib.suppress(OSError):
-        found = path.read_bytes()
-        if len(found) == count * BYTES:
+        whole = path.read_bytes()
+        found, digest = whole[:-BYTES], whole[-BYTES:]
+        if len(found) == count * BYTES and hashlib.sha256(found).digest() == digest:
             return torch.from_numpy(np.frombuffer(found, np.uint8).copy()).view(count, BYTES)
     return None
 
@@ -104,15 +113,6 @@ def _path(source: OnDisk, question: str) -> Path | None:
     identity = "\n".join(file.identity for file in source.places)
     rows = hashlib.sha256(source.rows.numpy().data).hexdigest()
     return _place(source.cache, source.places[0], f"{identity}\n{rows}", question)
-
-
-def forget_digests(images: OnDisk) -> None:
-    """Remove those of each image, so that the images are looked at again when they are asked for."""
-    for file in images.places:
-        file.digests = None
-        if images.cache is not None:
-            with contextlib.suppress(OSError):
-                _place(images.cache, file, file.identity, "digests").unlink(missing_ok=True)
 
 
 def forget(cache: Path, prefix: str) -> None:

@@ -124,15 +124,10 @@ def _read(path: Path, count: int, size: int, cache: Path) -> Stored | None:
 
 def _is_as_written(images: OnDisk, report: bytes, digest: str | None) -> bool:
     """Whether pixels and report are those of the digest; they are looked at when the file has changed."""
-    for _ in range(2):
-        # Of each image, which those who look for duplicates want anyway, and find in the cache from then on.
-        each = known.digests(images) if len(images) else None
-        pixels = b"" if each is None else each.numpy().tobytes()
-        if hashlib.sha256(pixels + report).hexdigest() == digest:
-            return True
-        # It may be these that are damaged.
-        known.forget_digests(images)
-    return False
+    # Of each image, which those who look for duplicates want anyway, and find in the cache from then on.
+    each = known.digests(images) if len(images) else None
+    pixels = b"" if each is None else each.numpy().tobytes()
+    return hashlib.sha256(pixels + report).hexdigest() == digest
 
 
 def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool, progress: Progress) -> None:
