@@ -115,12 +115,12 @@ class Plan:
         return plan
 
     def describe(self) -> dict[str, Any]:
-        """What would be trained, as plain JSON: the file's name, recipe, functions' options, model's code."""
+        """What would be trained, as plain JSON: the file's name, recipe, and its functions, with options."""
         options = {
             room: {name: value if isinstance(value, str) else told(value) for name, value in held.items()}
             for room, held in (("data", self.data_options), ("model", self.model_options))
         }
-        code = described_value(self.make_model)
+        code = {"model": described_value(self.make_model), "data": described_value(self.make_data)}
         return {"recipe_file": self.path.name, "recipe": self.recipe.describe(), **options, "code": code}
 
     def record(self) -> dict[str, Any]:

@@ -116,6 +116,8 @@ PAIRS: dict[str, tuple[Any, Any]] = {
     "bytes": (b"a", b"b"),
     "what a library wraps": (torch.no_grad()(smoothed(0.1)), torch.no_grad()(smoothed(0.2))),
     "what is kept of calls": (functools.lru_cache(math.sin), functools.lru_cache(math.cos)),
+    "what is compiled": (torch.compile(smoothed(0.1)), torch.compile(smoothed(0.2))),
+    "modules that are compiled": (torch.compile(linear(0)), torch.compile(linear(1))),
     "long lists": (list(range(5000)), list(range(5000, 0, -1))),
 }
 
@@ -274,6 +276,39 @@ def test_circles_come_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     held: list[Any] = []
     held.append(held)
     assert described_value(held) == ["list again"]
+
+
+def test_functions_that_use_one_another_are_each_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["def f0(t): return t"]
+    lines += [f"def f{n}(t): return f{n - 1}(t) + f{n - 1}(-t) + f{max(0, n - 2)}(0)" for n in range(1, 20)]
+    described = described_value(of("\n".join(lines), "f19"))
+    assert len(json.dumps(described)) < 10_000
+    assert described != described_value(of("\n".join(["def f0(t): return 1", *lines[1:]]), "f19"))
+
+
+def test_the_model_that_learns_is_no_part_of_what_reads_it() -> None:
+    model = nn.Linear(2, 3)
+    recipe = Recipe([Phase(1, 8, 0.1)], loss=lambda x, y: F.cross_entropy(x, y) + model.weight.norm())
+    before = recipe.describe(model=model)
+    with torch.no_grad():
+        model.weight += 1
+    assert recipe.describe(model=model) == before
+    assert before["loss"]["closure"]["model"] == "Linear of the model"
+
+
+def test_what_cannot_be_looked_at_is_unknown() -> None:
+    class Shy:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+        @property
+        def __dict__(self) -> Any:
+            raise RuntimeError
+
+    assert described_value(Shy()).startswith(UNKNOWN)
 
 
 RECIPE = '''"""Told apart."""

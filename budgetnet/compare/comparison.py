@@ -167,6 +167,12 @@ def _notes(groups: Sequence[Group]) -> Iterator[str]:
         for seed in (seed for seed, times in seeds.items() if times > 1):
             yield f"{group.name}: seed {seed} counts {seeds[seed]} times; such runs are not independent"
     for group in groups:
+        if len(group.runs) > 1 and "described" not in group.record:
+            yield (
+                f"{group.name}: these runs were begun before records told code and attributes: whether they "
+                "are equal in those cannot be told"
+            )
+    for group in groups:
         for run in group.runs:
             held = run.record.get("notes")
             yield from (f"{group.name}: {note}" for note in (held if isinstance(held, list) else []))

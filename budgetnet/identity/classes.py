@@ -59,6 +59,9 @@ def attributes(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     objects but modules: often they are what a first call leaves for the next.
     """
     kind, held = type(value), dict(_held(value))
+    if kind.__module__.startswith("torch._dynamo"):
+        # The compiler's own; what it compiles is a part.
+        return {}, {}
     if whose_class(kind) == KNOWN:
         whole = kind.__module__.startswith("torch.distributions")
         public = {name: item for name, item in held.items() if whole or not name.startswith("_")}

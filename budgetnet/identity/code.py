@@ -25,6 +25,7 @@ _MARKED = re.compile(f"{UNKNOWN} [0-9a-f]{{12}}")
 
 _nodes: dict[int, tuple[CodeType, Lines | None]] = {}
 _trees: dict[str, tuple[str, ast.Module | None]] = {}
+_codes: dict[str, tuple[str, list[CodeType]]] = {}
 _unknown: dict[int, tuple[object, str]] = {}
 
 
@@ -136,14 +137,14 @@ def _edited(name: str) -> bool:
 
 
 def _compiles_to(text: str, code: CodeType) -> bool:
-    """Whether this text has a function with just this code."""
-    waiting: list[CodeType] = [compile(text, code.co_filename, "exec", dont_inherit=True)]
-    while waiting:
-        held = waiting.pop()
-        if held == code:
-            return True
-        waiting += [part for part in held.co_consts if isinstance(part, CodeType)]
-    return False
+    """Whether this text has a function with just this code; nothing of it is executed."""
+    name = code.co_filename
+    if name not in _codes or _codes[name][0] != text:
+        found = [compile(text, name, "exec", dont_inherit=True)]
+        for held in found:
+            found += [part for part in held.co_consts if isinstance(part, CodeType)]
+        _codes[name] = (text, found)
+    return code in _codes[name][1]
 
 
 def _found(tree: ast.Module, code: CodeType) -> Lines | None:

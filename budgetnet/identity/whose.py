@@ -54,8 +54,11 @@ def whose_class(kind: type) -> Whose:
 
 def whose_module(name: str) -> Whose:
     """Whose module this is, by its file; what has none is built in, or else the user's session."""
+    if name in (RECIPE_FILE, "__main__"):
+        # Whatever Python was started with: a profiler runs a script as its own main module.
+        return USER
     module = sys.modules.get(name)
     file = vars(module).get("__file__") if module is not None else None
     if isinstance(file, str):
         return whose_file(file)
-    return KNOWN if name.partition(".")[0] in _NAMES and name != RECIPE_FILE else USER
+    return KNOWN if name.partition(".")[0] in _NAMES else USER

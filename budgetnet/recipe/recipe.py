@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+from torch import nn
+
 from budgetnet.identity import described_value
 from budgetnet.loss import LabelSmoothingLoss, Loss
 from budgetnet.optim import SGD, OptimizerFactory
@@ -82,7 +84,8 @@ class Recipe:
         new: Self = with_value(self, path.split("."), found, "recipe")
         return new
 
-    def describe(self) -> dict[str, Any]:
-        """The recipe as plain JSON values, for records."""
-        described: dict[str, Any] = described_value(self)
+    def describe(self, *, model: nn.Module | None = None) -> dict[str, Any]:
+        """The recipe as plain JSON values, for records; a function's use of `model` is named alone."""
+        parts = [] if model is None else [*model.modules(), *model.parameters(), *model.buffers()]
+        described: dict[str, Any] = described_value(self, apart=parts)
         return described

@@ -79,12 +79,13 @@ def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], R
             for run in trial["runs"]
             if run["status"] == "finished"
         ]
-        before = held["plan"]
+        before = dict(held["plan"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} should be a sweep's, and cannot be read: {error}; choose another name"
         ) from None
-    changed = differences([before, dict(origin)])
+    # One of before the code was told is held to what it told.
+    changed = differences([before, {key: item for key, item in origin.items() if key in before}])
     if changed:
         raise ValueError(
             f"the sweep in {folder} was made from something else: {changed[0]}; go on with what it was made "

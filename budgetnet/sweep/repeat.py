@@ -99,6 +99,10 @@ def seeded(
                 say(f"seed {seed}: finished already, in {earlier.folder}")
             yield earlier
         else:
+            if resume and earlier is None and trainer.show and _older(job):
+                say(
+                    "note: runs of before records told code and attributes cannot be told to be this recipe's"
+                )
             jobs.append(replace(job, folder=earlier.folder if earlier is not None else None))
     if many.apart and jobs:
         # Before a process is made for it: what any of them would be refused for.
@@ -200,11 +204,21 @@ def _earlier(job: Job, prints: Mapping[str, str]) -> Run | None:
     return None
 
 
+def _older(job: Job) -> bool:
+    """Whether there is a run of the job's name and seed from before records told code and attributes."""
+    for folder in folders_of(job.out, job.called):
+        with suppress(ValueError):
+            record = Run.read(folder).record
+            if record.get("seed") == job.plan.recipe.seed and "described" not in record:
+                return True
+    return False
+
+
 def _same(run: Run, job: Job, prints: Mapping[str, str]) -> bool:
     """Whether a run was begun as this job would be, on data with these fingerprints."""
     record, now = run.record, job.plan.describe()
     same = record.get("data", {}).get("fingerprints") == prints and record.get("recipe") == now["recipe"]
-    return same and record.get("code") == now["code"] and _settings(record) == _settings(job.record)
+    return same and record.get("code") == now["code"]["model"] and _settings(record) == _settings(job.record)
 
 
 def _settings(record: Mapping[str, Any]) -> list[str]:

@@ -37,7 +37,7 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
     modules, code = modules_of(model)
     return {
         "described": DESCRIBED,
-        "recipe": recipe.describe(),
+        "recipe": recipe.describe(model=model),
         "data": {
             "classes": list(data.classes),
             "fingerprints": {name: split.fingerprint() for name, split in data.splits.items()},
