@@ -290,6 +290,16 @@ def test_choosing_on_the_test_images_is_noted(finished: Path, tmp_path: Path) ->
     assert "chosen on the test images" not in evaluated(finished, "--resolutions", "8", *plot).output
 
 
+def test_test_images_that_were_measured_in_several_ways_are_noted(finished: Path, tmp_path: Path) -> None:
+    plot = ("--split", "test", "--plot", tmp_path / "plot.png")
+    evaluated(finished, "--resolutions", "8", *plot)
+    told = evaluated(finished, "--resolutions", "10,12", *plot)
+    assert "test images have been measured" in told.stdout
+    told = evaluated(finished, "--resolutions", "10,12", "--json", *plot)
+    assert "test images have been measured" in told.stderr
+    assert json.loads(told.stdout)["best"] in (10, 12)
+
+
 def test_evaluate_takes_a_resize_apart_from_the_crop(finished: Path) -> None:
     def loss(*options: object) -> float:
         result = evaluated(finished, "--json", *options)
