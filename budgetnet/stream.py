@@ -17,7 +17,7 @@ class Steadfast(io.TextIOBase):
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
-        self.failed: OSError | ValueError | None = None
+        self.failed: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -25,22 +25,27 @@ class Steadfast(io.TextIOBase):
     @property
     def encoding(self) -> str:  # type: ignore[override]
         """The stream's encoding."""
-        return (self.stream.encoding if self.stream is not None else None) or "utf-8"
+        with suppress(AttributeError):
+            return (self.stream.encoding if self.stream is not None else None) or "utf-8"
+        return "utf-8"
 
     @property
     def errors(self) -> str | None:  # type: ignore[override]
         """What the stream does with characters that its encoding does not have."""
-        return self.stream.errors if self.stream is not None else None
+        with suppress(AttributeError):
+            return self.stream.errors if self.stream is not None else None
+        return None
 
     def fileno(self) -> int:
         """The number of the stream's file. Raises OSError where it has none."""
-        if self.stream is None:
-            raise io.UnsupportedOperation("fileno")
-        return self.stream.fileno()
+        with suppress(AttributeError):
+            if self.stream is not None:
+                return self.stream.fileno()
+        raise io.UnsupportedOperation("fileno")
 
     def isatty(self) -> bool:
         """Whether it is a terminal."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):
             return self.stream is not None and self.stream.isatty()
         return False
 
@@ -50,25 +55,30 @@ class Steadfast(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write what can be written, and give the number of all characters."""
+        if not isinstance(text, str):
+            raise TypeError(f"what is written should be text, not {type(text).__name__}")
         if self.stream is not None:
+            # It may be an object of the user's own, which writes elsewhere and fails as it likes.
             try:
                 try:
                     self.stream.write(text)
                 except UnicodeEncodeError as error:
                     self.stream.write(_fitting(text, error.encoding))
-            except (OSError, ValueError) as error:
+            except Exception as error:
                 self._drop(error)
         return len(text)
 
     def flush(self) -> None:
         """Have what was written shown, if it can be."""
-        if self.stream is not None:
-            try:
+        try:
+            if self.stream is not None:
                 self.stream.flush()
-            except (OSError, ValueError) as error:
-                self._drop(error)
+        except AttributeError:
+            pass
+        except Exception as error:
+            self._drop(error)
 
-    def _drop(self, error: OSError | ValueError) -> None:
+    def _drop(self, error: Exception) -> None:
         self.failed = self.failed or error
         if self.stream is not None:
             _discard(self.stream)
@@ -116,7 +126,7 @@ def _discard(stream: TextIO) -> None:
 
     The interpreter would try to write them in the end, complain, and exit with 120.
     """
-    with suppress(OSError, ValueError, AttributeError):
+    with suppress(Exception):
         number = stream.fileno()
         inheritable = os.get_inheritable(number)
         kept, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)

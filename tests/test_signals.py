@@ -59,6 +59,16 @@ def test_what_was_switched_off_stays_so_and_the_users_own_handler_is_the_users(t
     assert came == [signal.SIGUSR1]
 
 
+def test_a_pipe_that_nobody_reads_does_not_end_a_process_that_asked_for_that() -> None:
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        with Stop(None).listening():
+            signal.raise_signal(signal.SIGPIPE)
+        assert signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
 def test_in_another_thread_no_handler_is_touched() -> None:
     before, found = [signal.getsignal(each) for each in ENDING], []
 

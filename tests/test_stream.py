@@ -48,7 +48,17 @@ def not_there() -> TextIO:
     return cast(TextIO, None)
 
 
-@pytest.fixture(params=[broken_pipe, full_disk, ascii_only, closed, not_there])
+class Broken:
+    """A standard output of the user's own, which can do little else than fail."""
+
+    def write(self, text: str) -> int:
+        raise RuntimeError("the log's server is gone")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(params=[Broken, broken_pipe, full_disk, ascii_only, closed, not_there])
 def bad_stdout(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
     stream = request.param()
     with monkeypatch.context() as patch:
@@ -159,6 +169,20 @@ def test_closed_standard_files_are_not_given_to_the_next_that_is_opened() -> Non
         fill_closed()
         os._exit(0 if os.open(os.devnull, os.O_RDONLY) > 2 else 1)
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_standard_output_of_the_users_own_needs_no_more_than_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+
+    class Tee:
+        def write(self, text: str) -> None:
+            lines.append(text)
+
+    monkeypatch.setattr(sys, "stdout", Tee())
+    Trainer("cpu", out=tmp_path).fit(network(), coloured(20, val=3), Recipe([PHASE], batch_size=20))
+    assert "".join(lines).count(PHASE.name) == 2
 
 
 def test_no_columns_are_taken_for_80(

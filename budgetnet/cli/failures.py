@@ -72,6 +72,7 @@ class Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
+            # Of standard output: nothing else of ours is a pipe.
             ctx.exit(FAILED)
         except KeyboardInterrupt:
             _tell("stopped")

@@ -1,5 +1,6 @@
 """Repeat: one plan trained with several seeds, each into a folder of its own, one by one or together."""
 
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from budgetnet.identity import told
 from budgetnet.numbered import folders_of
 from budgetnet.plan import Plan
 from budgetnet.run import Run
+from budgetnet.stream import steadfast
 from budgetnet.together import FAILURE, Crowd, Job, crowd, trained
 from budgetnet.together.job import FAILED, kind_of
 from budgetnet.together.room import Together
@@ -177,7 +179,7 @@ def _failed(trainer: Trainer, job: Job, run: Run, error: Exception) -> Run:
     """The run that ended with this error; its record says so, and keeps what kind of failure it was."""
     kind, text = kind_of(error), " ".join(str(error).split()) or type(error).__name__
     if kind == FAILED and not isinstance(error, TrainingFailed):
-        traceback.print_exc()
+        traceback.print_exc(file=steadfast(sys.stderr))
     if trainer.show:
         say(f"failed: {text}")
     if run.status == "failed":

@@ -60,27 +60,27 @@ def heeding(ask: Callable[[int], None]) -> Iterator[None]:
 
     Signals reach the main thread only; elsewhere nothing changes. What was switched off by whoever started
     us stays so (nohup, a shell's background job), and so does a handler of the user's own for a batch
-    system's signal.
+    system's signal. Nor does a pipe that nobody reads any more end the process meanwhile.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in ENDING}
+    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGPIPE)}
     taken = {
         number: handler
         for number, handler in before.items()
         if handler is signal.SIG_DFL
         or isinstance(handler, Handler)
-        or (number in _FOREMOST and handler is not signal.SIG_IGN)
+        # One that Python did not install could not be put back.
+        or (number in _FOREMOST and handler not in (signal.SIG_IGN, None))
     }
     try:
         for number in taken:
-            signal.signal(number, Handler(ask))
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else Handler(ask))
         yield
     finally:
         for number, handler in taken.items():
-            if handler is not None:
-                signal.signal(number, handler)
+            signal.signal(number, handler)
 
 
 class Stop:
