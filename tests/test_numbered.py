@@ -118,6 +118,24 @@ def test_metrics_that_are_damaged_are_written_anew_from_the_checkpoint() -> None
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("damaged", [b"\0" * 40, b'{"status": 3}', None])
+def test_a_record_that_is_damaged_is_written_anew_where_there_is_a_checkpoint(damaged: bytes | None) -> None:
+    assert asked("--name", "whole").exit_code == 0
+    paused()
+    record = Path("runs/tiny-1/run.json")
+    record.unlink() if damaged is None else record.write_bytes(damaged)
+    found = asked("--resume", "--max-time", "0.001s")
+    assert "--resume runs/tiny-1 goes on from its checkpoint" in found.output
+    found = asked("--resume", "runs/tiny-1")
+    assert found.exit_code == 0, found.output
+    assert "the run's record was damaged, and is written anew" in found.output
+    whole, cut = Run.read("runs/whole-1"), Run.read("runs/tiny-1")
+    assert [e.train_loss for e in cut.history] == [e.train_loss for e in whole.history]
+    assert cut.record["recipe"] == whole.record["recipe"]
+    assert cut.record["recipe_file"] == whole.record["recipe_file"]
+    assert statuses() == ["finished", "paused"]
+
+
 def test_no_checkpoint_is_removed_on_the_word_of_an_edited_record() -> None:
     paused()
     edit("runs/tiny-1", status="finished")

@@ -1,6 +1,5 @@
 """What `run --resume` goes on with: the run that is named, or the newest unfinished one of a name."""
 
-from contextlib import suppress
 from pathlib import Path
 
 from budgetnet.checkpoint import FOLDER, any_in
@@ -10,6 +9,7 @@ from budgetnet.console import say
 from budgetnet.numbered import folders_of
 from budgetnet.run import Run
 from budgetnet.trainer import Session
+from budgetnet.trainer.chain import unfinished
 
 
 def sought(session: Session, out: Path, name: str, *, quiet: bool) -> Run | None:
@@ -20,7 +20,7 @@ def sought(session: Session, out: Path, name: str, *, quiet: bool) -> Run | None
     """
     after = find_run(str(session.after), out) if session.after is not None else None
     if session.resume:
-        run = Run.read(find_run(str(session.resume), out))
+        run = unfinished(find_run(str(session.resume), out))
         if after is not None and not _follows(run, after):
             raise ValueError(
                 f"the run in {run.folder} should have begun from the weights of {after} (--after), and began "
@@ -34,17 +34,17 @@ def sought(session: Session, out: Path, name: str, *, quiet: bool) -> Run | None
     held.sort(key=lambda run: run.started)
     # Killed as it ended, a finished run still has checkpoints.
     newest = held[-1] if held and held[-1].status == "finished" else None
-    unfinished = [run for run in held if run.status != "finished"]
+    left = [run for run in held if run.status != "finished"]
     if not quiet:
-        _tell(newest, unfinished, f"{name}{'' if after is None else f' after {after}'}", out)
-    return newest or (unfinished[-1] if unfinished else None)
+        _tell(newest, left, f"{name}{'' if after is None else f' after {after}'}", out)
+    return newest or (left[-1] if left else None)
 
 
-def _tell(newest: Run | None, unfinished: list[Run], name: str, out: Path) -> None:
+def _tell(newest: Run | None, left: list[Run], name: str, out: Path) -> None:
     """Say what is gone on with where that is not plain."""
-    if newest is None and not unfinished:
+    if newest is None and not left:
         say(f"no unfinished run of {name} lies in {out}: a new one begins")
-    others = unfinished if newest is not None else unfinished[:-1]
+    others = left if newest is not None else left[:-1]
     if others:
         listed = ", ".join(f"{run.folder} ({run.status})" for run in others)
         say(f"note: there are older unfinished runs of {name}, to be named where they are meant: {listed}")
@@ -66,10 +66,15 @@ def over(run: Run, asked: Asked) -> bool:
 
 
 def _read(folder: Path) -> list[Run]:
-    """The run in a folder, none where its record cannot be read."""
-    with suppress(ValueError, OSError):
+    """The run in a folder; none where its record cannot be read, which is told."""
+    try:
         return [Run.read(folder)]
-    return []
+    except ValueError as error:
+        say(
+            f"note: {error}; --resume {folder} goes on from its checkpoint, which has all that is needed",
+            error=True,
+        )
+        return []
 
 
 def _follows(run: Run, after: Path) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from budgetnet.checkpoint import any_in
 from budgetnet.modelfile import load, read_card
 from budgetnet.plan import Plan
 from budgetnet.run import MODEL, RECORD, Run
@@ -59,7 +60,7 @@ def trained(name: str) -> Trained:
 def _folder(name: str, out: Path = Path(RUNS)) -> Path | None:
     """The run's folder that `name` is, as a path or below `out`."""
     for path in (Path(name), out / name):
-        if path.is_dir() and ((path / RECORD).exists() or (path / MODEL).exists()):
+        if path.is_dir() and ((path / RECORD).exists() or (path / MODEL).exists() or any_in(path)):
             return path
     return None
 

@@ -72,9 +72,9 @@ def begin(
         except BaseException:
             claims.close()
             raise
-        # What is asked now is the run's from here on, where it may differ.
-        asked = run.record if found.changed else {}
+        # What is asked now is the run's from here on, where it may differ or nothing else is known.
         earlier = found.run
+        asked = run.record if found.changed or not earlier.record.get("recipe") else {}
         run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
         run.settle()
         begun = Begun(model, data, recipe, run, [*notes, *found.notes], limit, wanted, way, found.held)

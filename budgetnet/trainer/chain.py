@@ -86,6 +86,20 @@ class Resumed:
     moved: list[str]
 
 
+def unfinished(folder: str | Path) -> Run:
+    """The run in `folder`; where its record is damaged, what is left of it beside its checkpoints.
+
+    Raises ValueError where there are none of these either.
+    """
+    try:
+        return Run.read(folder)
+    except ValueError as error:
+        if not checkpoint.any_in(Path(folder)):
+            raise
+        note = f"the run's record was damaged, and is written anew with what is known: {error}"
+        return Run(folder=Path(folder), record={"notes": [note]})
+
+
 def resumed(
     folder: str | Path,
     wanted: dict[str, Any],
@@ -98,7 +112,7 @@ def resumed(
     Raises ValueError where there is none, or where recipe, data, model, budget or precision are not what
     they were and `allow` does not name the difference. `wanted` is the contract of `model` and `recipe`.
     """
-    run = Run.read(folder)
+    run = unfinished(folder)
     if run.status == "finished":
         raise ValueError(
             f"the run in {folder} is finished; start a new schedule from its weights with after= "
@@ -109,6 +123,8 @@ def resumed(
         reason = f": {notes[0]}" if notes else ""
         raise ValueError(f"the run in {folder} has no checkpoint to go on from{reason}; start it anew")
     check_words(found)
+    if not run.record.get("recipe"):
+        notes += run.record["notes"]
     if run.torn:
         notes.append(f"{METRICS} was damaged, and is written anew from the checkpoint: {run.torn}")
     held = dict(found.state["contract"])

@@ -79,6 +79,8 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
         sessions[-1]["moved"] = list(begun.moved)
     if begun.held is not None:
         guard.mark(training.model, begun.data, guard.image_hashes(begun.data.train), anew=True)
+    # A record that was damaged tells of no recipe, and is written anew.
+    if begun.held is not None and run.record.get("recipe"):
         before = sum(float(session.get("seconds", 0.0)) for session in sessions)
         run.note(status="running", sessions=sessions, seconds_before=before, result={})
         if run.source and digests(run.source) != begun.held.state["contract"].get("source"):
