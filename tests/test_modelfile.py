@@ -275,3 +275,50 @@ def test_a_card_that_asks_for_external_weights_fetches_nothing(tmp_path: Path) -
         (tmp_path / "m").write_bytes(seal(model.state_dict(), words))
         found = budgetnet.load(tmp_path / "m")
         assert torch.equal(found[1][0][0].weight, model[1][0][0].weight)
+
+
+class Hidden(nn.Module):
+    """A network whose scale no parameter and no buffer holds."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.inner = mine(classes)
+        self.scale = 1.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) * self.scale
+
+
+def test_a_file_that_gives_other_logits_than_the_model_says_so_and_stays(tmp_path: Path) -> None:
+    model = Budget(params=200).build(Hidden, 3)
+    budgetnet.save(model, tmp_path / "same", resolution=2)
+    model.scale = 3.0
+    with pytest.warns(RuntimeWarning, match=r"does not give what the model gives.*register_buffer"):
+        budgetnet.save(model, tmp_path / "m", resolution=2)
+    assert torch.equal(budgetnet.load(tmp_path / "m", Hidden, 3).inner[1].weight, model.inner[1].weight)
+    assert model.training
+
+
+def test_a_model_whose_card_builds_another_one_is_told_when_it_is_saved(tmp_path: Path) -> None:
+    model = Budget("100k").build(models.convnet, 5, widths=(4, 8))
+    model.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    with pytest.warns(RuntimeWarning, match="cannot be loaded again"):
+        budgetnet.save(model, tmp_path / "m", resolution=8)
+
+
+def test_of_no_known_builder_a_copy_without_its_values_is_filled_and_compared(tmp_path: Path) -> None:
+    plain = mine(3).eval()
+    budgetnet.save(plain, tmp_path / "plain", resolution=2)
+    model = Undecided()
+    budgetnet.save(model, tmp_path / "drawing", resolution=2)
+
+
+class Undecided(nn.Module):
+    """Dropout that is always on: what it gives is told by the generators, which are the same for both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = mine(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(self.inner(x), 0.5, training=True)

@@ -165,3 +165,47 @@ def test_what_no_checkpoint_can_hold_is_named(tmp_path: Path, capsys: pytest.Cap
     told = " ".join(capsys.readouterr().out.split())
     assert "the run cannot be resumed: the state of Wrapped.base changes" in told
     assert not checkpoints.any_in(run.folder)
+
+
+class Statistics(nn.Module):
+    """A network that subtracts a running mean, which lies in a buffer or in an attribute."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.inner = small()
+        self.where = where
+        if where == "attribute":
+            self.mean = 0.0
+        else:
+            self.register_buffer("mean", torch.zeros(()), persistent=where == "saved")
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.inner(images)
+        if self.training:
+            now = images.mean().item()
+            self.mean = self.mean * 0.9 + 0.1 * now  # type: ignore[assignment]
+        return logits * (1 + self.mean)
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("buffer", r"mean changes in training.*with persistent=True"),
+        ("attribute", r"is no buffer.*register_buf"),
+    ],
+)
+def test_what_tests_depend_on_and_no_file_holds_is_refused_before_the_first_step(
+    where: str, words: str, tmp_path: Path
+) -> None:
+    recipe = Recipe([Phase(1, 8, 0.05)], SGD(), batch_size=24)
+    with pytest.raises(ValueError, match=words):
+        trainer(tmp_path).fit(Statistics(where), DATA, recipe)
+    with pytest.raises(ValueError, match=words):
+        trainer(tmp_path).check(Statistics(where), DATA, recipe)
+    assert trainer(tmp_path).fit(Statistics("saved"), DATA, recipe).status == "finished"
+
+
+def test_what_only_training_asks_for_may_change(tmp_path: Path) -> None:
+    recipe = Recipe([Phase(1, 8, 0.05)], SGD(), batch_size=24)
+    notes = trainer(tmp_path).fit(counting(), DATA, recipe).record["notes"]
+    assert not any("calls" in note or "seen" in note for note in notes)

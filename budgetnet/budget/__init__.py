@@ -14,6 +14,7 @@ from budgetnet.budget.ledger import ledger as ledger
 from budgetnet.budget.ledger import macs as macs
 from budgetnet.budget.limits import Budget as Budget
 from budgetnet.budget.meta import first_line as first_line
+from budgetnet.budget.meta import random_states_kept as random_states_kept
 from budgetnet.budget.meta import twin as twin
 from budgetnet.budget.modules import check_state as check_state
 from budgetnet.budget.refusal import NotFromScratch as NotFromScratch
@@ -46,6 +47,7 @@ __all__ = [
     "held",
     "ledger",
     "macs",
+    "random_states_kept",
     "summary",
     "twin",
 ]

@@ -1,5 +1,6 @@
 """Model files: weights in safetensors with a card beside them that says how to build and use the model."""
 
+from budgetnet.modelfile.again import difference as difference
 from budgetnet.modelfile.card import Card as Card
 from budgetnet.modelfile.card import card as card
 from budgetnet.modelfile.card import described as described
@@ -9,6 +10,6 @@ from budgetnet.modelfile.file import read_card as read_card
 from budgetnet.modelfile.file import write as write
 from budgetnet.modelfile.loading import fill as fill
 from budgetnet.modelfile.loading import load as load
-from budgetnet.modelfile.loading import save as save
+from budgetnet.modelfile.saving import save as save
 
 __all__ = ["BadModelFile", "load", "save"]

@@ -1,9 +1,8 @@
 """Saving models to files and loading them back; a file is only ever data, and what it asks for is bounded."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +14,17 @@ from torch.nn.modules.module import (
 )
 
 import budgetnet
-from budgetnet.budget import Budget, NotFromScratch, OverBudget, built, check_state
+from budgetnet.budget import Budget, NotFromScratch, OverBudget, built
 from budgetnet.data.past import Past, remember
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary
-from budgetnet.modelfile.card import Card, card, described
-from budgetnet.modelfile.file import BadModelFile, opened, owned, write
+from budgetnet.modelfile.card import Card
+from budgetnet.modelfile.file import BadModelFile, opened, owned
 from budgetnet.run import MODEL
 from budgetnet.sealed import Damaged, Stored, shown
 
 _PARTS = 16
 """So many modules and parameters a network may have for each tensor of its file; about four are usual."""
-
-
-def save(
-    model: nn.Module, path: str | Path, *, classes: Sequence[str] = (), resolution: int | None = None
-) -> None:
-    """Write the model's weights and card to one safetensors file, whole or not at all.
-
-    The card of a trained or loaded model is kept, apart from what is given here. The model's budget is
-    checked once more. Raises OverBudget if it no longer keeps it.
-    """
-    check_state(model)
-    made = built(model)
-    if made is not None:
-        made.budget.check(model)
-    found = card(model) or described(model)
-    entries = {name: getattr(found, name) for name in ("classes", "resize", "crop", "channels")}
-    if classes:
-        entries["classes"] = tuple(classes)
-    if resolution is not None:
-        entries["resize"] = entries["crop"] = resolution
-    target = Path(path)
-    try:
-        write(model, model.state_dict(), replace(found, **entries), target)
-    except OSError as error:
-        raise ValueError(
-            f"{target} cannot be written: {error.strerror or error}; choose another path"
-        ) from None
 
 
 def load(

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from budgetnet import checkpoint, guard
-from budgetnet.modelfile import write
+from budgetnet.modelfile import difference, write
 from budgetnet.pace import pace
 from budgetnet.run import MODEL, Run
 from budgetnet.trainer.measure import evaluate
@@ -40,6 +40,9 @@ def end(training: Training, run: Run, begun: float, error: BaseException | None)
         status, error = "failed", NotWritten(unkept(run, unwritten), run)
     spent = time.perf_counter() - begun
     result["seconds"] = round(float(run.record.get("seconds_before", 0.0)) + spent, 3)
+    told = "" if error is not None or kept is None or run.place is None else difference(path, training.model)
+    if told:
+        run.record["notes"] = [*run.record.get("notes", []), told]
     failure = {"error": str(error)} if isinstance(error, Exception) and status == "failed" else {}
     sessions = run.record.get("sessions", [])
     if sessions:
@@ -56,6 +59,8 @@ def end(training: Training, run: Run, begun: float, error: BaseException | None)
         raise error
     if unwritten or unclosed:
         training.watch.say(f"note: {unkept(run, unwritten or unclosed)}")
+    if told:
+        training.watch.say(f"note: {told}")
     for line in closing(run, result, times):
         training.watch.say(line)
     if run.folder is not None and "test_accuracy" in result:

@@ -172,11 +172,15 @@ class Hidden:
         return [place for place, size in places.opaque.items() if self._opaque.get(place, size) != size]
 
     def put_back(self, places: Places, only: Iterable[str]) -> None:
-        """Set what changed to what was remembered, where it was there then."""
+        """Set what changed to what was remembered; what was not there then is taken away."""
         for place in only:
             then = self._frozen.get(place) or self._frozen.get(_of_model(place))
             if then is not None:
                 set_value(places, place, unpack(then.words, then.tensors))
+                continue
+            path, _, name = place.rpartition("|")
+            owner = places.owners[path]
+            owner.pop(name) if isinstance(owner, dict) else object.__delattr__(owner, name)
 
 
 def set_value(places: Places, place: str, value: Any) -> None:

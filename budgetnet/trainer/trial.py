@@ -21,6 +21,7 @@ from budgetnet.trainer.parts import learning, train_mode
 from budgetnet.trainer.randomness import own_randomness
 from budgetnet.trainer.step import Batch, Stored, batch_of, loss_of, move
 from budgetnet.trainer.training import Training
+from budgetnet.trainer.unsaved import check_kept, remember
 
 FEW = 2
 """Images of a trial: as few as a batch norm takes."""
@@ -36,6 +37,7 @@ def trial(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> list[
     try:
         with own_randomness(engine.device):
             training = _copy(model, data, recipe, engine)
+            remember(training)
             own = {id(each) for either in (model, training.model) for each in either.parameters()}
             return list(dict.fromkeys(_all_phases(training, own)))
     except Exception as error:
@@ -158,6 +160,9 @@ def _step(asked: _Try, count: int, *, doubting: bool) -> list[str]:
         loss = _loss(asked, batch, logits)
         if phase.learns:
             _learn(asked, parameters, loss)
+        if doubting:
+            with asked.naming("the model fails in evaluation mode"):
+                _kept(training, batch.images)
         return list(doubts(training, batch, logits)) if doubting else []
 
 
@@ -217,6 +222,13 @@ def _loss(asked: _Try, batch: Batch, logits: Tensor) -> Tensor:
                 "detach() and no_grad(), or let other parts learn"
             )
         return found if batch.weak is None else loss_of(asked.training, phase, batch, logits.float())[0]
+
+
+def _kept(training: Training, images: Tensor) -> None:
+    try:
+        check_kept(training, images)
+    except ValueError as error:
+        raise _Said(str(error)) from None
 
 
 def _learn(asked: _Try, parameters: list[nn.Parameter], loss: Tensor) -> None:

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from budgetnet.checkpoint import Checkpoint
 from budgetnet.trainer.hidden import Places, named, set_value, tensors_of
+from budgetnet.trainer.measure import trying
 from budgetnet.trainer.plain import NotPlain, pack, unpack
+from budgetnet.trainer.randomness import own_randomness, reseed
 from budgetnet.trainer.training import Training
 from budgetnet.trainer.verify import kinds
 
@@ -57,6 +59,38 @@ def pack_hidden(training: Training, tensors: dict[str, Tensor]) -> dict[str, Any
         )
     changes = training.hidden.changes(where)
     return {place: pack(value, f"hidden/{place}", tensors) for place, value in changes.items()}
+
+
+def check_kept(training: Training, images: Tensor) -> None:
+    """Raise ValueError where a step changed what tests depend on and no model file holds.
+
+    `images` are views (B, C, r, r), which the model is given twice: with what changed as it is, and as it was
+    before. What only training asks for may change: a checkpoint holds it.
+    """
+    model, where = training.model, places(training)
+    changes = [place for place in training.hidden.changes(where) if place.startswith("model")]
+    if not changes:
+        return
+    after, again = _tested(training, images), _tested(training, images)
+    where = places(training)
+    training.hidden.put_back(where, [place for place in changes if place in where.values])
+    if torch.equal(after, again) and not torch.allclose(after, _tested(training, images), 1e-4, 1e-5):
+        path, _, name = changes[0].rpartition("|")
+        module = where.owners.get(path)
+        buffer = isinstance(module, nn.Module) and name in module._buffers
+        way = f"register_buffer({name!r}, ...)" + (" with persistent=True" if buffer else "")
+        raise ValueError(
+            f"{type(model).__name__} should give in tests what its saved file gives, and "
+            f"{named(changes[0]).removeprefix('model.')} changes in training, decides what it gives, and is "
+            f"{'a buffer with persistent=False' if buffer else 'no buffer'}, which no model file holds: {way}"
+        )
+
+
+def _tested(training: Training, images: Tensor) -> Tensor:
+    device = training.engine.device
+    with trying(training.model), own_randomness(device):
+        reseed(device, 0)
+        return training.engine.forward(training.model, images).float()
 
 
 def _inner_optimizer(optimizer: torch.optim.Optimizer | None) -> str:
