@@ -21,6 +21,7 @@ from budgetnet.trainer.record import Begun
 from budgetnet.trainer.speed import Speed, choose
 from budgetnet.trainer.stop import seconds
 from budgetnet.trainer.trial import trial
+from budgetnet.trainer.viewed import check_views
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def begin(
             "give resume= (--resume) too, or leave it out"
         )
     run = run if run is not None else Run()
+    check_views(data, recipe, engine.device)
     notes += trial(model, data, recipe, engine)
     way = choose(speed, engine.device, model, recipe, data.train)
     wanted = contract(model, data, recipe, engine) | {"speed": way.chosen, "source": run.record.get("source")}

@@ -1,13 +1,13 @@
 """Everything that is checked and set up before the first step, so that a mistake costs nothing."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
 
-from budgetnet.augment import Step, check_within, test_view
+from budgetnet.augment import test_view
 from budgetnet.budget import (
     DoesNotFit,
     NotFromScratch,
@@ -24,15 +24,12 @@ from budgetnet.data import Data, Split
 from budgetnet.guard import before
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
-from budgetnet.pseudo import FixMatch
 from budgetnet.recipe import Groups, Phase, Recipe, optimizer_of, set_rates
 from budgetnet.run import Epoch
 from budgetnet.schedule import Flat, Reactive, monitors, value
 from budgetnet.trainer.measure import Engine, check_shape, trying
 from budgetnet.trainer.parts import chosen_parts, learning, norms
 
-TRIED = 16
-"""So many training images the steps of a phase are tried on, where they are not of this package."""
 FITTED, FITTED_AT_ONCE = 5000, 500
 """To how many training images a layer is fitted, and how many of them are shown at once."""
 
@@ -50,7 +47,6 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     if made is not None:
         made.budget.check(model)
     channels = int(data.train.images.shape[1])
-    check_views(data, recipe)
     for number, phase in enumerate(recipe.phases, start=1):
         chosen_parts(model, phase.trains)
         norms(model, phase.calibrates)
@@ -89,32 +85,6 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
             ]
         )
     )
-
-
-def check_views(data: Data, recipe: Recipe) -> None:
-    """Refuse steps of any phase whose views are not what a test shows; raises ValueError naming both."""
-    rows = torch.linspace(0, len(data.train) - 1, min(len(data.train), TRIED)).round().long()
-    images, labels = data.train[rows]
-    tried: set[tuple[int, ...]] = set()
-    for number, phase in enumerate(recipe.phases, start=1):
-        for steps, resolution in _listed(phase):
-            if tuple(map(id, steps)) in tried:
-                continue
-            tried.add(tuple(map(id, steps)))
-            try:
-                check_within(steps, images, labels, resolution=resolution, classes=len(data.classes))
-            except ValueError as error:
-                raise ValueError(f"phase {number}: {error}") from error.__cause__
-
-
-def _listed(phase: Phase) -> Iterator[tuple[Sequence[Step], int]]:
-    """The lists of steps of a phase, each with the resolution of its views."""
-    resolution, pseudo = phase.resolution_at(0.0), phase.pseudo
-    yield phase.augment, resolution
-    yield phase.test.augment, phase.test.at(phase.last_resolution)[1]
-    if isinstance(pseudo, FixMatch):
-        yield pseudo.weak, resolution
-        yield pseudo.strong, resolution
 
 
 def _check_rate(number: int, phase: Phase) -> None:

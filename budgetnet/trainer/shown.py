@@ -54,6 +54,8 @@ def measured(split: Split, known: Card | None, classes: Sequence[str]) -> tuple[
     `classes` name the model's outputs, else its card does, else the split. Raises ValueError for an empty
     split, images without labels, and labels of other names.
     """
+    if not isinstance(split, Split):
+        raise ValueError(f"a model is measured on a Split such as data.val, not on {split!r:.100}")
     if not len(split):
         raise ValueError("the split that a model is measured on should hold images, and is empty")
     lowest, highest = (int(end) for end in split.labels.aminmax())

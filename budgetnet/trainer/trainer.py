@@ -32,7 +32,7 @@ from budgetnet.trainer.layout import interleaved
 from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import Engine, Evaluation, Prediction, answers, evaluate
 from budgetnet.trainer.memory import Portions
-from budgetnet.trainer.ready import TRIED, check, check_logits, on_device, settle
+from budgetnet.trainer.ready import check, check_logits, on_device, settle
 from budgetnet.trainer.record import Begun, card_of, open_record, place, unmade
 from budgetnet.trainer.remembered import check_optimizer
 from budgetnet.trainer.saver import Saver
@@ -44,6 +44,7 @@ from budgetnet.trainer.stop import Stop, Stopped
 from budgetnet.trainer.training import NotWritten, Training
 from budgetnet.trainer.trial import trial
 from budgetnet.trainer.unsaved import remember
+from budgetnet.trainer.viewed import TRIED, check_views
 
 
 class Trainer:
@@ -130,6 +131,7 @@ class Trainer:
         model is left as it is.
         """
         noted = [*check(model, data, recipe), *guard.again(model, data)]
+        check_views(data, recipe, self.device)
         return [*noted, *trial(model, data, recipe, self.engine)]
 
     def epochs(
@@ -288,8 +290,8 @@ class Trainer:
         split, names = measured(split, known, classes)
         asked, size = tested(known, test, resolution)
         if asked.augment:
-            few = split[:TRIED]
-            check_within(asked.augment, *few, resolution=asked.at(size)[1], classes=len(names))
+            images, labels = (each.to(self.device) for each in split[:TRIED])
+            check_within(asked.augment, images, labels, resolution=asked.at(size)[1], classes=len(names))
         model.to(self.device)
         moved = split.to(self.device)
         try:
@@ -318,9 +320,10 @@ class Trainer:
         Split, or paths of image files and folders. Files are read as the model's own data were: at the same
         stored size, the middle or the whole of a photo. Images are resized to the card's resolution, or to
         `resolution`, and looked at as the card says; a tensor or array is taken as it is where there is
-        neither. In folders, what is hidden or no photo is left out, as
-        `folder` does; it is named in the `findings`, as are files that cannot be read where `unreadable` is
-        "skip". Else they raise ValueError, all of them named at once.
+        neither. Labels count in the classes of the prediction, whatever a Split calls its own. In folders,
+        what is hidden or no photo is left out, as `folder` does; it is named in the `findings`, as are files
+        that cannot be read where `unreadable` is "skip". Else they raise ValueError, all of them named at
+        once.
         """
         if unreadable not in ("refuse", "skip"):
             raise ValueError(f'unreadable should be "refuse" or "skip", not {unreadable!r}')
