@@ -218,3 +218,12 @@ def test_single_images_stay_and_the_larger_classes_give_more() -> None:
     assert val is not None
     assert set(val.labels.tolist()) == {0}
     assert split(make(many), 20_000)[0].counts(20_000) == (1,) * 20_000
+
+
+@pytest.mark.parametrize("highest", [2**20, 2**40, 2**62])
+def test_identities_are_no_classes_and_take_no_memory(highest: int) -> None:
+    for draw in (stratified, balanced):
+        with pytest.raises(DataError, match=f"count classes from 0, but found {highest:,}"):
+            draw([0, highest], 1)
+    with pytest.raises(DataError, match="count classes from 0"):
+        split(make([0, 0, highest, highest]), 1)

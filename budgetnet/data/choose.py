@@ -12,6 +12,9 @@ from torch import Tensor
 from budgetnet.data.error import DataError
 from budgetnet.data.splits import Split
 
+# Classes are counted one by one; no set has so many, and identities are no classes.
+MOST = 1 << 20
+
 HeldOut = int | float | str | os.PathLike[str] | Sequence[int] | Tensor | None
 """How many images (int), which fraction of them (float), a file of indices one a line, or the indices."""
 
@@ -95,6 +98,7 @@ def split(
     stays[taken] = False
     kept = stays.nonzero().flatten()
     labels = whole.labels.cpu()
+    _known(labels.clamp(min=0))
     before, after = (
         torch.bincount(part[part >= 0], minlength=len(classes)) for part in (labels, labels[kept])
     )
@@ -150,7 +154,14 @@ def _known(labels: Tensor | Sequence[int]) -> Tensor:
             "np.unique(labels, return_inverse=True)[1]"
         ) from None
     if known.ndim != 1:
-        raise DataError(f"a draw by class takes labels (N,), but found {tuple(known.shape)}")
+        raise DataError(
+            f"a draw by class takes labels (N,), but found {tuple(known.shape)}: give one for each"
+        )
+    if len(known) and int(known.max()) >= MOST:
+        raise DataError(
+            f"a draw by class takes labels that count classes from 0, but found {int(known.max()):,}: give "
+            "np.unique(labels, return_inverse=True)[1]"
+        )
     if len(known) and int(known.min()) < 0:
         raise DataError(
             f"a draw by class takes labels from 0, but found {int(known.min())}: are these unlabelled?"

@@ -164,7 +164,7 @@ class _Survey:
                     "parts within",
                     path,
                     f"the class folder {path} holds '{parts['train']}' and other parts, which would all be "
-                    "trained on: put parts above classes, as train/ant and test/ant",
+                    "trained on: name that folder, or put parts above classes, as train/ant and test/ant",
                 )
                 return
         first, *others = inside.values() or [set[str]()]
