@@ -13,7 +13,10 @@ from torch import nn
 from budgetnet import Phase, Recipe, Run, Trainer, read_plan
 from budgetnet.cli import main
 from budgetnet.compare import compare
+from budgetnet.compare.difference import differences
 from budgetnet.sweep import seeds, sweep
+from budgetnet.trainer.chain import contract as contract_of
+from budgetnet.trainer.earlier import brought_up
 
 HEAD = '''"""Three colours told apart."""
 import torch
@@ -250,3 +253,50 @@ def test_a_record_names_no_place_of_its_users() -> None:
     assert str(Path.cwd()) not in record
     assert json.loads(record)["recipe_file"] == "deep/mine.py"
     assert json.loads(record)["command"] == "budgetnet run ./deep/mine.py -q --out ./runs"
+
+
+def told_less(described: Any) -> Any:
+    """A description as records had it before they told code and attributes."""
+    if isinstance(described, list):
+        return [told_less(item) for item in described]
+    if not isinstance(described, dict):
+        return described
+    name = str(described.get("class", ""))
+    if name.startswith("function "):
+        return f"budgetnet.recipe_file.{name[9:]}"
+    return f"{name}()" if name == "CrossEntropyLoss" else {k: told_less(v) for k, v in described.items()}
+
+
+def test_a_contract_of_before_code_was_told_goes_on_and_says_what_it_cannot_tell() -> None:
+    edit("loss=loss", "loss=nn.CrossEntropyLoss()")
+    plan = read_plan("mine.py")
+    model, engine = plan.model(), Trainer("cpu").engine
+    now = contract_of(model, plan.data(), plan.recipe, engine)
+    modules = {name or "model": f"{type(m).__name__}({m.extra_repr()})" for name, m in model.named_modules()}
+    held = {"recipe": told_less(now["recipe"]), "modules": modules, "made": None}
+    found, notes = brought_up(held, now, model)
+    assert {key: found[key] for key in held} == {key: now[key] for key in held}
+    (note,) = notes
+    assert note.startswith("whether the model's code, recipe.phases[0].lr, recipe.phases[0].augment[0]")
+    assert "cannot be told" in note
+    held["recipe"]["batch_size"], modules["body.2"] = 6, "Dropout(p=0.9, inplace=False)"
+    found, _ = brought_up(held, now, model)
+    paths = [
+        d.path for d in differences([{key: found[key] for key in held}, {key: now[key] for key in held}])
+    ]
+    assert paths == ["recipe.batch_size", "modules.body.2"]
+
+
+def test_runs_of_before_code_was_told_are_compared_with_a_note_and_not_taken_for_finished(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs = seeds(Trainer("cpu", show=False), read_plan("mine.py"), 2)
+    for run in runs:
+        assert run.folder is not None
+        record = {key: item for key, item in run.record.items() if key not in ("described", "code")}
+        (run.folder / "run.json").write_text(json.dumps(record))
+    found = compare([str(run.folder) for run in runs])
+    assert any("whether they are equal in those cannot be told" in note for note in found.notes)
+    again = seeds(Trainer("cpu"), read_plan("mine.py"), 1, resume=True)
+    assert [str(run.folder) for run in again] == ["runs/mine-3"]
+    assert "note: whether earlier runs are of this recipe cannot be told" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -185,6 +186,10 @@ EDITS: dict[str, tuple[str, str]] = {
         "import math as m\ndef f(t): return m.exp(t)",
         "import cmath as m\ndef f(t): return m.exp(t)",
     ),
+    "an attribute of the function": (
+        "def f(t): return f.scale * t\nf.scale = 1",
+        "def f(t): return f.scale * t\nf.scale = 2",
+    ),
     "a method put in its place later": (
         "class C:\n def lr(self): return 1\nf = C()",
         "class C:\n def lr(self): return 1\nC.lr = lambda self: 2\nf = C()",
@@ -255,18 +260,57 @@ class C:
     def __init__(self): self.calls, self._kept, self.rate = 0, None, 0.5
     def __call__(self, t):
         self.calls += 1
-        self._kept = t
+        self.keep(t)
         LOG.append(t)
         CACHE[t] = t
-        return t
+        return g(t)
+    def keep(self, t): self._kept = t
+    def set(self, rate): self.rate = rate
+def g(t, cache={}):
+    cache[t] = t
+    g.calls += 1
+    return t
+g.calls = 0
 f = C()
 """
     step = of(text)
     before = described_value(step)
     step(1)
     assert described_value(step) == before
-    step.rate = 0.9
+    step.set(0.9)
     assert described_value(step) != before
+
+
+def test_what_is_set_between_two_trainings_shows() -> None:
+    config = SimpleNamespace(alpha=0.1)
+    options = {"alpha": 0.1}
+    losses = [lambda x: config.alpha * x, lambda x: options["alpha"] * x, Warm(0.1), nn.CrossEntropyLoss()]
+    before = [described_value(loss) for loss in losses]
+    config.alpha = options["alpha"] = 0.9
+    losses[2]._peak, losses[3].label_smoothing = 0.2, 0.5  # type: ignore[attr-defined]
+    assert all(one != described_value(loss) for one, loss in zip(before, losses))
+
+
+def test_places_and_environments_are_no_part_of_a_description(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+from os import environ
+from pathlib import Path
+HERE = Path(__file__).parent
+def f(t): return HERE, __file__, environ["PATH"]
+"""
+    found = []
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        path = Path("mine.py").absolute()
+        path.write_text(text)
+        names: dict[str, Any] = {"__name__": "mine", "__file__": str(path)}
+        exec(compile(text, str(path), "exec"), names)
+        found.append(described_value(names["f"]))
+    assert found[0] == found[1]
+    assert str(tmp_path) not in json.dumps(found)
 
 
 def test_circles_come_to_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from budgetnet.identity.classes import called, methods
 from budgetnet.identity.code import file_digest, unknown, written
-from budgetnet.identity.names import Changing, closes_over, uses
+from budgetnet.identity.names import Changing, closes_over, given, uses
 from budgetnet.identity.whose import KNOWN, USER, whose_class, whose_file, whose_module
 from budgetnet.identity.within import Within, bounded
 
@@ -67,8 +67,7 @@ def _function(value: FunctionType, within: Within) -> Any:
     if own:
         entry["code"] = written(value.__code__, value.__globals__)
         entry["uses"] = _with_changing(value, "uses", uses(value), within)
-        given = dict(enumerate(value.__defaults__ or ()))
-        entry["defaults"] = within.of({**given, **(value.__kwdefaults__ or {})})
+        entry["defaults"] = _with_changing(value, "defaults", given(value), within)
     elif whose_file(file) != KNOWN:
         entry["code"] = _file_code(file)
     entry["closure"] = _with_changing(value, "closure", closes_over(value), within)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from budgetnet.identity.code import file_digest
-from budgetnet.identity.names import changed_attributes
+from budgetnet.identity.names import changed_attributes, read_attributes
 from budgetnet.identity.whose import INSTALLED, KNOWN, USER, whose_class
 
 # What Python and its library keep in a class for themselves; all else between double underscores counts.
@@ -25,7 +25,11 @@ _OF_MODULES = frozenset(vars(nn.Module()))
 # What budgetnet keeps of a model at the model.
 _OURS = ("built", "external", "card", "past")
 
-_MAKING = ("__init__", "__new__", "__post_init__", "__setattr__", "__setstate__")
+_MAKING = ("__init__", "__new__", "__post_init__", "__setattr__", "__setstate__", "__init_subclass__")
+# What a training calls of losses, steps, schedules and models, beside what Python calls of itself.
+_CALLED = ("forward", "act", "over", "of", "transform", "make_params", "stretched")
+# Contexts, which keep what was there before while they are entered.
+_ENTERED = ("torch.autograd", "torch.amp", "torch.cuda.amp")
 _SAID = ("class", "methods", "bases", "tensors", "hooks", "items", "digest")
 
 
@@ -53,10 +57,9 @@ def methods(kind: type) -> tuple[dict[str, Any], list[str]]:
 
 
 def attributes(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An object's own attributes, apart those that its methods may change; a library's private ones left out.
+    """An object's own attributes, and apart those that it changes as it is called, for the next call.
 
-    Those are the private ones, the ones that a method other than its making assigns, and all of a library's
-    objects but modules: often they are what a first call leaves for the next.
+    Private ones of a library's objects are left out.
     """
     kind, held = type(value), dict(_held(value))
     if kind.__module__.startswith("torch._dynamo"):
@@ -65,10 +68,10 @@ def attributes(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if whose_class(kind) == KNOWN:
         whole = kind.__module__.startswith("torch.distributions")
         public = {name: item for name, item in held.items() if whole or not name.startswith("_")}
-        return (public, {}) if isinstance(value, nn.Module) else ({}, public)
+        return ({}, public) if kind.__module__.startswith(_ENTERED) else (public, {})
     own = _changed_by_itself(kind)
-    moving = {name: item for name, item in held.items() if name.startswith("_") or name in own}
-    return {name: item for name, item in held.items() if name not in moving}, moving
+    moving = {name: item for name, item in held.items() if name in own}
+    return {name: item for name, item in held.items() if name not in own}, moving
 
 
 def free_name(name: str, taken: Collection[str] = ()) -> str:
@@ -77,12 +80,16 @@ def free_name(name: str, taken: Collection[str] = ()) -> str:
 
 
 def _changed_by_itself(kind: type) -> set[str]:
-    """The attributes that a class of the user's changes in its methods, but for those that make it."""
+    """The attributes that a class of the user's changes as it is called, in methods that calls reach."""
+    own: dict[str, FunctionType] = {}
+    for owner in reversed(kind.__mro__):
+        if whose_class(owner) == USER:
+            own |= {name: item for name, item in vars(owner).items() if isinstance(item, FunctionType)}
+    reached = [name for name in own if name in _CALLED or (name.startswith("__") and name not in _MAKING)]
     found: set[str] = set()
-    for owner in kind.__mro__:
-        for name, item in vars(owner).items() if whose_class(owner) == USER else ():
-            if isinstance(item, FunctionType) and name not in _MAKING and not name.startswith("set"):
-                found |= changed_attributes(item)
+    for name in reached:
+        found |= changed_attributes(own[name])
+        reached += [other for other in read_attributes(own[name]) if other in own and other not in reached]
     return found
 
 

@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from functools import cache
 from types import CodeType
 from typing import Any
 
@@ -91,6 +92,11 @@ def plain(node: Any) -> str:
 
 def file_digest(path: str) -> str:
     """A digest of the code in a file, its comments left out; of its bytes where it is no Python."""
+    return _file_digest(path, os.stat(path).st_mtime_ns)
+
+
+@cache
+def _file_digest(path: str, changed: int) -> str:
     with open(path, "rb") as file:
         content = file.read()
     try:

@@ -39,12 +39,13 @@ def uses(function: FunctionType) -> dict[str, Any]:
     read = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} & _names(function.__code__)
     changed = changes(node)
     found: dict[str, Any] = {}
-    for name in sorted(read & names.keys()):
+    # A module's own names for itself say where it lies.
+    for name in sorted(name for name in read & names.keys() if not name.startswith("__")):
         value = names[name]
         if isinstance(value, ModuleType):
             found |= dict(_of_module(node, name, value))
         else:
-            found[name] = Changing(value) if name in changed and isinstance(value, _CONTAINERS) else value
+            found[name] = _apart(value, name in changed)
     return found | dict(_imported(node, function.__code__.co_filename))
 
 
@@ -59,7 +60,7 @@ def closes_over(function: FunctionType) -> dict[str, Any]:
         except ValueError:  # not assigned yet
             continue
         if name != "__class__" and value is not function:
-            found[name] = Changing(value) if name in changed and isinstance(value, _CONTAINERS) else value
+            found[name] = _apart(value, name in changed)
     return found
 
 
@@ -82,6 +83,48 @@ def changed_attributes(function: FunctionType) -> set[str]:
         if isinstance(place, ast.Attribute) and isinstance(place.value, ast.Name)
         if place.value.id == arguments[0]
     }
+
+
+def read_attributes(function: FunctionType) -> list[str]:
+    """The attributes of its object that a method reads, its other methods among them."""
+    node = node_of(function.__code__, function.__globals__)
+    first = function.__code__.co_varnames[:1]
+    parts = ast.walk(node) if node is not None and first else ()
+    return [
+        part.attr
+        for part in parts
+        if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id == first[0]
+    ]
+
+
+def given(function: FunctionType) -> dict[str, Any]:
+    """The defaults of a function, and the attributes that were set on it, by name."""
+    code, values = function.__code__, function.__defaults__ or ()
+    positional = code.co_varnames[code.co_argcount - len(values) : code.co_argcount]
+    defaults = dict(zip(positional, values)) | (function.__kwdefaults__ or {})
+    node = node_of(code, function.__globals__)
+    changed = changes(node) if node is not None else set()
+    own = {name: item for name, item in vars(function).items() if not name.startswith("_")}
+    moved = _own_attributes(node, function.__name__) if node is not None else set()
+    return {
+        **{f"{name}": _apart(item, name in changed) for name, item in defaults.items()},
+        **{f".{name}": Changing(item) if name in moved else item for name, item in own.items()},
+    }
+
+
+def _own_attributes(node: Lines, name: str) -> set[str]:
+    """What a function changes of its own attributes: `f.calls += 1`."""
+    return {
+        part.attr
+        for part in ast.walk(node)
+        if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)
+        if isinstance(part.value, ast.Name) and part.value.id == name
+    }
+
+
+def _apart(value: Any, changed: bool) -> Any:
+    """A value, marked where it is a number or container that the function changes."""
+    return Changing(value) if changed and isinstance(value, _CONTAINERS) else value
 
 
 def _changed(node: Lines) -> Iterator[ast.expr]:

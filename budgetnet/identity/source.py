@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -52,12 +53,13 @@ def commit(path: Path) -> dict[str, Any] | None:
     folder = path.resolve().parent
     if not any((above / ".git").exists() for above in (folder, *folder.parents)) or not shutil.which("git"):
         return None
-    head = _git(folder, "rev-parse", "HEAD")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    if not head or changed is None:
+    status = _git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no") or ""
+    head = re.search(r"^# branch\.oid ([0-9a-f]{40,64})$", status, re.MULTILINE)
+    if head is None:
         return None
+    changed = any(not line.startswith("#") for line in status.splitlines())
     tracked = _git(folder, "ls-files", "--error-unmatch", "--", path.name) is not None
-    return {"id": head, "clean": tracked and not changed}
+    return {"id": head[1], "clean": tracked and not changed}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -1,13 +1,14 @@
 """Value: any value described as plain JSON by what it computes by."""
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as Several
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from pathlib import PurePath
-from types import ModuleType
+from pathlib import Path, PurePath
+from types import GeneratorType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -116,7 +117,10 @@ def _plain(value: Any, within: Within) -> Any:
     if isinstance(value, bytes | bytearray):
         return f"bytes {short_digest(bytes(value))}"
     if isinstance(value, PurePath):
-        return str(value)
+        return _place(value)
+    if isinstance(value, GeneratorType | os._Environ):
+        # A generator is made by what is described beside it; an environment may hold secrets.
+        return type(value).__name__
     if isinstance(value, torch.device):
         return value.type
     if isinstance(value, range | complex | slice | torch.dtype | torch.memory_format | torch.layout):
@@ -128,6 +132,14 @@ def _plain(value: Any, within: Within) -> Any:
     if type(value) is object or type(value).__module__.partition(".")[0] in _INERT:
         return called(type(value))
     return None
+
+
+def _place(path: PurePath) -> str:
+    """A path as from here or from home, where it lies there: whole ones differ from machine to machine."""
+    for folder, short in ((Path.cwd(), "."), (Path.home(), "~")):
+        if path.is_relative_to(folder):
+            return (PurePath(short) / path.relative_to(folder)).as_posix()
+    return str(path)
 
 
 def _collection(value: Any, within: Within) -> Any:

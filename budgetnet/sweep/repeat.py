@@ -103,7 +103,7 @@ def seeded(
         else:
             if resume and earlier is None and trainer.show and _older(job):
                 say(
-                    "note: runs of before records told code and attributes cannot be told to be this recipe's"
+                    "note: whether earlier runs are of this recipe cannot be told: their records tell no code"
                 )
             jobs.append(replace(job, folder=earlier.folder if earlier is not None else None))
     if many.apart and jobs:
