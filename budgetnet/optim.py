@@ -23,6 +23,11 @@ def _groups(parameters: Iterable[Parameter], weight_decay: float, decay_norms: b
     return [group for group in groups if group["params"]]
 
 
+def _fused(groups: list[dict[str, Any]]) -> bool:
+    """Whether torch's fused steps take these parameters: they take no complex ones."""
+    return all(parameter.is_floating_point() for group in groups for parameter in group["params"])
+
+
 def _check_decay(name: str, weight_decay: float) -> None:
     if weight_decay < 0:
         raise ValueError(f"{name}'s weight_decay should be 0 or more, not {weight_decay!r}")
@@ -55,7 +60,9 @@ class SGD:
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
-        made = torch.optim.SGD(groups, lr=0.0, momentum=self.momentum, nesterov=self.nesterov, fused=True)
+        made = torch.optim.SGD(
+            groups, lr=0.0, momentum=self.momentum, nesterov=self.nesterov, fused=_fused(groups)
+        )
         if self.momentum:
             made.register_step_pre_hook(_begin_late)
         return made
@@ -94,7 +101,7 @@ class Adam:
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
-        return torch.optim.Adam(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
+        return torch.optim.Adam(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=_fused(groups))
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,7 @@ class AdamW:
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
-        return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=True)
+        return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=_fused(groups))
 
 
 @dataclass(frozen=True)

@@ -281,3 +281,38 @@ def test_what_would_show_in_no_loss_is_looked_at_after_each_step(
     spoiling = Recipe([Phase(1, 12, 0.01, augment=[poison])], Adam(), batch_size=48, average=average)
     with pytest.raises(NotFinite, match=rf"{place}.* holds a NaN or an infinity after step 3"):
         Trainer("cpu", out=None, show=False).fit(model, data, spoiling)
+
+
+class Complex(nn.Module):
+    """Weights in the frequency domain, and complex ones that no loss sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = nn.Parameter(0.1 * torch.randn(3, 12, 7, dtype=torch.complex64))
+        self.register_buffer("aside", torch.zeros(2, dtype=torch.complex64))
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        filtered = torch.fft.irfft2(torch.fft.rfft2(images) * self.filters, s=images.shape[-2:])
+        return self.head(filtered.square().mean((2, 3)))
+
+
+def test_complex_weights_learn_and_are_looked_at_too(data: Data, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Complex()
+    before = model.filters.detach().clone()
+    for optimizer in (SGD(), Adam()):
+        run = Trainer("cpu", out=tmp_path, show=False).fit(model, data, recipe(optimizer=optimizer))
+        assert not torch.equal(model.filters, before)
+        assert run.folder is not None
+        saved = budgetnet.load(run.folder, Complex)
+        assert torch.equal(saved.get_parameter("filters"), model.filters)
+
+    def spoil(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            model.get_buffer("aside")[0] = complex(0, math.nan)
+        return images, labels
+
+    made = Recipe([Phase(1, 12, 0.01, augment=[spoil])], batch_size=48)
+    with pytest.raises(NotFinite, match="model aside holds a NaN"):
+        Trainer("cpu", out=None, show=False).fit(model, data, made)

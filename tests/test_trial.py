@@ -273,3 +273,24 @@ def test_a_schedule_of_history_of_ones_own_is_checked_as_plateau_is() -> None:
 class Failing:
     def of(self, history: Any) -> float:
         return 0.1 if len(history) < 2 else {}["nothing"]
+
+
+def test_the_commands_try_a_step_too(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from budgetnet.cli import main
+
+    path = tmp_path / "mixed.py"
+    path.write_text(
+        "import torch\nfrom budgetnet import *\n"
+        "def focal(logits, labels): return logits.gather(1, labels[:, None]).mean()\n"
+        "def model(): return models.convnet(10, channels=1, widths=(4,))\n"
+        "def data(): return digits()\n"
+        "recipe = Recipe([Phase(1, 8, 0.1), Phase(1, 8, 0.1, augment=[Mixup(0.2)])], loss=focal)\n"
+    )
+    out = ["--out", str(tmp_path / "runs")]
+    for arguments in (["check", str(path)], ["run", str(path), "--dry-run"], ["run", str(path), *out]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2, result.output
+        assert "phase 2: the loss focal fails on logits" in result.stderr
+    assert not (tmp_path / "runs").exists()

@@ -11,6 +11,7 @@ import click
 from budgetnet.cli.offline import at_hand
 from budgetnet.cli.options import Asked, environment
 from budgetnet.data import Inspection, Unavailable, inspect, policies
+from budgetnet.plan import Plan, titles
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,26 @@ class Photos:
 
 
 def check_target(target: str | None, asked: Asked, photos: Photos, *, as_json: bool) -> Inspection:
-    """Print what was found in a folder of photos, or in the data of a recipe. Nothing is downloaded."""
+    """Print what was found in a folder of photos, or in the data of a recipe. Nothing is downloaded.
+
+    Raises ValueError where a recipe's run would be refused for more than its data.
+    """
+    plan, data = None, None
     if target is None or _is_folder(target, asked):
         found = _of_folder(target or photos.named(), asked, photos)
     else:
-        found = _of_recipe(target, asked)
+        plan = _plan(target, asked)
+        data, missing = at_hand(plan)
+        if data is None:
+            raise Unavailable(missing)
+        found = inspect(data)
     # Plain lines: a terminal that is too narrow wraps them, and nothing is cut.
     click.echo(json.dumps(found.json(), indent=2) if as_json else str(found))
+    if plan is not None and data is not None and not found.refused:
+        # What is worth noting of the rest is said by --dry-run.
+        from budgetnet.trainer import Trainer
+
+        Trainer(out=None, show=False).check(plan.model(), data, plan.recipe)
     return found
 
 
@@ -61,12 +75,7 @@ def _of_folder(root: str | dict[str, str], asked: Asked, photos: Photos) -> Insp
     return inspect(root, size=photos.size, shape=photos.shape)
 
 
-def _of_recipe(target: str, asked: Asked) -> Inspection:
-    from budgetnet.plan import titles
-
+def _plan(target: str, asked: Asked) -> Plan:
     if not Path(target).is_file() and target not in titles():
         raise ValueError(f"there is neither a folder of photos nor a recipe {target}: name one of them")
-    data, missing = at_hand(asked.plan(target))
-    if data is None:
-        raise Unavailable(missing)
-    return inspect(data)
+    return asked.plan(target)

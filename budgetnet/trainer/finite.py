@@ -61,8 +61,12 @@ class Sentry:
 
 
 def floating(tensors: Iterable[Any]) -> list[Tensor]:
-    """Those that are tensors of floating-point numbers."""
-    return [held for held in tensors if isinstance(held, Tensor) and held.is_floating_point()]
+    """Those that are tensors of floating-point numbers; complex ones as the numbers that they are made of."""
+    return [
+        torch.view_as_real(held) if held.is_complex() else held
+        for held in tensors
+        if isinstance(held, Tensor) and (held.is_floating_point() or held.is_complex())
+    ]
 
 
 def optimizer_state(training: Training) -> list[Tensor]:
@@ -133,7 +137,7 @@ def check_finite(tensors: Mapping[str, Tensor], training: Training) -> None:
     if all(math.isfinite(float(sound_together(group))) for group in held.values()):
         return
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if not bool(tensor.isfinite().all()):
             raise NotFinite(
                 f"{name.replace('/', ' ', 1)} holds a NaN or an infinity after step {training.step}; "
                 f"{_left(training)}; {_WAY_OUT}"

@@ -1,8 +1,11 @@
 """Trial: one step of every phase on copies, so that what only a step meets is found before the first one."""
 
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,7 +113,19 @@ class _Try:
             if isinstance(error, _Said):
                 raise ValueError(f"{called}: {error}") from None
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-            raise ValueError(f"{called}: {failing} ({kind}{first_line(error)})") from error
+            raise ValueError(f"{called}: {failing} ({_line(error)}{kind}{first_line(error)})") from error
+
+
+def _line(error: Exception) -> str:
+    """The line of the user's own code that an error came from, "" where it came from none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    libraries = (str(Path(__file__).parents[1]), sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
+    own = [
+        frame
+        for frame in frames
+        if Path(frame.filename).is_file() and not frame.filename.startswith(libraries)
+    ]
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}: " if own else ""
 
 
 class _Said(ValueError):

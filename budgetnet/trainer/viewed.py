@@ -8,6 +8,7 @@ from budgetnet.augment import Step, check_within
 from budgetnet.data import Data
 from budgetnet.pseudo import FixMatch
 from budgetnet.recipe import Phase, Recipe
+from budgetnet.trainer.memory import out_of_memory
 
 TRIED = 16
 """So many images the steps are tried on, where they are not of this package."""
@@ -27,6 +28,10 @@ def check_views(data: Data, recipe: Recipe, device: torch.device) -> None:
                 check_within(steps, images, labels, resolution=resolution, classes=len(data.classes))
             except ValueError as error:
                 raise ValueError(f"phase {number}: {error}") from error.__cause__
+            except Exception as error:
+                # Of what runs out of memory a training says more.
+                if not out_of_memory(error):
+                    raise
 
 
 def _listed(phase: Phase) -> Iterator[tuple[Sequence[Step], int]]:

@@ -97,8 +97,8 @@ def check(
     """Look at data before they are trained on.
 
     DATA is a folder of photos, every one of which is read once; a recipe's data() are loaded and looked at,
-    nothing is downloaded. All that is odd is named, with what is done about it, and the images of each class
-    are counted. Exits with 2 where a run would be refused.
+    and one step of each of its phases is tried; nothing is downloaded. All that is odd is named, with what is
+    done about it, and the images of each class are counted. Exits with 2 where a run would be refused.
     """
     from budgetnet.cli.check import Photos, check_target, show_policies
 
