@@ -4,6 +4,8 @@ import csv
 import io
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,16 @@ def test_unreadable_images_have_no_row_on_request(model: Path, tmp_path: Path) -
     assert "1 of 1 images cannot be read" in result.stderr
     with pytest.raises(ValueError, match='unreadable should be "refuse" or "skip"'):
         alone.predict(budgetnet.load(model), root, unreadable="drop")  # type: ignore[arg-type]
+
+
+def test_utf8_is_known_where_the_system_knows_ascii_alone(model: Path, tmp_path: Path) -> None:
+    photos(tmp_path / "in", "caf\u00e9.png")
+    start = [sys.executable, "-c", "from budgetnet.cli import main; main()"]
+    call = [*start, "predict", model, "in", "--format", "submission"]
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    found = subprocess.run(call, env={**os.environ, **plain}, capture_output=True, check=True)
+    assert found.stdout.decode().splitlines()[1].startswith("caf\u00e9,")
+    assert found.stderr == b""
 
 
 @pytest.mark.parametrize("layout", ["csv", "submission", "table"])

@@ -60,4 +60,9 @@ def _formula(cell: str) -> bool:
 
 
 def _foreign(cell: str) -> bool:
-    return any("\ud800" <= sign <= "\udfff" for sign in cell)
+    try:
+        # Where the system's encoding is ASCII, Python takes the bytes of UTF-8 for foreign ones.
+        cell.encode("utf-8", "surrogateescape").decode()
+    except UnicodeDecodeError:
+        return True
+    return False
