@@ -91,7 +91,10 @@ def steadfast(stream: TextIO | None) -> TextIO:
 
 @contextmanager
 def steadfast_output() -> Iterator[tuple[Steadfast, Steadfast]]:
-    """Within it writing to standard output and error never fails, whoever writes; gives both."""
+    """Within it writing to standard output and error never fails, whoever writes; gives both.
+
+    What somebody else puts in their place meanwhile stays.
+    """
     before = sys.stdout, sys.stderr
     found = Steadfast(before[0]), Steadfast(before[1])
     sys.stdout, sys.stderr = cast(TextIO, found[0]), cast(TextIO, found[1])
@@ -100,7 +103,10 @@ def steadfast_output() -> Iterator[tuple[Steadfast, Steadfast]]:
     finally:
         for stream in found:
             stream.flush()
-        sys.stdout, sys.stderr = before
+        if cast(object, sys.stdout) is found[0]:
+            sys.stdout = before[0]
+        if cast(object, sys.stderr) is found[1]:
+            sys.stderr = before[1]
 
 
 def fill_closed() -> None:

@@ -13,7 +13,7 @@ from typing import Any, TextIO, cast
 import pytest
 from conftest import coloured
 from lives import RECIPE
-from torch import nn
+from torch import Tensor, nn
 
 import budgetnet
 from budgetnet import Phase, Recipe, Run, Trainer
@@ -183,6 +183,27 @@ def test_a_standard_output_of_the_users_own_needs_no_more_than_write(
     monkeypatch.setattr(sys, "stdout", Tee())
     Trainer("cpu", out=tmp_path).fit(network(), coloured(20, val=3), Recipe([PHASE], batch_size=20))
     assert "".join(lines).count(PHASE.name) == 2
+
+
+@pytest.mark.parametrize("make", [broken_pipe, full_disk, ascii_only])
+def test_what_others_print_in_a_training_does_not_end_it_either(
+    make: Callable[[], TextIO], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        print("größer", flush=True)
+        return nn.functional.cross_entropy(logits, labels)
+
+    stream, run = make(), Run.new(tmp_path, "mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        recipe = Recipe([PHASE], batch_size=20, loss=loss)
+        for epoch in Trainer("cpu", show=False).epochs(network(), coloured(20, val=3), recipe, run):
+            print(f"größer: {epoch.val_accuracy}", flush=True)
+        # As it was found.
+        assert sys.stdout is stream
+    stream.close()
+    assert Run.read(tmp_path / "mine-1").status == "finished"
+    assert len(run.history) == 2
 
 
 def test_no_columns_are_taken_for_80(

@@ -230,9 +230,9 @@ def _settings(record: Mapping[str, Any]) -> list[str]:
 
 
 def goes_on(run: Run) -> bool:
-    """Whether a run was interrupted and has something to go on from."""
+    """Whether a run is not finished, be it that it failed, and has something to go on from."""
     assert run.folder is not None
-    return run.status in ("running", "interrupted", "stopped", "paused") and checkpoint.any_in(run.folder)
+    return run.status != "finished" and checkpoint.any_in(run.folder)
 
 
 def ended(run: Run) -> bool:

@@ -14,6 +14,7 @@ from budgetnet.launch import check_launch
 from budgetnet.owner import owned
 from budgetnet.recipe import Recipe
 from budgetnet.run import Run
+from budgetnet.stream import steadfast_output
 from budgetnet.trainer.chain import contract, follow, higher, resumed
 from budgetnet.trainer.measure import Engine
 from budgetnet.trainer.ready import check
@@ -59,8 +60,9 @@ def begin(
             "give resume= (--resume) too, or leave it out"
         )
     run = run if run is not None else Run()
-    check_views(data, recipe, engine.device)
-    notes += trial(model, data, recipe, engine)
+    with steadfast_output():
+        check_views(data, recipe, engine.device)
+        notes += trial(model, data, recipe, engine)
     way = choose(speed, engine.device, model, recipe, data.train)
     wanted = contract(model, data, recipe, engine) | {"speed": way.chosen, "source": run.record.get("source")}
     if session.resume is not None:

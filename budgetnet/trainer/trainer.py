@@ -22,7 +22,7 @@ from budgetnet.modelfile import card
 from budgetnet.owner import owned
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import METRICS, Epoch, Run
-from budgetnet.stream import fill_closed
+from budgetnet.stream import fill_closed, steadfast_output
 from budgetnet.trainer.begin import Session, begin
 from budgetnet.trainer.changes import adapt
 from budgetnet.trainer.device import device_of, moved
@@ -189,7 +189,8 @@ class Trainer:
             training = self._set_up(begun, watch)
         saver = Saver(run, stop, step=training.step, saved=begun.held is not None)
         training.portions = Portions(pause=lambda: saver.between(training), say=watch.say)
-        with watch, stop.listening():
+        # What a recipe's own functions print, or the loop over the epochs, ends no training either.
+        with steadfast_output(), watch, stop.listening():
             for note in (*begun.notes, *begun.moved):
                 watch.say(f"note: {note}")
             if self.aside is not None and not self.show:
