@@ -203,6 +203,21 @@ def test_the_size_is_asked_for_where_nobody_knows_it() -> None:
     assert model.last(lambda: quiet().predict(model, stored(2, 10, 11))).shape[-2:] == (10, 10)
 
 
+def test_greys_of_any_shape_are_shown_as_validation_shows_them(tmp_path: Path) -> None:
+    pixels = stored(24, 10, 25, 1)[..., 0]
+    data, model, trainer = arrays(pixels, np.arange(24) % 3, held_out=6), Seen(3, channels=1), quiet()
+    # Without a card it is asked of the network itself whether it takes greys.
+    assert quiet().predict(Seen(3, channels=1), pixels[:2]).labels.shape == (2,)
+    trainer.fit(model, data, recipe(8, augment=[augment.Crop(), augment.Rotate(10)]))
+    val = data.val
+    assert val is not None
+    paths = [tmp_path / f"{k}.png" for k in range(len(val))]
+    for path, image in zip(paths, val[:][0][:, 0].numpy()):
+        Image.fromarray(image).save(path)
+    expected = model.last(lambda: trainer.evaluate(model, val))
+    assert torch.equal(model.last(lambda: trainer.predict(model, paths)), expected)
+
+
 def test_each_resolution_is_measured_with_the_cards_looks() -> None:
     data, model, trainer = wide(24, 24), Seen(3), quiet()
     assert data.val is not None

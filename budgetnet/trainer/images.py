@@ -59,6 +59,7 @@ class Given:
     size: int
     left_out: tuple[Finding, ...] = ()
     unread: dict[int, Finding] = field(default_factory=dict)
+    channels: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +84,8 @@ def gather(
 
     Raises ValueError naming what cannot be used. With `skip`, files that cannot be read are left out instead.
     """
-    channels = (known or Card()).channels
+    # Of a model without a card nobody knows what it takes, but it.
+    channels = known.channels if known is not None else None
     if isinstance(images, Split):
         if known is None and resolution is None:
             raise ValueError(
@@ -92,7 +94,7 @@ def gather(
             )
         return _stored(part(images.images, known), images.names, channels, batch_size)
     if isinstance(images, Tensor | np.ndarray):
-        single = images.ndim == 3 and images.shape[0] == channels
+        single = images.ndim == 3 and images.shape[0] == (channels or 3)
         stored = pixels(images[None] if single else images, "predict")
         return _stored(part(stored, known), None, channels, batch_size)
     files = image_files(_paths(images))
@@ -129,14 +131,16 @@ def _form(known: Card | None, resolution: int | None) -> Form:
     return Form((side, side), found.channels)
 
 
-def _stored(images: Tensor | OnDisk, names: tuple[str, ...] | None, channels: int, batch_size: int) -> Given:
-    if images.shape[1] != channels:
+def _stored(
+    images: Tensor | OnDisk, names: tuple[str, ...] | None, channels: int | None, batch_size: int
+) -> Given:
+    if channels is not None and images.shape[1] != channels:
         raise ValueError(f"the model takes images of {channels} channels, and these have {images.shape[1]}")
     known = names or tuple(str(k) for k in range(len(images)))
     parts = (
         in_order(images, batch_size) if isinstance(images, OnDisk) else iter(torch.split(images, batch_size))
     )
-    return Given(parts, known, min(images.shape[-2:]))
+    return Given(parts, known, min(images.shape[-2:]), channels=int(images.shape[1]))
 
 
 def image_files(paths: Sequence[Path_]) -> Files:

@@ -16,6 +16,7 @@ from torch import nn
 
 from budgetnet import guard
 from budgetnet.augment import check_within
+from budgetnet.budget import check_fit
 from budgetnet.console import Tell, Watch
 from budgetnet.data import Data, Split
 from budgetnet.modelfile import card
@@ -333,9 +334,14 @@ class Trainer:
         asked, size = tested(known, None, resolution or (given.size if known is None else None))
         resize, crop = asked.at(size)
         model.to(self.device)
-        labels, found = answers(
-            model, given.batches, engine=self.engine, resize=resize, crop=crop, test=asked
-        )
+        try:
+            labels, found = answers(
+                model, given.batches, engine=self.engine, resize=resize, crop=crop, test=asked
+            )
+        except Exception:
+            if known is None and given.channels is not None:
+                check_fit(model, crop, channels=given.channels)
+            raise
         names = tuple(classes) or (known.classes if known is not None else ())
         names = names or tuple(str(k) for k in range(found.shape[1]))
         if len(names) != found.shape[1]:
