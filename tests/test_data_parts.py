@@ -258,7 +258,7 @@ NAMES = (
 )
 
 
-@settings(deadline=None, max_examples=trials(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=trials(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(NAMES), min_size=0, max_size=3), max_size=12))
 def test_whatever_the_layout_each_photo_is_used_or_named_and_check_says_what_folder_does(
     paths: list[list[str]],
