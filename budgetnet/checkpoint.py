@@ -17,7 +17,7 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from budgetnet.disk import flush_folder, make_folder, read_whole, regular_size, sweep, write_new
-from budgetnet.sealed import shown
+from budgetnet.sealed import apart, shown
 
 FOLDER = "checkpoints"
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -67,8 +67,7 @@ def save(run: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str
         if not run.is_dir():
             raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(run))
         make_folder(parent)
-    # safetensors wants contiguous tensors, which channels_last weights are not.
-    packed = pack({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    packed = pack(apart(tensors))
     manifest = {"format": FORMAT, "step": step, "bytes": len(packed), "sha256": _digest(packed)}
     body = json.dumps({**manifest, "state": state}, sort_keys=True)
     sealed = json.dumps({"body": body, "sha256": _digest(body.encode())})

@@ -68,6 +68,19 @@ class Stored:
         return found
 
 
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as a file takes them: on the CPU, without gaps, and none in the memory of another."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        # channels_last weights are not contiguous.
+        held = tensor.detach().cpu().contiguous()
+        memory = held.untyped_storage()._cdata
+        found[name] = held.clone() if memory in taken else held
+        taken.add(memory)
+    return found
+
+
 def seal(tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> bytes:
     """Contiguous tensors on the CPU and JSON-able words as the bytes of a safetensors file with its digests.
 

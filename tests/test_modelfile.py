@@ -322,3 +322,21 @@ class Undecided(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return nn.functional.dropout(self.inner(x), 0.5, training=True)
+
+
+class Sliced(nn.Module):
+    """Two weights in the memory of one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        memory = torch.arange(12.0)
+        self.first, self.second = nn.Parameter(memory[:8]), nn.Parameter(memory[4:])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)[:, :8] * self.first + self.second
+
+
+def test_weights_in_the_memory_of_one_another_are_saved_each(tmp_path: Path) -> None:
+    budgetnet.save(Sliced(), tmp_path / "m")
+    found = budgetnet.load(tmp_path / "m", Sliced)
+    assert torch.equal(found.second, torch.arange(4.0, 12.0))

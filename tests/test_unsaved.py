@@ -3,6 +3,7 @@
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from conftest import coloured
 from foreign_checkpoints import KINDS, counting, small
 from torch import Tensor, nn
 
-from budgetnet import SGD, Flip, Phase, Recipe, Run, Trainer
+from budgetnet import EMA, SGD, Flip, Phase, Recipe, Run, Trainer
 from budgetnet import checkpoint as checkpoints
 
 AT_ONCE = 1e-9
@@ -43,6 +44,66 @@ def ends_alike(make: Callable[[], nn.Module], recipe: Callable[[], Recipe], fold
     assert [e.train_loss for e in run.history] == [e.train_loss for e in expected.history]
     assert [e.val_loss for e in run.history] == [e.val_loss for e in expected.history]
     return run
+
+
+TORCHS = [
+    partial(torch.optim.SGD, lr=0.0),
+    partial(torch.optim.SGD, lr=0.0, momentum=0.9, foreach=False),
+    partial(torch.optim.Adam, lr=0.0, amsgrad=True),
+    partial(torch.optim.AdamW, lr=0.0, fused=True),
+    partial(torch.optim.Adagrad, lr=0.0),
+    partial(torch.optim.Adadelta, lr=0.0),
+    partial(torch.optim.Adamax, lr=0.0),
+    partial(torch.optim.ASGD, lr=0.0),
+    partial(torch.optim.NAdam, lr=0.0),
+    partial(torch.optim.RAdam, lr=0.0),
+    partial(torch.optim.RMSprop, lr=0.0, momentum=0.9, centered=True),
+    partial(torch.optim.Rprop, lr=1e-3),
+    partial(torch.optim.Adafactor, lr=0.0),
+]
+
+
+@pytest.mark.parametrize("make", TORCHS, ids=lambda make: make.func.__name__)
+def test_torchs_optimizers_go_on_and_none_is_taken_for_anothers(make: Any, tmp_path: Path) -> None:
+    recipe = Recipe([Phase(1, 8, 0.001)], make, batch_size=12)
+    whole, cut = small(), small()
+    trainer(tmp_path / "whole").fit(whole, DATA, recipe)
+    run = trainer(tmp_path / "cut").fit(cut, DATA, recipe, max_time=AT_ONCE)
+    again = small()
+    trainer(tmp_path / "cut").fit(again, DATA, recipe, resume=run.folder)
+    assert all(torch.equal(held, weights(again)[name]) for name, held in weights(whole).items())
+
+
+class ScheduleFree(torch.optim.Optimizer):
+    """Weights that are averages, as schedule-free optimizers keep them; progress as numbers and a tensor."""
+
+    def __init__(self, parameters: Any) -> None:
+        defaults = {"lr": 0.0, "k": 0, "weight_sum": 0.0, "d": torch.tensor(1e-2), "train_mode": False}
+        super().__init__(parameters, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            group["k"], group["train_mode"] = group["k"] + 1, True
+            weight = group["k"] ** 0.5 * group["lr"]
+            group["weight_sum"] += weight
+            ratio = weight / group["weight_sum"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                z = state.setdefault("z", parameter.clone())
+                group["d"].mul_(1 + 1e-3 * float(parameter.grad.abs().mean()))
+                z.sub_(parameter.grad, alpha=group["lr"] * (1 + float(group["d"])))
+                parameter.lerp_(z, ratio)
+
+
+def test_schedule_free_progress_goes_on_in_every_group(tmp_path: Path) -> None:
+    def make(named: Any) -> torch.optim.Optimizer:
+        chosen = list(named)
+        return ScheduleFree([{"params": chosen[:3]}, {"params": chosen[3:]}])
+
+    ends_alike(small, lambda: Recipe([Phase(2, 8, 0.05)], make, batch_size=24, average=EMA(0.9)), tmp_path)
 
 
 def test_progress_in_parameter_groups_and_attributes_of_an_optimizer_and_a_model_goes_on(

@@ -11,7 +11,7 @@ import budgetnet
 from budgetnet.budget import Budget
 from budgetnet.modelfile.card import Card
 from budgetnet.run import MODEL, write_whole
-from budgetnet.sealed import Damaged, Stored, read, seal
+from budgetnet.sealed import Damaged, Stored, apart, read, seal
 
 FORMAT = 2
 """2 has digests over all of the file; 1 had none, and still loads."""
@@ -29,8 +29,7 @@ def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: 
     Raises OSError, and ValueError for a card that `read_card` would not take back.
     """
     _check(described)
-    # safetensors wants contiguous tensors, which channels_last weights are not.
-    tensors = {name: state[name].detach().cpu().contiguous() for name in owned(model)}
+    tensors = apart({name: state[name] for name in owned(model)})
     entries = asdict(described)
     # Left out where they say nothing, so that an earlier budgetnet reads the file too.
     for name in ("mirror", "shift", "stored"):

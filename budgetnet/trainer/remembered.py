@@ -15,8 +15,8 @@ from budgetnet.trainer.training import Training
 from budgetnet.trainer.unsaved import check_hidden
 from budgetnet.trainer.verify import kinds
 
-_PUSH = 1e-3
-"""The gradient of a step that is only tried."""
+_PUSH, _RATE = 1e-3, 1e-20
+"""Gradient and learning rate of a step that is only tried."""
 
 
 def check_optimizer(training: Training, held: Checkpoint) -> None:
@@ -78,6 +78,8 @@ def _tried(training: Training, phase: Phase, held: Checkpoint) -> Tried:
         try:
             for parameter in parameters:
                 parameter.grad = torch.full_like(parameter, _PUSH)
+            for group in optimizer.param_groups:
+                group["lr"] = _RATE
             optimizer.step()
             where = Places({"optimizer": optimizer}, [])
             for place, value in training.unrestored.items():

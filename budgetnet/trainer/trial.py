@@ -26,6 +26,8 @@ from budgetnet.trainer.step import Batch, Stored, batch_of, loss_of, move
 from budgetnet.trainer.training import Training
 from budgetnet.trainer.unsaved import check_kept, remember
 
+NEARLY_NONE = 1e-20
+"""A learning rate that moves no weight, and that an optimizer may divide by."""
 FEW = 2
 """Images of a trial: as few as a batch norm takes."""
 
@@ -265,7 +267,7 @@ def _learn(asked: _Try, parameters: list[nn.Parameter], loss: Tensor) -> None:
         optimizer = optimizer_of(phase.optimizer or recipe.optimizer, model, parameters)
         set_rates(optimizer, 0.0, 0.0, epochs=phase.epochs, history=())
         for group in optimizer.param_groups:
-            group["lr"] = 0.0
+            group["lr"] = NEARLY_NONE
         move(optimizer, recipe.clip)
     model.zero_grad(set_to_none=True)
 
