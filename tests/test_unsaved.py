@@ -1,5 +1,7 @@
 """What changes in training beside tensors and place goes on exactly too; what no model file holds is told."""
 
+import io
+import logging
 import random
 from collections import deque
 from collections.abc import Callable
@@ -270,3 +272,40 @@ def test_what_only_training_asks_for_may_change(tmp_path: Path) -> None:
     recipe = Recipe([Phase(1, 8, 0.05)], SGD(), batch_size=24)
     notes = trainer(tmp_path).fit(counting(), DATA, recipe).record["notes"]
     assert not any("calls" in note or "seen" in note for note in notes)
+
+
+class Logging(nn.Module):
+    """A network that holds what others wrote: a logger, an open file, and counts nothing itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small()
+        self.log = logging.getLogger("budgetnet.tests")
+        self.file = io.StringIO()
+        self.seen: list[object] = [object()]
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.log.debug("a batch")
+        self.file.write("x")
+        logits: Tensor = self.inner(images)
+        return logits
+
+
+def test_what_a_model_holds_of_others_is_left_alone(tmp_path: Path) -> None:
+    run = trainer(tmp_path).fit(
+        Logging(), DATA, Recipe([Phase(1, 8, 0.05)], SGD(), batch_size=24), max_time=AT_ONCE
+    )
+    assert run.folder is not None
+    held, _ = checkpoints.newest(run.folder)
+    assert held is not None
+    assert "hidden" not in held.state
+
+
+def test_an_ordinary_training_has_nothing_beside_its_tensors(tmp_path: Path) -> None:
+    recipe = Recipe([Phase(1, 8, 0.05, augment=[Flip()])], SGD(), batch_size=24, average=EMA(0.9))
+    run = trainer(tmp_path).fit(small(), DATA, recipe, max_time=AT_ONCE)
+    assert run.folder is not None
+    held, _ = checkpoints.newest(run.folder)
+    assert held is not None
+    assert "hidden" not in held.state
+    assert not any(name.startswith("hidden") for name in held.tensors)

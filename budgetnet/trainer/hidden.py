@@ -1,8 +1,11 @@
 """Hidden: what changes as a training goes and is in no state_dict, found by looking twice."""
 
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
+from pathlib import Path
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
@@ -18,6 +21,7 @@ _MODULES = {*vars(nn.Module()), "card", "built", "external", "past", "_compiled_
 _OPTIMIZERS = {*vars(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)), "parts"}
 _RATES = {"params", "param_names", "lr", "schedule", "times"}
 """What of a parameter group is set anew at every step, or never changes."""
+_LIBRARY = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
 _HOUSES = ("torch", "torchvision", "budgetnet")
 """Whose classes keep in no attribute what changes with learning."""
 
@@ -103,7 +107,11 @@ class Places:
             self._function(path, value)
         elif isinstance(value, nn.Module):
             self._root(path, value)
-        elif hasattr(value, "__dict__") and _foreign(type(value)):
+        elif (
+            hasattr(value, "__dict__")
+            and _written_here(str(type(value).__module__))
+            and _foreign(type(value))
+        ):
             self.owners[path] = value
             for name, inner in vars(value).items():
                 self._add(path, name, inner, depth + 1)
@@ -111,6 +119,8 @@ class Places:
     def _function(self, path: str, function: Any) -> None:
         """A function's attributes, the numbers that it closes over, and those of its file that it names."""
         if not isinstance(function, FunctionType) or not _foreign(function):
+            return
+        if not _written_here(str(function.__module__)):
             return
         self.owners[f"{path}()"] = function
         for name, value in vars(function).items():
@@ -132,7 +142,8 @@ class Places:
             pack(value, "", held)
         except (NotPlain, RecursionError):
             if isinstance(value, list | tuple | dict | set):
-                self.opaque[place] = len(value)
+                if depth <= 1:
+                    self.opaque[place] = len(value)
             else:
                 self._inside(f"{path}.{name}", value, depth + 1)
             return
@@ -214,6 +225,18 @@ def _of_model(place: str) -> str:
 
 def _foreign(kind: Any) -> bool:
     return str(kind.__module__).partition(".")[0] not in _HOUSES
+
+
+@lru_cache(maxsize=1024)
+def _written_here(module: str) -> bool:
+    """Whether a module is the user's own: what others keep may be a file's number, a time, a thread."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if module in sys.builtin_module_names:
+        return False
+    if file is None:
+        return True
+    installed = {"site-packages", "dist-packages"} & set(Path(file).parts)
+    return not installed and not any(Path(file).is_relative_to(place) for place in _LIBRARY)
 
 
 def _version(value: Any) -> int:
