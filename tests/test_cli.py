@@ -567,7 +567,8 @@ def test_evaluate_takes_the_split_that_is_asked_for(made: Made) -> None:
 def test_evaluate_changes_the_data_as_the_run_had_them_changed(here: Path) -> None:
     recipe = written(here)
     told("run", recipe, "-q", "--set", "data.count=96", "--scale", 0.5)
-    assert "note" not in told("evaluate", "tiny-1", recipe)
+    output = told("evaluate", "tiny-1", recipe)
+    assert output.count("note") == output.count("note: as the run's record says: --set data.count=96") == 1
     assert "note: these val images are not those of the run" in told(
         "evaluate", "tiny-1", recipe, "--set", "data.count=192"
     )

@@ -71,6 +71,7 @@ def written(
     described = recipe.describe()
     run.note(
         **{
+            "described": 2,
             "recipe": {**described, "seed": seed},
             "seed": seed,
             "status": "finished",
@@ -365,7 +366,7 @@ def test_an_empty_record_can_be_compared() -> None:
     assert folder is not None
     (folder / "run.json").write_text("{}")
     text = str(compare([folder, written()]))
-    assert "bare-1: unfinished, and not counted" in text
+    assert "bare-1: interrupted, and not counted" in text
 
 
 # --- curves

@@ -8,7 +8,7 @@ from torch import nn
 
 from budgetnet.checkpoint import any_in
 from budgetnet.modelfile import load, read_card
-from budgetnet.plan import Plan
+from budgetnet.plan import Plan, shelf
 from budgetnet.run import MODEL, RECORD, Run
 
 RUNS = "runs"
@@ -30,8 +30,11 @@ class Trained:
 
     @property
     def recipe_file(self) -> str:
-        """The recipe file that the run names, "" where it names none."""
-        return str(self.run.record.get("recipe_file", "")) if self.run is not None else ""
+        """The recipe that the run names, as it can be named here; "" where it names none."""
+        found = str(self.run.record.get("recipe_file", "")) if self.run is not None else ""
+        shipped = shelf() / Path(found).name
+        # Of one that budgetnet brings along the record has the file's name alone.
+        return shipped.stem if found and not Path(found).is_file() and shipped.is_file() else found
 
 
 def is_trained(name: str) -> bool:

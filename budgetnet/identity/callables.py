@@ -40,9 +40,10 @@ def methods_of(kind: type, within: Within) -> dict[str, Any]:
 
 
 def _descriptor(value: Any, within: Within) -> Any:
-    if type(value).__module__ == "functools" and callable(value):
-        wrapped = getattr(value, "__wrapped__", None)
-        return {"class": f"functools.{type(value).__name__}", "function": within.of(wrapped)}
+    wrapped = getattr(value, "__wrapped__", None)
+    if callable(wrapped) and callable(value) and whose_class(type(value)) != USER:
+        # What a library keeps beside it are the answers of calls, or what it compiled.
+        return {"class": called(type(value)), "function": within.of(wrapped)}
     if isinstance(value, staticmethod | classmethod):
         return {"class": type(value).__name__, "function": within.of(value.__func__)}
     if isinstance(value, property):

@@ -13,7 +13,7 @@ from typing import Any
 from budgetnet.identity.names import module_file
 
 _MOST, _LONGEST = 100, 2**20
-_PATIENCE = 3.0
+_PATIENCE = 2.0
 # No program that the checkout names is started, no index written, no password asked for.
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
@@ -72,7 +72,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
             check=True,
             timeout=_PATIENCE,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, **_QUIET},
+            # A hook of another checkout names that one.
+            env={**{k: v for k, v in os.environ.items() if not k.startswith("GIT_")}, **_QUIET},
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

@@ -75,8 +75,8 @@ def modules_of(model: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
             while name in code:
                 name += "_"
             code[name] = bounded({"class": called(kind), **methods_of(kind, within)})
-    modules = {name or "model": _own(module, within, code=False) for name, module in model.named_modules()}
-    return modules, code
+    named = model.named_modules()
+    return {name or "model": bounded(_own(module, within, code=False)) for name, module in named}, code
 
 
 def without_addresses(text: str) -> str:

@@ -1,6 +1,5 @@
 """What a training leaves word of in its run: how it begins, where it is, and what it came to."""
 
-import hashlib
 import json
 import platform
 import time
@@ -21,7 +20,7 @@ from budgetnet.compare.difference import Difference
 from budgetnet.console import duration, percent
 from budgetnet.data import Data
 from budgetnet.disk import sweep, unwritable
-from budgetnet.identity import digests
+from budgetnet.identity import digests, mark
 from budgetnet.modelfile import Card, described
 from budgetnet.pace import Pace
 from budgetnet.recipe import Phase, Recipe
@@ -30,6 +29,7 @@ from budgetnet.trainer.changes import line
 from budgetnet.trainer.speed import Way
 from budgetnet.trainer.training import Training
 
+_LONGEST = 200_000
 _MODULES = 200
 """Modules of which a record tells each one at most."""
 
@@ -135,12 +135,15 @@ def _keep_source(run: Run, session: int = 1) -> None:
 def _computes(contract: dict[str, Any]) -> dict[str, Any]:
     """What a model does, of its contract: how it was built and the user's code in it, and its modules.
 
-    Those are told in full only where no builder's arguments tell what they are.
+    Those are told in full only where no builder's arguments tell what they are; and what is long by a digest.
     """
     made, modules = contract["made"], contract["modules"]
-    short = made is None and len(modules) <= _MODULES
-    whole = modules if short else hashlib.sha256(json.dumps(modules, sort_keys=True).encode()).hexdigest()
-    return {"made": made, "code": contract["code"], "modules": whole}
+    whole = _short(modules) if made is None and len(modules) <= _MODULES else mark(modules)
+    return {"made": made, "code": _short(contract["code"]), "modules": whole}
+
+
+def _short(described: Any) -> Any:
+    return described if len(json.dumps(described)) <= _LONGEST else mark(described)
 
 
 def _asked(training: Training, begun: Begun) -> dict[str, Any]:
