@@ -294,3 +294,22 @@ def test_the_commands_try_a_step_too(tmp_path: Path) -> None:
         assert result.exit_code == 2, result.output
         assert "phase 2: the loss focal fails on logits" in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_cannot_be_copied_is_trained_all_the_same(tmp_path: Path) -> None:
+    model = network()
+    with (tmp_path / "sizes.txt").open("w") as file:
+        model.register_forward_hook(Writing(file))
+        run = Trainer("cpu", out=None, show=False).fit(model, coloured(64, val=16), recipe())
+    assert run.status == "finished"
+    assert (tmp_path / "sizes.txt").read_text().startswith("32\n")
+
+
+class Writing:
+    """A hook with an open file."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __call__(self, module: nn.Module, images: tuple[Tensor, ...], logits: Tensor) -> None:
+        self.file.write(f"{len(logits)}\n")

@@ -1,9 +1,10 @@
 """Trial: one step of every phase on copies, so that what only a step meets is found before the first one."""
 
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ def trial(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> list[
     fails: views, model, loss, gradient or optimizer.
     """
     try:
-        with own_randomness(engine.device):
+        with own_randomness(engine.device), _eagerly():
             training = _copy(model, data, recipe, engine)
+            if training is None:
+                return []
             remember(training)
             own = {id(each) for either in (model, training.model) for each in either.parameters()}
             return list(dict.fromkeys(_all_phases(training, own)))
@@ -53,13 +56,24 @@ def trial(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> list[
     return []
 
 
-def _copy(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> Training:
+def _eagerly() -> AbstractContextManager[object]:
+    """Within it nothing is compiled for a trial's few images: it would take longer than all the rest."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
+
+
+def _copy(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> Training | None:
     """A training of copies, whose layers that are fitted to the images are made to work.
 
-    Steps and loss are copied with the model, which they may refer to.
+    Steps and loss are copied with the model, which they may refer to. None where a hook, say, that only the
+    training needs cannot be copied.
     """
     memo: dict[int, Any] = {}
-    copied = twin(model, memo=memo)
+    try:
+        copied = twin(model, memo=memo)
+    except ValueError:
+        return None
     channels = int(data.train.images.shape[1])
     for module in copied.modules():
         if isinstance(module, Standardise) and not module.fitted:
