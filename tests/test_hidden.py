@@ -1,5 +1,6 @@
 """What a model or a loss holds where torch does not find it: refused by name, and what is found passes."""
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -107,6 +108,20 @@ def test_a_constant_that_the_forward_reads_is_to_be_a_buffer(make: Any) -> None:
     with pytest.raises(ValueError, match=words):
         trainer.check(Reads(make()), coloured(), recipe)
     assert trainer.check(Holds(make()), coloured(), recipe) == trainer.check(Holds(0), coloured(), recipe)
+
+
+def test_a_weight_that_is_computed_before_each_forward_is_no_constant() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    recipe = Recipe([Phase(1, 12, 0.1)], batch_size=32)
+    trainer = Trainer("cpu", out=None, show=False)
+    for old in (
+        torch.nn.utils.weight_norm,
+        torch.nn.utils.spectral_norm,
+        partial(prune.l1_unstructured, amount=0.5),
+    ):
+        other = copy.deepcopy(model)
+        old(other[0], "weight")
+        assert trainer.fit(other, coloured(), recipe).status == "finished"
 
 
 def found() -> list[nn.Module]:

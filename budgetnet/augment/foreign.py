@@ -1,6 +1,7 @@
 """Steps that are not ours: torchvision.transforms.v2 modules, and any callable."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -39,8 +40,8 @@ def call(
 
 
 def name(step: object) -> str:
-    """The step as it is written, on one line."""
-    return _flat(repr(step))
+    """The step as it is written, on one line, without the place in memory that a function's name has."""
+    return re.sub(r" at 0x[0-9a-f]+", "", _flat(repr(step)))
 
 
 def _is_pair(result: object) -> bool:

@@ -69,10 +69,14 @@ def check_constants(model: nn.Module, resolution: int, *, channels: int) -> None
 
     Views of registered tensors pass, and so does what the model's builder does not make: a forward has.
     """
-    if not any(True for _ in hidden(walk(model).modules)):
+    # What is computed from weights, as torch.nn.utils.weight_norm does before each forward, is no constant.
+    own = {
+        each.path for each in hidden(walk(model).modules) if all(tensor.is_leaf for tensor in each.tensors)
+    }
+    if not own:
         return
     watch, _ = watched(model, resolution, channels, counted=False)
-    found = watch.constants
+    found = [each for each in watch.constants if each.path in own]
     how = built(model)
     if how is not None and found:
         fresh = build_on_meta(how.make, how.args, how.kwargs, limits={})

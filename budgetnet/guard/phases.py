@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from budgetnet.data import Data
+from budgetnet.identity import without_addresses
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.schedule import Flat, Reactive, acts, curve
 
@@ -60,8 +61,8 @@ def _still(phase: Phase, called: str, rate: float) -> str:
             f"{phase.epochs}"
         )
     return (
-        f"the learning rate of {called} never moves: {phase.lr!r} is {rate:g} throughout its "
-        f"{phase.epochs} epoch{'s' * (phase.epochs > 1)}; durations are counted in epochs"
+        f"the learning rate of {called} never moves: {without_addresses(repr(phase.lr))} is {rate:g} "
+        f"throughout its {phase.epochs} epoch{'s' * (phase.epochs > 1)}; durations are counted in epochs"
     )
 
 
