@@ -313,3 +313,24 @@ class Writing:
 
     def __call__(self, module: nn.Module, images: tuple[Tensor, ...], logits: Tensor) -> None:
         self.file.write(f"{len(logits)}\n")
+
+
+def test_steps_that_draw_elsewhere_than_from_torch_are_noted() -> None:
+    def darker(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return images * random.uniform(0.9, 1), labels
+
+    def cut(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return images * float(np.random.uniform(0.9, 1)), labels
+
+    def drawn(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return images * torch.empty(len(images), 1, 1, 1).uniform_(0.9, 1), labels
+
+    def told(*steps: object) -> list[str]:
+        phases = phase(), phase(augment=steps)
+        return [note for note in check(network(), recipe(*phases)) if "draws from" in note]
+
+    assert told(drawn) == []
+    assert [note.split(", which")[0] for note in told(darker)] == [
+        "a step of phase 2 draws from Python's random"
+    ]
+    assert "draws from Python's random and NumPy's random," in told(cut, darker)[0]

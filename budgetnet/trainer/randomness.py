@@ -72,3 +72,11 @@ def own_randomness(device: torch.device) -> Iterator[None]:
     finally:
         random.setstate(pythons)
         np.random.set_state(numpys)
+
+
+def drawn_from(seed: int) -> list[str]:
+    """Whose global generators, Python's and NumPy's, were drawn from since `reseed` with this seed."""
+    untouched = repr(np.random.RandomState(seed).get_state(legacy=False))
+    pythons = random.getstate() != random.Random(seed).getstate()
+    numpys = repr(np.random.get_state(legacy=False)) != untouched
+    return ["Python's random"] * pythons + ["NumPy's random"] * numpys

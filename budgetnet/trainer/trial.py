@@ -22,7 +22,7 @@ from budgetnet.trainer.doubts import doubts
 from budgetnet.trainer.measure import Engine
 from budgetnet.trainer.memory import out_of_memory, release
 from budgetnet.trainer.parts import learning, train_mode
-from budgetnet.trainer.randomness import own_randomness
+from budgetnet.trainer.randomness import MODEL, drawn, drawn_from, own_randomness
 from budgetnet.trainer.step import Batch, Stored, batch_of, loss_of, move
 from budgetnet.trainer.training import Training
 from budgetnet.trainer.unsaved import check_kept, remember
@@ -185,6 +185,7 @@ def _step(asked: _Try, count: int, *, doubting: bool) -> list[str]:
         train_mode(training.model, phase.trains, phase.calibrates)
         with asked.naming("the views cannot be made"):
             batch = batch_of(training, phase, _stored(asked, count), asked.resolution)
+        elsewhere = drawn_from(drawn(training.seed, MODEL, training.step))
         shape = "x".join(map(str, batch.shown.shape[1:]))
         with asked.naming(f"the model fails in training mode on {len(batch.shown)} views of {shape}"):
             logits = _logits(training, batch)
@@ -194,7 +195,18 @@ def _step(asked: _Try, count: int, *, doubting: bool) -> list[str]:
         if doubting:
             with asked.naming("the model fails in evaluation mode"):
                 _kept(training, batch.images)
-        return list(doubts(training, batch, logits)) if doubting else []
+        return [*_elsewhere(asked, elsewhere), *(doubts(training, batch, logits) if doubting else ())]
+
+
+def _elsewhere(asked: _Try, drew: list[str]) -> list[str]:
+    """What is to know of steps that draw elsewhere than from torch."""
+    if not drew:
+        return []
+    return [
+        f"a step of phase {asked.number} draws from {' and '.join(drew)}, which is seeded at every step, so "
+        "that the run repeats itself; a number drawn there serves all images of a batch alike, where steps "
+        "that draw tensors with torch can give each its own"
+    ]
 
 
 def _stored(asked: _Try, count: int) -> Stored:
