@@ -258,7 +258,7 @@ def wrong(log: Log, done: int, folder: Path, draw: random.Random) -> str:
             return "the weights of a finished run are not its last"
     elif run.status not in ("interrupted", "paused"):
         return f"the status of a run that lost its process is {run.status}"
-    elif saved and resumed(folder, log.wanted, RECIPE)[1].step < least:
+    elif saved and resumed(folder, log.wanted, network(), RECIPE).held.step < least:
         return "the run cannot go on"
     return "" if "unreadable" not in _row(folder) else "the list cannot read it"
 
