@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
@@ -52,6 +52,8 @@ class There(Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "There":
         copied = There(self.held.detach().clone()).requires_grad_(self.requires_grad)
+        if isinstance(self, nn.Parameter):
+            copied._is_param = True  # type: ignore[attr-defined]
         memo[id(self)] = copied
         return copied
 
@@ -74,6 +76,10 @@ def _plain(given: Any) -> Any:
     return given.held if isinstance(given, There) else given
 
 
+BACKWARD = ("step._gradient", "trial._learn")
+"""Where gradients are computed."""
+
+
 def _computed(func: Any, args: Any, kwargs: Any) -> Any:
     """An operation of which at least one tensor is there."""
     given = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, Tensor)]
@@ -87,7 +93,7 @@ def _computed(func: Any, args: Any, kwargs: Any) -> Any:
     where = place()
     here = [one for one in given if not isinstance(one, There) and one.ndim]
     # autograd makes the zeros of a part without gradient by the device that it knows, the true one.
-    if here and not str(func).startswith("aten._fused") and where != "step._gradient":
+    if here and not str(func).startswith("aten._fused") and where not in BACKWARD:
         shapes = [(type(one).__name__, tuple(one.shape)) for one in given]
         raise RuntimeError(f"Expected all tensors to be on the same device: {func} in {where}, {shapes}")
     masks = func is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1])

@@ -2,8 +2,6 @@
 
 import functools
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -266,32 +264,6 @@ def test_a_checkpoint_of_before_an_option_was_there_is_as_if_it_was_left_out(beg
     assert not differences([with_defaults(older, RECIPE), contract["recipe"]])
     other = replace(RECIPE, phases=[replace(phase, test=Test(mirror=True)) for phase in RECIPE.phases])
     assert differences([with_defaults(older, other), other.describe()])
-
-
-DESCRIBE = """
-import functools, torch
-from budgetnet import Data, Phase, Recipe
-class Sharp:
-    def __call__(self, logits, labels): ...
-loss = functools.partial(torch.nn.functional.cross_entropy, label_smoothing=0.1)
-print(Recipe([Phase(1, 8, 0.1, augment=[Sharp()])], loss=loss).describe(), sorted({"a", "b", "c"}))
-"""
-
-
-@pytest.mark.slow
-def test_a_recipe_is_described_alike_in_every_process() -> None:
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", DESCRIBE],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(found) == 1
-    assert "0x" not in found.pop()
 
 
 def test_what_a_description_holds_tells_contents_apart() -> None:

@@ -58,8 +58,9 @@ TRIED = ("trial.", "doubts.", "viewed.")
 ALSO = {
     # It looks at each step before it goes on; and torch's clip asks for the tensors' true device.
     "back off": {"undo._wrong", "step.move"},
-    "pseudo-labels": {"measure.probabilities"},
-    "teacher": {"distill._logits"},
+    "pseudo-labels": {"measure.answers"},
+    # Its weights are told once, before the first step.
+    "teacher": {"distill._logits", "tensors._of_one"},
 }
 
 
