@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import budgetnet
 from budgetnet.cli import main
-from budgetnet.modelfile import read_card, weights
+from budgetnet.modelfile import BadModelFile, read_card, weights
 from budgetnet.plan import titles
 
 FOLDER = Path(budgetnet.__file__).parents[1] / "weights"
@@ -44,7 +44,7 @@ def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     name = next(iter(weights()))
     Path(name).write_bytes(b"something else")
-    with pytest.raises(budgetnet.BadModelFile):
+    with pytest.raises(BadModelFile):
         budgetnet.load(name)
 
 

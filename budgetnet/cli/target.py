@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from budgetnet.checkpoint import any_in
-from budgetnet.modelfile import load, read_card
+from budgetnet.modelfile import load, read_card, resolved, weights
 from budgetnet.plan import Plan, shelf
 from budgetnet.run import MODEL, RECORD, Run
 
@@ -51,10 +51,12 @@ def trained(name: str) -> Trained:
             status = f", its status is {run.status}" if run is not None else ""
             raise ValueError(f"the run in {folder} has saved no {MODEL}{status}")
         return Trained(folder / MODEL, run)
-    path = Path(name)
+    path = resolved(name)
     if not path.is_file():
+        known = ", ".join(weights())
+        along = f", and the models that come along are {known}" if known else ""
         raise ValueError(
-            f"there is no run and no model file {name}; `budgetnet list` shows the runs in {RUNS}/"
+            f"there is no run and no model file {name}; `budgetnet list` shows the runs in {RUNS}/{along}"
         )
     beside = path.name == MODEL and (path.parent / RECORD).exists()
     return Trained(path, Run.read(path.parent) if beside else None)

@@ -11,5 +11,7 @@ from budgetnet.modelfile.file import write as write
 from budgetnet.modelfile.loading import fill as fill
 from budgetnet.modelfile.loading import load as load
 from budgetnet.modelfile.saving import save as save
+from budgetnet.modelfile.shipped import resolved as resolved
+from budgetnet.modelfile.shipped import weights as weights
 
 __all__ = ["BadModelFile", "load", "save"]

@@ -20,6 +20,7 @@ from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary
 from budgetnet.modelfile.card import Card
 from budgetnet.modelfile.file import BadModelFile, opened, owned
+from budgetnet.modelfile.shipped import resolved
 from budgetnet.run import MODEL
 from budgetnet.sealed import Damaged, Stored, shown
 
@@ -36,13 +37,15 @@ def load(
 ) -> nn.Module:
     """The trained model of a run's folder or of a model file, in evaluation mode, ready for Trainer.predict.
 
+    A name such as "stl10_afternoon", where no such file lies, is a model that comes along, in `weights/`.
+
     A model of `budgetnet.models` is rebuilt from the file's own card. Any other builder is named by the
     caller: `load("runs/mine-1", my_model, classes=10)`; no code named by a file is ever imported. The card's
     budget is checked again. Raises BadModelFile, a ValueError, for a file that is not what was saved or does
     not fit its model, and OverBudget for a budget that is not kept. External weights that a model began from
     are not needed; its attribute `external` still names them.
     """
-    target = Path(path)
+    target = resolved(path)
     if target.is_dir():
         target = target / MODEL
     stored, found = opened(target)
