@@ -1,5 +1,6 @@
 """What several rooms' tests share: one thread, no network, and a small data set that can be learnt."""
 
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,15 @@ from budgetnet import Budget, Data, arrays, models
 def one_thread() -> None:
     """Networks this small only lose by sharing their work, and several test processes may run at once."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def signals_are_heard() -> None:
+    """Whoever starts the tests with nohup, or in the background, switches signals off for them too."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGXCPU):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            heard = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, heard)
 
 
 @pytest.fixture(autouse=True, scope="session")
