@@ -427,6 +427,7 @@ for make in (few, with_values, many, swallowing):
 """
 
 
+@pytest.mark.slow
 def test_ten_billion_parameters_are_refused_with_little_work_and_within_100_mb() -> None:
     done = subprocess.run([sys.executable, "-c", HUGE], capture_output=True, text=True, check=True)
     counted = (

@@ -730,6 +730,7 @@ def test_preview_without_the_data_shows_the_schedules(here: Path) -> None:
 # --- pipes, terminals, signals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["list"], ["count", "quickstart", "--json"], ["--help"]])
 def test_a_closed_pipe_is_quiet(arguments: list[str]) -> None:
     reader, writer = os.pipe()
@@ -750,6 +751,7 @@ def waited(path: Path, process: "subprocess.Popen[str]", seconds: float = 60) ->
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_a_model_that_loads_and_exits_with_130(here: Path) -> None:
     recipe = written(here, TINY.replace("epochs=2", "epochs=100_000"))
     process = subprocess.Popen(

@@ -221,6 +221,7 @@ def test_the_reference_is_up_to_date() -> None:
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.slow
 def test_a_stale_reference_is_told_in_one_sentence(tmp_path: Path) -> None:
     page = tmp_path / "reference.md"
     assert reference(str(page)).returncode == 0

@@ -635,11 +635,11 @@ recipe = Recipe(phases=[Phase(epochs=1, resolution=8, lr=0.1)])
 """
 
 
-@pytest.fixture(scope="module", params=[3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[12, pytest.param(1, marks=pytest.mark.slow)])
 def watched(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> dict[str, list[list[object]]]:
-    """What every command said of hostile files and runs, every third everyday, and what audit hooks saw."""
+    """What every command said of hostile files and runs, every twelfth everyday, and what audit hooks saw."""
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "evil.py").write_text("open('pwned', 'w')\n")
     (folder / "recipe.py").write_text(RECIPE_FILE)

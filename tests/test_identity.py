@@ -379,6 +379,7 @@ print(json.dumps([plan.describe(), plan.record(), modules_of(plan.make_model.__g
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_is_described_alike_in_every_process_and_place(tmp_path: Path) -> None:
     found = []
     for place in ("one", "other"):

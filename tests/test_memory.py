@@ -104,6 +104,7 @@ def test_it_is_said_once_and_kept_over_a_pause(
     assert set(again.sizes[len(tight.sizes) :]) == {30}
 
 
+@pytest.mark.slow
 def test_one_image_that_does_not_fit_ends_the_run(data: Data, tmp_path: Path) -> None:
     with pytest.raises(torch.OutOfMemoryError):
         trainer(out=tmp_path).fit(made(0), data, recipe())
@@ -256,6 +257,7 @@ def test_an_evaluation_goes_through_in_halves(
     assert len(trainer().predict(model, split, classes=data.classes).labels) == len(split)
 
 
+@pytest.mark.slow
 def test_one_image_too_large_to_evaluate_ends_the_run(data: Data) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

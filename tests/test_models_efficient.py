@@ -50,6 +50,7 @@ def test_every_variant_has_the_parameters_that_it_is_known_for(variant: str, par
     assert count(models.efficientnet, 10, variant=variant) == params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "dropout"), [("b5", 0.4), ("b6", 0.5), ("b7", 0.5)])
 def test_the_large_variants_are_torchvisions_too(variant: str, dropout: float) -> None:
     reference = getattr(torchvision.models, f"efficientnet_{variant}")
@@ -271,6 +272,7 @@ def test_a_budget_from_scratch_refuses_them_before_anything_is_fetched(file: Pat
     assert external(budget.build(models.efficientnet, 10)) == ""
 
 
+@pytest.mark.slow
 def test_a_saved_model_needs_its_external_weights_no_more(file: Path, tmp_path: Path) -> None:
     model = Budget("5M").build(models.efficientnet, 10, weights=file).eval()
     budgetnet.save(model, tmp_path / "m", classes=[str(k) for k in range(10)], resolution=32)

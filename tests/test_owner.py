@@ -62,6 +62,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_of_many_starters_one_owns(tmp_path: Path) -> None:
     code = HOLD.replace("time.sleep(60)", "time.sleep(1.5)")
     processes = [

@@ -115,6 +115,7 @@ def test_unreadable_images_have_no_row_on_request(model: Path, tmp_path: Path) -
         alone.predict(budgetnet.load(model), root, unreadable="drop")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_utf8_is_known_where_the_system_knows_ascii_alone(model: Path, tmp_path: Path) -> None:
     photos(tmp_path / "in", "caf\u00e9.png")
     start = [sys.executable, "-c", "from budgetnet.cli import main; main()"]

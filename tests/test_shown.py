@@ -266,6 +266,7 @@ def test_a_network_that_says_no_numbers_is_never_right() -> None:
     assert all(said == 0 for _, said, _ in pairs)
 
 
+@pytest.mark.slow
 def test_very_many_classes_are_counted_by_what_there_is() -> None:
     class Many(nn.Module):
         def forward(self, images: Tensor) -> Tensor:

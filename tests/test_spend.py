@@ -156,6 +156,7 @@ def test_when_nothing_fits_the_smallest_is_named_with_its_cost() -> None:
     Budget(smallest).spend(network, knobs={"width": range(8, 513, 8), "depth": (2, 3, 4)})
 
 
+@pytest.mark.slow
 def test_settings_far_over_the_budget_are_neither_built_nor_waited_for() -> None:
     def make(layers: int) -> nn.Module:
         return nn.Sequential(*(nn.Linear(1000, 1000) for _ in range(layers)))
@@ -167,6 +168,7 @@ def test_settings_far_over_the_budget_are_neither_built_nor_waited_for() -> None
         Budget(1).widest(make, (10**8, 10**9))
 
 
+@pytest.mark.slow
 def test_settings_that_collapse_at_the_resolution_are_passed_over() -> None:
     budget = Budget("1M", macs="1G", resolution=16)
     spent = budget.spend(network, knobs={"width": (8, 16), "depth": (3, 4, 5, 6)})

@@ -91,6 +91,7 @@ def wait_for(*paths: Path, seconds: float = 200) -> None:
 # --- what is trained at once
 
 
+@pytest.mark.slow
 def test_runs_that_are_trained_together_have_the_bits_of_each_alone(plan: Plan) -> None:
     result = command("run", "tiny.py", "--seeds", 2, "--together", 2)
     assert result.exit_code == 0, result.output
