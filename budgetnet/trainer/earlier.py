@@ -18,8 +18,10 @@ def brought_up(
     """
     untold: list[str] = []
     shown = {name or "model": _shown(module) for name, module in model.named_modules()}
+    torchs = [contract.get("where", {}).get("torch") for contract in (held, now)]
+    same = _agree if torchs[0] != torchs[1] else str.__eq__
     modules = {
-        name: now["modules"][name] if text == shown.get(name) else text
+        name: now["modules"][name] if same(text, shown.get(name, "")) else text
         for name, text in held.get("modules", {}).items()
     }
     if now["code"]:
@@ -33,6 +35,13 @@ def brought_up(
 def _shown(module: nn.Module) -> str:
     """A module's class and what it shows of itself: how modules were described."""
     return without_addresses(f"{type(module).__name__}({module.extra_repr()})")
+
+
+def _agree(text: str, shown: str) -> bool:
+    """Whether the words of two versions of torch for a module say the same, as far as both say it."""
+    first, second = (dict(re.findall(r"(\w+)=((?:\([^()]*\)|[^,()])*)", words)) for words in (text, shown))
+    both = first.keys() & second.keys()
+    return text.split("(")[0] == shown.split("(")[0] and all(first[key] == second[key] for key in both)
 
 
 def _brought_up(held: Any, now: Any, path: str, untold: list[str]) -> Any:
