@@ -8,8 +8,11 @@ Prints a Markdown table. Without --airbench only our side runs. The peer times i
 its last test with six looks, and neither the validation after each epoch nor the loading of data; "train and
 test" is our steps and such a test, "fit" is all that Trainer.fit takes, the images' way to the GPU included.
 
-It has not been run on a GPU yet. On a CPU our side alone runs, 2 runs of a fiftieth of the recipe on 500
-test images, which shows that the command works and nothing about speed.
+It has not been run on a GPU yet. On a CPU one run of each side takes an hour or so: `--runs 1 --scale 1`;
+without these, 2 runs of a fiftieth of our recipe show that the command works. The peer's file asks for CUDA,
+so that some of its words are replaced there (WORDS has the list): the device; float16 by float32 weights,
+under autocast to bfloat16 with --precision bf16, as our side has it; torch.compile by nothing; its clock by
+time.perf_counter; and its first run, which only warms a GPU up, by none.
 """
 
 import argparse
@@ -33,7 +36,33 @@ from budgetnet.console import say
 from budgetnet.plan import Plan, read_plan
 
 Figures = dict[str, list[float]]
-ON_A_CPU = {"runs": 2, "scale": 0.02, "test_images": 500}
+ON_A_CPU = {"runs": 2, "scale": 0.02}
+CLOCK = """
+import time
+class Event:
+    def __init__(self, **_): pass
+    def record(self): self.at = time.perf_counter()
+    def elapsed_time(self, other): return 1e3 * (other.at - self.at)
+torch.cuda.Event, torch.cuda.synchronize = Event, lambda: None
+"""
+WORDS = (
+    ("import torchvision\n", "import torchvision\n" + CLOCK),
+    ("@torch.compile\n", ""),
+    ('    model.compile(mode="max-autotune")\n', ""),
+    ('    main("warmup", model)\n', ""),
+    ("CifarNet().cuda()", "CifarNet()"),
+    ('torch.device("cuda")', 'torch.device("cpu")'),
+    ("mod.half()", "mod.float()"),
+    ("self.images.half()", "self.images.float()"),
+    (
+        "    def forward(self, x, whiten_bias_grad=True):\n",
+        "    def forward(self, x, whiten_bias_grad=True):\n"
+        "        with torch.autocast('cpu', torch.bfloat16, enabled=BF16):\n"
+        "            return self.forward_half(x, whiten_bias_grad).float()\n\n"
+        "    def forward_half(self, x, whiten_bias_grad):\n",
+    ),
+)
+"""What is replaced in the peer's file on a CPU, each once."""
 
 
 def arguments() -> argparse.Namespace:
@@ -45,6 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=None, help="of each side; 20, or 2 on a CPU")
     parser.add_argument("--scale", type=float, default=None, help="of our recipe; 1, or 0.02 on a CPU")
     parser.add_argument("--device", default=None)
+    parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "float32"))
     parser.add_argument(
         "--speed", default=None, help="of Trainer; compile, as the peer is, or eager on a CPU"
     )
@@ -58,23 +88,20 @@ def main() -> None:
     os.environ["BUDGETNET_DATA"] = asked.data
     on_cuda = Trainer(asked.device, out=None, show=False).device.type == "cuda"
     speed: Any = asked.speed or ("compile" if on_cuda else "eager")
-    trainer = Trainer(asked.device, speed=speed, out=None, show=False)
+    trainer = Trainer(asked.device, precision=asked.precision, speed=speed, out=None, show=False)
     plan = read_plan("cifar10_speedrun")
     data = plan.data()
-    runs, scale = asked.runs or 20, asked.scale or 1.0
-    if not on_cuda:
-        runs, scale = asked.runs or int(ON_A_CPU["runs"]), asked.scale or ON_A_CPU["scale"]
-        assert data.test is not None
-        data = replace(data, test=data.test.subset(slice(0, int(ON_A_CPU["test_images"]))))
+    runs = asked.runs or (20 if on_cuda else int(ON_A_CPU["runs"]))
+    scale = asked.scale or (1.0 if on_cuda else ON_A_CPU["scale"])
     where = torch.cuda.get_device_name() if on_cuda else f"{torch.get_num_threads()} CPU threads"
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    say(f"{where}, {versions}, {runs} runs of each side, speed {speed}")
+    say(f"{where}, {versions}, {runs} runs of each side, {scale:g} of our recipe, speed {speed}")
     rows = [("Trainer.fit", ours(plan, data, trainer, runs, scale))]
-    if asked.airbench is not None and on_cuda:
-        rows.append((asked.airbench.name, theirs(asked.airbench, data, runs)))
     say(markdown(rows))
-    if not on_cuda:
-        say(f"on a CPU: {scale:g} of the recipe, 500 test images, without the peer, which needs CUDA")
+    if asked.airbench is not None:
+        half = asked.precision == "bf16"
+        rows.append((asked.airbench.name, theirs(asked.airbench, data, runs, cpu=not on_cuda, half=half)))
+        say(markdown(rows))
 
 
 def ours(plan: Plan, data: Data, trainer: Trainer, runs: int, scale: float) -> Figures:
@@ -103,11 +130,24 @@ def ours(plan: Plan, data: Data, trainer: Trainer, runs: int, scale: float) -> F
     return found
 
 
-def theirs(file: Path, data: Data, runs: int) -> Figures:
+def on_a_cpu(source: str, half: bool) -> str:
+    """The peer's file for a CPU; raises SystemExit where it is not the file that WORDS is about."""
+    for word, other in WORDS:
+        if source.count(word) != 1:
+            raise SystemExit(
+                f"the peer's file should have {word.strip()!r} once, not {source.count(word)} times"
+            )
+        source = source.replace(word, other)
+    return f"BF16 = {half}\n{source}"
+
+
+def theirs(file: Path, data: Data, runs: int, *, cpu: bool, half: bool) -> Figures:
     """The same of the peer's file, which is told how many runs to make and given its data in its own form."""
     source, count = re.subn(r"range\(200\)", f"range({runs})", file.read_text(encoding="utf-8"))
     if count != 1:
         raise SystemExit(f"{file} should ask for its runs once, by range(200), and does so {count} times")
+    if cpu:
+        source = on_a_cpu(source, half)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "cifar10").mkdir()
         for name in ("train", "test"):
@@ -125,19 +165,21 @@ def theirs(file: Path, data: Data, runs: int) -> Figures:
         )
     if done.returncode:
         raise SystemExit(f"{file} failed: {done.stderr.strip().splitlines()[-1:]}")
-    return read_log(done.stdout, runs)
+    return read_log(done.stdout, runs, warm=0 if cpu else 1)
 
 
-def read_log(text: str, runs: int) -> Figures:
+def read_log(text: str, runs: int, warm: int = 1) -> Figures:
     """The accuracy with six looks and the seconds of each run, from the lines that airbench prints.
 
-    Its first run is a warm-up on made-up labels. Raises ValueError where lines are missing.
+    Its first run on a GPU is a warm-up on made-up labels. Raises ValueError where lines are missing.
     """
     cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in text.splitlines()]
     rows = [row for row in cells if "eval" in row and len(row) >= 3]
-    if len(rows) != runs + 1:
-        raise ValueError(f"expected {runs + 1} lines of final figures from the peer, and found {len(rows)}")
-    last = rows[1:]
+    if len(rows) != runs + warm:
+        raise ValueError(
+            f"expected {runs + warm} lines of final figures from the peer, and found {len(rows)}"
+        )
+    last = rows[warm:]
     return {"accuracy": [float(row[-2]) for row in last], "train and test": [float(row[-1]) for row in last]}
 
 
