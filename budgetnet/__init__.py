@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from budgetnet.budget import ledger as ledger
     from budgetnet.budget import macs as macs
     from budgetnet.budget import summary as summary
-    from budgetnet.curves import save_curves as save_curves
     from budgetnet.data import Data as Data
     from budgetnet.data import Split as Split
     from budgetnet.data import arrays as arrays
@@ -63,7 +62,8 @@ if TYPE_CHECKING:
     from budgetnet.recipe import Ramp as Ramp
     from budgetnet.recipe import Recipe as Recipe
     from budgetnet.recipe import Test as Test
-    from budgetnet.resolutions import by_resolution as by_resolution
+    from budgetnet.report import by_resolution as by_resolution
+    from budgetnet.report import save_curves as save_curves
     from budgetnet.run import Epoch as Epoch
     from budgetnet.run import Run as Run
     from budgetnet.schedule import Cosine as Cosine
@@ -88,7 +88,6 @@ _ROOMS = {
     "augment": "AlternatingFlip CenterCrop Crop Cutmix Erase Flip Grayscale Jitter Mixup RandAugment Rotate "
     "Shift Translate TrivialAugmentWide",
     "budget": "Budget DoesNotFit Ledger OverBudget check_fit count ledger macs summary",
-    "curves": "save_curves",
     "data": "Data Split arrays cifar10 digits folder stl10 tiny_imagenet",
     "distill": "Distill",
     "loss": "DistillationLoss LabelSmoothingLoss",
@@ -98,7 +97,7 @@ _ROOMS = {
     "profiling": "Profile profile",
     "pseudo": "FixMatch PseudoLabels",
     "recipe": "BackOff EMA EarlyStop Group Groups Phase Ramp Recipe Test",
-    "resolutions": "by_resolution",
+    "report": "by_resolution save_curves",
     "run": "Epoch Run",
     "schedule": "Cosine Early Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",
     "trainer": "Evaluation Prediction Trainer TrainingFailed",

@@ -25,8 +25,8 @@ PAGE = Path(__file__).with_name("reference.md")
 PACKAGE = Path(budgetnet.__file__).parent
 ROOMS = (
     *("budget", "models", "layers", "data", "augment", "schedule", "optim", "loss", "distill"),
-    *("pseudo", "recipe", "trainer", "resolutions", "profiling", "run", "modelfile", "plan", "compare"),
-    *("curves", "sweep"),
+    *("pseudo", "recipe", "trainer", "report", "profiling", "run", "modelfile", "plan", "compare"),
+    "sweep",
 )
 WIDTH = 100
 HEAD = """\

@@ -20,7 +20,8 @@ from budgetnet.cli import main
 from budgetnet.compare import Figure, aligned, compare, grouped
 from budgetnet.compare.difference import MISSING, differences
 from budgetnet.compare.text import short
-from budgetnet.curves import NoCurves, borders, points, save_curves
+from budgetnet.report import NoPlot, save_curves
+from budgetnet.report.curves import borders, points
 from budgetnet.run import Epoch, Run
 
 BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)
@@ -407,19 +408,19 @@ def test_borders_lie_between_phases_and_sessions() -> None:
 
 
 def test_a_run_without_an_epoch_has_no_curves() -> None:
-    with pytest.raises(NoCurves, match="none of these runs has finished an epoch"):
+    with pytest.raises(NoPlot, match="none of these runs has finished an epoch"):
         save_curves(Run(), "curves.png")
 
 
 def test_without_matplotlib_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     run = written()
-    with pytest.raises(NoCurves, match=r"pip install 'budgetnet\[plot\]'"):
+    with pytest.raises(NoPlot, match=r"pip install 'budgetnet\[plot\]'"):
         save_curves(run, here / "new" / "curves.png")
     assert not (here / "new").exists()
     output = told("compare", run.folder)
     assert "80.00 %" in output
-    assert "no curves: curves as PNG need matplotlib" in output
+    assert "no curves: a plot as PNG needs matplotlib" in output
     assert not Path("compare").exists()
 
 

@@ -12,8 +12,8 @@ FLOORS = (
     {"stream", "launch"},
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data", "identity"},
     {"models", "recipe", "run", "pace", "sealed", "pseudo", "owner", "disk", "numbered"},
-    {"checkpoint", "plan", "console", "modelfile", "distill", "guard", "picture", "compare", "curves"},
-    {"trainer", "resolutions", "profiling", "together"},
+    {"checkpoint", "plan", "console", "modelfile", "distill", "guard", "compare"},
+    {"trainer", "report", "profiling", "together"},
     {"sweep"},
     {"cli"},
 )

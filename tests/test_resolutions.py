@@ -16,7 +16,7 @@ import budgetnet
 from budgetnet import Data, Phase, Ramp, Recipe, Run, Split, Test, Trainer, by_resolution, macs, models
 from budgetnet.cli import main
 from budgetnet.modelfile import Card
-from budgetnet.resolutions import AtResolution, NoPlot, Resolutions, save_plot, trained_at
+from budgetnet.report import AtResolution, NoPlot, Resolutions, save_plot, trained_at
 
 TINY = '''"""Three colours told apart."""
 

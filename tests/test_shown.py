@@ -14,7 +14,7 @@ import budgetnet
 from budgetnet import Data, FixMatch, Phase, Recipe, Split, Test, Trainer, arrays, augment, folder, layers
 from budgetnet.checkpoint import Checkpoint
 from budgetnet.modelfile import Card, card
-from budgetnet.resolutions import by_resolution
+from budgetnet.report import by_resolution
 from budgetnet.trainer.end import _result
 from budgetnet.trainer.loop import loop
 from budgetnet.trainer.measure import _Tally, answers

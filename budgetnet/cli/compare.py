@@ -8,7 +8,7 @@ import click
 from budgetnet.cli.target import RUNS
 from budgetnet.compare import compare, read_runs
 from budgetnet.console import characters, say
-from budgetnet.curves import NoCurves, save_curves
+from budgetnet.report import NoPlot, save_curves
 from budgetnet.run import RECORD
 
 CURVES = "curves.png"
@@ -29,7 +29,7 @@ def compare_runs(names: tuple[str, ...], out: str | None, *, as_json: bool) -> N
     path = Path(out or "compare") / CURVES
     try:
         save_curves(found.runs, path)
-    except NoCurves as error:
+    except NoPlot as error:
         say(f"no curves: {error}", error=as_json)
     else:
         say(f"wrote {path}", error=as_json)

@@ -6,8 +6,8 @@ from pathlib import Path
 from budgetnet.cli.offline import at_hand
 from budgetnet.cli.options import Asked
 from budgetnet.console import characters, columns, say
-from budgetnet.picture import curve, plot, save_png, save_schedules, views
 from budgetnet.plan import Plan
+from budgetnet.report import curve, plot, save_png, save_schedules, views
 
 
 def preview_recipe(recipe: str, asked: Asked, out: str | None) -> None:

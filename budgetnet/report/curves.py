@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from budgetnet.compare import Group, grouped, read_runs
+from budgetnet.report.png import NoPlot, blank, unwritable, write
 from budgetnet.run import Epoch, Run
 
 _ROWS = {"accuracy": "accuracy (%)", "loss": "loss"}
 _COLUMNS = {"train": "train", "train_eval": "train, evaluated", "val": "validation", "test": "test"}
-
-
-class NoCurves(ValueError):
-    """Nothing can be drawn: no epoch is finished, or matplotlib is not installed."""
 
 
 Points = list[tuple[int, float]]
@@ -26,7 +23,7 @@ def save_curves(runs: Run | str | Path | Sequence[Run | str | Path], path: str |
     Training, validation, and test where it was measured, one beside the other. Runs that differ in nothing
     but their seed share a colour; dotted lines are the borders of phases. Runs of one group are drawn into
     one pair of axes. The file's folder is made where it is missing. Raises ValueError for a broken run, where
-    the file cannot be written, and (`NoCurves`) without matplotlib or any finished epoch.
+    the file cannot be written, and (`NoPlot`) without matplotlib or any finished epoch.
 
     ::
 
@@ -37,19 +34,10 @@ def save_curves(runs: Run | str | Path | Sequence[Run | str | Path], path: str |
         what for what in _COLUMNS if any(points(run, f"{what}_loss") for g in groups for run in g.runs)
     ]
     if not columns:
-        raise NoCurves("there are no curves to draw: none of these runs has finished an epoch")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NoCurves(
-            "curves as PNG need matplotlib, which is not installed: pip install 'budgetnet[plot]'"
-        ) from None
-    columns = [
-        what for what in _COLUMNS if any(points(run, f"{what}_loss") for g in groups for run in g.runs)
-    ]
-    single = len(groups) == 1 or not columns
+        raise NoPlot("there are no curves to draw: none of these runs has finished an epoch")
+    single = len(groups) == 1
     width = 8.0 if single else max(8.0, 4.5 * len(columns))
-    figure = Figure(figsize=(width, 7), layout="constrained")
+    figure = blank(width, 7)
     axes = figure.subplots(2, 1 if single else len(columns), sharex=True, sharey="row", squeeze=False)
     for row, kind in zip(axes, _ROWS, strict=True):
         if single:
@@ -66,11 +54,9 @@ def save_curves(runs: Run | str | Path | Sequence[Run | str | Path], path: str |
     )
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
     except OSError as error:
-        raise ValueError(
-            f"{path} cannot be written: {error.strerror or error}; choose another folder"
-        ) from None
+        raise unwritable(path, error) from None
+    write(figure, path)
 
 
 def points(run: Run, name: str) -> Points:

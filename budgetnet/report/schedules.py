@@ -1,25 +1,18 @@
-"""Picture: a recipe to look at: its schedules as terminal text and as PNG, its views as a grid in PNG."""
+"""A recipe's schedules over its epochs, as terminal text and as a PNG."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
-from budgetnet.augment import view
-from budgetnet.data import Split
 from budgetnet.recipe import Phase, Recipe
+from budgetnet.report.png import blank, write
 from budgetnet.schedule import value
 
 What = Literal["lr", "resolution"]
 
 # A braille character is two dots wide and four high; its code point adds up those of its dots.
 _BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-_GAP = 4
-_TILE = 96
 
 
 @dataclass(frozen=True)
@@ -125,91 +118,22 @@ def _phases(curve: Sequence[Stretch], columns: int) -> str:
 def save_schedules(recipe: Recipe, path: str | Path) -> None:
     """Draw learning rate and resolution over the epochs into a PNG file.
 
-    Raises ValueError without matplotlib, and where the file cannot be written.
+    Raises ValueError where the file cannot be written, and `NoPlot` without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ValueError(
-            "schedules as PNG need matplotlib, which is not installed: pip install 'budgetnet[plot]'"
-        ) from None
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure = blank(9, 5)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    whats: tuple[tuple[object, What, str], ...] = (
-        (top, "lr", "learning rate"),
-        (bottom, "resolution", "resolution (pixels)"),
-    )
-    for axes, what, title in whats:
-        _draw(axes, curve(recipe, what), title)
+    _draw(top, curve(recipe, "lr"), "learning rate")
+    _draw(bottom, curve(recipe, "resolution"), "resolution (pixels)")
     top.legend(frameon=False)
     bottom.set_xlabel("epoch")
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be written: {error.strerror or error}; choose another folder"
-        ) from None
+    write(figure, path)
 
 
-def _draw(axes: object, stretches: Sequence[Stretch], title: str) -> None:
+def _draw(axes: Any, stretches: Sequence[Stretch], title: str) -> None:
     """One curve into matplotlib's axes, each phase in its own colour."""
     for stretch in stretches:
         epochs, values = zip(*stretch.points, strict=True)
-        axes.plot(epochs, values, label=stretch.label)  # type: ignore[attr-defined]
-        axes.axvline(epochs[0], color="0.85", linewidth=0.8, zorder=0)  # type: ignore[attr-defined]
-    axes.set_ylim(0, 1.08 * max(y for stretch in stretches for _, y in stretch.points))  # type: ignore[attr-defined]
-    axes.set_ylabel(title)  # type: ignore[attr-defined]
-
-
-def views(
-    split: Split, phase: Phase, *, classes: int, columns: int = 8, rows: int = 6, seed: int = 0
-) -> Tensor:
-    """A grid uint8 (3, H, W): a row of stored images, then `rows` rows of training views of the same images.
-
-    The images are spread evenly over the split, the rows over the phase: a ramp's resolution grows downwards.
-    Every image stands in a square tile of one size, enlarged by whole factors where it is tiny.
-    """
-    if not len(split):
-        raise ValueError("a grid of views needs images, and the split is empty")
-    count = min(columns, len(split))
-    chosen = torch.linspace(0, len(split) - 1, count).round().long()
-    images, labels = split[chosen]
-    shown = [images.cpu()]
-    for row in range(rows):
-        generator = torch.Generator().manual_seed(seed * 1_000 + row)
-        resolution = phase.resolution_at(row / rows if row + 1 < rows else math.nextafter(1.0, 0.0))
-        seen, _ = view(
-            images, labels, phase.augment, resolution=resolution, classes=classes, generator=generator
-        )
-        shown.append(seen.clamp(0, 1).mul(255).round().to(torch.uint8).cpu())
-    return _grid(shown)
-
-
-def _grid(rows: Sequence[Tensor]) -> Tensor:
-    """Rows of uint8 images (N, C, h, w), each of its own size, as one image (3, H, W) on white."""
-    largest = max(max(row.shape[-2:]) for row in rows)
-    side = largest * max(1, _TILE // largest)
-    step = side + _GAP
-    grid = torch.full((3, len(rows) * step + _GAP, len(rows[0]) * step + _GAP), 255, dtype=torch.uint8)
-    for y, row in enumerate(rows):
-        factor = side // max(row.shape[-2:])
-        large = row.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-        height, width = large.shape[-2:]
-        top, left = _GAP + (side - height) // 2, _GAP + (side - width) // 2
-        for x, image in enumerate(large):
-            at_y, at_x = y * step + top, x * step + left
-            grid[:, at_y : at_y + height, at_x : at_x + width] = image
-    return grid
-
-
-def save_png(image: Tensor, path: str | Path) -> None:
-    """Write an image uint8 (3, H, W) to a PNG file. Raises ValueError where it cannot be written."""
-    from PIL import Image
-
-    target = Path(path)
-    try:
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(target, format="PNG")
-    except OSError as error:
-        raise ValueError(
-            f"{target} cannot be written: {error.strerror or error}; choose another folder"
-        ) from None
+        axes.plot(epochs, values, label=stretch.label)
+        axes.axvline(epochs[0], color="0.85", linewidth=0.8, zorder=0)
+    axes.set_ylim(0, 1.08 * max(y for stretch in stretches for _, y in stretch.points))
+    axes.set_ylabel(title)

@@ -1,6 +1,5 @@
 """A model measured at many resolutions: figures, cost and pace at each, as a table and as a plot."""
 
-import io
 import json
 import math
 import time
@@ -16,7 +15,8 @@ from budgetnet.budget import macs
 from budgetnet.data import Split
 from budgetnet.modelfile import Card, card
 from budgetnet.recipe import Test
-from budgetnet.run import Run, write_whole
+from budgetnet.report.png import blank, write
+from budgetnet.run import Run
 from budgetnet.trainer import Trainer, shown
 from budgetnet.trainer.measure import evaluate
 from budgetnet.trainer.ready import check_logits
@@ -25,10 +25,6 @@ PLOT = "resolutions.png"
 """What the plot in a run's folder is called."""
 
 _WARM = 8  # images that are measured first and not timed
-
-
-class NoPlot(ValueError):
-    """Nothing can be drawn since matplotlib is not installed."""
 
 
 @dataclass(frozen=True)
@@ -177,26 +173,12 @@ def save_plot(found: Resolutions, path: str | Path, *, title: str = "") -> None:
 
     Raises ValueError where the file cannot be written, and `NoPlot` without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NoPlot(
-            "a plot as PNG needs matplotlib, which is not installed: pip install 'budgetnet[plot]'"
-        ) from None
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    figure = blank(8, 4.5)
     axes = figure.subplots()
     _draw(axes, found)
     if title:
         axes.set_title(title)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=120, format="png")
-    try:
-        # Not through a link that lies in a run's folder under this name.
-        write_whole(Path(path), drawn.getvalue())
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be written: {error.strerror or error}; choose another file"
-        ) from None
+    write(figure, path)
 
 
 def _draw(axes: Any, found: Resolutions) -> None:

@@ -1,4 +1,4 @@
-"""The picture room: plots say what the schedules do, grids show what the model is given."""
+"""The report room: plots say what the schedules do, grids show what the model is given."""
 
 import math
 import sys
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from budgetnet import Cosine, Crop, Flip, Phase, Plateau, Ramp, Recipe, Restarts, Split, Step
-from budgetnet.picture import curve, plot, save_png, save_schedules, views
+from budgetnet.report import curve, plot, save_png, save_schedules, views
 from budgetnet.schedule import value
 
 
