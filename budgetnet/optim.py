@@ -1,14 +1,41 @@
 """Optimizers: values that turn parameters into torch's own optimizers; the learning rate is the phase's."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 OptimizerFactory = Callable[[Iterable[Parameter]], torch.optim.Optimizer]
+
+
+@runtime_checkable
+class ByName(Protocol):
+    """A factory that is called with (name, parameter) pairs where `takes_names` is true, as `Groups` is."""
+
+    takes_names: bool
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A factory with schedules of its own, as `Groups` is; `monitors` are the figures that they read."""
+
+    @property
+    def monitors(self) -> set[str]:
+        """Names such as "val_loss"."""
+        ...
+
+
+def takes_names(factory: object) -> bool:
+    """Whether a factory is called with (name, parameter) pairs rather than with parameters."""
+    return isinstance(factory, ByName) and factory.takes_names
+
+
+def monitored_by(factory: object) -> set[str]:
+    """The figures that a factory's own schedules read."""
+    return factory.monitors if isinstance(factory, Scheduled) else set()
 
 
 def _groups(parameters: Iterable[Parameter], weight_decay: float, decay_norms: bool) -> list[dict[str, Any]]:
@@ -28,14 +55,18 @@ def _fused(groups: list[dict[str, Any]]) -> bool:
     return all(parameter.is_floating_point() for group in groups for parameter in group["params"])
 
 
-def _check_decay(name: str, weight_decay: float) -> None:
-    if weight_decay < 0:
-        raise ValueError(f"{name}'s weight_decay should be 0 or more, not {weight_decay!r}")
-
-
-def _check_betas(name: str, betas: tuple[float, float]) -> None:
-    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"{name}'s betas should be two numbers in [0, 1), not {betas!r}")
+def _check(factory: "SGD | Adam | AdamW | Muon") -> None:
+    """Refuse options that no step can be taken with."""
+    name = type(factory).__name__
+    if isinstance(factory, Adam | AdamW):
+        if len(factory.betas) != 2 or not all(0 <= beta < 1 for beta in factory.betas):
+            raise ValueError(f"{name}'s betas should be two numbers in [0, 1), not {factory.betas!r}")
+    elif not 0 <= factory.momentum < 1:
+        raise ValueError(f"{name}'s momentum should be in [0, 1), not {factory.momentum!r}")
+    elif factory.nesterov and not factory.momentum:
+        raise ValueError(f"{name}'s nesterov needs a momentum above 0; pass nesterov=False")
+    if factory.weight_decay < 0:
+        raise ValueError(f"{name}'s weight_decay should be 0 or more, not {factory.weight_decay!r}")
 
 
 @dataclass(frozen=True)
@@ -52,20 +83,16 @@ class SGD:
     decay_norms: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"SGD's momentum should be in [0, 1), not {self.momentum!r}")
-        if self.nesterov and not self.momentum:
-            raise ValueError("SGD's nesterov needs a momentum above 0; pass nesterov=False")
-        _check_decay("SGD", self.weight_decay)
+        _check(self)
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
-        made = torch.optim.SGD(
+        optimizer = torch.optim.SGD(
             groups, lr=0.0, momentum=self.momentum, nesterov=self.nesterov, fused=_fused(groups)
         )
         if self.momentum:
-            made.register_step_pre_hook(_begin_late)
-        return made
+            optimizer.register_step_pre_hook(_begin_late)
+        return optimizer
 
 
 def _begin_late(optimizer: torch.optim.Optimizer, args: object, kwargs: object) -> None:
@@ -96,8 +123,7 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_betas("Adam", self.betas)
-        _check_decay("Adam", self.weight_decay)
+        _check(self)
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
@@ -118,8 +144,7 @@ class AdamW:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_betas("AdamW", self.betas)
-        _check_decay("AdamW", self.weight_decay)
+        _check(self)
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
@@ -145,13 +170,9 @@ class Muon:
     normalise: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"Muon's momentum should be in [0, 1), not {self.momentum!r}")
-        if self.nesterov and not self.momentum:
-            raise ValueError("Muon's nesterov needs a momentum above 0; pass nesterov=False")
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps < 100:
             raise ValueError(f"Muon's steps should be a whole number from 1 to 99, not {self.steps!r}")
-        _check_decay("Muon", self.weight_decay)
+        _check(self)
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         chosen = list(parameters)
@@ -167,30 +188,20 @@ class Muon:
 class Orthogonal(torch.optim.Optimizer):
     """The torch optimizer that `Muon` makes; its state is one momentum buffer a parameter."""
 
-    def __init__(self, parameters: list[Parameter], how: Muon) -> None:
-        super().__init__(
-            parameters,
-            {
-                "lr": 0.0,
-                "momentum": how.momentum,
-                "nesterov": how.nesterov,
-                "steps": how.steps,
-                "weight_decay": how.weight_decay,
-                "normalise": how.normalise,
-            },
-        )
+    def __init__(self, parameters: list[Parameter], options: Muon) -> None:
+        super().__init__(parameters, {"lr": 0.0, **asdict(options)})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient; nothing waits for the device."""
         assert closure is None
         for group in self.param_groups:
-            alike: dict[tuple[int, int], list[tuple[Parameter, Tensor]]] = {}
+            by_shape: dict[tuple[int, ...], list[tuple[Parameter, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    found = self._momentum(parameter, group).flatten(1)
-                    alike.setdefault((found.shape[0], found.shape[1]), []).append((parameter, found))
-            for pairs in alike.values():
+                    matrix = self._momentum(parameter, group).flatten(1)
+                    by_shape.setdefault(tuple(matrix.shape), []).append((parameter, matrix))
+            for pairs in by_shape.values():
                 _move(pairs, group)
 
     def _momentum(self, parameter: Parameter, group: dict[str, Any]) -> Tensor:
@@ -206,7 +217,7 @@ class Orthogonal(torch.optim.Optimizer):
 
 def _move(pairs: list[tuple[Parameter, Tensor]], group: dict[str, Any]) -> None:
     """One step for weights of one flattened shape, made orthogonal together."""
-    updates = orthogonal(torch.stack([found for _, found in pairs]), group["steps"])
+    updates = orthogonal(torch.stack([matrix for _, matrix in pairs]), group["steps"])
     rows, columns = updates.shape[1:]
     rate = group["lr"] * max(1.0, rows / columns) ** 0.5
     for (parameter, _), update in zip(pairs, updates):

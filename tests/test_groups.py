@@ -1,7 +1,9 @@
 """Groups of parameters with optimizers and rates of their own, Muon, and rates that end early."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +27,7 @@ from budgetnet import (
 )
 from budgetnet.optim import Joint, OptimizerFactory
 from budgetnet.plan import read_plan
-from budgetnet.recipe import set_rates
+from budgetnet.recipe import optimizer_of, set_rates
 from budgetnet.schedule import value
 
 
@@ -272,3 +274,30 @@ def test_the_shipped_recipe_names_every_part_as_it_means_to() -> None:
     assert rates[0] == [106.0, 106.0, 1.656, 0.24]
     assert [row[0] for row in rates[1:]] == [pytest.approx(106 / 75), 0, 0]
     assert rates[3][1:] == pytest.approx([106 / 200, 1.656 / 200, 0.24 / 200])
+
+
+class Thrifty:
+    """An optimizer of somebody's own that takes names, and has a schedule of its own."""
+
+    takes_names = True
+    monitors = frozenset({"val_loss"})
+
+    def __init__(self, every: float) -> None:
+        self.every = every
+
+    def __call__(self, named: Iterable[Any]) -> torch.optim.Optimizer:
+        return torch.optim.SGD([{"params": [p for _, p in named], "schedule": Linear(1.0)}], lr=0.1)
+
+    def stretched(self, factor: float) -> "Thrifty":
+        return Thrifty(self.every * factor)
+
+
+def test_an_optimizer_of_ones_own_may_take_names_and_have_schedules() -> None:
+    phase = Phase(epochs=20, resolution=8, lr=0.1, optimizer=Thrifty(4))
+    assert phase.monitors == {"val_loss"}
+    shorter = phase.scaled(0.5).optimizer
+    assert isinstance(shorter, Thrifty)
+    assert shorter.every == 2
+    model = nn.Linear(2, 2)
+    (group,) = optimizer_of(shorter, model, model.parameters()).param_groups
+    assert len(group["params"]) == 2

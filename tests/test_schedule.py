@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
+from budgetnet import Phase
 from budgetnet.schedule import (
     Cosine,
     Linear,
@@ -397,3 +398,16 @@ def test_a_schedule_acts_after_so_many_flat_epochs() -> None:
         assert acts(Plateau(0.1, patience=patience), 20) == patience + 2
     assert acts(Halving(3), 20) == 4
     assert acts(Plateau(0.1, patience=30), 20) is None
+
+
+class Falling:
+    """A schedule of progress of somebody's own: `over` is all that it needs."""
+
+    def over(self, epochs: float) -> Callable[[float], float]:
+        return lambda t: 0.1 / (1 + t * epochs)
+
+
+def test_a_schedule_of_epochs_of_ones_own_needs_no_more_than_over() -> None:
+    phase = Phase(epochs=4, resolution=8, lr=Falling())
+    assert value(phase.lr, 0.5, epochs=4) == 0.1 / 3
+    assert phase.scaled(0.5).lr is phase.lr

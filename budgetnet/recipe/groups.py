@@ -9,9 +9,18 @@ import torch
 from torch import nn
 from torch.nn import Parameter
 
-from budgetnet.optim import OptimizerFactory, joint
+from budgetnet.optim import OptimizerFactory, joint, takes_names
 from budgetnet.recipe.check import above_zero, made
-from budgetnet.schedule import Early, Measured, Schedule, monitors, stretched, value
+from budgetnet.schedule import (
+    Measured,
+    Schedule,
+    Stopping,
+    Stretching,
+    is_schedule,
+    monitors,
+    stretched,
+    value,
+)
 
 Named = tuple[str, Parameter]
 
@@ -47,10 +56,7 @@ class Group:
         above_zero("Group", "times", self.times)
         if isinstance(self.lr, int | float):
             above_zero("Group", "lr", self.lr)
-        elif self.lr is not None and (
-            isinstance(self.lr, type | str)
-            or not (callable(self.lr) or hasattr(self.lr, "over") or hasattr(self.lr, "of"))
-        ):
+        elif self.lr is not None and not is_schedule(self.lr):
             raise ValueError(
                 f"Group's lr should be a number, a schedule such as Linear(0.1) or None, not {self.lr!r}"
             )
@@ -143,7 +149,7 @@ def optimizer_of(
     make: OptimizerFactory, model: nn.Module, parameters: Iterable[Parameter]
 ) -> torch.optim.Optimizer:
     """What `make` makes of the `parameters` of `model` that learn, with their names where it takes names."""
-    if not getattr(make, "takes_names", False):
+    if not takes_names(make):
         return make(parameters)
     learns = {id(parameter) for parameter in parameters}
     assert all(p.requires_grad == (id(p) in learns) for p in model.parameters() if p.requires_grad)
@@ -169,7 +175,7 @@ def set_rates(
         schedule = group.get("schedule")
         own = rate if schedule is None else value(schedule, t, epochs=epochs, history=history, steps=steps)
         group["lr"] = own * group.get("times", 1.0)
-        stopped.append(isinstance(schedule, Early) and schedule.stopped(t, epochs=epochs))
+        stopped.append(isinstance(schedule, Stopping) and schedule.stopped(t, epochs=epochs))
     # Where nothing learns any more a loss still needs something to go back to.
     if any(stopped) and not all(stopped):
         for group, over in zip(optimizer.param_groups, stopped):
@@ -179,6 +185,4 @@ def set_rates(
 
 def stretched_optimizer(make: OptimizerFactory, factor: float) -> OptimizerFactory:
     """An optimizer for a phase that is `factor` times as long: schedules of its own change with it."""
-    stretches = getattr(make, "stretched", None)
-    longer: OptimizerFactory = stretches(factor) if callable(stretches) else make
-    return longer
+    return make.stretched(factor) if isinstance(make, Stretching) else make

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from budgetnet.augment import Step, listed
-from budgetnet.optim import OptimizerFactory
+from budgetnet.optim import OptimizerFactory, monitored_by
 from budgetnet.pseudo import FixMatch, PseudoLabels
 from budgetnet.recipe.check import above_zero, made, one_of, whole
-from budgetnet.recipe.groups import Groups, stretched_optimizer
+from budgetnet.recipe.groups import stretched_optimizer
 from budgetnet.recipe.resolution import Resolution
 from budgetnet.recipe.stop import EarlyStop
 from budgetnet.recipe.testing import Test
-from budgetnet.schedule import Reactive, Schedule, Timed, acts, monitors, stretched
+from budgetnet.schedule import Reactive, Schedule, Timed, acts, is_schedule, monitors, stretched
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ class Phase:
             return
         if isinstance(self.lr, int | float):
             above_zero("Phase", "lr", self.lr)
-        elif isinstance(self.lr, type) or not (
-            callable(self.lr) or hasattr(self.lr, "over") or hasattr(self.lr, "of")
-        ):
+        elif not is_schedule(self.lr):
             raise ValueError(
                 f"Phase's lr should be a number or a schedule such as Cosine(0.1), not {self.lr!r}"
             )
@@ -150,8 +148,7 @@ class Phase:
     def monitors(self) -> set[str]:
         """The figures that the phase's own decisions read."""
         found = {self.stop.monitor} if self.stop else set()
-        own = self.optimizer.monitors if isinstance(self.optimizer, Groups) else set()
-        return found | own | (monitors(self.lr) if self.learns else set())
+        return found | monitored_by(self.optimizer) | (monitors(self.lr) if self.learns else set())
 
     def scaled(self, factor: float) -> Self:
         """The phase with `factor` times as many views in all; schedules and patience shrink in proportion.

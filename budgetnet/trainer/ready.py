@@ -24,7 +24,8 @@ from budgetnet.data import Data, Split
 from budgetnet.guard import before
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
-from budgetnet.recipe import Groups, Phase, Recipe, optimizer_of, set_rates
+from budgetnet.optim import monitored_by, takes_names
+from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
 from budgetnet.run import Epoch
 from budgetnet.schedule import Flat, Reactive, monitors, value
 from budgetnet.trainer.measure import Engine, check_shape, trying
@@ -113,7 +114,7 @@ def _check_rate(number: int, phase: Phase) -> None:
 def _check_optimizer(model: nn.Module, recipe: Recipe, phase: Phase) -> None:
     """Refuse groups that the model does not have, and rates that do not fit the phase."""
     make = phase.optimizer or recipe.optimizer
-    if not phase.learns or not getattr(make, "takes_names", False):
+    if not phase.learns or not takes_names(make):
         return
     with learning(model, phase.trains) as parameters:
         set_rates(optimizer_of(make, model, parameters), 0.0, 0.0, epochs=phase.epochs, history=())
@@ -236,8 +237,7 @@ def _check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:
 
 def _monitors(recipe: Recipe, phase: Phase) -> set[str]:
     """The figures that the recipe's own optimizer reads in a phase."""
-    own = phase.optimizer is None and phase.learns and isinstance(recipe.optimizer, Groups)
-    return recipe.optimizer.monitors if own and isinstance(recipe.optimizer, Groups) else set()
+    return monitored_by(recipe.optimizer) if phase.optimizer is None and phase.learns else set()
 
 
 def _check_validation(data: Data, recipe: Recipe) -> None:

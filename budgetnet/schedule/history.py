@@ -1,0 +1,101 @@
+"""Schedules of a phase's history: ours, and what is asked of anybody's."""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, runtime_checkable
+
+from budgetnet.schedule.kinds import Measured, Reactive
+from budgetnet.schedule.progress import check
+
+MONITORS = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
+
+
+@runtime_checkable
+class Monitoring(Protocol):
+    """A schedule of the history that says which figure it reads."""
+
+    @property
+    def monitor(self) -> str:
+        """The figure's name, such as "val_loss"."""
+        ...
+
+
+class Flat:
+    """An epoch in which nothing became better or worse; `asked` has what was asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def measure(self, name: str) -> float:
+        """1, whatever is asked for."""
+        self.asked.add(name)
+        return 1.0
+
+    def __getattr__(self, name: str) -> float:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.measure(name)
+
+
+def monitors(schedule: object) -> set[str]:
+    """The figures that a schedule reads, as it says itself or as epochs are asked for them."""
+    if not isinstance(schedule, Reactive):
+        return set()
+    if isinstance(schedule, Monitoring):
+        return {schedule.monitor}
+    epoch = Flat()
+    with contextlib.suppress(Exception):
+        for count in (1, 2, 20):
+            schedule.of([epoch] * count)
+    return epoch.asked
+
+
+def acts(schedule: Reactive, within: int) -> int | None:
+    """After how many flat epochs, at most `within`, the value is another one; None if after none of them."""
+    epoch, first = Flat(), schedule.of([])
+    return next((k for k in range(1, within + 1) if schedule.of([epoch] * k) != first), None)
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """`peak`, multiplied by `factor` whenever `monitor` has not improved for more than `patience` epochs.
+
+    The value is worked out from the history alone, by the rule of torch's `ReduceLROnPlateau` (relative
+    threshold 1e-4). `monitor` is "val_loss", "train_loss" (falling is better), "val_accuracy" or
+    "train_accuracy" (rising is better). NaN never counts as an improvement.
+    """
+
+    peak: float
+    factor: float = 0.1
+    patience: int = 10
+    monitor: str = "val_loss"
+    minimum: float = 0.0
+    threshold: float = 1e-4
+
+    def __post_init__(self) -> None:
+        check(self, "peak", self.peak > 0, "above 0")
+        check(self, "factor", 0 < self.factor < 1, "in (0, 1)")
+        check(self, "patience (epochs)", self.patience >= 0, "0 or more")
+        check(self, "monitor", self.monitor in MONITORS, "one of " + ", ".join(MONITORS))
+
+    def stretched(self, factor: float) -> Self:
+        return replace(self, patience=max(0, round(self.patience * factor)))
+
+    def of(self, history: Sequence[Measured]) -> float:
+        rising = self.monitor.endswith("accuracy")
+        rate, best, bad = self.peak, -math.inf if rising else math.inf, 0
+        for epoch in history:
+            found = epoch.measure(self.monitor)
+            if rising:
+                better = found > (best * (1 + self.threshold) if best > -math.inf else best)
+            else:
+                better = found < (best * (1 - self.threshold) if best < math.inf else best)
+            if better:
+                best, bad = found, 0
+            else:
+                bad += 1
+            if bad > self.patience:
+                rate, bad = max(rate * self.factor, self.minimum), 0
+        return rate
