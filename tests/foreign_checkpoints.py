@@ -33,8 +33,8 @@ from budgetnet import (
     Trainer,
     models,
 )
-from budgetnet import checkpoint as checkpoints
 from budgetnet.data import Split
+from budgetnet.files import checkpoint as checkpoints
 
 AT_ONCE = 1e-9
 

@@ -128,7 +128,7 @@ def born(out: Path, where: Path, environment: dict[str, str], *arguments: str) -
 
 def _watched(out: Path) -> None:
     """Have checkpoints written often, each step told of, and the last checkpoint looked at."""
-    from budgetnet import checkpoint
+    from budgetnet.files import checkpoint
     from budgetnet.trainer import loop, saver
 
     saver.EVERY, saver.COST = SAVED_EVERY, 0.0

@@ -30,9 +30,9 @@ from budgetnet import (
     layers,
     models,
 )
-from budgetnet import checkpoint as checkpoints
 from budgetnet.cli import main
 from budgetnet.compare.difference import differences
+from budgetnet.files import checkpoint as checkpoints
 from budgetnet.recipe import Test
 from budgetnet.trainer.changes import with_defaults
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from budgetnet import checkpoint
-from budgetnet.checkpoint import STATE, TENSORS, BadCheckpoint
+from budgetnet.files import BadCheckpoint, checkpoint
 
 
 def tensors(seed: int = 0) -> dict[str, Tensor]:
@@ -59,7 +58,7 @@ def test_what_was_left_half_written_is_passed_over_and_swept_away(tmp_path: Path
     checkpoint.save(tmp_path, 1, tensors(), {})
     half = tmp_path / checkpoint.FOLDER / ".0000000002.123.part"
     half.mkdir()
-    (half / TENSORS).write_bytes(b"torn")
+    (half / checkpoint.TENSORS).write_bytes(b"torn")
     found, bad = checkpoint.newest(tmp_path)
     assert found is not None
     assert (found.step, bad) == (1, [])
@@ -88,7 +87,7 @@ def test_a_damaged_checkpoint_is_never_read(
 ) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     path = checkpoint.save(folder, 1, tensors(), {"rate": 0.1, "lines": ["a"]})
-    name = data.draw(st.sampled_from([TENSORS, STATE]))
+    name = data.draw(st.sampled_from([checkpoint.TENSORS, checkpoint.STATE]))
     content = bytearray((path / name).read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
     kind = data.draw(st.sampled_from(["flip", "cut", "zeros", "longer", "gone"]))
@@ -106,7 +105,7 @@ def test_a_damaged_checkpoint_is_never_read(
         (path / name).unlink()
     elif bytes(content) == before:
         return
-    if name == TENSORS or kind != "flip":
+    if name == checkpoint.TENSORS or kind != "flip":
         with pytest.raises(BadCheckpoint, match="the checkpoint"):
             checkpoint.read(path)
         return
@@ -120,7 +119,7 @@ def test_a_damaged_checkpoint_is_never_read(
 def test_files_of_another_checkpoint_are_found_out(tmp_path: Path) -> None:
     first = checkpoint.save(tmp_path, 1, tensors(1), {})
     second = checkpoint.save(tmp_path, 2, tensors(2), {})
-    (second / TENSORS).write_bytes((first / TENSORS).read_bytes())
+    (second / checkpoint.TENSORS).write_bytes((first / checkpoint.TENSORS).read_bytes())
     found, bad = checkpoint.newest(tmp_path)
     assert found is not None
     assert found.step == 1

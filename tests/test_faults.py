@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from trials import trials
 
 import budgetnet
-from budgetnet import SGD, Budget, Phase, Recipe, Run, Trainer, TrainingFailed, checkpoint, models
+from budgetnet import SGD, Budget, Phase, Recipe, Run, Trainer, TrainingFailed, models
+from budgetnet.files import checkpoint
 from budgetnet.trainer import NotWritten, saver
 
 RECIPE = Recipe([Phase(2, 8, 0.1)], SGD(), batch_size=12)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import budgetnet
 from budgetnet import EMA, SGD, Adam, BackOff, Data, Phase, Recipe, Run, Trainer, TrainingFailed
-from budgetnet import checkpoint as checkpoints
+from budgetnet.files import checkpoint as checkpoints
 from budgetnet.trainer import NotFinite, loop, saver, step
 from budgetnet.trainer.training import Training
 

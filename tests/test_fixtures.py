@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from fixtures.make import HERE, PAUSED_AFTER, RECIPE, data, finished, model, paused, photos
 
 import budgetnet
-from budgetnet import Trainer, checkpoint
+from budgetnet import Trainer
 from budgetnet.cli import main
+from budgetnet.files import checkpoint
 from budgetnet.guard.seen import read_seen
 from budgetnet.modelfile import read_card
 from budgetnet.run import Run

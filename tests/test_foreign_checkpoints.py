@@ -13,8 +13,8 @@ from torch import Tensor
 from trials import trials
 
 from budgetnet import Trainer
-from budgetnet import checkpoint as checkpoints
-from budgetnet.checkpoint import BadCheckpoint
+from budgetnet.files import BadCheckpoint
+from budgetnet.files import checkpoint as checkpoints
 
 FITTING = {"went on", "ValueError", "BadCheckpoint", "NotFinite"}
 """How a trial may end: numbers that are a training's own may be taken, and come to what is not finite."""

@@ -24,14 +24,13 @@ from torch import Tensor, nn
 from trials import trials
 
 import budgetnet
-from budgetnet import Budget, checkpoint, layers, models
-from budgetnet.checkpoint import STATE, TENSORS
+from budgetnet import Budget, layers, models
 from budgetnet.cli import main
 from budgetnet.data.download import download
+from budgetnet.files import checkpoint, seal
 from budgetnet.guard.seen import SEEN, read_seen, write_seen
 from budgetnet.modelfile import BadModelFile, card, read_card
 from budgetnet.run import Run
-from budgetnet.sealed import seal
 
 PACKAGE = Path(budgetnet.__file__).parent
 Result = TypeVar("Result")
@@ -120,12 +119,12 @@ def checkpoints(folder: Path, count: int) -> None:
         }
 
     paths = [checkpoint.save(folder, step, tensors(step), {"rate": 0.1, "step": step}) for step in (1, 2)]
-    good = {name: (paths[1] / name).read_bytes() for name in (TENSORS, STATE)}
-    older = {name: (paths[0] / name).read_bytes() for name in (TENSORS, STATE)}
+    good = {name: (paths[1] / name).read_bytes() for name in (checkpoint.TENSORS, checkpoint.STATE)}
+    older = {name: (paths[0] / name).read_bytes() for name in (checkpoint.TENSORS, checkpoint.STATE)}
     fallen = 0
     for trial in range(count):
         draw = random.Random(f"checkpoint {trial}")
-        name = draw.choice((TENSORS, STATE))
+        name = draw.choice((checkpoint.TENSORS, checkpoint.STATE))
         content = mutated(good[name], older[name], draw) if draw.random() < 0.9 else older[name]
         (paths[1] / name).write_bytes(content)
         found, bad = checkpoint.newest(folder)
@@ -180,7 +179,7 @@ def test_files_of_a_checkpoint_under_anothers_name_are_refused(tmp_path: Path) -
 @pytest.mark.parametrize("state", [b"[" * 10**6, b"7", b"{}", b'{"body": 7, "sha256": 7}', b"\xff\xfe"])
 def test_a_checkpoints_state_of_any_other_kind_is_refused(tmp_path: Path, state: bytes) -> None:
     path = checkpoint.save(tmp_path, 1, {"w": torch.zeros(1)}, {})
-    (path / STATE).write_bytes(state)
+    (path / checkpoint.STATE).write_bytes(state)
     with pytest.raises(checkpoint.BadCheckpoint, match=str(path)):
         checkpoint.read(path)
 
@@ -488,7 +487,7 @@ def hostile_runs(folder: Path, model: Path) -> None:
         found[f"a pipe for {name}"] = recorded(folder / f"a pipe for {name}", **record)
         (folder / f"a pipe for {name}" / name).unlink(missing_ok=True)
         os.mkfifo(folder / f"a pipe for {name}" / name)
-    from budgetnet.owner import LOCK
+    from budgetnet.files import LOCK
 
     for name in ("metrics.jsonl", LOCK, "checkpoints", "seen.safetensors", "new.jsonl"):
         found[f"a link for {name}"] = recorded(folder / f"a link for {name}", **record)
@@ -498,14 +497,16 @@ def hostile_runs(folder: Path, model: Path) -> None:
         found[name] = recorded(folder / name, **record)
         path = checkpoint.save(found[name], 1, {"w": torch.zeros(1)}, {"contract": {}})
         if name == "points elsewhere":
-            (path / STATE).unlink()
-            (path / STATE).symlink_to(away / "file")
+            (path / checkpoint.STATE).unlink()
+            (path / checkpoint.STATE).symlink_to(away / "file")
         elif name == "is a link":
             path.rename(away / "0000000001")
             path.symlink_to(away / "0000000001")
         else:
-            (path / TENSORS).unlink()
-            os.mkfifo(path / TENSORS) if name == "has a pipe" else (path / TENSORS).symlink_to("/dev/zero")
+            (path / checkpoint.TENSORS).unlink()
+            os.mkfifo(path / checkpoint.TENSORS) if name == "has a pipe" else (
+                path / checkpoint.TENSORS
+            ).symlink_to("/dev/zero")
     for run in found.values():
         (run / "model.safetensors").symlink_to(model)
 

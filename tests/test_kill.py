@@ -37,7 +37,7 @@ from budgetnet import (
     Trainer,
     models,
 )
-from budgetnet import checkpoint as checkpoints
+from budgetnet.files import checkpoint as checkpoints
 from budgetnet.trainer import loop, saver, step
 
 TRIALS = float(os.environ.get("BUDGETNET_TRIALS", "1"))

@@ -15,8 +15,8 @@ from torch import nn
 import budgetnet
 from budgetnet import Budget, OverBudget, Trainer, layers, models
 from budgetnet.budget import NotFromScratch, external
+from budgetnet.files import read_sealed, seal
 from budgetnet.modelfile import BadModelFile, Card, card, read_card, write
-from budgetnet.sealed import read, seal
 
 
 def mine(classes: int, *, hidden: int = 4) -> nn.Module:
@@ -120,7 +120,7 @@ def forged(path: Path, **entries: object) -> Path:
 
 def first_format(path: Path, words: dict[str, object]) -> Path:
     """The same without digests, as files were before."""
-    stored = read(path)
+    stored = read_sealed(path)
     assert stored.words is not None
     save_file(stored.tensors(), path, {"budgetnet": json.dumps({**stored.words, "format": 1, **words})})
     return path
@@ -201,7 +201,7 @@ def test_external_weights_are_named_by_the_card_and_by_what_is_loaded(tmp_path: 
 
 def test_a_file_from_before_external_weights_were_recorded_still_loads(tmp_path: Path) -> None:
     path = forged(tmp_path / "m", arguments=[[], {"dict": {"classes": 3, "widths": [8]}}])
-    stored = read(path)
+    stored = read_sealed(path)
     assert stored.words is not None
     entries = {name: held for name, held in stored.words.items() if name != "external"}
     save_file(stored.tensors(), path, {"budgetnet": json.dumps({**entries, "format": 1})})
@@ -216,9 +216,9 @@ def test_a_file_of_the_first_format_still_loads_and_is_saved_anew_with_digests(t
     about = card(found)
     assert about is not None
     assert (about.classes, about.crop) == (tuple("abcde"), 16)
-    assert not read(tmp_path / "m").sealed
+    assert not read_sealed(tmp_path / "m").sealed
     budgetnet.save(found, tmp_path / "again")
-    assert read(tmp_path / "again").sealed
+    assert read_sealed(tmp_path / "again").sealed
     # Neither format passes as the other: that would be a way around the digests.
     with pytest.raises(BadModelFile, match="digests are missing"):
         budgetnet.load(first_format(tmp_path / "m", {"format": 2}))

@@ -11,9 +11,9 @@ from torch import nn
 
 import budgetnet
 from budgetnet import Budget, layers, models
+from budgetnet.files import MOST_TENSORS, Damaged, read_sealed, seal
 from budgetnet.modelfile import BadModelFile, Card, bounds
 from budgetnet.modelfile.arguments import encoded
-from budgetnet.sealed import MOST_TENSORS, Damaged, read, seal
 
 
 def forged(path: Path, act: Any = nn.ReLU, **entries: Any) -> Path:
@@ -108,7 +108,7 @@ def test_a_file_of_very_many_tensors_is_neither_read_nor_written(tmp_path: Path)
 
     save_file(many, tmp_path / "m")
     with pytest.raises(Damaged, match="holds 10,001 tensors, and 10,000 are taken"):
-        read(tmp_path / "m")
+        read_sealed(tmp_path / "m")
     with pytest.raises(BadModelFile, match="holds 10,001 tensors"):
         budgetnet.load(tmp_path / "m")
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from budgetnet import Phase, Recipe, Run, Trainer
 from budgetnet.cli import main
-from budgetnet.numbered import folders_of
+from budgetnet.files import folders_of
 
 
 @pytest.fixture(autouse=True)

@@ -15,12 +15,12 @@ from torch import nn
 from trials import trials
 
 from budgetnet import Data, Phase, Recipe, Run, Trainer
-from budgetnet.owner import LOCK, is_owned, owned
+from budgetnet.files import LOCK, is_owned, owned
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from budgetnet.owner import owned
+from budgetnet.files import owned
 with owned(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -123,7 +123,7 @@ def test_epochs_own_their_folder_until_they_end(data: Data, tmp_path: Path, mode
 RACE = """
 import sys
 from pathlib import Path
-from budgetnet.owner import owned
+from budgetnet.files import owned
 # Everything is imported: both start at the same line of the same pipe.
 print("ready", flush=True)
 for line in sys.stdin:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from budgetnet import EMA, Data, Phase, Recipe, Trainer
 from budgetnet.console import epoch_line
-from budgetnet.pace import images_per_second, pace
-from budgetnet.run import METRICS, Epoch, Run
+from budgetnet.run import METRICS, Epoch, Run, images_per_second, pace
 from budgetnet.trainer.clock import PARTS, Clock
 from budgetnet.trainer.loop import loop
 from tests.work import leaping

@@ -9,10 +9,10 @@ import budgetnet
 
 PACKAGE = Path(budgetnet.__file__).parent
 FLOORS = (
-    {"stream", "launch"},
+    {"stream", "launch", "files"},
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data", "identity"},
-    {"models", "recipe", "run", "pace", "sealed", "pseudo", "owner", "disk", "numbered"},
-    {"checkpoint", "plan", "console", "modelfile", "distill", "guard", "compare"},
+    {"models", "recipe", "run", "pseudo"},
+    {"plan", "console", "modelfile", "distill", "guard", "compare"},
     {"trainer", "report", "profiling", "together"},
     {"sweep"},
     {"cli"},

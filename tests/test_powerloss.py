@@ -25,8 +25,9 @@ from torch import nn
 from trials import trials
 
 import budgetnet
-from budgetnet import SGD, Budget, Phase, Recipe, Run, Trainer, checkpoint, models
+from budgetnet import SGD, Budget, Phase, Recipe, Run, Trainer, models
 from budgetnet.cli.shelf import _row
+from budgetnet.files import checkpoint
 from budgetnet.trainer import saver
 from budgetnet.trainer.chain import contract, resumed
 

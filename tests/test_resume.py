@@ -34,8 +34,8 @@ from budgetnet import (
     layers,
     models,
 )
-from budgetnet import checkpoint as checkpoints
 from budgetnet.data import Data, Split
+from budgetnet.files import checkpoint as checkpoints
 from budgetnet.trainer.stop import Stop, seconds
 
 AT_ONCE = 1e-9

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from budgetnet.run import Epoch, Run, write_whole
+from budgetnet.files import write_whole
+from budgetnet.run import Epoch, Run
 
 
 def epoch(number: int, accuracy: float = math.nan, loss: float = math.nan) -> Epoch:

@@ -8,8 +8,9 @@ import torch
 from conftest import coloured
 from torch import nn
 
-from budgetnet import Phase, Recipe, Run, checkpoint
+from budgetnet import Phase, Recipe, Run
 from budgetnet.console import Watch
+from budgetnet.files import checkpoint
 from budgetnet.trainer import saver
 from budgetnet.trainer.measure import Engine
 from budgetnet.trainer.saver import COST, EVERY, Saver

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import budgetnet
 from budgetnet import Data, FixMatch, Phase, Recipe, Split, Test, Trainer, arrays, augment, folder, layers
-from budgetnet.checkpoint import Checkpoint
+from budgetnet.files import Checkpoint
 from budgetnet.modelfile import Card, card
 from budgetnet.report import by_resolution
 from budgetnet.trainer.end import _result

@@ -18,7 +18,7 @@ from test_together import SLOWLY, children, gone, program, troubled
 from trials import trials
 
 from budgetnet import Run, Trainer, read_plan
-from budgetnet import checkpoint as checkpoints
+from budgetnet.files import checkpoint as checkpoints
 from budgetnet.together import Job, worker
 from budgetnet.together.job import engine_of
 from budgetnet.trainer.stop import ENDING, Stop

@@ -15,9 +15,9 @@ from test_owner import HOLD
 from torch import nn
 
 from budgetnet import EMA, SGD, Adam, AdamW, Budget, Data, Phase, PseudoLabels, Recipe, Run, Trainer, models
-from budgetnet import checkpoint as checkpoints
 from budgetnet.cli import main
-from budgetnet.disk import check_place
+from budgetnet.files import check_place
+from budgetnet.files import checkpoint as checkpoints
 from budgetnet.trainer import saver
 from budgetnet.trainer.space import amount, check_out, checkpoint_bytes, needed
 
@@ -305,7 +305,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
         "except ValueError as error:\n    print(error)\n"
     )
     source = tmp_path / "disk.py"
-    shutil.copy(Path(__file__).parent.parent / "budgetnet" / "disk.py", source)
+    shutil.copy(Path(__file__).parent.parent / "budgetnet" / "files" / "disk.py", source)
     source.chmod(0o644)
     found = subprocess.run(
         ["/usr/bin/env", "python3", "-c", code, str(source), str(place / "runs")],

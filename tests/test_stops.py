@@ -21,9 +21,9 @@ from trials import trials
 
 import budgetnet
 from budgetnet import Phase, PseudoLabels, Recipe, Run, Trainer
-from budgetnet import checkpoint as checkpoints
 from budgetnet.cli import main
 from budgetnet.data import Data, Split
+from budgetnet.files import checkpoint as checkpoints
 from budgetnet.trainer import saver
 
 TESTS, PACKAGE = Path(__file__).parent, Path(budgetnet.__file__).parents[1]

@@ -18,7 +18,7 @@ from foreign_checkpoints import KINDS, counting, small
 from torch import Tensor, nn
 
 from budgetnet import EMA, SGD, Flip, Phase, Recipe, Run, Trainer
-from budgetnet import checkpoint as checkpoints
+from budgetnet.files import checkpoint as checkpoints
 
 AT_ONCE = 1e-9
 DATA = coloured(48, val=12, side=8)

@@ -14,9 +14,8 @@ from budgetnet.cli.options import Asked
 from budgetnet.cli.target import load_trained, not_from_scratch, trained
 from budgetnet.console import harmless, percent, say, table
 from budgetnet.data import UNREADABLE, Finding, sentences
-from budgetnet.disk import check_writable
+from budgetnet.files import check_writable, write_whole
 from budgetnet.modelfile import card
-from budgetnet.run import write_whole
 from budgetnet.trainer import Prediction, Trainer, image_files
 
 

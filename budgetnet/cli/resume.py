@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from budgetnet.checkpoint import FOLDER, any_in
 from budgetnet.cli.options import Asked
 from budgetnet.cli.target import find_run
 from budgetnet.console import say
-from budgetnet.numbered import folders_of
+from budgetnet.files import checkpoint, folders_of
 from budgetnet.run import Run
 from budgetnet.trainer import Session
 from budgetnet.trainer.chain import unfinished
@@ -28,7 +27,7 @@ def sought(session: Session, out: Path, name: str, *, quiet: bool) -> Run | None
             )
         return run
     # A run that was killed before its first checkpoint has nothing to go on from, and lost nothing.
-    held = [run for folder in folders_of(out, name) if any_in(folder) for run in _read(folder)]
+    held = [run for folder in folders_of(out, name) if checkpoint.any_in(folder) for run in _read(folder)]
     if after is not None:
         held = [run for run in held if _follows(run, after)]
     held.sort(key=lambda run: run.started)
@@ -57,8 +56,8 @@ def over(run: Run, asked: Asked) -> bool:
     assert run.folder is not None
     # Whoever finished a run removed them, or was killed before that; a record can be edited.
     left = (
-        f"; its checkpoints are still there: remove {run.folder / FOLDER} if it is"
-        if any_in(run.folder)
+        f"; its checkpoints are still there: remove {run.folder / checkpoint.FOLDER} if it is"
+        if checkpoint.any_in(run.folder)
         else ""
     )
     say(f"the run in {run.folder} is finished: nothing is left to do{left}")

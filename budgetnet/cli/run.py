@@ -21,7 +21,7 @@ from budgetnet.cli.outlook import (
 from budgetnet.cli.resume import over, sought
 from budgetnet.cli.target import find_run
 from budgetnet.console import duration, percent, say
-from budgetnet.disk import check_name
+from budgetnet.files import check_name
 from budgetnet.modelfile import card, save
 from budgetnet.plan import Plan
 from budgetnet.run import MODEL, Run

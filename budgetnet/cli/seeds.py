@@ -9,7 +9,7 @@ from budgetnet.cli.run import result_line
 from budgetnet.compare import Figure
 from budgetnet.compare.figure import measured
 from budgetnet.console import duration, percent, say, table
-from budgetnet.disk import check_name
+from budgetnet.files import check_name
 from budgetnet.run import Run
 from budgetnet.sweep.repeat import Manner, seeded
 from budgetnet.together.job import FAILURE, MISTAKE, NOT_FINITE

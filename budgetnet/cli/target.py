@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from budgetnet.checkpoint import any_in
+from budgetnet.files import checkpoint
 from budgetnet.modelfile import load, read_card, resolved, weights
 from budgetnet.plan import Plan, shelf
 from budgetnet.run import MODEL, RECORD, Run
@@ -65,7 +65,7 @@ def trained(name: str) -> Trained:
 def _folder(name: str, out: Path = Path(RUNS)) -> Path | None:
     """The run's folder that `name` is, as a path or below `out`."""
     for path in (Path(name), out / name):
-        if path.is_dir() and ((path / RECORD).exists() or (path / MODEL).exists() or any_in(path)):
+        if path.is_dir() and ((path / RECORD).exists() or (path / MODEL).exists() or checkpoint.any_in(path)):
             return path
     return None
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from budgetnet.pace import images_per_second
-from budgetnet.run import Epoch, Run
+from budgetnet.run import Epoch, Run, images_per_second
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from budgetnet.data import Data
+from budgetnet.files import read_whole
 from budgetnet.guard.seen import trained_on
-from budgetnet.run import LONGEST_RECORD, RECORD, read_whole
+from budgetnet.run import LONGEST_RECORD, RECORD
 
 
 def selection(folder: str | Path) -> list[str]:

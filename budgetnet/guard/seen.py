@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import Split
-from budgetnet.run import write_whole
-from budgetnet.sealed import read, seal
+from budgetnet.files import read_sealed, seal, write_whole
 
 SEEN = "seen.safetensors"
 """The file in a run's folder: one tensor "train", int64 (n,), rising, each once."""
@@ -49,7 +48,7 @@ def read_seen(folder: str | Path) -> Tensor | None:
     if not path.exists():
         return None
     try:
-        stored = read(path)
+        stored = read_sealed(path)
         found = [(name, stored.kinds[name], len(shape)) for name, shape in stored.shapes.items()]
         if found != [("train", "I64", 1)]:
             raise ValueError(f"its one tensor should be train, int64 (n,), and it holds {str(found)[:80]}")

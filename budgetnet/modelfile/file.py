@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 import budgetnet
 from budgetnet.budget import Budget
+from budgetnet.files import Damaged, Stored, apart, read_sealed, seal, write_whole
 from budgetnet.modelfile.card import Card
-from budgetnet.run import MODEL, write_whole
-from budgetnet.sealed import Damaged, Stored, apart, read, seal
+from budgetnet.run import MODEL
 
 FORMAT = 2
 """2 has digests over all of the file; 1 had none, and still loads."""
@@ -56,7 +56,7 @@ def read_card(path: str | Path) -> Card:
 def opened(path: Path) -> tuple[Stored, Card]:
     """What a model file holds, before its tensors are read. Raises BadModelFile."""
     try:
-        stored = read(path)
+        stored = read_sealed(path)
         if stored.words is None:
             raise BadModelFile(f"{path} has no budgetnet card: it was not saved by budgetnet.save")
         return stored, _card(stored.words, stored.sealed)

@@ -16,13 +16,13 @@ from torch.nn.modules.module import (
 import budgetnet
 from budgetnet.budget import Budget, NotFromScratch, OverBudget, built
 from budgetnet.data.past import Past, remember
+from budgetnet.files import Damaged, Stored, shown
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary
 from budgetnet.modelfile.card import Card
 from budgetnet.modelfile.file import BadModelFile, opened, owned
 from budgetnet.modelfile.shipped import resolved
 from budgetnet.run import MODEL
-from budgetnet.sealed import Damaged, Stored, shown
 
 _PARTS = 16
 """So many modules and parameters a network may have for each tensor of its file; about four are usual."""

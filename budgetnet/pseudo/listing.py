@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from budgetnet.data import Split
+from budgetnet.files import read_whole, write_whole
 from budgetnet.pseudo.joining import called
 from budgetnet.pseudo.keeping import Kept, check_within
-from budgetnet.run import read_whole, write_whole
 
 _COLUMNS = ("label", "confidence", "threshold", "temperature")
 _SPARE, _LONGEST_ROW = 2**16, 2048

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from budgetnet.disk import reason, write_whole
+from budgetnet.files import reason, write_whole
 
 
 class NoPlot(ValueError):

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from budgetnet.compare.difference import differences
-from budgetnet.disk import check_name
-from budgetnet.numbered import folders_of
+from budgetnet.files import check_name, folders_of
 from budgetnet.plan import Plan
 from budgetnet.run import RECORD, Run
 from budgetnet.sweep.repeat import goes_on

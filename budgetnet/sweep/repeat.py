@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from budgetnet import checkpoint
 from budgetnet.console import say
 from budgetnet.data import Data
-from budgetnet.disk import check_name
+from budgetnet.files import check_name, checkpoint, folders_of
 from budgetnet.identity import told
-from budgetnet.numbered import folders_of
 from budgetnet.plan import Plan
 from budgetnet.run import Run
 from budgetnet.stream import steadfast

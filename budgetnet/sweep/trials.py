@@ -12,7 +12,8 @@ from typing import Any, Literal
 from budgetnet.compare import Figure, aligned
 from budgetnet.compare.figure import measured
 from budgetnet.console import duration
-from budgetnet.run import Run, write_whole
+from budgetnet.files import write_whole
+from budgetnet.run import Run
 
 Metric = Literal["val_accuracy", "val_loss"]
 

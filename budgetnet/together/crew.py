@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from budgetnet import checkpoint
 from budgetnet.console import Board, duration
 from budgetnet.data import Data
 from budgetnet.data.memory import free
+from budgetnet.files import checkpoint
 from budgetnet.run import RECORD, Run
 from budgetnet.together.job import FAILED, FAILURE, MEMORY, MISTAKE, Job, engine_of
 from budgetnet.together.orders import Orders

@@ -10,8 +10,8 @@ from torch import nn
 
 from budgetnet import guard
 from budgetnet.data import Data
+from budgetnet.files import owned
 from budgetnet.launch import check_launch
-from budgetnet.owner import owned
 from budgetnet.recipe import Recipe
 from budgetnet.run import Run
 from budgetnet.stream import steadfast_output

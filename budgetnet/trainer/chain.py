@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 import budgetnet
-from budgetnet import checkpoint
 from budgetnet.budget import built
-from budgetnet.checkpoint import Checkpoint
 from budgetnet.compare.difference import Difference, differences
 from budgetnet.data import Data
 from budgetnet.data.naming import difference
+from budgetnet.files import Checkpoint, checkpoint
 from budgetnet.identity import DESCRIBED, described_value, modules_of, without_unknown
 from budgetnet.modelfile import fill, read_card
 from budgetnet.recipe import Recipe

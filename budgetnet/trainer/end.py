@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
-from budgetnet import checkpoint, guard
+from budgetnet import guard
+from budgetnet.files import checkpoint
 from budgetnet.modelfile import difference, write
-from budgetnet.pace import pace
-from budgetnet.run import MODEL, Run
+from budgetnet.run import MODEL, Run, pace
 from budgetnet.trainer.measure import evaluate
 from budgetnet.trainer.randomness import mixed
 from budgetnet.trainer.record import card_of, close, closing, now, unkept

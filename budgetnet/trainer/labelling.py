@@ -4,7 +4,7 @@ import torch
 
 from budgetnet.data import Split
 from budgetnet.data.ahead import reading
-from budgetnet.disk import reason
+from budgetnet.files import reason
 from budgetnet.pseudo import Kept, PseudoLabels, join, keep, write_csv
 from budgetnet.recipe import Phase
 from budgetnet.trainer.measure import answers

@@ -13,18 +13,16 @@ import torch
 from torch import nn
 
 import budgetnet
-from budgetnet import checkpoint, guard
+from budgetnet import guard
 from budgetnet.budget import external, ledger
-from budgetnet.checkpoint import Checkpoint
 from budgetnet.compare.difference import Difference
 from budgetnet.console import duration, percent
 from budgetnet.data import Data
-from budgetnet.disk import sweep, unwritable
+from budgetnet.files import Checkpoint, checkpoint, discard, unwritable, write_whole
 from budgetnet.identity import digests, mark
 from budgetnet.modelfile import Card, described
-from budgetnet.pace import Pace
 from budgetnet.recipe import Phase, Recipe
-from budgetnet.run import METRICS, RECORD, Run, write_whole
+from budgetnet.run import METRICS, RECORD, Pace, Run
 from budgetnet.trainer.changes import line
 from budgetnet.trainer.speed import Way
 from budgetnet.trainer.training import Training
@@ -256,6 +254,6 @@ def unmade(begun: Begun) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         for path in new:
-            sweep(path)
+            discard(path)
         raise unwritable(run.folder or Path(), error) if isinstance(error, OSError) else error from None
     begun.started = True

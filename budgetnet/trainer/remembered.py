@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from budgetnet.checkpoint import Checkpoint
+from budgetnet.files import Checkpoint
 from budgetnet.optim import Joint
 from budgetnet.recipe import Phase, optimizer_of
 from budgetnet.trainer.hidden import Places

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from budgetnet import checkpoint
-from budgetnet.disk import reason
+from budgetnet.files import checkpoint, reason
 from budgetnet.modelfile import write
 from budgetnet.run import MODEL, Run
 from budgetnet.trainer.finite import check_finite

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from budgetnet import checkpoint
-from budgetnet.disk import check_place, free_bytes
+from budgetnet.files import check_place, checkpoint, free_bytes
 from budgetnet.modelfile import owned
 from budgetnet.optim import OptimizerFactory
 from budgetnet.pseudo import PseudoLabels

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from budgetnet.checkpoint import Checkpoint
+from budgetnet.files import Checkpoint
 from budgetnet.modelfile import owned
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.run import Epoch

@@ -19,8 +19,8 @@ from budgetnet.augment import check_within
 from budgetnet.budget import check_fit
 from budgetnet.console import Tell, Watch
 from budgetnet.data import Data, Split
+from budgetnet.files import owned
 from budgetnet.modelfile import card
-from budgetnet.owner import owned
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import METRICS, Epoch, Run
 from budgetnet.stream import fill_closed, steadfast_output

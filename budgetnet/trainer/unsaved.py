@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from budgetnet.checkpoint import Checkpoint
+from budgetnet.files import Checkpoint
 from budgetnet.trainer.hidden import Places, named, set_value, tensors_of
 from budgetnet.trainer.measure import trying
 from budgetnet.trainer.plain import NotPlain, pack, unpack

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from budgetnet.checkpoint import Checkpoint
+from budgetnet.files import Checkpoint
 from budgetnet.modelfile import owned
 from budgetnet.run import Epoch, beyond
 from budgetnet.trainer.training import Training

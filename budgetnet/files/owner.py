@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from budgetnet.disk import write_all
+from budgetnet.files.disk import write_all
 
 LOCK = ".owner"
 _TRIES = 5

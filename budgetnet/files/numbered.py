@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from budgetnet.disk import check_names, check_place, flush_folder, make_folder, sweep, unwritable
+from budgetnet.files.disk import check_names, check_place, discard, flush_folder, make_folder, unwritable
 
 
 def folders_of(out: Path, name: str) -> list[Path]:
@@ -40,6 +40,6 @@ def new_folder(out: str | Path, name: str) -> Path:
     try:
         flush_folder(parent)
     except OSError as error:
-        sweep(folder)
+        discard(folder)
         raise unwritable(parent, error) from None
     return folder

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from budgetnet.run import Epoch, Run
+from budgetnet.run.epoch import Epoch
+from budgetnet.run.run import Run
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
 from torch import Tensor
 
-from budgetnet.run import read_whole, regular_size
+from budgetnet.files.disk import read_whole, regular_size
 
 ENTRY = "budgetnet"
 """The entry of a safetensors file's metadata that holds the words, as a JSON object."""
@@ -85,7 +85,7 @@ def seal(tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> bytes:
     """Contiguous tensors on the CPU and JSON-able words as the bytes of a safetensors file with its digests.
 
     One digest is that of the tensors' bytes, the other that of all before them, itself left blank; so no bit
-    can change unseen. Raises ValueError for more names or words than `read` takes.
+    can change unseen. Raises ValueError for more names or words than `read_sealed` takes.
     """
     if len(tensors) > MOST_TENSORS:
         raise ValueError(
@@ -108,7 +108,7 @@ def seal(tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> bytes:
     return bytes(content)
 
 
-def read(path: Path) -> Stored:
+def read_sealed(path: Path) -> Stored:
     """What the file at `path` says of itself; no tensor is read, and memory is bounded.
 
     Raises Damaged for what is no safetensors file and for one whose head is not as it was written, and

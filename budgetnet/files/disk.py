@@ -65,7 +65,7 @@ def write_whole(path: Path, content: bytes) -> None:
         write_new(aside, content)
         os.replace(aside, path)
     except BaseException:
-        sweep(aside)
+        discard(aside)
         raise
     flush_folder(path.parent)
 
@@ -76,11 +76,11 @@ def check_writable(path: Path) -> None:
         if path.exists():
             regular_size(path)
         aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        sweep(aside)
+        discard(aside)
         try:
             write_new(aside, b"")
         finally:
-            sweep(aside)
+            discard(aside)
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise ValueError(f"{path!s:.200} cannot be written ({why}): choose another --out") from None
@@ -127,7 +127,7 @@ def make_folder(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
-def sweep(path: Path) -> None:
+def discard(path: Path) -> None:
     """Remove a file, or a folder with all in it, if the disk lets us; links are not followed."""
     for _ in range(2):
         # What fails once, interrupted or refused by a server far away, may go a moment later.
@@ -179,7 +179,7 @@ def check_place(out: str | Path, *names: str) -> Path:
         try:
             write_new(probe / "probe", _PROBE)
         finally:
-            sweep(probe)
+            discard(probe)
     except OSError as error:
         raise unwritable(wanted, error) from None
     return there

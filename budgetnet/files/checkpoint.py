@@ -16,8 +16,8 @@ from safetensors.torch import load as unpack
 from safetensors.torch import save as pack
 from torch import Tensor
 
-from budgetnet.disk import flush_folder, make_folder, read_whole, regular_size, sweep, write_new
-from budgetnet.sealed import apart, shown
+from budgetnet.files.disk import discard, flush_folder, make_folder, read_whole, regular_size, write_new
+from budgetnet.files.sealed import apart, shown
 
 FOLDER = "checkpoints"
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -74,14 +74,14 @@ def save(run: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str
     target = _unused(parent, step)
     aside = parent / f".{target.name}.{os.getpid()}.part"
     try:
-        sweep(aside)
+        discard(aside)
         os.mkdir(aside)
         write_new(aside / TENSORS, packed)
         write_new(aside / STATE, sealed.encode())
         flush_folder(aside)
         os.rename(aside, target)
     except BaseException:
-        sweep(aside)
+        discard(aside)
         raise
     flush_folder(parent)
     _prune(parent, target)
@@ -139,7 +139,7 @@ def remove(run: Path) -> None:
     """Remove all checkpoints of a run that needs them no more."""
     for path in _all(run / FOLDER):
         _forget(path)
-    sweep(run / FOLDER)
+    discard(run / FOLDER)
 
 
 def bytes_of(tensors: int, number: int, words: int) -> int:
@@ -194,18 +194,18 @@ def _prune(parent: Path, newest: Path) -> None:
     with suppress(OSError):
         for name in os.listdir(parent):
             if _LITTER.fullmatch(name):
-                sweep(parent / name)
+                discard(parent / name)
 
 
 def _forget(path: Path) -> None:
     # The name goes first, in one rename: half a checkpoint never has one.
     aside = path.with_name(f".{path.name}.gone")
     for _ in range(2):
-        sweep(aside)
+        discard(aside)
         with suppress(OSError):
             os.rename(path, aside)
             break
-    sweep(aside)
+    discard(aside)
 
 
 def _is_whole(path: Path) -> bool:

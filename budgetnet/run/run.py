@@ -1,135 +1,24 @@
-"""Run and Epoch: what happened, in memory and in the run's folder."""
+"""Run: the history of one training, in memory and in its folder."""
 
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from types import NoneType
 from typing import Any, Self
 
 from torch import nn
 
-from budgetnet.disk import append, sweep
-from budgetnet.disk import flush_folder as flush_folder
-from budgetnet.disk import read_whole as read_whole
-from budgetnet.disk import regular_size as regular_size
-from budgetnet.disk import write_whole as write_whole
-from budgetnet.numbered import new_folder
-from budgetnet.owner import is_owned
+from budgetnet.files import append, discard, is_owned, new_folder, read_whole, write_whole
+from budgetnet.run.epoch import Epoch
+from budgetnet.run.record import wrong
 
 MODEL, RECORD, METRICS = "model.safetensors", "run.json", "metrics.jsonl"
 LONGEST_RECORD, LONGEST_METRICS = 2 * 2**20, 64 * 2**20
 """Bytes of the two files that are read at most; an epoch takes some 700."""
-_HIGHEST = 2**256
-_DEEPEST = 40
-_RECORDED: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("status", "started", "ended", "recipe_file", "error", "precision", "device"), (str,)),
-    **dict.fromkeys(("external", "after"), (str, NoneType)),
-    **dict.fromkeys(("recipe", "data", "model", "versions", "result"), (dict,)),
-    **dict.fromkeys(("notes", "sessions", "test_uses"), (list,)),
-    **dict.fromkeys(("seed", "threads"), (int, NoneType)),
-    **dict.fromkeys(("scale", "seconds_before"), (int, float, NoneType)),
-    "budget": (dict, NoneType),
-    "time": (dict, NoneType),
-    "settings": (list, NoneType),
-    "command": (str,),
-    "described": (int,),
-    "source": (dict,),
-    "commit": (dict, NoneType),
-    "code": (str, dict, NoneType),
-}
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One finished epoch. Accuracies in [0, 1], times in seconds, resolutions in pixels; NaN: not measured.
-
-    `number` counts over the whole run and `epoch` within its phase, both from 1. Training figures are the
-    running mean over the epoch's batches, in training mode; `lr` and `resolution` are those of its last step.
-    `train_eval_*` are those of the training images in evaluation mode, after the epoch. `session` counts the
-    trainings that went on from one another's weights, from 1. `pseudo_images` of the training images carry
-    pseudo-labels; `pseudo_share` is the part of the unlabelled images that FixMatch was sure enough of.
-    Of `train_seconds`, `data_seconds` went into fetching images and making views, `step_seconds` into
-    forward, loss, backward and optimizer; `val_seconds` are those of all evaluation after it.
-    `undone` of its steps left what was not finite, and were taken back (BackOff).
-    """
-
-    number: int
-    phase: int
-    name: str
-    epoch: int
-    epochs: int
-    steps: int
-    images: int
-    lr: float
-    resolution: int
-    train_loss: float
-    train_accuracy: float
-    train_seconds: float
-    val_loss: float = math.nan
-    val_accuracy: float = math.nan
-    val_seconds: float = 0.0
-    data_seconds: float = math.nan
-    step_seconds: float = math.nan
-    train_eval_loss: float = math.nan
-    train_eval_accuracy: float = math.nan
-    test_loss: float = math.nan
-    test_accuracy: float = math.nan
-    pseudo_images: int = 0
-    pseudo_share: float = math.nan
-    session: int = 1
-    undone: int = 0
-
-    @property
-    def images_per_second(self) -> float:
-        """Training images a second."""
-        return self.images / self.train_seconds if self.train_seconds else math.nan
-
-    @property
-    def data_share(self) -> float:
-        """The part of the training time that data took; NaN where it is not known."""
-        return self.data_seconds / self.train_seconds if self.train_seconds else math.nan
-
-    def measure(self, name: str) -> float:
-        """The figure called `name`, such as "val_loss"."""
-        return float(getattr(self, name))
-
-    def line(self) -> str:
-        """One line of JSON; NaN and infinities as null."""
-        entries = {k: _finite(v) for k, v in asdict(self).items()}
-        return json.dumps({**entries, "images_per_second": _finite(round(self.images_per_second, 3))})
-
-    @classmethod
-    def read(cls, line: str) -> Self:
-        """The epoch that `line` holds. Raises ValueError, KeyError or TypeError for what is none."""
-        found = json.loads(line)
-        entries: dict[str, Any] = {}
-        for wanted in fields(cls):
-            if wanted.name in found or wanted.default is MISSING:
-                entries[wanted.name] = _typed(wanted.name, wanted.type, found[wanted.name])
-        return cls(**entries)
-
-
-def _typed(name: str, kind: Any, held: Any) -> Any:
-    """A figure of an epoch as JSON gave it, where it is of the field's type; null is NaN."""
-    if kind is float and held is None:
-        return math.nan
-    whole = isinstance(held, int) and not isinstance(held, bool) and abs(held) < _HIGHEST
-    if not (whole if kind is int else whole or isinstance(held, float) if kind is float else _text(held)):
-        raise ValueError(f"its {name} should be {kind.__name__}, and is {held!r:.40}")
-    return held
-
-
-def _text(held: Any) -> bool:
-    return isinstance(held, str)
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(repr=False)
@@ -230,7 +119,7 @@ class Run:
         self.history = list(history)
         if self.place is not None:
             for litter in self.place.glob(".*.part"):
-                sweep(litter)
+                discard(litter)
         self.flush()
 
     @classmethod
@@ -259,9 +148,8 @@ class Run:
             ) from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path / RECORD} should be JSON, and is not: {error}") from None
-        wrong = _wrong(record)
-        if wrong:
-            raise ValueError(f"{path / RECORD} should be a run's record, a JSON object, and {wrong}")
+        if fault := wrong(record):
+            raise ValueError(f"{path / RECORD} should be a run's record, a JSON object, and {fault}")
         record["status"] = _status(record, path)
         history, torn = _history(path / METRICS)
         if torn and record["status"] == "finished":
@@ -305,37 +193,3 @@ def _history(path: Path) -> tuple[list[Epoch], str]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         return found, str(error) or type(error).__name__
     return found, ""
-
-
-def _wrong(record: Any) -> str:
-    """What of a record is not as a trainer writes it, in words; "" for a good one."""
-    if not isinstance(record, dict):
-        return "is not"
-    for name, kinds in _RECORDED.items():
-        held = record.get(name, kinds[0]())
-        if not isinstance(held, kinds) or isinstance(held, bool):
-            return f"its {name} should be {_KINDS[kinds[0]]}, not {held!r:.60}"
-    for name, held in record.get("result", {}).items():
-        if isinstance(held, bool) or not isinstance(held, int | float | NoneType):
-            return f"its result's {name:.40} should be a number, not {held!r:.60}"
-    for session in record.get("sessions", []):
-        if not isinstance(session, dict) or not isinstance(session.get("seconds", 0.0), int | float):
-            return f"its sessions should be objects with seconds, not {session!r:.60}"
-    return beyond(record)
-
-
-def beyond(record: Any) -> str:
-    """What of a JSON value is larger or deeper than whatever shows it could bear, in words; "" for none."""
-    waiting = [(record, 1)]
-    while waiting:
-        held, depth = waiting.pop()
-        if isinstance(held, int) and abs(held) >= _HIGHEST:
-            return f"{str(held)[:20]}... is larger than any number here"
-        if isinstance(held, dict | list):
-            if depth > _DEEPEST:
-                return f"is nested deeper than {_DEEPEST} levels"
-            waiting += [(item, depth + 1) for item in (held.values() if isinstance(held, dict) else held)]
-    return ""
-
-
-_KINDS = {str: "text", dict: "an object", list: "a list", int: "a whole number", float: "a number"}

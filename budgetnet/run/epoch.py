@@ -1,0 +1,97 @@
+"""Epoch: the figures of one finished epoch, and its line of JSON."""
+
+import json
+import math
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, Self
+
+HIGHEST = 2**256
+"""Whole numbers of a record are below it."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch. Accuracies in [0, 1], times in seconds, resolutions in pixels; NaN: not measured.
+
+    `number` counts over the whole run and `epoch` within its phase, both from 1. Training figures are the
+    running mean over the epoch's batches, in training mode; `lr` and `resolution` are those of its last step.
+    `train_eval_*` are those of the training images in evaluation mode, after the epoch. `session` counts the
+    trainings that went on from one another's weights, from 1. `pseudo_images` of the training images carry
+    pseudo-labels; `pseudo_share` is the part of the unlabelled images that FixMatch was sure enough of.
+    Of `train_seconds`, `data_seconds` went into fetching images and making views, `step_seconds` into
+    forward, loss, backward and optimizer; `val_seconds` are those of all evaluation after it.
+    `undone` of its steps left what was not finite, and were taken back (BackOff).
+    """
+
+    number: int
+    phase: int
+    name: str
+    epoch: int
+    epochs: int
+    steps: int
+    images: int
+    lr: float
+    resolution: int
+    train_loss: float
+    train_accuracy: float
+    train_seconds: float
+    val_loss: float = math.nan
+    val_accuracy: float = math.nan
+    val_seconds: float = 0.0
+    data_seconds: float = math.nan
+    step_seconds: float = math.nan
+    train_eval_loss: float = math.nan
+    train_eval_accuracy: float = math.nan
+    test_loss: float = math.nan
+    test_accuracy: float = math.nan
+    pseudo_images: int = 0
+    pseudo_share: float = math.nan
+    session: int = 1
+    undone: int = 0
+
+    @property
+    def images_per_second(self) -> float:
+        """Training images a second."""
+        return self.images / self.train_seconds if self.train_seconds else math.nan
+
+    @property
+    def data_share(self) -> float:
+        """The part of the training time that data took; NaN where it is not known."""
+        return self.data_seconds / self.train_seconds if self.train_seconds else math.nan
+
+    def measure(self, name: str) -> float:
+        """The figure called `name`, such as "val_loss"."""
+        return float(getattr(self, name))
+
+    def line(self) -> str:
+        """One line of JSON; NaN and infinities as null."""
+        entries = {k: _finite(v) for k, v in asdict(self).items()}
+        return json.dumps({**entries, "images_per_second": _finite(round(self.images_per_second, 3))})
+
+    @classmethod
+    def read(cls, line: str) -> Self:
+        """The epoch that `line` holds. Raises ValueError, KeyError or TypeError for what is none."""
+        found = json.loads(line)
+        entries: dict[str, Any] = {}
+        for wanted in fields(cls):
+            if wanted.name in found or wanted.default is MISSING:
+                entries[wanted.name] = _typed(wanted.name, wanted.type, found[wanted.name])
+        return cls(**entries)
+
+
+def _typed(name: str, kind: Any, held: Any) -> Any:
+    """A figure of an epoch as JSON gave it, where it is of the field's type; null is NaN."""
+    if kind is float and held is None:
+        return math.nan
+    whole = isinstance(held, int) and not isinstance(held, bool) and abs(held) < HIGHEST
+    if not (whole if kind is int else whole or isinstance(held, float) if kind is float else _text(held)):
+        raise ValueError(f"its {name} should be {kind.__name__}, and is {held!r:.40}")
+    return held
+
+
+def _text(held: Any) -> bool:
+    return isinstance(held, str)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
