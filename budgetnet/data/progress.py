@@ -59,6 +59,10 @@ class Progress:
             self.shown, self.tenths = now, self._tenths()
             self._show(self.line())
 
+    def reach(self, done: int) -> None:
+        """Count so much as done in all, where that is more than was."""
+        self.add(max(0, done - self.done))
+
     def line(self, *, over: bool = False) -> str:
         """Return what is done so far: percent, rate and time left, or the time taken when it is over."""
         seconds = max(time.monotonic() - self.began, 1e-9)
