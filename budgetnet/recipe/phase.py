@@ -1,7 +1,7 @@
-"""Phase: one stretch of training, as a plain value."""
+"""Phase: one stretch of training, as a plain value, with its resolution and when it ends early."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
@@ -10,10 +10,76 @@ from budgetnet.optim import OptimizerFactory, monitored_by
 from budgetnet.pseudo import FixMatch, PseudoLabels
 from budgetnet.recipe.check import above_zero, made, one_of, whole
 from budgetnet.recipe.groups import stretched_optimizer
-from budgetnet.recipe.resolution import Resolution
-from budgetnet.recipe.stop import EarlyStop
 from budgetnet.recipe.testing import Test
-from budgetnet.schedule import Reactive, Schedule, Timed, acts, is_schedule, monitors, stretched
+from budgetnet.schedule import (
+    MONITORS,
+    Measured,
+    Reactive,
+    Schedule,
+    Timed,
+    acts,
+    is_schedule,
+    monitors,
+    stretched,
+)
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A resolution that climbs from `first` to `last` pixels over the phase, in multiples of `multiple`.
+
+    Reference: https://arxiv.org/abs/2104.00298 (progressive learning).
+    """
+
+    first: int
+    last: int
+    multiple: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("first", "last", "multiple"):
+            whole("Ramp", name, getattr(self, name))
+
+    def __call__(self, t: float) -> int:
+        """The resolution at progress t in [0, 1): both ends are reached, each value for an equal time."""
+        low, high = round(self.first / self.multiple), round(self.last / self.multiple)
+        levels = abs(high - low) + 1
+        at = min(int(t * levels), levels - 1)
+        if at == levels - 1:
+            return self.last
+        return self.first if at == 0 else (low + (at if high > low else -at)) * self.multiple
+
+
+Resolution = int | Ramp | Callable[[float], int]
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """End the phase once `monitor` has not improved on its best by `least` for `patience` epochs in a row.
+
+    NaN never counts as an improvement.
+    """
+
+    patience: int = 10
+    monitor: str = "val_loss"
+    least: float = 0.0
+
+    def __post_init__(self) -> None:
+        whole("EarlyStop", "patience", self.patience)
+        one_of("EarlyStop", "monitor", self.monitor, MONITORS)
+        if not self.least >= 0:
+            raise ValueError(f"EarlyStop's least should be 0 or more, not {self.least!r}")
+
+    def fires(self, history: Sequence[Measured]) -> bool:
+        """Whether the phase should end after these finished epochs of it."""
+        sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
+        best, since = -math.inf, 0
+        for epoch in history:
+            found = sign * epoch.measure(self.monitor)
+            if found > best + (self.least if best > -math.inf else 0.0):
+                best, since = found, 0
+            else:
+                since += 1
+        return since >= self.patience
 
 
 @dataclass(frozen=True)

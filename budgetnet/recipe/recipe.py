@@ -1,7 +1,8 @@
-"""Recipe: a whole training, as a plain value."""
+"""Recipe: a whole training, as a plain value whose parts can be changed by their paths."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, Self
 
 from torch import nn
@@ -9,12 +10,48 @@ from torch import nn
 from budgetnet.identity import described_value
 from budgetnet.loss import LabelSmoothingLoss, Loss
 from budgetnet.optim import SGD, OptimizerFactory
-from budgetnet.recipe.average import EMA
-from budgetnet.recipe.backoff import BackOff
 from budgetnet.recipe.check import above_zero, made, one_of, whole
 from budgetnet.recipe.groups import stretched_optimizer
 from budgetnet.recipe.phase import Phase
-from budgetnet.recipe.values import with_value
+
+
+@dataclass(frozen=True)
+class EMA:
+    """An exponential moving average of the weights and batch-norm statistics, updated at every step.
+
+    `decay` is per step; early on it is min(decay, (1 + n) / (10 + n)) after n steps, so that the start is
+    forgotten. Reference: https://arxiv.org/abs/1608.03983; the warm-up is TensorFlow's.
+    """
+
+    decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ValueError(f"EMA's decay should be in (0, 1), not {self.decay!r}")
+
+    def at(self, step: int) -> float:
+        """The decay of the update after `step` earlier ones."""
+        return min(self.decay, (1 + step) / (10 + step))
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """Undo a step that leaves a NaN or an infinity, and go on with the next at a lower learning rate.
+
+    Weights, statistics, averages and the optimizer are as before the step; its images are passed over. The
+    rate is multiplied by `factor`, in (0, 1), from then on. After `limit` times the training stops, as it
+    does at once without a BackOff. It costs a copy of the training's state in memory, and on CUDA a wait for
+    the device at every step.
+    """
+
+    factor: float = 0.5
+    limit: int = 3
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.factor, int | float) and not isinstance(self.factor, bool)
+        if not number or not 0 < self.factor < 1:
+            raise ValueError(f"BackOff's factor should be in (0, 1), not {self.factor!r}")
+        whole("BackOff", "limit", self.limit)
 
 
 @dataclass(frozen=True)
@@ -89,3 +126,46 @@ class Recipe:
         parts = [] if model is None else [*model.modules(), *model.parameters(), *model.buffers()]
         described: dict[str, Any] = described_value(self, apart=parts)
         return described
+
+
+def with_value(owner: Any, path: list[str], found: object, where: str) -> Any:
+    """`owner` with the value at `path` replaced by `found`; `where` names the owner in refusals."""
+    name, rest = path[0], path[1:]
+    if isinstance(owner, tuple):
+        if not name.isdigit() or int(name) >= len(owner):
+            raise ValueError(f"{where} has the numbers 0 to {len(owner) - 1}, not {name!r}")
+        at = int(name)
+        item = with_value(owner[at], rest, found, f"{where}.{at}") if rest else found
+        return (*owner[:at], item, *owner[at + 1 :])
+    if not is_dataclass(owner) or isinstance(owner, type):
+        raise ValueError(
+            f"{where} is {owner!r}, which has no {name!r}; change it as a whole in the recipe's file"
+        )
+    names = [field.name for field in fields(owner)]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
+        raise ValueError(f"{where} has no {name!r}; {hint}")
+    new = with_value(getattr(owner, name), rest, found, f"{where}.{name}") if rest else found
+    return replace(owner, **{name: new})
+
+
+def defaults(value: object) -> dict[str, dict[str, Any]]:
+    """The options that have defaults, described, of each class of which there is a value in `value`."""
+    found: dict[str, dict[str, Any]] = {}
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {}
+        for field in fields(value):
+            found |= defaults(getattr(value, field.name))
+            if field.default is not MISSING:
+                own[field.name] = described_value(field.default)
+            elif field.default_factory is not MISSING:
+                own[field.name] = described_value(field.default_factory())
+        found[type(value).__name__] = own
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            found |= defaults(item)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            found |= defaults(item)
+    return found

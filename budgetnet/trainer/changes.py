@@ -8,8 +8,7 @@ from typing import Any
 
 from budgetnet.compare.difference import MISSING, Difference
 from budgetnet.identity import UNKNOWN
-from budgetnet.recipe import Recipe
-from budgetnet.recipe.values import defaults
+from budgetnet.recipe import Recipe, defaults
 from budgetnet.trainer.training import Training
 
 NEVER = ("model", "data.classes")
