@@ -128,8 +128,9 @@ def born(out: Path, where: Path, environment: dict[str, str], *arguments: str) -
 
 def _watched(out: Path) -> None:
     """Have checkpoints written often, each step told of, and the last checkpoint looked at."""
+    from budgetnet.engine import loop
     from budgetnet.files import checkpoint
-    from budgetnet.trainer import loop, saver
+    from budgetnet.trainer import saver
 
     saver.EVERY, saver.COST = SAVED_EVERY, 0.0
     # Disks are not what is tried here: a killed process loses nothing that was written.

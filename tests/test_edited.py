@@ -16,7 +16,7 @@ from budgetnet.compare import compare
 from budgetnet.compare.difference import differences
 from budgetnet.sweep import seeds, sweep
 from budgetnet.trainer.chain import contract as contract_of
-from budgetnet.trainer.earlier import brought_up
+from budgetnet.trainer.changes import brought_up
 
 HEAD = '''"""Three colours told apart."""
 import torch

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 import budgetnet
 from budgetnet import EMA, SGD, Adam, BackOff, Data, Phase, Recipe, Run, Trainer, TrainingFailed
+from budgetnet.engine import loop, step
+from budgetnet.engine.training import Training
 from budgetnet.files import checkpoint as checkpoints
-from budgetnet.trainer import NotFinite, loop, saver, step
-from budgetnet.trainer.training import Training
+from budgetnet.trainer import NotFinite, saver
 
 STEPS = 20
 PLACES = (

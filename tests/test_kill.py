@@ -37,8 +37,9 @@ from budgetnet import (
     Trainer,
     models,
 )
+from budgetnet.engine import loop, step
 from budgetnet.files import checkpoint as checkpoints
-from budgetnet.trainer import loop, saver, step
+from budgetnet.trainer import saver
 
 TRIALS = float(os.environ.get("BUDGETNET_TRIALS", "1"))
 STEPS = 6

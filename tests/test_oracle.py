@@ -18,10 +18,10 @@ from budgetnet import Budget, Crop, Jitter, OverBudget, Rotate
 from budgetnet.augment import Mixup, view
 from budgetnet.augment.draw import uniform
 from budgetnet.data import Split
+from budgetnet.engine.measure import Engine, evaluate
+from budgetnet.engine.randomness import VIEW, drawn, order
 from budgetnet.loss import DistillationLoss, LabelSmoothingLoss
 from budgetnet.recipe import Test
-from budgetnet.trainer.measure import Engine, evaluate
-from budgetnet.trainer.randomness import VIEW, drawn, order
 
 CLOSE = 1e-6
 Array = np.ndarray[Any, np.dtype[np.float64]]

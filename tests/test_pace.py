@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from budgetnet import EMA, Data, Phase, Recipe, Trainer
 from budgetnet.console import epoch_line
+from budgetnet.engine.loop import loop
+from budgetnet.engine.speed import PARTS, Clock
 from budgetnet.run import METRICS, Epoch, Run, images_per_second, pace
-from budgetnet.trainer.clock import PARTS, Clock
-from budgetnet.trainer.loop import loop
 from tests.work import leaping
 
 PAUSE = 1000.0

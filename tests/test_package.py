@@ -13,7 +13,7 @@ FLOORS = (
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data", "identity"},
     {"models", "recipe", "run", "pseudo"},
     {"plan", "console", "modelfile", "distill", "guard", "compare"},
-    {"trainer", "report", "profiling", "together"},
+    {"engine", "trainer", "report", "profiling", "together"},
     {"sweep"},
     {"cli"},
 )

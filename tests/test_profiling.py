@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from budgetnet import EMA, Data, EarlyStop, Phase, Ramp, Recipe, Trainer, Warmup, profile
 from budgetnet.cli import main
+from budgetnet.engine.speed import PARTS
 from budgetnet.profiling import Operator, Part, PhaseProfile, Profile
 from budgetnet.profiling.advice import advise
 from budgetnet.profiling.measure import traces
-from budgetnet.trainer.clock import PARTS
 from tests.work import Leap, leaping
 
 PAUSE = 0.01

@@ -10,12 +10,12 @@ from torch import nn
 
 from budgetnet import Phase, Recipe, Run
 from budgetnet.console import Watch
+from budgetnet.engine.measure import Engine
+from budgetnet.engine.training import Kept, Training
 from budgetnet.files import checkpoint
 from budgetnet.trainer import saver
-from budgetnet.trainer.measure import Engine
 from budgetnet.trainer.saver import COST, EVERY, Saver
 from budgetnet.trainer.stop import Stop
-from budgetnet.trainer.training import Kept, Training
 
 
 class Clock:

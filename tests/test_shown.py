@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 import budgetnet
 from budgetnet import Data, FixMatch, Phase, Recipe, Split, Test, Trainer, arrays, augment, folder, layers
+from budgetnet.engine.loop import loop
+from budgetnet.engine.measure import _Tally, answers
+from budgetnet.engine.state import capture, restore
+from budgetnet.engine.training import Training
 from budgetnet.files import Checkpoint
 from budgetnet.modelfile import Card, card
 from budgetnet.report import by_resolution
 from budgetnet.trainer.end import _result
-from budgetnet.trainer.loop import loop
-from budgetnet.trainer.measure import _Tally, answers
-from budgetnet.trainer.state import capture, restore
-from budgetnet.trainer.training import Training
 
 
 def quiet() -> Trainer:

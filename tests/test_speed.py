@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from budgetnet import Cosine, Phase, Ramp, Recipe, Trainer, arrays, models
 from budgetnet.augment import Crop, Erase, Flip, Jitter, Mixup, Rotate
 from budgetnet.data import Data
+from budgetnet.engine.speed import PAYS, STATIC, choose
 from budgetnet.run import Run
-from budgetnet.trainer.speed import PAYS, STATIC, choose
 
 
 def photos(count: int = 48, side: int = 16) -> Data:

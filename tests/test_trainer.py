@@ -38,8 +38,8 @@ from budgetnet import (
     TrainingFailed,
     models,
 )
-from budgetnet.trainer.average import Average
-from budgetnet.trainer.randomness import drawn, order
+from budgetnet.engine.parts import Average
+from budgetnet.engine.randomness import drawn, order
 
 
 def recipe(*phases: Phase, **changes: Any) -> Recipe:

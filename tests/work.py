@@ -45,5 +45,5 @@ def leaping() -> Iterator[Leap]:
     leap = Leap()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.perf_counter", leap)
-        patch.setattr("budgetnet.trainer.clock.perf_counter", leap)
+        patch.setattr("budgetnet.engine.speed.perf_counter", leap)
         yield leap

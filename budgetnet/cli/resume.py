@@ -7,8 +7,7 @@ from budgetnet.cli.target import find_run
 from budgetnet.console import say
 from budgetnet.files import checkpoint, folders_of
 from budgetnet.run import Run
-from budgetnet.trainer import Session
-from budgetnet.trainer.chain import unfinished
+from budgetnet.trainer import Session, unfinished
 
 
 def sought(session: Session, out: Path, name: str, *, quiet: bool) -> Run | None:

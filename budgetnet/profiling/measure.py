@@ -16,16 +16,14 @@ from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as profiler
 
 from budgetnet.data import Data
+from budgetnet.engine import PARTS, Clock, Training, evaluate
+from budgetnet.engine.loop import loop
 from budgetnet.profiling.advice import advise
 from budgetnet.profiling.scopes import EVALUATION, PART, Scopes, modules, modules_named, operators
 from budgetnet.profiling.values import Part, PhaseProfile, Profile
 from budgetnet.pseudo import PseudoLabels
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.trainer import Trainer
-from budgetnet.trainer.clock import PARTS, Clock
-from budgetnet.trainer.loop import loop
-from budgetnet.trainer.measure import evaluate
-from budgetnet.trainer.training import Training
 
 WARM = 3
 """Steps before anything is timed, and after the number of threads has changed."""

@@ -13,13 +13,12 @@ from torch import nn
 
 from budgetnet.budget import macs
 from budgetnet.data import Split
+from budgetnet.engine import check_logits, evaluate
 from budgetnet.modelfile import Card, card
 from budgetnet.recipe import Test
 from budgetnet.report.png import blank, write
 from budgetnet.run import Run
-from budgetnet.trainer import Trainer, shown
-from budgetnet.trainer.measure import evaluate
-from budgetnet.trainer.ready import check_logits
+from budgetnet.trainer import Trainer, measured
 
 PLOT = "resolutions.png"
 """What the plot in a run's folder is called."""
@@ -127,21 +126,21 @@ def by_resolution(
         print(found, found.best.resolution)
     """
     sizes = _checked(resolutions)
-    split, names = shown.measured(split, card(model), classes)
+    split, names = measured(split, card(model), classes)
     known = card(model) or Card()
     model.to(trainer.device)
     moved = split.to(trainer.device)
     channels = int(split.images.shape[1])
-    measured: list[AtResolution] = []
+    rows: list[AtResolution] = []
     for size in sizes:
         resize = size * known.resize // known.crop if known.resize and known.crop else size
         try:
             test = Test(resize, size, mirror=known.mirror, shift=known.shift)
             check_logits(model, len(names), size, channels)
         except ValueError as error:
-            measured.append(AtResolution(size, resize, reason=str(error)))
+            rows.append(AtResolution(size, resize, reason=str(error)))
             continue
-        if all(row.reason for row in measured):
+        if all(row.reason for row in rows):
             # The first images of all pay for what the device sets up once.
             evaluate(model, moved.subset(slice(_WARM)), names, test, engine=trainer.engine, resolution=size)
         begun = time.perf_counter()
@@ -150,10 +149,10 @@ def by_resolution(
         )
         pace = found.images / (time.perf_counter() - begun)
         cost = macs(model, size, channels=channels)
-        measured.append(AtResolution(size, resize, found.accuracy, found.top5, found.loss, cost, pace))
-    if all(row.reason for row in measured):
-        raise ValueError(f"none of these resolutions can be measured: {measured[-1].reason}")
-    return Resolutions(tuple(measured), len(split), tuple(sorted(set(trained))))
+        rows.append(AtResolution(size, resize, found.accuracy, found.top5, found.loss, cost, pace))
+    if all(row.reason for row in rows):
+        raise ValueError(f"none of these resolutions can be rows: {rows[-1].reason}")
+    return Resolutions(tuple(rows), len(split), tuple(sorted(set(trained))))
 
 
 def trained_at(run: Run) -> tuple[int, ...]:

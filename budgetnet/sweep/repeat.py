@@ -20,8 +20,7 @@ from budgetnet.together import FAILURE, Crowd, Job, crowd, trained
 from budgetnet.together.job import FAILED, kind_of
 from budgetnet.together.room import Together
 from budgetnet.together.shared import size
-from budgetnet.trainer import Trainer, TrainingFailed, check_out
-from budgetnet.trainer.stop import seconds
+from budgetnet.trainer import Trainer, TrainingFailed, check_out, seconds
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from budgetnet.trainer.stop import heeding
+from budgetnet.trainer import heeding
 
 
 class Orders:

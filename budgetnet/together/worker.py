@@ -27,8 +27,7 @@ from budgetnet.run import Run
 from budgetnet.stream import steadfast_output
 from budgetnet.together.job import FAILED, FAILURE, kind_of, mark
 from budgetnet.together.shared import shared
-from budgetnet.trainer import Trainer
-from budgetnet.trainer.stop import ENDING, Handler
+from budgetnet.trainer import ENDING, Handler, Trainer
 
 _PATIENCE = 60.0
 """Seconds that a step may still take once nobody listens any more."""

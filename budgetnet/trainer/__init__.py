@@ -1,12 +1,18 @@
-"""Trainer: fit, epochs, evaluate, predict: the loop."""
+"""Trainer: fit, epochs, evaluate, predict: the folders, screens and people round an engine."""
 
+from budgetnet.engine import Evaluation as Evaluation
+from budgetnet.engine import NotFinite as NotFinite
+from budgetnet.engine import NotWritten as NotWritten
+from budgetnet.engine import Prediction as Prediction
+from budgetnet.engine import TrainingFailed as TrainingFailed
+from budgetnet.engine import out_of_memory as out_of_memory
 from budgetnet.trainer.begin import Session as Session
+from budgetnet.trainer.chain import unfinished as unfinished
 from budgetnet.trainer.images import image_files as image_files
-from budgetnet.trainer.measure import Evaluation as Evaluation
-from budgetnet.trainer.measure import Prediction as Prediction
-from budgetnet.trainer.memory import out_of_memory as out_of_memory
+from budgetnet.trainer.images import measured as measured
 from budgetnet.trainer.space import check_out as check_out
+from budgetnet.trainer.stop import ENDING as ENDING
+from budgetnet.trainer.stop import Handler as Handler
+from budgetnet.trainer.stop import heeding as heeding
+from budgetnet.trainer.stop import seconds as seconds
 from budgetnet.trainer.trainer import Trainer as Trainer
-from budgetnet.trainer.training import NotFinite as NotFinite
-from budgetnet.trainer.training import NotWritten as NotWritten
-from budgetnet.trainer.training import TrainingFailed as TrainingFailed

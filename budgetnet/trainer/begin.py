@@ -10,19 +10,15 @@ from torch import nn
 
 from budgetnet import guard
 from budgetnet.data import Data
+from budgetnet.engine import Engine, Speed, check, check_views, choose, trial
 from budgetnet.files import owned
 from budgetnet.launch import check_launch
 from budgetnet.recipe import Recipe
 from budgetnet.run import Run
 from budgetnet.stream import steadfast_output
 from budgetnet.trainer.chain import contract, follow, higher, resumed
-from budgetnet.trainer.measure import Engine
-from budgetnet.trainer.ready import check
 from budgetnet.trainer.record import Begun
-from budgetnet.trainer.speed import Speed, choose
 from budgetnet.trainer.stop import seconds
-from budgetnet.trainer.trial import trial
-from budgetnet.trainer.viewed import check_views
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,14 @@ from budgetnet.budget import built
 from budgetnet.compare.difference import Difference, differences
 from budgetnet.data import Data
 from budgetnet.data.naming import difference
+from budgetnet.engine import Engine, check_words
 from budgetnet.files import Checkpoint, checkpoint
 from budgetnet.identity import DESCRIBED, described_value, modules_of, without_unknown
 from budgetnet.modelfile import fill, read_card
 from budgetnet.recipe import Recipe
 from budgetnet.run import METRICS, MODEL, Epoch, Run
 from budgetnet.schedule import value
-from budgetnet.trainer.changes import allowed_before, line, passed, with_defaults
-from budgetnet.trainer.earlier import brought_up
-from budgetnet.trainer.measure import Engine
-from budgetnet.trainer.verify import check_words
+from budgetnet.trainer.changes import allowed_before, brought_up, line, passed, with_defaults
 
 LOOKS = 200
 """At how many places of a phase its learning rate is looked at."""

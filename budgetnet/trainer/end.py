@@ -4,15 +4,13 @@ import time
 from typing import Any
 
 from budgetnet import guard
+from budgetnet.engine import Kept, NotWritten, Training, evaluate, mixed
 from budgetnet.files import checkpoint
 from budgetnet.modelfile import difference, write
 from budgetnet.run import MODEL, Run, pace
-from budgetnet.trainer.measure import evaluate
-from budgetnet.trainer.randomness import mixed
 from budgetnet.trainer.record import card_of, close, closing, now, unkept
 from budgetnet.trainer.saver import insist
 from budgetnet.trainer.stop import Stopped
-from budgetnet.trainer.training import Kept, NotWritten, Training
 
 
 def end(training: Training, run: Run, begun: float, error: BaseException | None) -> None:

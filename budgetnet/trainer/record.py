@@ -18,14 +18,13 @@ from budgetnet.budget import external, ledger
 from budgetnet.compare.difference import Difference
 from budgetnet.console import duration, percent
 from budgetnet.data import Data
+from budgetnet.engine import Training, Way
 from budgetnet.files import Checkpoint, checkpoint, discard, unwritable, write_whole
 from budgetnet.identity import digests, mark
 from budgetnet.modelfile import Card, described
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import METRICS, RECORD, Pace, Run
 from budgetnet.trainer.changes import line
-from budgetnet.trainer.speed import Way
-from budgetnet.trainer.training import Training
 
 _LONGEST = 200_000
 _MODULES = 200

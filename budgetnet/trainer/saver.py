@@ -5,14 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from budgetnet.engine import NotSaveable, NotWritten, Training, capture, check_finite
 from budgetnet.files import checkpoint, reason
 from budgetnet.modelfile import write
 from budgetnet.run import MODEL, Run
-from budgetnet.trainer.finite import check_finite
 from budgetnet.trainer.record import card_of
-from budgetnet.trainer.state import NotSaveable, capture
 from budgetnet.trainer.stop import Stop, Stopped
-from budgetnet.trainer.training import NotWritten, Training
 
 EVERY = 60.0
 """Seconds between two checkpoints at least, which is what a kill may cost."""

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from budgetnet.engine import chosen_parts
 from budgetnet.files import check_place, checkpoint, free_bytes
 from budgetnet.modelfile import owned
 from budgetnet.optim import OptimizerFactory
 from budgetnet.pseudo import PseudoLabels
 from budgetnet.recipe import Recipe
-from budgetnet.trainer.parts import chosen_parts
 from budgetnet.trainer.record import Begun
 
 EPOCH = 1300

@@ -19,6 +19,34 @@ from budgetnet.augment import check_within
 from budgetnet.budget import check_fit
 from budgetnet.console import Tell, Watch
 from budgetnet.data import Data, Split
+from budgetnet.engine import (
+    TRIED,
+    Compiled,
+    Engine,
+    Evaluation,
+    NotWritten,
+    Portions,
+    Prediction,
+    Speed,
+    Training,
+    answers,
+    check,
+    check_logits,
+    check_optimizer,
+    check_speed,
+    check_views,
+    device_of,
+    evaluate,
+    fused_views,
+    interleaved,
+    moved,
+    on_device,
+    remember,
+    restore,
+    settle,
+    trial,
+)
+from budgetnet.engine.loop import loop
 from budgetnet.files import owned
 from budgetnet.modelfile import card
 from budgetnet.recipe import Recipe, Test
@@ -26,26 +54,12 @@ from budgetnet.run import METRICS, Epoch, Run
 from budgetnet.stream import fill_closed, steadfast_output
 from budgetnet.trainer.begin import Session, begin
 from budgetnet.trainer.changes import adapt
-from budgetnet.trainer.device import device_of, moved
 from budgetnet.trainer.end import end
-from budgetnet.trainer.images import Images, gather
-from budgetnet.trainer.layout import interleaved
-from budgetnet.trainer.loop import loop
-from budgetnet.trainer.measure import Engine, Evaluation, Prediction, answers, evaluate
-from budgetnet.trainer.memory import Portions
-from budgetnet.trainer.ready import check, check_logits, on_device, settle
+from budgetnet.trainer.images import Images, gather, measured, tested
 from budgetnet.trainer.record import Begun, card_of, open_record, place, unmade
-from budgetnet.trainer.remembered import check_optimizer
 from budgetnet.trainer.saver import Saver
-from budgetnet.trainer.shown import measured, tested
 from budgetnet.trainer.space import room
-from budgetnet.trainer.speed import Compiled, Speed, check_speed, fused_views
-from budgetnet.trainer.state import restore
 from budgetnet.trainer.stop import Stop, Stopped
-from budgetnet.trainer.training import NotWritten, Training
-from budgetnet.trainer.trial import trial
-from budgetnet.trainer.unsaved import remember
-from budgetnet.trainer.viewed import TRIED, check_views
 
 
 class Trainer:

@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from budgetnet.engine.parts import Average
+from budgetnet.engine.plain import NotPlain, pack, unpack
+from budgetnet.engine.sources import joined
+from budgetnet.engine.training import Kept, Training
+from budgetnet.engine.unsaved import pack_hidden, read_hidden, remember, restore_hidden
+from budgetnet.engine.verify import check_place, check_tensors
 from budgetnet.files import Checkpoint
 from budgetnet.modelfile import owned
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.run import Epoch
-from budgetnet.trainer.average import Average
-from budgetnet.trainer.labelling import joined
-from budgetnet.trainer.plain import NotPlain, pack, unpack
-from budgetnet.trainer.training import Kept, Training
-from budgetnet.trainer.unsaved import pack_hidden, read_hidden, remember, restore_hidden
-from budgetnet.trainer.verify import check_place, check_tensors
 
 
 class NotSaveable(Exception):

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from budgetnet.engine.plain import NotPlain, pack, put, same, unpack
 from budgetnet.optim import Joint
-from budgetnet.trainer.plain import NotPlain, pack, put, same, unpack
 
 _DEEPEST = 4
 _MODULES = {*vars(nn.Module()), "card", "built", "external", "past", "_compiled_call_impl"}

@@ -16,9 +16,9 @@ from budgetnet.data import Split
 from budgetnet.data.ahead import at_hand, reading
 from budgetnet.data.interleaved import Interleaved
 from budgetnet.data.kinds import Finding
+from budgetnet.engine.memory import Portions
+from budgetnet.engine.randomness import TEST, drawn, order, own_randomness, reseed
 from budgetnet.recipe import Test
-from budgetnet.trainer.memory import Portions
-from budgetnet.trainer.randomness import TEST, drawn, order, own_randomness, reseed
 
 BEST = 5
 """An image counts for top-5 when its class is among so many best ones."""

@@ -8,23 +8,20 @@ from typing import Any
 
 import torch
 
+from budgetnet.engine.finite import Sentry, Undo, check_finite, check_loss
+from budgetnet.engine.measure import Evaluation, evaluate
+from budgetnet.engine.meter import Meter
+from budgetnet.engine.parts import Average, forget, learning, plain_mean, train_mode
+from budgetnet.engine.randomness import mixed, order, own_randomness
+from budgetnet.engine.sources import joined, label, reading_ahead
+from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
+from budgetnet.engine.state import restore_optimizer, roles
+from budgetnet.engine.step import calibration, take
+from budgetnet.engine.training import Kept, Training
 from budgetnet.pseudo import PseudoLabels
 from budgetnet.recipe import Phase, optimizer_of, set_rates
 from budgetnet.run import Epoch
 from budgetnet.schedule import value
-from budgetnet.trainer.ahead import reading_ahead
-from budgetnet.trainer.average import Average
-from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
-from budgetnet.trainer.finite import Sentry, check_finite, check_loss
-from budgetnet.trainer.labelling import joined, label
-from budgetnet.trainer.measure import Evaluation, evaluate
-from budgetnet.trainer.meter import Meter
-from budgetnet.trainer.parts import forget, learning, plain_mean, train_mode
-from budgetnet.trainer.randomness import mixed, order, own_randomness
-from budgetnet.trainer.state import restore_optimizer, roles
-from budgetnet.trainer.step import calibration, take
-from budgetnet.trainer.training import Kept, Training
-from budgetnet.trainer.undo import Undo
 
 AfterStep = Callable[[Training], None]
 

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from budgetnet.budget import first_line, held, twin
 from budgetnet.console import Watch
 from budgetnet.data import Data
+from budgetnet.engine.doubts import doubts
+from budgetnet.engine.measure import Engine
+from budgetnet.engine.memory import out_of_memory, release
+from budgetnet.engine.parts import learning, train_mode
+from budgetnet.engine.randomness import MODEL, drawn, drawn_from, own_randomness
+from budgetnet.engine.step import Batch, Stored, batch_of, loss_of, move
+from budgetnet.engine.training import Training
+from budgetnet.engine.unsaved import check_kept, remember
 from budgetnet.layers import Standardise
 from budgetnet.pseudo import FixMatch
 from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
-from budgetnet.trainer.doubts import doubts
-from budgetnet.trainer.measure import Engine
-from budgetnet.trainer.memory import out_of_memory, release
-from budgetnet.trainer.parts import learning, train_mode
-from budgetnet.trainer.randomness import MODEL, drawn, drawn_from, own_randomness
-from budgetnet.trainer.step import Batch, Stored, batch_of, loss_of, move
-from budgetnet.trainer.training import Training
-from budgetnet.trainer.unsaved import check_kept, remember
 
 NEARLY_NONE = 1e-20
 """A learning rate that moves no weight, and that an optimizer may divide by."""

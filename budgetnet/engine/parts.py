@@ -1,12 +1,16 @@
 """Which parts of a model learn in a phase: the others keep parameters, statistics and dropout as they are."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from budgetnet.recipe import EMA
 from budgetnet.recipe import covers as _covers
 
 
@@ -115,3 +119,29 @@ def count_batch(model: nn.Module, calibrates: Sequence[str], number: int) -> Non
     """
     for norm in norms(model, calibrates):
         norm.momentum = 1 / number
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
+
+
+class Average:
+    """A copy of `model` that follows it as `ema` says. Its `model` is always in evaluation mode."""
+
+    # torch's AveragedModel keeps its counter on the device and reads it at every update, which waits.
+
+    def __init__(self, model: nn.Module, ema: EMA) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.ema = ema
+        self.updates = 0
+
+    def update(self, model: nn.Module) -> None:
+        """Move towards `model` by one step; integer buffers are copied."""
+        mine, theirs = _tensors(self.model), _tensors(model)
+        floating = [i for i, tensor in enumerate(mine) if tensor.is_floating_point()]
+        weight = 1 - self.ema.at(self.updates)
+        torch._foreach_lerp_([mine[i] for i in floating], [theirs[i] for i in floating], weight)
+        for i, tensor in enumerate(mine):
+            if not tensor.is_floating_point():
+                tensor.copy_(theirs[i])
+        self.updates += 1

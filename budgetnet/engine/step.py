@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.augment import Place, at_place, view
+from budgetnet.engine.memory import clear, once_more, out_of_memory, release, update
+from budgetnet.engine.parts import count_batch
+from budgetnet.engine.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
+from budgetnet.engine.sources import unlabelled
+from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
+from budgetnet.engine.training import Training
 from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
-from budgetnet.trainer.ahead import unlabelled
-from budgetnet.trainer.clock import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
-from budgetnet.trainer.memory import clear, once_more, out_of_memory, release, update
-from budgetnet.trainer.parts import count_batch
-from budgetnet.trainer.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
-from budgetnet.trainer.training import Training
 
 
 def take(

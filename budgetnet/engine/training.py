@@ -14,16 +14,15 @@ from budgetnet.console import Watch
 from budgetnet.data import Data, Split
 from budgetnet.data.ahead import Ahead
 from budgetnet.data.interleaved import Interleaved
+from budgetnet.engine.hidden import Hidden
+from budgetnet.engine.measure import Engine, Evaluation
+from budgetnet.engine.memory import Portions
+from budgetnet.engine.parts import Average
+from budgetnet.engine.randomness import SESSION, mixed
+from budgetnet.engine.speed import Clock, Compiled
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch, Run
-from budgetnet.trainer.average import Average
-from budgetnet.trainer.clock import Clock
-from budgetnet.trainer.hidden import Hidden
-from budgetnet.trainer.measure import Engine, Evaluation
-from budgetnet.trainer.memory import Portions
-from budgetnet.trainer.randomness import SESSION, mixed
-from budgetnet.trainer.speed import Compiled
 
 
 class TrainingFailed(RuntimeError):

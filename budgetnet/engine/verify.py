@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from budgetnet.engine.training import Training
 from budgetnet.files import Checkpoint
 from budgetnet.modelfile import owned
 from budgetnet.run import Epoch, beyond
-from budgetnet.trainer.training import Training
 
 ROLES = ("last", "best", "best_of_phase")
 """What weights may be kept as."""

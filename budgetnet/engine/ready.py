@@ -21,6 +21,8 @@ from budgetnet.budget import (
     twin,
 )
 from budgetnet.data import Data, Split
+from budgetnet.engine.measure import Engine, check_shape, trying
+from budgetnet.engine.parts import chosen_parts, learning, norms
 from budgetnet.guard import before
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
@@ -28,8 +30,6 @@ from budgetnet.optim import monitored_by, takes_names
 from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
 from budgetnet.run import Epoch
 from budgetnet.schedule import Flat, Reactive, monitors, value
-from budgetnet.trainer.measure import Engine, check_shape, trying
-from budgetnet.trainer.parts import chosen_parts, learning, norms
 
 FITTED, FITTED_AT_ONCE = 5000, 500
 """To how many training images a layer is fitted, and how many of them are shown at once."""
