@@ -5,6 +5,11 @@ from budgetnet.budget.construction import built as built
 from budgetnet.budget.construction import check_constants as check_constants
 from budgetnet.budget.construction import count as count
 from budgetnet.budget.construction import external as external
+from budgetnet.budget.filed import DESCRIPTION as DESCRIPTION
+from budgetnet.budget.filed import Form as Form
+from budgetnet.budget.filed import forms as forms
+from budgetnet.budget.filed import head as head
+from budgetnet.budget.filed import size as size
 from budgetnet.budget.fit import DoesNotFit as DoesNotFit
 from budgetnet.budget.fit import check_fit as check_fit
 from budgetnet.budget.hidden import held as held
@@ -27,8 +32,10 @@ from budgetnet.budget.summary import summary as summary
 
 __all__ = [
     "Budget",
+    "DESCRIPTION",
     "Built",
     "DoesNotFit",
+    "Form",
     "Layer",
     "Ledger",
     "NotFromScratch",
@@ -44,10 +51,13 @@ __all__ = [
     "count",
     "external",
     "first_line",
+    "forms",
+    "head",
     "held",
     "ledger",
     "macs",
     "random_states_kept",
+    "size",
     "summary",
     "twin",
 ]

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
+from budgetnet.budget.filed import forms, head, size
 from budgetnet.budget.fit import watched
 from budgetnet.budget.modules import bare, walk
 from budgetnet.budget.notes import redundant, straight_in_sequence, uneven, wasted
@@ -22,8 +23,8 @@ class Row:
     What one module costs by itself, without the modules inside it, so that the rows of a ledger add up to its
     totals.
 
-    `params`, `trainable` and `buffers` are elements, `bytes` those of its saved tensors; `shape` (its first
-    output, batch included), `macs` and `activation_bytes` (of outputs newly made) are None without a
+    `params`, `trainable` and `buffers` are elements, `bytes` those of its tensors in a file; `shape` (its
+    first output, batch included), `macs` and `activation_bytes` (of outputs newly made) are None without a
     resolution.
     """
 
@@ -41,10 +42,15 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Ledger:
-    """The rows of a model in definition order, their totals, and the (height, width) of the MACs."""
+    """The rows of a model in definition order, their totals, and the (height, width) of the MACs.
+
+    `head` are the bytes of a saved file before its tensors: the table of their names, and 2,048 that are set
+    aside for the description of the model.
+    """
 
     rows: tuple[Row, ...]
     resolution: tuple[int, int] | None = None
+    head: int = 0
 
     @cached_property
     def params(self) -> int:
@@ -63,8 +69,18 @@ class Ledger:
 
     @cached_property
     def bytes(self) -> int:
-        """Bytes of the saved tensors: parameters and persistent buffers, the file's header apart."""
+        """Bytes of the tensors in a file: parameters and persistent buffers, the file's head apart."""
         return sum(row.bytes for row in self.rows)
+
+    @cached_property
+    def saved(self) -> int:
+        """Bytes of the whole file that `save` writes, at most: what a budget's `bytes` limits."""
+        return self.head + self.bytes
+
+    def cost(self, limit: str) -> int | None:
+        """What counts against a budget's limit, "params", "macs" or "bytes"; None for MACs not counted."""
+        found: int | None = self.saved if limit == "bytes" else getattr(self, limit)
+        return found
 
     @cached_property
     def macs(self) -> int | None:
@@ -96,7 +112,16 @@ class Ledger:
 
     def json(self) -> str:
         """The totals and the rows as one JSON object."""
-        totals = ("params", "trainable", "buffers", "bytes", "macs", "activation_bytes", "resolution")
+        totals = (
+            "params",
+            "trainable",
+            "buffers",
+            "bytes",
+            "saved",
+            "macs",
+            "activation_bytes",
+            "resolution",
+        )
         return json.dumps(
             {total: getattr(self, total) for total in totals} | {"rows": [asdict(row) for row in self.rows]}
         )
@@ -119,14 +144,19 @@ def ledger(
     """
     model = bare(model)
     found = walk(model)
-    watch, size = (None, None) if resolution is None else watched(model, resolution, channels, counted=True)
+    watch, resolved = (
+        (None, None) if resolution is None else watched(model, resolution, channels, counted=True)
+    )
     notes = _notes(found.modules, found.aliases, watch)
+    filed = forms(model)
     owners: dict[int, str] = {}
     rows = []
     for name, module in found.modules.items():
         seen = None if watch is None else watch.seen.get(name, Seen())
-        rows.append(_row(name, module, owners, seen, notes[name]))
-    return Ledger(tuple(rows), size)
+        weight = sum(map(size, filed[name].values()))
+        rows.append(_row(name, module, owners, seen, notes[name], weight))
+    tensors = {f"{name}.{key}".lstrip("."): form for name, own in filed.items() for key, form in own.items()}
+    return Ledger(tuple(rows), resolved, head(tensors))
 
 
 def macs(model: nn.Module, resolution: int | tuple[int, int], *, channels: int | None = None) -> int:
@@ -135,18 +165,19 @@ def macs(model: nn.Module, resolution: int | tuple[int, int], *, channels: int |
     return sum(seen.macs for seen in watch.seen.values())
 
 
-def _row(name: str, module: nn.Module, owners: dict[int, str], seen: Seen | None, notes: list[str]) -> Row:
+def _row(
+    name: str, module: nn.Module, owners: dict[int, str], seen: Seen | None, notes: list[str], weight: int
+) -> Row:
     prefix = f"{name}." if name else ""
     parameters = _first_owned(prefix, module._parameters, owners, notes)
     buffers = _first_owned(prefix, module._buffers, owners, notes)
-    saved = [tensor for key, tensor in buffers.items() if key not in module._non_persistent_buffers_set]
     return Row(
         name=name,
         kind=type(module).__name__,
         params=sum(tensor.numel() for tensor in parameters.values()),
         buffers=sum(tensor.numel() for tensor in buffers.values()),
         trainable=sum(tensor.numel() for tensor in parameters.values() if tensor.requires_grad),
-        bytes=sum(tensor.nbytes for tensor in (*parameters.values(), *saved)),
+        bytes=weight,
         shape=None if seen is None else seen.shape,
         macs=None if seen is None else seen.macs,
         activation_bytes=None if seen is None else seen.activation_bytes,

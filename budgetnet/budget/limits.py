@@ -30,12 +30,13 @@ Network = TypeVar("Network", bound=nn.Module)
 @dataclass(frozen=True, init=False, repr=False)
 class Budget:
     """
-    The most that a network may cost: parameters, MACs for one image at a resolution, bytes of saved weights.
+    The most that a network may cost: parameters, MACs for one image at a resolution, bytes as saved.
 
     Amounts are whole numbers or written: "2M", "300k", "1.5M", "10B" parameters or MACs; "300KB" (300,000) or
-    "300KiB" (307,200) bytes. `macs` needs the `resolution` in pixels that it is counted at. With
-    `scratch=True` a model that began from external weights is refused too. Raises ValueError for anything
-    else.
+    "300KiB" (307,200) bytes, those of the whole file that `save` writes: tensors, the table of their names,
+    and 2,048 set aside for the description of the model. `macs` needs the `resolution` in pixels that it is
+    counted at. With `scratch=True` a model that began from external weights is refused too. Raises ValueError
+    for anything else.
 
         Budget(params="2M").build(torchvision.models.resnet18, num_classes=10)   # raises OverBudget
     """

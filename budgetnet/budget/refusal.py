@@ -28,7 +28,7 @@ class NotFromScratch(ValueError):
 
 def excesses(ledger: Ledger, limits: Mapping[str, int]) -> dict[str, int]:
     """How much a ledger is over each of `limits`: negative within one, absent for one that is not counted."""
-    costs = {limit: getattr(ledger, limit) for limit in limits}
+    costs = {limit: ledger.cost(limit) for limit in limits}
     return {limit: cost - limits[limit] for limit, cost in costs.items() if cost is not None}
 
 
@@ -51,13 +51,13 @@ def over_budget(ledger: Ledger, limits: Mapping[str, int]) -> OverBudget | None:
 
 def numbers_over(ledger: Ledger, limit: str, most: int) -> str:
     """The clause "2,236,682 parameters is 236,682 over the budget of 2,000,000"."""
-    cost = getattr(ledger, limit)
+    cost = ledger.cost(limit) or 0
     return f"{cost:,} {unit(limit, ledger)} is {cost - most:,} over the budget of {most:,}"
 
 
 def allowance(ledger: Ledger, limits: Mapping[str, int]) -> str:
     """The smallest budget with the same limits that would let a ledger pass, as an expression."""
-    raised = {limit: max(most, getattr(ledger, limit) or 0) for limit, most in limits.items()}
+    raised = {limit: max(most, ledger.cost(limit) or 0) for limit, most in limits.items()}
     options = [f"{limit}={most:_}" for limit, most in raised.items()]
     if "macs" in limits and ledger.resolution is not None:
         options.append(f"resolution={ledger.resolution[0]}")
@@ -65,10 +65,10 @@ def allowance(ledger: Ledger, limits: Mapping[str, int]) -> str:
 
 
 def unit(limit: str, ledger: Ledger) -> str:
-    """What a limit is counted in: parameters, MACs at 96x96, bytes."""
+    """What a limit is counted in: parameters, MACs at 96x96, bytes as saved."""
     if limit == "macs" and ledger.resolution is not None:
         return f"MACs at {ledger.resolution[0]}x{ledger.resolution[1]}"
-    return {"params": "parameters", "macs": "MACs", "bytes": "bytes"}[limit]
+    return {"params": "parameters", "macs": "MACs", "bytes": "bytes as saved"}[limit]
 
 
 def over_while_building(stop: BuildingStopped, limits: Mapping[str, int]) -> OverBudget:
@@ -90,7 +90,7 @@ def over_while_building(stop: BuildingStopped, limits: Mapping[str, int]) -> Ove
 
 
 def _crossed(ledger: Ledger, limit: str, most: int) -> str:
-    total = 0
+    total = ledger.head if limit == "bytes" else 0
     for row in ledger.rows:
         total += getattr(row, limit) or 0
         if total > most:

@@ -59,7 +59,7 @@ class Spent:
         limits = self.plan.budget.limits
         lines = [_setting(self.knobs)]
         for limit, left in self.slack.items():
-            cost = getattr(self.ledger, limit)
+            cost = self.ledger.cost(limit)
             lines.append(f"  {cost:,} of {limits[limit]:,} {unit(limit, self.ledger)}, {left:,} left")
         for knob, step in self.next.items():
             lines.append(f"  {knob}: {_next(knob, step, self.ledger)}")
@@ -140,7 +140,7 @@ class _Search:
 
     def _rises(self, trials: list[_Trial]) -> bool:
         for limit in self.budget.limits:
-            costs = [getattr(trial.ledger, limit) for trial in trials if not trial.note]
+            costs = [trial.ledger.cost(limit) for trial in trials if not trial.note]
             known = [cost for cost in costs if cost is not None]
             if known != sorted(known):
                 return False
@@ -186,7 +186,9 @@ class _Search:
             return None
         trial = self._count(_moved(point, axis, index), in_full=True)
         over = excesses(trial.ledger, self.budget.limits)
-        return StepUp(given[index], {limit: getattr(trial.ledger, limit) for limit in over}, over, trial.note)
+        return StepUp(
+            given[index], {limit: trial.ledger.cost(limit) or 0 for limit in over}, over, trial.note
+        )
 
     def setting(self, point: Point) -> dict[str, Any]:
         return {knob: given[index] for (knob, given), index in zip(self.values.items(), point, strict=True)}

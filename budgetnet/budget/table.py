@@ -25,7 +25,7 @@ def table(rows: Sequence[Row], ledger: Ledger) -> str:
     text += [f"note: {label(row.name)}: {row.note}" for row in shown if row.note]
     text.append(
         f"{ledger.params:,} unique parameters ({ledger.trainable:,} trainable), {ledger.buffers:,} buffer "
-        f"elements, {ledger.bytes:,} bytes of saved weights."
+        f"elements, {ledger.saved:,} bytes as saved."
     )
     if ledger.resolution is not None:
         text.append(

@@ -98,6 +98,7 @@ def _described(model: nn.Module, ledgers: Sequence[Ledger], depth: int | None) -
         "trainable": found.trainable,
         "buffers": found.buffers,
         "bytes": found.bytes,
+        "saved": found.saved,
         "budget": made.budget.describe() if made is not None else None,
         "macs": {each.resolution[0]: each.macs for each in ledgers if each.resolution is not None},
         "rows": [asdict(row) for row in (found.rows if depth is None else found.groups(depth))],

@@ -58,8 +58,8 @@ def budget_lines(model: nn.Module, found: Ledger, budget: Budget | None = None) 
         return ["budget: none; Budget(params=...).build(...) in model() would set one"]
     lines = []
     for limit, most in limits.limits.items():
-        used = found.params if limit == "params" else found.bytes
-        unit = {"params": "parameters", "bytes": "bytes of weights"}.get(limit, "")
+        used = found.cost(limit) or 0
+        unit = {"params": "parameters", "bytes": "bytes as saved"}.get(limit, "")
         if limit == "macs" and limits.resolution is not None:
             used, unit = macs(model, limits.resolution), f"MACs at {limits.resolution} px"
         rest = f"{most - used:,} left" if used <= most else f"{used - most:,} too many"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from budgetnet.engine.parts import chosen_parts, learning, norms
 from budgetnet.guard import before
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
+from budgetnet.modelfile import Card, check_weight, described
 from budgetnet.optim import monitored_by, takes_names
 from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
 from budgetnet.run import Epoch
@@ -47,6 +49,8 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     made = built(model)
     if made is not None:
         made.budget.check(model)
+        for phase in recipe.phases:
+            check_weight(model, card_after(model, data, phase))
     channels = int(data.train.images.shape[1])
     for number, phase in enumerate(recipe.phases, start=1):
         chosen_parts(model, phase.trains)
@@ -86,6 +90,15 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
             ]
         )
     )
+
+
+def card_after(model: nn.Module, data: Data, phase: Phase) -> Card:
+    """The card of a model after a phase on these data."""
+    resize, crop = phase.test.at(phase.last_resolution)
+    _, channels, height, width = data.train.shape
+    looks: dict[str, Any] = {"mirror": phase.test.mirror, "shift": phase.test.shift}
+    sizes: dict[str, Any] = {"resize": resize, "crop": crop, "channels": channels, "stored": (height, width)}
+    return described(model, classes=data.classes, shape=data.shape, **sizes, **looks)
 
 
 def _check_rate(number: int, phase: Phase) -> None:

@@ -22,6 +22,7 @@ from budgetnet.files.sealed import MOST_TENSORS as MOST_TENSORS
 from budgetnet.files.sealed import Damaged as Damaged
 from budgetnet.files.sealed import Stored as Stored
 from budgetnet.files.sealed import apart as apart
+from budgetnet.files.sealed import metadata as metadata
 from budgetnet.files.sealed import read_sealed as read_sealed
 from budgetnet.files.sealed import seal as seal
 from budgetnet.files.sealed import shown as shown

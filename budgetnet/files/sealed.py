@@ -81,6 +81,11 @@ def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def metadata(words: Mapping[str, Any]) -> dict[str, str]:
+    """JSON-able words as the metadata of a safetensors file, with blanks where digests will stand."""
+    return {ENTRY: json.dumps({**dict.fromkeys(_SEALS, _BLANK), **words})}
+
+
 def seal(tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> bytes:
     """Contiguous tensors on the CPU and JSON-able words as the bytes of a safetensors file with its digests.
 
@@ -91,8 +96,9 @@ def seal(tensors: Mapping[str, Tensor], words: Mapping[str, Any]) -> bytes:
         raise ValueError(
             f"a file takes {MOST_TENSORS:,} tensors, found {len(tensors):,}: save a part at a time"
         )
-    text = json.dumps({**dict.fromkeys(_SEALS, _BLANK), **words})
-    content = bytearray(pack(dict(tensors), {ENTRY: text}))
+    described = metadata(words)
+    text = described[ENTRY]
+    content = bytearray(pack(dict(tensors), described))
     start = 8 + int.from_bytes(content[:8], "little")
     if start > LONGEST_HEAD or len(text) > LONGEST_WORDS:
         raise ValueError(

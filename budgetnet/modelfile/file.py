@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 import budgetnet
-from budgetnet.budget import Budget
-from budgetnet.files import Damaged, Stored, apart, read_sealed, seal, write_whole
+from budgetnet.budget import Budget, OverBudget, built, forms, head, ledger, size
+from budgetnet.files import Damaged, Stored, apart, metadata, read_sealed, seal, write_whole
 from budgetnet.modelfile.card import Card
 from budgetnet.run import MODEL
 
@@ -30,6 +30,30 @@ def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: 
     """
     _check(described)
     tensors = apart({name: state[name] for name in owned(model)})
+    write_whole(path, seal(tensors, _words(described)))
+
+
+def check_weight(model: nn.Module, described: Card) -> None:
+    """Raises OverBudget where the file of `model` with this card would be over its budget's bytes."""
+    made = built(model)
+    if made is None or made.budget.bytes is None:
+        return
+    tensors = {
+        f"{name}.{key}".lstrip("."): form for name, own in forms(model).items() for key, form in own.items()
+    }
+    words = metadata(_words(described))
+    weight, most = head(tensors, words) + sum(map(size, tensors.values())), made.budget.bytes
+    if weight > most:
+        raise OverBudget(
+            f"{weight:,} bytes as saved, {sum(map(len, words.values())):,} of them the description of the "
+            f"model and its {len(described.classes):,} classes, is {weight - most:,} over the budget of "
+            f"{most:,}; make it narrower or shallower, shorten the classes' names, or allow "
+            f"Budget(bytes={weight:_})",
+            ledger(model),
+        )
+
+
+def _words(described: Card) -> dict[str, Any]:
     entries = asdict(described)
     # Left out where they say nothing, so that an earlier budgetnet reads the file too.
     for name in ("mirror", "shift", "stored"):
@@ -37,8 +61,7 @@ def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: 
             del entries[name]
     if described.shape == "crop":
         del entries["shape"]
-    words = {"format": FORMAT, "version": budgetnet.__version__, **entries}
-    write_whole(path, seal(tensors, words))
+    return {"format": FORMAT, "version": budgetnet.__version__, **entries}
 
 
 def owned(model: nn.Module) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn.modules.module import (
 )
 
 import budgetnet
-from budgetnet.budget import Budget, NotFromScratch, OverBudget, built
+from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built
 from budgetnet.data.past import Past, remember
 from budgetnet.files import Damaged, Stored, shown
 from budgetnet.modelfile.arguments import check_repeats, decoded
@@ -49,7 +50,7 @@ def load(
     if target.is_dir():
         target = target / MODEL
     stored, found = opened(target)
-    model = _from_card(found, stored) if make is None else _built(found, make, args, kwargs)
+    model = _from_card(found, stored) if make is None else _built(found, stored, make, args, kwargs)
     _fill(model, stored, plainly=make is None)
     if found.external:
         model.external = found.external  # type: ignore[assignment]
@@ -113,7 +114,7 @@ def _from_card(found: Card, stored: Stored) -> nn.Module:
         widest = max((shape[0] for shape in stored.shapes.values() if shape), default=1)
         if not ordinary([args, keywords], widest, found.crop):
             check_run(planned, found.channels, found.crop)
-        return _built(found, make, tuple(args), keywords)
+        return _built(found, stored, make, tuple(args), keywords)
     except (OverBudget, NotFromScratch, BadModelFile, MemoryError):
         raise
     except TooMuch as error:
@@ -145,15 +146,26 @@ def _bounded(tensors: int) -> Iterator[None]:
 
 
 def _built(
-    found: Card, make: Callable[..., nn.Module], args: tuple[Any, ...], keywords: dict[str, Any]
+    found: Card,
+    stored: Stored,
+    make: Callable[..., nn.Module],
+    args: tuple[Any, ...],
+    keywords: dict[str, Any],
 ) -> nn.Module:
     """What `make` makes, within the card's budget; torch's own randomness is left as found."""
     with torch.random.fork_rng(devices=[]):
-        return (
-            Budget.read(found.budget).build(make, *args, **keywords)
-            if found.budget
-            else make(*args, **keywords)
-        )
+        if not found.budget:
+            return make(*args, **keywords)
+        budget = Budget.read(found.budget)
+        if budget.bytes is None:
+            return budget.build(make, *args, **keywords)
+        # What is on the disk is loaded, also where an earlier budgetnet counted its tensors alone.
+        wider = replace(budget, bytes=budget.bytes + len(stored.head) + DESCRIPTION)
+        model: nn.Module = wider.build(make, *args, **keywords)
+        made = built(model)
+        assert made is not None
+        model.built = replace(made, budget=budget)  # type: ignore[assignment]
+        return model
 
 
 def _compare(model: nn.Module, stored: Stored) -> None:

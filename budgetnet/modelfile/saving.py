@@ -10,7 +10,7 @@ from torch import nn
 from budgetnet.budget import built, check_state
 from budgetnet.modelfile.again import difference
 from budgetnet.modelfile.card import card, described
-from budgetnet.modelfile.file import write
+from budgetnet.modelfile.file import check_weight, write
 
 
 def save(
@@ -32,9 +32,10 @@ def save(
         entries["classes"] = tuple(classes)
     if resolution is not None:
         entries["resize"] = entries["crop"] = resolution
-    target = Path(path)
+    target, found = Path(path), replace(found, **entries)
+    check_weight(model, found)
     try:
-        write(model, model.state_dict(), replace(found, **entries), target)
+        write(model, model.state_dict(), found, target)
     except OSError as error:
         raise ValueError(
             f"{target} cannot be written: {error.strerror or error}; choose another path"

@@ -18,10 +18,10 @@ from budgetnet.budget import external, ledger
 from budgetnet.compare.difference import Difference
 from budgetnet.console import duration, percent
 from budgetnet.data import Data
-from budgetnet.engine import Training, Way
+from budgetnet.engine import Training, Way, card_after
 from budgetnet.files import Checkpoint, checkpoint, discard, unwritable, write_whole
 from budgetnet.identity import digests, mark
-from budgetnet.modelfile import Card, described
+from budgetnet.modelfile import Card
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import METRICS, RECORD, Pace, Run
 from budgetnet.trainer.changes import line
@@ -59,13 +59,7 @@ def now() -> str:
 
 
 def card_of(training: Training, phase: Phase) -> Card:
-    resize, crop = phase.test.at(phase.last_resolution)
-    _, channels, height, width = training.data.train.shape
-    looks: dict[str, Any] = {"mirror": phase.test.mirror, "shift": phase.test.shift}
-    sizes: dict[str, Any] = {"resize": resize, "crop": crop, "channels": channels, "stored": (height, width)}
-    return described(
-        training.model, classes=training.data.classes, shape=training.data.shape, **sizes, **looks
-    )
+    return card_after(training.model, training.data, phase)
 
 
 def open_record(run: Run, training: Training, begun: Begun) -> None:
