@@ -15,8 +15,9 @@ from dataclasses import replace
 from report import started, training_arguments
 
 from budgetnet import CenterCrop, Data, Phase, Recipe, Run, Test, Trainer
-from budgetnet.console import duration, percent, say, table
+from budgetnet.console import say, table
 from budgetnet.plan import Plan, read_plan
+from budgetnet.text import duration, percent
 
 
 def arguments() -> argparse.Namespace:
@@ -66,9 +67,9 @@ def main() -> None:
         rows.append([name, *tested(trainer, run, data, asked.resolutions), duration(seconds)])
     count = len(data.val) if data.val is not None else 0
     table(
-        f"{count:,} validation images, tested plainly at each resolution, seed {asked.seed}, n = 1",
         ["what follows the first phase", *(f"{r} px" for r in asked.resolutions), "took"],
         rows,
+        title=f"{count:,} validation images, tested plainly at each resolution, seed {asked.seed}, n = 1",
     )
     say(f"the first phase took {duration(learnt.result['seconds'])}")
 

@@ -14,9 +14,10 @@ from dataclasses import replace
 from report import started, training_arguments
 
 from budgetnet import Phase, PseudoLabels, Run, cifar10
-from budgetnet.console import percent, say, table
+from budgetnet.console import say, table
 from budgetnet.plan import read_plan
 from budgetnet.pseudo import read_csv
+from budgetnet.text import percent
 
 
 def arguments() -> argparse.Namespace:
@@ -64,7 +65,8 @@ def main() -> None:
         )
     ]
     images = f"{len(data.val or ()):,} validation and {len(data.test or ()):,} test images"
-    table(f"{images}, seed {asked.seed}, n = 1", ["trained on", "validation", "test", "steps"], rows)
+    title = f"{images}, seed {asked.seed}, n = 1"
+    table(["trained on", "validation", "test", "steps"], rows, title=title)
     say(f"{len(kept):,} pseudo-labels, {percent(right / max(1, len(kept)))} of them right")
 
 

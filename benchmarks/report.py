@@ -95,7 +95,7 @@ def publish(
 
     `told` says how it was measured: the machine, versions, n.
     """
-    table(told, list(columns), [list(row) for row in rows], left=left)
+    table(columns, rows, title=told, left=left)
     if not write:
         return
     marks = [":--" if k < left else "--:" for k in range(len(columns))]

@@ -16,8 +16,9 @@ from dataclasses import replace
 from report import started, training_arguments
 
 from budgetnet import Run, Test
-from budgetnet.console import duration, percent, table
+from budgetnet.console import table
 from budgetnet.plan import read_plan
+from budgetnet.text import duration, percent
 
 
 def arguments() -> argparse.Namespace:
@@ -62,9 +63,9 @@ def main() -> None:
             seconds = duration(run.result["seconds"])
             rows.append([name, f"{r}", first, percent(plain.accuracy), percent(views.accuracy), seconds])
     table(
-        f"{images:,} validation images, seed {asked.seed}, n = 1 run each",
         ["recipe", "tested at px", "after phase 1", "at the end", "at the end, as published", "training"],
         rows,
+        title=f"{images:,} validation images, seed {asked.seed}, n = 1 run each",
     )
 
 

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from budgetnet.run import Epoch
 from budgetnet.stream import steadfast
+from budgetnet.text import aligned, duration, harmless, inline, percent
 
 if TYPE_CHECKING:
     # Imported where it is used: a training that shows nothing needs none of it.
@@ -20,23 +20,8 @@ if TYPE_CHECKING:
 
 Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
 
-# Control characters, what turns the direction of writing, and halves of characters, which nothing shows.
-_HARMFUL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
 DATA_HEAVY = 0.3
 """The share of an epoch's training time from which on it is told that data took it."""
-
-
-def harmless(text: str, *, lines: bool = True) -> str:
-    """`text` with each character that a terminal would obey instead of showing it as "\\x1b" or the like.
-
-    Names of files and classes come from elsewhere. Tabs stay, and with `lines` so do ends of lines.
-    """
-    shown = _HARMFUL.sub(lambda found: ascii(found[0])[1:-1], text)
-    return shown if lines else shown.replace("\n", "\\n")
 
 
 def terminal(*, error: bool = False) -> "Console":
@@ -79,50 +64,24 @@ def characters(text: str) -> bool:
     return True
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
-    """Print a table; the first `left` columns are text, the others numbers."""
-    from rich.table import Table
-
-    drawn = Table(title=_cell(title) if title else None, title_justify="left", box=None, pad_edge=False)
-    for k, column in enumerate(columns):
-        drawn.add_column(_cell(column), justify="left" if k < left else "right", no_wrap=True)
-    for row in rows:
-        drawn.add_row(*(_cell(cell) for cell in row))
-    console = terminal()
-    if console.is_terminal or console.is_jupyter:
-        console.print(drawn)
-        return
-    with console.capture() as captured:
-        console.print(drawn)
-    for line in captured.get().splitlines():
-        # Cells are padded to the width of their column, the last one too.
-        say(line.rstrip())
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", left: int = 1) -> None:
+    """Print a table below its title; the first `left` columns are text, the others numbers."""
+    head, *lines = aligned([columns, *rows], left=left).split("\n")
+    if title:
+        say(title, style="italic")
+    say(head, style="bold")
+    for line in lines:
+        say(line)
 
 
 def _cell(text: str) -> str:
-    return _escape(harmless(text, lines=False))
+    return _escape(inline(text))
 
 
 def _escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def percent(part: float) -> str:
-    """0.8401 as "84.01 %"; nothing measured as "-"."""
-    return "-" if math.isnan(part) else f"{100 * part:.2f} %"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them: "4.2 s", "3:07", "2:03:07"."""
-    if not math.isfinite(seconds):
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 def epoch_line(epoch: Epoch) -> str:

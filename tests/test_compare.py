@@ -17,12 +17,12 @@ from PIL import Image
 
 from budgetnet import SGD, Cosine, Data, Flip, Phase, Recipe, Trainer
 from budgetnet.cli import main
-from budgetnet.compare import Figure, aligned, compare, grouped
-from budgetnet.compare.difference import MISSING, differences
-from budgetnet.compare.text import short
+from budgetnet.compare import Figure, compare, grouped
+from budgetnet.compare.difference import MISSING, differences, short
 from budgetnet.report import NoPlot, save_curves
 from budgetnet.report.curves import borders, points
 from budgetnet.run import Epoch, Run
+from budgetnet.text import aligned
 
 BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)
 """matplotlib's first three colours."""

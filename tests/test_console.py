@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from budgetnet.console import Watch, duration, percent, say, table
+from budgetnet.console import Watch, say, table
+from budgetnet.text import duration, percent
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_long_line_stays_one_line_in_a_pipe(capsys: pytest.CaptureFixture[str]
 
 
 def test_tables_line_up_without_control_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    table("counts", ["part", "parameters"], [["stem[0]", "1,152"], ["stages", "12,345"]])
+    table(["part", "parameters"], [["stem[0]", "1,152"], ["stages", "12,345"]], title="counts")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "counts"
     assert lines[2].rstrip().endswith("1,152")

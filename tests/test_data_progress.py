@@ -53,7 +53,7 @@ def test_on_a_terminal_one_line_is_rewritten_without_colours(monkeypatch: pytest
     assert "MB/s, 0:0" in text
     shown = text.rstrip("\n").split("\r")[1:]
     assert all(len(line) < 60 for line in shown)
-    assert shown[-1].startswith("fetching a.tar.gz: 4.0 MB in 0:0")
+    assert shown[-1].startswith("fetching a.tar.gz: 4 MB in 0:0")
     assert len(shown[-1]) >= len(shown[-2].rstrip())
 
 
@@ -97,7 +97,7 @@ def test_a_job_that_breaks_says_so() -> None:
 
 def test_what_was_there_before_counts_as_done_but_not_as_fast() -> None:
     progress = Progress("x", 2_000_000_000, done=1_000_000_000, stream=io.StringIO())
-    assert progress.line() == "x: 50 %, 0 B/s"
+    assert progress.line() == "x: 50 %, 0 bytes/s"
 
 
 def test_without_a_total_the_amount_is_shown() -> None:

@@ -788,7 +788,7 @@ def test_names_in_a_model_file_are_shown_and_not_obeyed(
     names = ("\x1b]0;owned\x07", "\x9b2J", "\u202egnp.exe", "bell\r\n\x08")
     budgetnet.save(small(0), tmp_path / "m", classes=names[:3])
     assert read_card(tmp_path / "m").classes == names[:3]
-    table(names[0], names, [names])
+    table(names, [names], title=names[0])
     for name in names:
         say(name)
         Watch().say(name)

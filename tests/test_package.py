@@ -9,7 +9,8 @@ import budgetnet
 
 PACKAGE = Path(budgetnet.__file__).parent
 FLOORS = (
-    {"stream", "launch", "files"},
+    {"stream", "launch", "text"},
+    {"files"},
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data", "identity"},
     {"models", "recipe", "run", "pseudo"},
     {"plan", "console", "modelfile", "distill", "guard", "compare"},
@@ -17,7 +18,7 @@ FLOORS = (
     {"sweep"},
     {"cli"},
 )
-GROUND = 1
+GROUND = 2
 """The rooms of the floors up to this one import none beside them."""
 
 

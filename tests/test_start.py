@@ -14,18 +14,33 @@ from conftest import coloured
 from test_owner import HOLD
 from torch import nn
 
-from budgetnet import EMA, SGD, Adam, AdamW, Budget, Data, Phase, PseudoLabels, Recipe, Run, Trainer, models
+from budgetnet import (
+    EMA,
+    SGD,
+    Adam,
+    AdamW,
+    Budget,
+    Data,
+    Phase,
+    PseudoLabels,
+    Recipe,
+    Run,
+    Trainer,
+    models,
+    text,
+)
 from budgetnet.cli import main
 from budgetnet.files import check_place
 from budgetnet.files import checkpoint as checkpoints
 from budgetnet.trainer import saver
-from budgetnet.trainer.space import amount, check_out, checkpoint_bytes, needed
+from budgetnet.trainer.space import check_out, checkpoint_bytes, needed
 
 RECIPE_FILE = """
 from pathlib import Path
 
 from torch import nn
 
+from budgetnet import text
 from budgetnet import Budget, Phase, Recipe, digits, models
 
 
@@ -134,7 +149,7 @@ def test_a_disk_that_is_too_small_is_refused_and_a_small_one_noted(
     need = needed(model, recipe, images=len(data.train))
     small(need - 1000, monkeypatch)
     with pytest.raises(
-        ValueError, match=f"need about {amount(need)}, and there are only .* free on the disk of"
+        ValueError, match=f"need about {text.size(need)}, and there are only .* free on the disk of"
     ):
         Trainer("cpu", out=tmp_path / "runs", show=False).fit(model, data, recipe)
     assert list((tmp_path / "runs").iterdir()) == []

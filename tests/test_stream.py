@@ -213,7 +213,7 @@ def test_no_columns_are_taken_for_80(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     say("a line")
-    table("counts", ["part", "parameters"], [["stem[0]", "1,152"]])
+    table(["part", "parameters"], [["stem[0]", "1,152"]], title="counts")
     found = capsys.readouterr().out
     assert "a line" in found
     assert "1,152" in found

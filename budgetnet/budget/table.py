@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from budgetnet.text import aligned
+
 if TYPE_CHECKING:
     from budgetnet.budget.ledger import Ledger, Row
-
-_LEFT = 2  # columns of names; the rest are numbers
 
 
 def table(rows: Sequence[Row], ledger: Ledger) -> str:
@@ -18,10 +18,9 @@ def table(rows: Sequence[Row], ledger: Ledger) -> str:
     columns = ["module", "kind", "parameters", "buffers"]
     columns += ["output", "MACs", "activation bytes"] if measured else []
     lines = [columns, *(_cells(row, measured) for row in shown), _totals(ledger, measured)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
-    text = [_aligned(line, widths) for line in lines]
-    text.insert(len(text) - 1, "-" * max(len(line) for line in text))
-    text.insert(1, "-" * max(len(line) for line in text))
+    head, *body, totals = aligned(lines, left=2).split("\n")
+    rule = "-" * max(map(len, (head, *body, totals)))
+    text = [head, rule, *body, rule, totals]
     text += [f"note: {label(row.name)}: {row.note}" for row in shown if row.note]
     text.append(
         f"{ledger.params:,} unique parameters ({ledger.trainable:,} trainable), {ledger.buffers:,} buffer "
@@ -51,11 +50,3 @@ def _cells(row: Row, measured: bool) -> list[str]:
 def _totals(ledger: Ledger, measured: bool) -> list[str]:
     cells = ["total", "", f"{ledger.params:,}", f"{ledger.buffers:,}"]
     return [*cells, "", f"{ledger.macs:,}", f"{ledger.activation_bytes:,}"] if measured else cells
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    columns = zip(cells, widths, strict=True)
-    padded = (
-        cell.ljust(width) if at < _LEFT else cell.rjust(width) for at, (cell, width) in enumerate(columns)
-    )
-    return "  ".join(padded).rstrip()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from budgetnet.data import shown
+from budgetnet.text import inline
 
 # What makes a spreadsheet take a cell for a formula. Reference: https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -41,7 +41,7 @@ def danger(rows: Sequence[Sequence[str]], *, kept: bool) -> list[str]:
 
 def _some(cells: Sequence[str]) -> str:
     more = f" (and {len(cells) - 1:,} more like it)" if len(cells) > 1 else ""
-    return f"'{shown(encoded(cells[0]).decode())}'{more}"
+    return f"'{inline(encoded(cells[0]).decode())}'{more}"
 
 
 def _cell(cell: str) -> str:

@@ -10,12 +10,13 @@ from torch import nn
 
 from budgetnet.cli.options import Asked
 from budgetnet.cli.target import Trained, load_trained, not_from_scratch, trained
-from budgetnet.console import percent, say, table
+from budgetnet.console import say, table
 from budgetnet.data import Data, Split
 from budgetnet.data.naming import difference
 from budgetnet.guard import selection
 from budgetnet.modelfile import Card, card, read_card
 from budgetnet.recipe import Test
+from budgetnet.text import percent
 from budgetnet.trainer import Evaluation, Trainer
 
 MOST_SIZES = 1000
@@ -193,4 +194,4 @@ def _show(measured: Evaluation, name: str, split: Split) -> None:
         most = max(others, default=None, key=lambda pair: (pair[0], -pair[1]))
         taken = "" if most is None else f"{measured.classes[most[1]]} ({most[0]})"
         rows.append((label, f"{sum(times for times, _ in answers):,}", percent(measured.per_class[k]), taken))
-    table("", ("class", "images", "recognised", "mostly taken for"), rows)
+    table(("class", "images", "recognised", "mostly taken for"), rows)

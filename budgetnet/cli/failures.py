@@ -82,7 +82,7 @@ class Commands(click.Group):
                 raise
             code, sentence = verdict(error, ctx.meta.get(RECIPE))
             # Whoever raised something worth telling has imported what the console needs.
-            from budgetnet.console import harmless
+            from budgetnet.text import harmless
 
             _tell(f"Error: {harmless(sentence)}")
             ctx.exit(code)

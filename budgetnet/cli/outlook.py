@@ -13,6 +13,7 @@ from budgetnet.console import say, table
 from budgetnet.data import Data
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.schedule import Reactive, value
+from budgetnet.text import counted
 
 _MOMENTS = 16
 """How many moments of a phase its resolution is asked at, to add up its MACs."""
@@ -45,7 +46,7 @@ def show_model(model: nn.Module, resolution: int) -> None:
         if row.params or row.macs
     ]
     total = ("total", f"{found.params:,}", "", f"{found.macs:,}")
-    table("", ("part", "parameters", "output", f"MACs at {resolution} px"), [*rows, total])
+    table(("part", "parameters", "output", f"MACs at {resolution} px"), [*rows, total])
     for line in budget_lines(model, found):
         say(line)
 
@@ -81,7 +82,7 @@ def device_line(device: torch.device) -> str:
     if device.type == "cuda":
         return f"device: {device} ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
-    return f"device: cpu ({threads} thread{'' if threads == 1 else 's'})"
+    return f"device: cpu ({counted(threads, 'thread')})"
 
 
 def show_phases(recipe: Recipe, images: int | None) -> None:
@@ -95,7 +96,7 @@ def show_phases(recipe: Recipe, images: int | None) -> None:
     if images is None:
         columns.pop(2)
         rows = [[*row[:2], *row[3:]] for row in rows]
-    table("", columns, rows)
+    table(columns, rows)
 
 
 def _resolution(phase: Phase) -> str:

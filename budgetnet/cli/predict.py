@@ -12,10 +12,11 @@ from budgetnet.cli.csv import danger, encoded, line, sheet
 from budgetnet.cli.failures import SKIPPED
 from budgetnet.cli.options import Asked
 from budgetnet.cli.target import load_trained, not_from_scratch, trained
-from budgetnet.console import harmless, percent, say, table
+from budgetnet.console import say, table
 from budgetnet.data import UNREADABLE, Finding, sentences
 from budgetnet.files import check_writable, write_whole
 from budgetnet.modelfile import card
+from budgetnet.text import harmless, inline, percent
 from budgetnet.trainer import Prediction, Trainer, image_files
 
 
@@ -70,7 +71,7 @@ def predict_files(
 
 def _show(prediction: Prediction, how: Written) -> None:
     if how.layout == "table" and how.out is None:
-        table("", ("file", "class", "probability"), _rows(prediction), left=2)
+        table(("file", "class", "probability"), _rows(prediction), left=2)
         return
     text, notes = _text(prediction, how)
     for note in notes:
@@ -124,7 +125,7 @@ def _text(prediction: Prediction, how: Written) -> tuple[str, list[str]]:
         safe = [(sheet(name, path=True), sheet(said), *rest) for name, said, *rest in given]
         head = ("file", "class", "index", "probability")
         return "".join(map(line, [head, *safe])), danger(given, kept=False)
-    cells = ((harmless(cell, lines=False).replace("\t", "\\t") for cell in row) for row in _rows(prediction))
+    cells = ((inline(cell) for cell in row) for row in _rows(prediction))
     return "".join("\t".join(row) + "\n" for row in cells), []
 
 

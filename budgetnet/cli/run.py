@@ -20,11 +20,12 @@ from budgetnet.cli.outlook import (
 )
 from budgetnet.cli.resume import over, sought
 from budgetnet.cli.target import find_run
-from budgetnet.console import duration, percent, say
+from budgetnet.console import say
 from budgetnet.files import check_name
 from budgetnet.modelfile import card, save
 from budgetnet.plan import Plan
 from budgetnet.run import MODEL, Run
+from budgetnet.text import duration, percent
 from budgetnet.trainer import NotWritten, Session, Trainer, check_out
 
 

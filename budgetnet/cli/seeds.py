@@ -8,10 +8,11 @@ from budgetnet.cli.outlook import check_resolutions, data_line, device_line, sho
 from budgetnet.cli.run import result_line
 from budgetnet.compare import Figure
 from budgetnet.compare.figure import measured
-from budgetnet.console import duration, percent, say, table
+from budgetnet.console import say, table
 from budgetnet.files import check_name
 from budgetnet.run import Run
 from budgetnet.sweep.repeat import Manner, seeded
+from budgetnet.text import duration, percent
 from budgetnet.together.job import FAILURE, MISTAKE, NOT_FINITE
 from budgetnet.trainer import NotFinite, Trainer, TrainingFailed, check_out
 
@@ -91,4 +92,4 @@ def _show(runs: list[Run]) -> None:
         figures = [percent(measured(run, what)) if good else "-" for what in shown]
         seconds = duration(measured(run, "seconds"))
         rows.append((str(run.folder), run.status, str(run.record.get("seed")), *figures, seconds))
-    table("", ("run", "status", "seed", *(_FIGURES[what] for what in shown), "time"), rows, left=2)
+    table(("run", "status", "seed", *(_FIGURES[what] for what in shown), "time"), rows, left=2)

@@ -4,14 +4,15 @@ import difflib
 import math
 from pathlib import Path
 
-from budgetnet.console import percent, say, table
+from budgetnet.console import say, table
 from budgetnet.plan import shelf, titles
 from budgetnet.run import RECORD, Run
+from budgetnet.text import percent
 
 
 def list_shelf(out: str) -> None:
     """Print the shipped recipes with their titles, and the runs in the folder `out` with their accuracy."""
-    table("", ("recipe", "what it does"), titles().items(), left=2)
+    table(("recipe", "what it does"), titles().items(), left=2)
     folders = sorted(
         (path for path in Path(out).glob("*") if (path / RECORD).is_file()),
         key=lambda path: ((path / RECORD).stat().st_mtime, path.name),
@@ -21,7 +22,7 @@ def list_shelf(out: str) -> None:
         say(f"no runs in {out} yet; `budgetnet run quickstart` makes one")
         return
     columns = ("run", "status", "started", "epochs", "validation", "test")
-    table("", columns, [_row(folder) for folder in folders], left=3)
+    table(columns, [_row(folder) for folder in folders], left=3)
 
 
 def _row(folder: Path) -> tuple[str, ...]:

@@ -8,6 +8,5 @@ from budgetnet.compare.figure import Figure as Figure
 from budgetnet.compare.group import Group as Group
 from budgetnet.compare.group import grouped as grouped
 from budgetnet.compare.group import read_runs as read_runs
-from budgetnet.compare.text import aligned as aligned
 
 __all__ = ["Comparison", "compare", "grouped"]

@@ -10,9 +10,8 @@ from typing import Any
 from budgetnet.compare.difference import MISSING, Difference, differences
 from budgetnet.compare.figure import measured
 from budgetnet.compare.group import Group, called, fingerprint, grouped, read_runs, shared
-from budgetnet.compare.text import aligned
-from budgetnet.console import duration, harmless
 from budgetnet.run import Run
+from budgetnet.text import aligned, counted, duration, inline
 
 TITLES = {
     "val_accuracy": "validation",
@@ -74,7 +73,7 @@ class Comparison:
         if self.contrasts:
             parts.append("\n".join(str(contrast) for contrast in self.contrasts))
         if self.notes:
-            parts.append("\n".join(f"note: {harmless(note, lines=False)}" for note in self.notes))
+            parts.append("\n".join(f"note: {inline(note)}" for note in self.notes))
         return "\n\n".join(parts)
 
     def json(self) -> dict[str, Any]:
@@ -195,7 +194,7 @@ def _unfinished(run: Run) -> str:
     words = {"running": "unfinished", "stopped": "stopped by the user"}.get(run.status, run.status)
     epochs = len(run.history)
     why = f" ({' '.join(str(run.record['error']).split())})" if run.record.get("error") else ""
-    ended = f" after {epochs} epoch{'' if epochs == 1 else 's'}" if epochs else ""
+    ended = f" after {counted(epochs, 'epoch')}" if epochs else ""
     return f"{called(run)}: {words}{ended}, and not counted{why}"
 
 

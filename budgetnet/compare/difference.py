@@ -1,12 +1,12 @@
 """Difference: where nested JSON values part, as readable paths."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from budgetnet.compare.text import short
-
-_SHORT = 60
+_WIDEST = 60
 
 
 class _Missing:
@@ -51,7 +51,7 @@ def differences(values: Sequence[Any], path: str = "") -> list[Difference]:
     elif all(isinstance(value, list) for value in there) and len(there) == len(values):
         longest = max(len(value) for value in there)
         even = all(len(value) == longest for value in there)
-        if even or any(len(short(value)) >= _SHORT for value in there):
+        if even or any(len(short(value)) >= _WIDEST for value in there):
             return _below(values, [(at, f"{path}[{at}]") for at in range(longest)])
     return [Difference(path, tuple(values))]
 
@@ -72,3 +72,24 @@ def _item(value: Any, at: Any) -> Any:
 def _same(one: Any, other: Any) -> bool:
     """Equal, and true not the same as 1."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def short(value: Any) -> str:
+    """A JSON value as a person would write it, in 60 letters at most: "Cosine(peak=0.1, final=0.0)"."""
+    text = _written(value)
+    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 4]} ..."
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        return f"{value[:12]}..." if re.fullmatch("[0-9a-f]{64}", value) else " ".join(value.split())
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        entries = [(key, _written(item)) for key, item in value.items() if key != "class"]
+        if "class" in value:
+            return f"{value['class']}({', '.join(f'{key}={text}' for key, text in entries)})"
+        return "{" + ", ".join(f"{key}: {text}" for key, text in entries) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_written(item) for item in value)}]"
+    return str(value)

@@ -19,7 +19,6 @@ from budgetnet.data.kinds import UNREADABLE as UNREADABLE
 from budgetnet.data.kinds import Finding as Finding
 from budgetnet.data.kinds import policies as policies
 from budgetnet.data.kinds import sentences as sentences
-from budgetnet.data.kinds import shown as shown
 from budgetnet.data.source import Source as Source
 from budgetnet.data.splits import Data as Data
 from budgetnet.data.splits import Split as Split

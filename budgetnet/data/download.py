@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from budgetnet.data.error import Unavailable
-from budgetnet.data.kinds import shown
 from budgetnet.data.progress import Progress
+from budgetnet.text import one_line
 
 BLOCK = 1 << 18
 SLOWEST, WINDOW = 1000, 4.0
@@ -157,7 +157,7 @@ def _fetch(url: str, file: IO[bytes], by_hand: str, limit: int, patience: tuple[
         failures = 0 if reached > best else failures + 1
         best = max(best, reached)
         if hopeless or failures >= attempts:
-            reason = shown(" ".join(reason.split()))[:200]
+            reason = one_line(reason)
             kept = f" ({reached:,} bytes are kept and will be continued)" if reached else ""
             raise Unavailable(
                 f"{url} cannot be fetched, {reason}{kept}: run again later, or {by_hand}"

@@ -11,11 +11,12 @@ from budgetnet.data.choose import fifth, takes
 from budgetnet.data.duplicates import repeated
 from budgetnet.data.error import DataError
 from budgetnet.data.folder import Root, photo_root, read
-from budgetnet.data.kinds import KINDS, Finding, aligned, counted, grouped, shown
+from budgetnet.data.kinds import KINDS, Finding, grouped
 from budgetnet.data.listing import survey
 from budgetnet.data.remarks import rare, twice, unheld
 from budgetnet.data.source import cache_folder
 from budgetnet.data.splits import Data, Split
+from budgetnet.text import aligned, counted, inline
 
 # The side in pixels at which photos are compared where none is asked for.
 SIZE = 32
@@ -48,17 +49,17 @@ class Inspection:
                 "policy": KINDS[name].policy,
                 "done": KINDS[name].done,
                 "count": len(found),
-                "files": [{"path": shown(one.path), "detail": shown(one.detail)} for one in found],
+                "files": [{"path": inline(one.path), "detail": inline(one.detail)} for one in found],
             }
             for name, found in grouped(self.findings).items()
         }
         return {
             "name": self.name,
-            "refused": [shown(sentence) for sentence in self.refused],
+            "refused": [inline(sentence) for sentence in self.refused],
             "kinds": kinds,
             "images": {split: sum(counts) for split, counts in self.counts.items()},
             "classes": {
-                shown(label): {split: counts[k] for split, counts in self.counts.items()}
+                inline(label): {split: counts[k] for split, counts in self.counts.items()}
                 for k, label in enumerate(self.classes)
             },
             "notes": list(self.notes),
@@ -67,11 +68,11 @@ class Inspection:
     def __str__(self) -> str:
         images = ", ".join(f"{sum(counts):,} {split}" for split, counts in self.counts.items())
         classes = counted(len(self.classes), "class")
-        parts = [f"{shown(self.name)}: {images or 'no images'}, {classes}"]
+        parts = [f"{inline(self.name)}: {images or 'no images'}, {classes}"]
         if self.findings:
-            parts.append(aligned([("kind", "images", "policy", "examples"), *self._kinds()], numbers=(1,)))
+            parts.append(aligned([("kind", "images", "policy", "examples"), *self._kinds()], left=(0, 2, 3)))
         if self.classes and self.counts:
-            parts.append(aligned(list(self._classes()), numbers=range(1, 1 + len(self.counts))))
+            parts.append(aligned(list(self._classes())))
         if self.notes:
             parts.append("\n".join(f"note: {note}" for note in self.notes))
         return "\n\n".join([*parts, self._verdict()])
@@ -81,7 +82,7 @@ class Inspection:
         for name, found in grouped(self.findings).items():
             kind = KINDS[name]
             # A refusal is told in whole sentences below.
-            names = [shown(one.path) if kind.policy == "refused" else str(one) for one in found[:3]]
+            names = [inline(one.path) if kind.policy == "refused" else str(one) for one in found[:3]]
             examples = ", ".join(names) + (", ..." if len(found) > 3 else "")
             done = kind.done if kind.done.startswith(kind.policy) else f"{kind.policy}: {kind.done}"
             yield name, f"{len(found):,}", done, examples
@@ -93,16 +94,16 @@ class Inspection:
         order = range(len(self.classes))
         few = sorted(order, key=lambda k: first[k]) if len(self.classes) > ROWS else list(order)
         for k in few if len(few) <= ROWS else few[: ROWS // 2]:
-            yield (shown(self.classes[k]), *(f"{counts[k]:,}" for counts in self.counts.values()))
+            yield (inline(self.classes[k]), *(f"{counts[k]:,}" for counts in self.counts.values()))
         if len(few) > ROWS:
             yield (f"... {len(few) - ROWS:,} more", *("" for _ in self.counts))
             for k in few[-(ROWS // 2) :]:
-                yield (shown(self.classes[k]), *(f"{counts[k]:,}" for counts in self.counts.values()))
+                yield (inline(self.classes[k]), *(f"{counts[k]:,}" for counts in self.counts.values()))
         yield ("all", *(f"{sum(counts):,}" for counts in self.counts.values()))
 
     def _verdict(self) -> str:
         if self.refused:
-            return "\n".join(f"refused: {shown(sentence)}" for sentence in self.refused)
+            return "\n".join(f"refused: {inline(sentence)}" for sentence in self.refused)
         numbers = Counter(finding.policy for finding in self.findings)
         told = f"{numbers['left out']:,} left out, {numbers['used']:,} used and named"
         return f"nothing is refused ({told})" if self.findings else "nothing is odd, nothing is refused"

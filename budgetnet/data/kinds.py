@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from budgetnet.text import aligned, counted, inline
+
 Policy = Literal["refused", "left out", "used"]
 
 
@@ -36,7 +38,7 @@ class Finding:
         return KINDS[self.kind].policy
 
     def __str__(self) -> str:
-        return f"{shown(self.path)} ({shown(self.detail)})" if self.detail else shown(self.path)
+        return f"{inline(self.path)} ({inline(self.detail)})" if self.detail else inline(self.path)
 
 
 TABLE = (
@@ -105,11 +107,6 @@ UNREADABLE = frozenset(
 )
 
 
-def shown(text: str) -> str:
-    """Return a name as it can be printed anywhere: what is not UTF-8 or would steer a terminal is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
     """Return the findings by kind, in the order of `TABLE`."""
     found: dict[str, list[Finding]] = {name: [] for name in KINDS}
@@ -124,33 +121,11 @@ def sentences(findings: Iterable[Finding]) -> tuple[str, ...]:
 
 
 def _sentence(kind: Kind, found: Sequence[Finding]) -> str:
-    examples = ", ".join(shown(finding.path) for finding in found[:3]) + (", ..." if len(found) > 3 else "")
+    examples = ", ".join(inline(finding.path) for finding in found[:3]) + (", ..." if len(found) > 3 else "")
     return f"{counted(len(found), kind.noun)} {kind.said} ({examples}): {kind.done}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Return "1 class", "2 classes", "3 files or folders"."""
-    if count == 1:
-        return f"1 {noun}"
-    if noun == "class":
-        return f"{count:,} classes"
-    return f"{count:,} {' or '.join(word + 's' for word in noun.split(' or '))}"
 
 
 def policies() -> str:
     """Return the table of all kinds as text: kind, policy, what it is, what is done with it."""
     rows = [(kind.name, kind.policy, f"{kind.noun} {kind.said}", kind.done) for kind in TABLE]
-    return aligned([("kind", "policy", "what it is", "what is done"), *rows])
-
-
-def aligned(rows: Sequence[Sequence[str]], *, numbers: Sequence[int] = ()) -> str:
-    """Return rows of text in columns, two spaces apart; the columns `numbers` are set to the right."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if k in numbers else cell.ljust(width)
-            for k, (cell, width) in enumerate(zip(row, widths))
-        )
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return aligned([("kind", "policy", "what it is", "what is done"), *rows], left=4)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TextIO
 
 from budgetnet.stream import steadfast
+from budgetnet.text import clock, size
 
 
 class Progress:
@@ -68,10 +69,10 @@ class Progress:
         seconds = max(time.monotonic() - self.began, 1e-9)
         rate = (self.done - self.first) / seconds
         if over:
-            return f"{self.what}: {self._amount(self.done)} in {_clock(seconds)}"
+            return f"{self.what}: {self._amount(self.done)} in {clock(seconds)}"
         if not self.total:
             return f"{self.what}: {self._amount(self.done)}, {self._amount(rate)}/s"
-        left = f", {_clock((self.total - self.done) / rate)} left" if rate > 0 else ""
+        left = f", {clock((self.total - self.done) / rate)} left" if rate > 0 else ""
         return f"{self.what}: {100 * self.done // self.total} %, {self._amount(rate)}/s{left}"
 
     def _tenths(self) -> int:
@@ -87,15 +88,4 @@ class Progress:
         self.width = len(text)
 
     def _amount(self, amount: float) -> str:
-        if self.unit != "B":
-            return f"{amount:,.0f} {self.unit}"
-        for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-            if amount >= size:
-                return f"{amount / size:.1f} {unit}"
-        return f"{amount:.0f} B"
-
-
-def _clock(seconds: float) -> str:
-    whole = round(seconds)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+        return size(amount) if self.unit == "B" else f"{amount:,.0f} {self.unit}"

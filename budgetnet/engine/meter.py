@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from budgetnet.console import Watch, duration, percent
+from budgetnet.console import Watch
 from budgetnet.recipe import Phase
+from budgetnet.text import duration, percent
 
 SECONDS_BETWEEN = 0.2
 

@@ -25,4 +25,3 @@ from budgetnet.files.sealed import apart as apart
 from budgetnet.files.sealed import metadata as metadata
 from budgetnet.files.sealed import read_sealed as read_sealed
 from budgetnet.files.sealed import seal as seal
-from budgetnet.files.sealed import shown as shown

@@ -17,7 +17,8 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from budgetnet.files.disk import discard, flush_folder, make_folder, read_whole, regular_size, write_new
-from budgetnet.files.sealed import apart, shown
+from budgetnet.files.sealed import apart
+from budgetnet.text import one_line
 
 FOLDER = "checkpoints"
 TENSORS, STATE = "tensors.safetensors", "state.json"
@@ -48,9 +49,10 @@ class Checkpoint:
 
     def unfit(self, what: str, expected: str, found: object) -> BadCheckpoint:
         """The refusal of a checkpoint that is as it was written, and holds what its run would not."""
+        told = one_line(str(found))[:80] or "empty"
         return BadCheckpoint(
-            f"the checkpoint {self.path} is not one of this run: {what} should be {expected}, not "
-            f"{shown(str(found))[:80] or 'empty'}; remove it, to go on from the one before it, or train anew"
+            f"the checkpoint {self.path} is not one of this run: {what} should be {expected}, not {told}; "
+            "remove it, to go on from the one before it, or train anew"
         )
 
 

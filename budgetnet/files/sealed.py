@@ -14,6 +14,7 @@ from safetensors.torch import save as pack
 from torch import Tensor
 
 from budgetnet.files.disk import read_whole, regular_size
+from budgetnet.text import one_line
 
 ENTRY = "budgetnet"
 """The entry of a safetensors file's metadata that holds the words, as a JSON object."""
@@ -178,11 +179,5 @@ def _sha256(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def shown(text: str) -> str:
-    """A text out of a file in a line of 200 characters at most, without those that a terminal would obey."""
-    cut = " ".join(text[:1000].split())[:200]
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
-
-
 def _brief(error: Exception) -> str:
-    return shown(str(error)) or type(error).__name__
+    return one_line(str(error)) or type(error).__name__

@@ -17,13 +17,14 @@ from torch.nn.modules.module import (
 import budgetnet
 from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built
 from budgetnet.data.past import Past, remember
-from budgetnet.files import Damaged, Stored, shown
+from budgetnet.files import Damaged, Stored
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary
 from budgetnet.modelfile.card import Card
 from budgetnet.modelfile.file import BadModelFile, opened, owned
 from budgetnet.modelfile.shipped import resolved
 from budgetnet.run import MODEL
+from budgetnet.text import one_line
 
 _PARTS = 16
 """So many modules and parameters a network may have for each tensor of its file; about four are usual."""
@@ -94,7 +95,7 @@ def _from_card(found: Card, stored: Stored) -> nn.Module:
     path = stored.path
     if found.builder is None:
         raise BadModelFile(
-            f"{path} holds {shown(found.origin) or 'a model'}, which budgetnet cannot build by itself; "
+            f"{path} holds {one_line(found.origin) or 'a model'}, which budgetnet cannot build by itself; "
             f"name its builder: budgetnet.load({str(path)!r}, make, ...)"
         )
     if found.builder not in budgetnet.models.__all__ or found.builder == "inherit":
@@ -120,7 +121,7 @@ def _from_card(found: Card, stored: Stored) -> nn.Module:
     except TooMuch as error:
         raise BadModelFile(f"{path}'s card describes a network that asks for {error}") from None
     except Exception as error:  # whatever torch says of arguments that nobody would write
-        told = shown(str(error)) or type(error).__name__
+        told = one_line(str(error)) or type(error).__name__
         raise BadModelFile(f"{path} has a damaged card: {told}") from None
 
 
@@ -179,7 +180,7 @@ def _compare(model: nn.Module, stored: Stored) -> None:
         if (shape, kind) != (found, found_kind):
             of, found_of = (f" of {kind}s", f" of {found_kind}s") if shape == found else ("", "")
             raise BadModelFile(
-                f"{stored.path} does not fit its model: {shown(name)} should have shape {shape}{of}, "
+                f"{stored.path} does not fit its model: {one_line(name)} should have shape {shape}{of}, "
                 f"found {str(found)[:80]}{found_of}"
             )
 

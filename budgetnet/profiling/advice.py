@@ -6,6 +6,7 @@ import torch
 
 from budgetnet.data import Data
 from budgetnet.profiling.values import PhaseProfile
+from budgetnet.text import counted
 
 DATA, REST, EVALUATION = 0.3, 0.2, 0.3
 """From these shares on a word is said."""
@@ -57,7 +58,7 @@ def _threads(phase: PhaseProfile) -> list[str]:
     if best == most or phase.threads[most] < 1.05 * phase.threads[best]:
         return []
     times = phase.threads[most] / phase.threads[best]
-    named = f"{best} thread{'' if best == 1 else 's'}"
+    named = counted(best, "thread")
     return [
         f"{most} threads take {times:.2f} times as long as {named} for a step of {phase.name}: "
         f"set OMP_NUM_THREADS={best}"

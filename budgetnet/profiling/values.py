@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from budgetnet.compare.text import aligned
-from budgetnet.console import duration
+from budgetnet.text import aligned, counted, duration
 
 TITLES = {
     "gather": "data: gather",
@@ -117,7 +116,7 @@ class PhaseProfile:
                 f"{part:.0f} % of an epoch's time"
             )
         parts.append(
-            f"an epoch of {self.epoch_steps:,} step{'' if self.epoch_steps == 1 else 's'} takes about "
+            f"an epoch of {counted(self.epoch_steps, 'step')} takes about "
             f"{duration(self.epoch_seconds)}, the phase's {self.epochs:,} about "
             f"{duration(self.epochs * self.epoch_seconds)}"
         )
@@ -161,8 +160,7 @@ class Profile:
         return {**told, "phases": [phase.json() for phase in self.phases], "advice": list(self.advice)}
 
     def __str__(self) -> str:
-        threads = f", {self.threads} thread{'' if self.threads == 1 else 's'}"
-        where = self.device + ("" if self.device.startswith("cuda") else threads)
+        threads = "" if self.device.startswith("cuda") else f", {counted(self.threads, 'thread')}"
         last = [
             f"the whole recipe takes about {duration(self.seconds)} at this pace",
             f"peak memory {self.peak_bytes / 1e6:,.0f} MB",
@@ -170,7 +168,9 @@ class Profile:
             f"{self.profiled:.1f} times as long",
             *(f"advice: {sentence}" for sentence in self.advice),
         ]
-        return "\n\n".join([f"{where}, {self.precision}", *map(str, self.phases), "\n".join(last)])
+        return "\n\n".join(
+            [f"{self.device}{threads}, {self.precision}", *map(str, self.phases), "\n".join(last)]
+        )
 
 
 def _costs(title: str, found: tuple[Operator, ...], whole: float) -> str:

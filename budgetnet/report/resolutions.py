@@ -18,6 +18,7 @@ from budgetnet.modelfile import Card, card
 from budgetnet.recipe import Test
 from budgetnet.report.png import blank, write
 from budgetnet.run import Run
+from budgetnet.text import aligned
 from budgetnet.trainer import Trainer, measured
 
 PLOT = "resolutions.png"
@@ -73,14 +74,8 @@ class Resolutions:
     def __repr__(self) -> str:
         head = ("resolution", "accuracy", "top-5", "loss", "MACs", "images/s", "")
         lines = [head, *(self._cells(row) for row in self.rows)]
-        widths = [max(len(line[at]) for line in lines) for at in range(len(head) - 1)]
-        text = [
-            "  ".join([*(cell.rjust(width) for cell, width in zip(line, widths)), line[-1]]).rstrip()
-            for line in lines
-        ]
-        return "\n".join(
-            [*text, *(f"note: {row.resolution} px: {row.reason}" for row in self.rows if row.reason)]
-        )
+        notes = [f"note: {row.resolution} px: {row.reason}" for row in self.rows if row.reason]
+        return "\n".join([aligned(lines, left=[len(head) - 1]), *notes])
 
     def json(self) -> str:
         """Rows, best and trained resolutions as one JSON object; what was not measured is null."""

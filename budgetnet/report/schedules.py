@@ -8,6 +8,7 @@ from typing import Any, Literal
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.report.png import blank, write
 from budgetnet.schedule import value
+from budgetnet.text import counted
 
 What = Literal["lr", "resolution"]
 
@@ -29,7 +30,7 @@ class Stretch:
     @property
     def label(self) -> str:
         """The title and the length: "learn, 20 epochs"."""
-        return f"{self.title}, {self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        return f"{self.title}, {counted(self.epochs, 'epoch')}"
 
 
 def curve(recipe: Recipe, what: What) -> list[Stretch]:

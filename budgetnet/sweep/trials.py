@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from budgetnet.compare import Figure, aligned
+from budgetnet.compare import Figure
 from budgetnet.compare.figure import measured
-from budgetnet.console import duration
 from budgetnet.files import write_whole
 from budgetnet.run import Run
+from budgetnet.text import aligned, duration
 
 Metric = Literal["val_accuracy", "val_loss"]
 

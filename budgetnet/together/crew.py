@@ -14,11 +14,12 @@ from typing import Any
 
 from torch import Tensor
 
-from budgetnet.console import Board, duration
+from budgetnet.console import Board
 from budgetnet.data import Data
 from budgetnet.data.memory import free
 from budgetnet.files import checkpoint
 from budgetnet.run import RECORD, Run
+from budgetnet.text import counted, duration
 from budgetnet.together.job import FAILED, FAILURE, MEMORY, MISTAKE, Job, engine_of
 from budgetnet.together.orders import Orders
 from budgetnet.together.process import Process, told
@@ -122,7 +123,7 @@ class _Crew:
                     yield at, run
         if ended:
             spent = time.monotonic() - self.began
-            runs = f"{ended} run{'' if ended == 1 else 's'}"
+            runs = counted(ended, "run")
             pace = f"{self.images / spent:,.0f} images/s in all"
             self.board.say(f"{runs} in {duration(spent)}, {self.crowd}: {pace}")
 

@@ -14,11 +14,12 @@ from torch import Tensor
 from budgetnet.data import DataError, OnDisk, Split
 from budgetnet.data.ahead import in_order
 from budgetnet.data.arrays import pixels
-from budgetnet.data.kinds import Finding, shown
+from budgetnet.data.kinds import Finding
 from budgetnet.data.naming import is_numbered
 from budgetnet.data.walk import ENDINGS, walk
 from budgetnet.modelfile import Card
 from budgetnet.recipe import Test
+from budgetnet.text import inline
 
 Path_: TypeAlias = str | os.PathLike[str]
 Images: TypeAlias = Tensor | npt.NDArray[np.generic] | Split | Path_ | Sequence[Path_]
@@ -159,7 +160,7 @@ def image_files(paths: Sequence[Path_]) -> Files:
         elif path.is_file():
             files.append(path)
         else:
-            raise ValueError(f"there is no image file or folder {shown(str(path))}")
+            raise ValueError(f"there is no image file or folder {inline(str(path))}")
     if not files:
         raise ValueError("predict was given no images")
     return Files(tuple(files), tuple(findings))
@@ -169,11 +170,12 @@ def _walked(folder: Path) -> Files:
     try:
         found = walk(folder, folder)
     except OSError as error:
+        name = inline(str(error.filename))
         raise ValueError(
-            f"{shown(str(error.filename))} cannot be looked into ({error.strerror}): it must be yours to read"
+            f"{name} cannot be looked into ({error.strerror}): it must be yours to read"
         ) from None
     if not found.photos:
-        raise ValueError(f"the folder {shown(str(folder))} holds no image files ({', '.join(ENDINGS)})")
+        raise ValueError(f"the folder {inline(str(folder))} holds no image files ({', '.join(ENDINGS)})")
     left_out = (finding for finding in found.findings if finding.policy == "left out")
     named = (Finding(one.kind, str(folder / one.path), one.detail) for one in left_out)
     return Files(tuple(sorted(map(Path, found.photos))), tuple(named))
@@ -210,7 +212,7 @@ def _coloured(images: Tensor, channels: int) -> Tensor:
 
 
 def _unreadable(unread: Sequence[Finding], count: int, *, skip: bool) -> str:
-    named = ", ".join(f"{shown(one.path)}: {shown(one.detail)}" for one in unread[:NAMED])
+    named = ", ".join(f"{inline(one.path)}: {inline(one.detail)}" for one in unread[:NAMED])
     more = f", and {len(unread) - NAMED:,} more" if len(unread) > NAMED else ""
     way = "mend them" if skip else 'leave them out, or pass unreadable="skip" (--skip-unreadable)'
     return f"{len(unread):,} of {count:,} images cannot be read ({named}{more}): {way}"

@@ -16,7 +16,6 @@ import budgetnet
 from budgetnet import guard
 from budgetnet.budget import external, ledger
 from budgetnet.compare.difference import Difference
-from budgetnet.console import duration, percent
 from budgetnet.data import Data
 from budgetnet.engine import Training, Way, card_after
 from budgetnet.files import Checkpoint, checkpoint, discard, unwritable, write_whole
@@ -24,6 +23,7 @@ from budgetnet.identity import digests, mark
 from budgetnet.modelfile import Card
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import METRICS, RECORD, Pace, Run
+from budgetnet.text import counted, duration, percent
 from budgetnet.trainer.changes import line
 
 _LONGEST = 200_000
@@ -206,7 +206,7 @@ def closing(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
         lines.append(f"not from scratch: it began from external weights, {run.record['external']}")
     if run.status in ("paused", "stopped"):
         why = "the time is up" if run.status == "paused" else "stopped by the user"
-        epochs = f"{len(run.history)} epoch{'' if len(run.history) == 1 else 's'}"
+        epochs = counted(len(run.history), "epoch")
         saved = f"; go on with --resume {run.folder} (resume=)" if run.folder is not None else ""
         lines.append(f"{why} after {epochs}{saved}")
         return lines

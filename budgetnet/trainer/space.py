@@ -15,6 +15,7 @@ from budgetnet.modelfile import owned
 from budgetnet.optim import OptimizerFactory
 from budgetnet.pseudo import PseudoLabels
 from budgetnet.recipe import Recipe
+from budgetnet.text import size
 from budgetnet.trainer.record import Begun
 
 EPOCH = 1300
@@ -71,14 +72,14 @@ def check_space(folder: Path, need: int, *, held: int = 0) -> list[str]:
     free = free_bytes(folder)
     if free is None:
         return []
-    found = f"{amount(free)} free on the disk of {folder}"
+    found = f"{size(free)} free on the disk of {folder}"
     if free + held < need:
         raise ValueError(
-            f"checkpoints and weights need about {amount(need)}, and there are only {found}; make room, or "
+            f"checkpoints and weights need about {size(need)}, and there are only {found}; make room, or "
             "choose another disk with out= (--out)"
         )
     if free + held < AMPLE * need:
-        return [f"checkpoints and weights need about {amount(need)}, and there are {found}"]
+        return [f"checkpoints and weights need about {size(need)}, and there are {found}"]
     return []
 
 
@@ -103,17 +104,6 @@ def check_out(
     if out is None:
         return []
     return check_space(check_place(out, *names), needed(model, recipe, runs=runs))
-
-
-def amount(count: int) -> str:
-    """Bytes as a person reads them: 1.5 GB."""
-    if count < 1000:
-        return f"{count} bytes"
-    size, unit = count / 1000, "kB"
-    for larger in ("MB", "GB", "TB"):
-        if size >= 1000:
-            size, unit = size / 1000, larger
-    return f"{size:.3g} {unit}"
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -1,0 +1,95 @@
+"""Text: tables, units, and names that come from elsewhere, as a person reads them on any terminal."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Container, Sequence
+
+# Control characters, what turns the direction of writing, and halves of characters, which nothing shows.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def harmless(text: str) -> str:
+    """`text` with each character that a terminal would obey instead of showing it as "\\x1b" or the like.
+
+    Names of files and classes come from elsewhere. Tabs and ends of lines stay.
+    """
+    return _HARMFUL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def inline(text: str) -> str:
+    """`harmless`, without tabs and ends of lines too."""
+    return harmless(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def one_line(text: str) -> str:
+    """What a file or a server says, as one line of 200 characters at most, all of them printable."""
+    cut = " ".join(text[:1000].split())[:200]
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in cut)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int | Container[int] = 1) -> str:
+    """Rows of cells as lines without trailing blanks, their columns two spaces apart.
+
+    The first `left` columns, or those whose numbers are in it, are text; the others are numbers, set to the
+    right.
+    """
+    texts = range(left) if isinstance(left, int) else left
+    cells = [[inline(cell) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        padded = []
+        for at, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            blank = " " * (width - _width(cell))
+            padded.append(cell + blank if at in texts else blank + cell)
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def _width(text: str) -> int:
+    """The columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
+    return len(text) + wide - sum(unicodedata.category(each) in ("Mn", "Me", "Cf") for each in text)
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 class", "2 classes", "3 files or folders"."""
+    if count == 1:
+        return f"1 {noun}"
+    several = " or ".join(f"{word}{'es' if word.endswith('s') else 's'}" for word in noun.split(" or "))
+    return f"{count:,} {several}"
+
+
+def percent(part: float) -> str:
+    """0.8401 as "84.01 %"; nothing measured as "-"."""
+    return "-" if math.isnan(part) else f"{100 * part:.2f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: "4.2 s", "3:07", "2:03:07"."""
+    if not math.isfinite(seconds):
+        return "-"
+    return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a clock shows them: "0:42", "3:07", "2:03:07"."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def size(count: float) -> str:
+    """Bytes as a person reads them: "1.53 GB"."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    size, unit = count / 1000, "kB"
+    for larger in ("MB", "GB", "TB"):
+        if size >= 1000:
+            size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}"
