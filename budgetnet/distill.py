@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from budgetnet.augment import check
-from budgetnet.augment.read import resize
+from budgetnet.augment import check, resize
 from budgetnet.budget import DoesNotFit, check_fit, external, ledger
 from budgetnet.data import Data
 from budgetnet.data.naming import difference

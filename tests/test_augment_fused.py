@@ -16,6 +16,7 @@ from budgetnet.augment import (
     Crop,
     Erase,
     Flip,
+    FusedViews,
     Grayscale,
     Jitter,
     Mixup,
@@ -25,9 +26,10 @@ from budgetnet.augment import (
     Shift,
     Translate,
     at_place,
+    draw,
     view,
 )
-from budgetnet.augment.fused import FusedViews
+from budgetnet.augment.steps import fuses
 from budgetnet.trainer import Trainer
 from budgetnet.trainer import trainer as trainer_module
 from tests.pretended import pretended
@@ -53,6 +55,37 @@ STEPS: list[Any] = [
     Erase(0.5),
     Mixup(0.4),
 ]
+
+
+class Zoom:
+    """A warp of somebody's own that can be compiled."""
+
+    fused = True
+
+    def maps(self, generator: Any, count: int, height: int, width: int) -> Tensor:
+        maps = torch.eye(3, device=generator.device).repeat(count, 1, 1)
+        maps[:, :2] *= draw.uniform(generator, (count, 1, 1), 0.5, 1.2)
+        return maps
+
+
+class Redden:
+    """A colour step of somebody's own that can be compiled."""
+
+    fused = True
+
+    def matrices(self, generator: Any, count: int, channels: int) -> Tensor:
+        matrices = torch.eye(channels, channels + 1, device=generator.device).repeat(count, 1, 1)
+        matrices[:, 0, -1] = 0.1 * draw.even(generator, (count,))
+        return matrices
+
+
+class Narrow(Zoom):
+    """One that writes its maps anew, and says nothing of compiling them."""
+
+    def maps(self, generator: Any, count: int, height: int, width: int) -> Tensor:
+        maps = torch.eye(3).repeat(count, 1, 1)
+        maps[:, 0] *= torch.rand(count, 1, generator=generator)
+        return maps
 
 
 def photos(count: int = 6, side: int = 24) -> Tensor:
@@ -188,8 +221,9 @@ def test_views_that_cannot_be_compiled_are_made_eagerly_to_the_bit(monkeypatch: 
         FIXRES,
         (AlternatingFlip(), Shift(2)),
         (Translate(0.2, fill=0.5), Grayscale(0.5), Erase(1.0), Mixup(0.4)),
+        (Zoom(), Crop(), Redden(), Flip()),
     ],
-    ids=["fixres", "cifar", "more"],
+    ids=["fixres", "cifar", "more", "own"],
 )
 def test_compiled_views_are_those_of_view(steps: Sequence[Any]) -> None:
     agree(FusedViews(), steps, 20)
@@ -230,3 +264,19 @@ def test_later_steps_see_the_compiled_views() -> None:
     ]
     # A view is rounded to 255 steps before; a few fall on the other side.
     assert ((made[0] - made[1]).abs() > 1e-5).float().mean() < 0.01
+
+
+def test_steps_of_ones_own_that_say_so_are_compiled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def count(function: Any, **_: Any) -> Any:
+        compiled.append(function.__name__)
+        return function
+
+    monkeypatch.setattr(torch, "compile", count)
+    make, steps = FusedViews(), [Zoom(), Redden(), Flip()]
+    for _ in range(2):
+        agree(make, steps, 20)
+    assert compiled == ["parameters", "pixels"]
+    assert [fuses(step) for step in (Zoom(), Redden(), Narrow(), Flip())] == [True, True, False, True]
+    agree(make, [Narrow(), Redden()], 20)

@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
 from budgetnet.augment.pieces import Pass, in_pieces, unit
+from budgetnet.augment.steps import Colour
 
 LUMA = (0.2989, 0.587, 0.114)
 """How much red, green and blue count in grey, as torchvision has it."""
@@ -18,29 +19,6 @@ LUMA = (0.2989, 0.587, 0.114)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _QUARTER = (0.0, -1.0, 1.0, 1.0, 0.0, -1.0, -1.0, 1.0, 0.0)
 """Times 1 / sqrt(3): what turns red towards green."""
-
-
-@runtime_checkable
-class Colour(Protocol):
-    """A step that recolours pixels linearly. Any object with this one method may stand in a list of steps.
-
-    `matrices` gives one matrix per image, from a pixel's channels before to those after: a tensor on the CPU,
-    (count, channels, channels + 1), that is multiplied with (channels of the pixel, 1), all in [0, 1]; or
-    (count, channels, 2 * channels + 1), multiplied with (channels of the pixel, 1, means of the image's
-    channels). Consecutive ones are multiplied into one, and the result is clamped to [0, 1] once, at the end.
-    Draw from `generator` (a CPU generator) and nothing else.
-
-    Example:
-        >>> class Redden:
-        ...     def matrices(self, generator, count, channels):
-        ...         matrices = torch.eye(channels, channels + 1).repeat(count, 1, 1)
-        ...         matrices[:, 0, -1] = 0.1 * torch.rand(count, generator=generator)
-        ...         return matrices
-    """
-
-    def matrices(self, generator: Generator, count: int, channels: int) -> Tensor:
-        """(count, channels, channels + 1) or (count, channels, 2 * channels + 1)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -71,6 +49,8 @@ class Jitter:
     saturation: float | tuple[float, float] = 0.0
     hue: float | tuple[float, float] = 0.0
     exact_hue: bool = False
+
+    fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         positive = (0.0, math.inf)
@@ -119,6 +99,8 @@ class Grayscale:
     """
 
     p: float = 0.1
+
+    fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "p", check.number("Grayscale's p", self.p, 0.0, 1.0))

@@ -7,16 +7,14 @@ import torch
 from torch import Generator, Tensor
 
 from budgetnet.augment import colour, draw, read
-from budgetnet.augment.colour import Grayscale, Jitter
 from budgetnet.augment.mirror import MIRRORS, Mirror
 from budgetnet.augment.pieces import unit
-from budgetnet.augment.views import Group, Step, act, check_view, full_precision, grouped, view
-from budgetnet.augment.warp import CenterCrop, Crop, Rotate, Shift, Translate
+from budgetnet.augment.steps import Step, fuses
+from budgetnet.augment.views import Group, act, check_view, full_precision, grouped, view
+from budgetnet.augment.warp import CenterCrop, Crop
 
 STAYS = (Crop, CenterCrop, *MIRRORS)
 """Warps that never look outside the frame; what others show there is filled."""
-KNOWN = (Rotate, Translate, Shift, *STAYS, Jitter, Grayscale)
-"""Steps whose parameters can be made on any device, from numbers that were drawn before."""
 
 MANY = 10_000
 """How often the two functions may be compiled in one process; dynamo's own limit is 8."""
@@ -74,7 +72,9 @@ class _Fused:
 
     def __init__(self, groups: Sequence[Group], *, sizes_open: bool) -> None:
         self.groups = groups
-        self.counts = [_count(step) for group in groups for step in group.steps]
+        tried = [[_tried(step, group.kind) for step in group.steps] for group in groups]
+        self.counts = [count for steps in tried for count, _ in steps]
+        self.means = [any(means for _, means in steps) for steps in tried]
         self.draws = sum(self.counts)
         compiled: dict[str, Any] = {"dynamic": sizes_open, "fullgraph": True}
         self._parameters: Callable[..., list[Tensor]] = torch.compile(self.parameters, **compiled)
@@ -113,15 +113,15 @@ class _Fused:
     def pixels(self, images: Tensor, parameters: Sequence[Tensor], resolution: int) -> Tensor:
         """The images uint8 (B, C, H, W) as their `parameters` say."""
         stored = (images.shape[-2], images.shape[-1])
-        for (group, size), found in zip(self._sized(stored, resolution), parameters, strict=True):
+        sized = self._sized(stored, resolution)
+        for (group, size), values, uses_means in zip(sized, parameters, self.means, strict=True):
             if group.kind == "colour":
-                uses_means = any(isinstance(step, Jitter) for step in group.steps)
-                images = colour.by_channels(unit(images), found, uses_means).clamp(0, 1)
+                images = colour.by_channels(unit(images), values, uses_means).clamp(0, 1)
             elif _only_mirrors(group):
-                images = read.mirror(read.resize(images, size), found)
+                images = read.mirror(read.resize(images, size), values)
             else:
                 look = _look(group, stored, size, images.shape[1])
-                images = read.through(images, read.lines_of(found, look), look).clamp(0, 1)
+                images = read.through(images, read.lines_of(values, look), look).clamp(0, 1)
             stored = size
         return images
 
@@ -134,21 +134,21 @@ class _Fused:
 
 
 def _known(groups: Sequence[Group]) -> int:
-    """How many of the groups, from the first on, are warps and colours of this package."""
+    """How many of the groups, from the first on, are warps and colours that can be compiled."""
     for number, group in enumerate(groups):
-        if group.kind == "other" or not all(type(step) in KNOWN for step in group.steps):
+        if group.kind == "other" or not all(fuses(step) for step in group.steps):
             return number
     return len(groups)
 
 
-def _count(step: Any) -> int:
-    """How many numbers a step draws for an image."""
+def _tried(step: Any, kind: str) -> tuple[int, bool]:
+    """How many numbers a step draws for an image, and whether it uses the means of the image's channels."""
     stream = draw.Stream(torch.zeros(1000))
-    if hasattr(step, "maps"):
+    if kind == "warp":
         step.maps(stream, 1, 32, 32)
-    else:
-        step.matrices(stream, 1, 3)
-    return stream.at
+        return stream.at, False
+    uses_means = step.matrices(stream, 1, 3).shape[2] > 4
+    return stream.at, uses_means
 
 
 def _only_mirrors(group: Group) -> bool:

@@ -1,12 +1,44 @@
-"""Mirrors whose coins are not drawn for each batch alone, but follow the images through the training."""
+"""Mirrors: by coins drawn for each batch, or by coins that follow the images through the training."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
-from budgetnet.augment import draw
-from budgetnet.augment.place import Place, coins
-from budgetnet.augment.warp import Flip, same
+from budgetnet.augment import check, draw
+from budgetnet.augment.steps import Place
+from budgetnet.augment.warp import same
+
+_MASK = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror each image left to right, or top to bottom, with probability `p`.
+
+    As `torchvision.transforms.v2.RandomHorizontalFlip(p)` and `RandomVerticalFlip(p)`, drawn for each image.
+
+    Args:
+        p: probability in [0, 1].
+        vertical: mirror top to bottom instead.
+    """
+
+    p: float = 0.5
+    vertical: bool = False
+
+    fused: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "p", check.number("Flip's p", self.p, 0.0, 1.0))
+        if not isinstance(self.vertical, bool):
+            raise ValueError(f"Flip's vertical must be True or False, found {self.vertical!r}")
+
+    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
+        """(count, 3, 3) with 1 or -1 on the diagonal; see `Warp`."""
+        maps = same(generator, count)
+        axis = 1 if self.vertical else 0
+        maps[:, axis, axis] = 1.0 - 2.0 * draw.chance(generator, count, self.p).double()
+        return maps
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,6 +47,8 @@ class Mirror:
 
     which: Tensor
     vertical: bool = False
+
+    fused: ClassVar[bool] = True
 
     def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) with 1 or -1 on the diagonal; see `Warp`."""
@@ -38,6 +72,8 @@ class AlternatingFlip:
 
     vertical: bool = False
 
+    fused: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if not isinstance(self.vertical, bool):
             raise ValueError(f"AlternatingFlip's vertical must be True or False, found {self.vertical!r}")
@@ -53,3 +89,13 @@ class AlternatingFlip:
 
 MIRRORS = (Flip, AlternatingFlip, Mirror)
 """Warps that move each pixel to a pixel's place, whatever is drawn."""
+
+
+def coins(rows: Tensor, seed: int) -> Tensor:
+    """0 or 1 for each of the int64 `rows` (B,), by murmur3's finalizer of row and seed."""
+    state = (rows ^ seed) & _MASK
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        state = ((state ^ (state >> shift)) * factor) & _MASK
+    # The seed once more: rows that differ in it alone would otherwise only change places.
+    state = ((state ^ (state >> 16) ^ (seed >> 7)) * 0x9E3779B1) & _MASK
+    return (state >> 31) & 1

@@ -11,10 +11,10 @@ from torch import Generator, Tensor
 from budgetnet.augment import check, draw
 from budgetnet.augment.mirror import MIRRORS
 from budgetnet.augment.pieces import Pass, unit
-from budgetnet.augment.warp import REFLECT, Warp, draw_maps
+from budgetnet.augment.steps import REFLECT, Fill, Warp, fill_of
+from budgetnet.augment.warp import draw_maps
 
 Size = tuple[int, int]
-Fill = float | tuple[float, ...] | str
 
 COARSEST = 1.5
 """How many pixels of the image a step of the grid may pass over before the grid is made finer."""
@@ -75,7 +75,7 @@ def drawn(warps: Sequence[Warp], source: draw.Source, count: int, stored: Size) 
 
 def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:
     """What each warp shows outside. Raises ValueError for a colour of other channels than the images'."""
-    fills = [getattr(step, "fill", 0.0) for step in warps]
+    fills = [fill_of(step) for step in warps]
     for step, fill in zip(warps, fills):
         check.channels_match(step, fill, channels)
     return fills

@@ -1,33 +1,19 @@
 """How a batch of stored images becomes a view: which steps act together, in which order, at which size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from budgetnet.augment import foreign, read
-from budgetnet.augment.colour import Colour, Jitter, combine, recolouring
+from budgetnet.augment.colour import Jitter, combine, recolouring
 from budgetnet.augment.mirror import MIRRORS
 from budgetnet.augment.pieces import Pass, in_pieces, unit
-from budgetnet.augment.warp import REFLECT, Warp
-
-
-@runtime_checkable
-class Act(Protocol):
-    """A step that does more than move or recolour pixels, and draws from the generator that it is given."""
-
-    def act(
-        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
-        """float (B, C, H, W) in [0, 1] and labels (B,) or (B, K) to the same."""
-        ...
-
-
-Step: TypeAlias = Warp | Colour | Act | Callable[..., Any]
-"""What may stand in a list of steps; a callable is called as step(images, labels)."""
+from budgetnet.augment.steps import REFLECT, Act, Colour, Step, Warp, fill_of
 
 
 @dataclass(frozen=True)
@@ -147,6 +133,29 @@ def test_view(images: Tensor, *, resize: int, crop: int) -> Tensor:
     return images[..., edge : edge + crop, edge : edge + crop]
 
 
+def looks(images: Tensor, *, mirror: bool = False, shift: int = 0) -> list[tuple[float, Tensor]]:
+    """The looks (B, C, H, W) that a test takes at float images of that shape, each with its weight; sum 1.
+
+    With `mirror` every look is taken both ways round, each for half. With a `shift` of so many pixels the
+    image where it is counts one half, and shifted up and left, and down and right, one quarter each; the
+    image goes on mirrored at its outermost pixels. Raises ValueError for a shift that is not below H and W.
+
+    Reference: https://arxiv.org/abs/2404.00498, section 3.5.
+    """
+    if shift >= min(images.shape[-2:]):
+        sides = " x ".join(str(side) for side in images.shape[-2:])
+        raise ValueError(f"a test's shift should be below the sides of its views, {sides}, not {shift}")
+    found = [(1.0, images)]
+    if shift:
+        height, width = images.shape[-2:]
+        wide = F.pad(images, (shift,) * 4, "reflect")
+        corners = (0, 2 * shift)
+        found = [(0.5, images), *((0.25, wide[..., k : k + height, k : k + width]) for k in corners)]
+    if mirror:
+        found = [(weight / 2, look) for weight, one in found for look in (one, one.flip(-1))]
+    return found
+
+
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     """Within it nothing is rounded to fewer bits."""
     if torch.amp.is_autocast_available(device.type):
@@ -187,7 +196,7 @@ def _kind(step: Step) -> Literal["warp", "colour", "other"]:
 
 def _joins(step: Step, group: Group) -> bool:
     """Whether a step can be read together with those before it: what reflects must see the image itself."""
-    return getattr(step, "fill", None) != REFLECT or all(isinstance(one, MIRRORS) for one in group.steps)
+    return fill_of(step) != REFLECT or all(isinstance(one, MIRRORS) for one in group.steps)
 
 
 def grouped(steps: Sequence[Step]) -> list[Group]:

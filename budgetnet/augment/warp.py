@@ -3,42 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from budgetnet.augment import check, draw
-
-REFLECT = "reflect"
-"""The fill that goes on with the image itself, mirrored."""
-
-
-@runtime_checkable
-class Warp(Protocol):
-    """A step that moves pixels. Any object with this one method may stand in a list of steps.
-
-    `maps` gives one affine map per image, from the coordinates of its output to those of its input: a tensor
-    (count, 3, 3) on the CPU that is multiplied with (x, y, 1). Coordinates are pixels of the image that the
-    step is given, x to the right and y downwards, 0 in the middle: its frame spans [-width/2, width/2] and
-    [-height/2, height/2]. Output and input have the same frame; that the view is made at another resolution
-    is not the warp's concern. Draw from `generator` (a CPU generator) and nothing else.
-
-    An attribute `fill` (a brightness in [0, 1], or a tuple of one per channel) is what shows where a map
-    leaves the frame; black without it. With the fill "reflect" it is the image, mirrored at its outermost
-    pixels.
-
-    Example:
-        >>> class Zoom:
-        ...     def maps(self, generator, count, height, width):
-        ...         maps = torch.eye(3).repeat(count, 1, 1)
-        ...         maps[:, :2] *= 0.5 + 0.5 * torch.rand(count, 1, 1, generator=generator)
-        ...         return maps
-    """
-
-    def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
-        """(count, 3, 3): output coordinates to input coordinates, in pixels about the middle."""
-        ...
+from budgetnet.augment.steps import REFLECT, Warp
 
 
 @dataclass(frozen=True)
@@ -54,6 +25,8 @@ class Rotate:
 
     degrees: float | tuple[float, float] = 45
     fill: float | tuple[float, ...] = 0.0
+
+    fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         degrees = check.number_or_span("Rotate's degrees", self.degrees, (0, 360), (-360, 360))
@@ -81,6 +54,8 @@ class Crop:
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", check.span("Crop's scale", self.scale, 0.0, 1.0))
@@ -139,6 +114,8 @@ class CenterCrop:
 
     part: float = 224 / 256
 
+    fused: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check.number("CenterCrop's part", self.part, 0.0, 1.0)
         if self.part == 0:
@@ -149,33 +126,6 @@ class CenterCrop:
         side = self.part * min(height, width)
         maps = same(generator, count)
         maps[:, 0, 0], maps[:, 1, 1] = side / width, side / height
-        return maps
-
-
-@dataclass(frozen=True)
-class Flip:
-    """Mirror each image left to right, or top to bottom, with probability `p`.
-
-    As `torchvision.transforms.v2.RandomHorizontalFlip(p)` and `RandomVerticalFlip(p)`, drawn for each image.
-
-    Args:
-        p: probability in [0, 1].
-        vertical: mirror top to bottom instead.
-    """
-
-    p: float = 0.5
-    vertical: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "p", check.number("Flip's p", self.p, 0.0, 1.0))
-        if not isinstance(self.vertical, bool):
-            raise ValueError(f"Flip's vertical must be True or False, found {self.vertical!r}")
-
-    def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
-        """(count, 3, 3) with 1 or -1 on the diagonal; see `Warp`."""
-        maps = same(generator, count)
-        axis = 1 if self.vertical else 0
-        maps[:, axis, axis] = 1.0 - 2.0 * draw.chance(generator, count, self.p).double()
         return maps
 
 
@@ -193,6 +143,8 @@ class Translate:
 
     fraction: float | tuple[float, float]
     fill: float | tuple[float, ...] = 0.0
+
+    fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.fraction, (tuple, list)):
@@ -230,6 +182,8 @@ class Shift:
     pixels: int = 2
     fill: float | tuple[float, ...] | Literal["reflect"] = "reflect"
 
+    fused: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check.whole("Shift's pixels", self.pixels, 1, 1 << 16)
         if isinstance(self.fill, str) and self.fill != REFLECT:
@@ -264,16 +218,14 @@ def rotations(degrees: Tensor) -> Tensor:
 def draw_maps(steps: Sequence[Warp], source: draw.Source, count: int, height: int, width: int) -> Tensor:
     """What the steps' `maps` answer, in order, float64 (steps, count, 3, 3), after a look at what they are.
 
-    From a stream only steps of this package draw, whose maps are not looked at.
+    From a stream only steps draw that are fused, whose maps are not looked at.
 
     Raises:
         ValueError: one is not a floating CPU tensor (count, 3, 3) of affine maps; it is named.
     """
     if isinstance(source, draw.Stream):
-        ours: list[Tensor] = [step.maps(source, count, height, width) for step in steps]  # type: ignore[arg-type]
-        return torch.stack(ours)
-    found = [_map(step, step.maps(source, count, height, width), count) for step in steps]
-    maps = torch.stack(found)
+        return torch.stack([step.maps(source, count, height, width).double() for step in steps])  # type: ignore[arg-type]
+    maps = torch.stack([_map(step, step.maps(source, count, height, width), count) for step in steps])
     last = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(count, 3)
     if not torch.equal(maps[:, :, 2], last.expand(len(steps), count, 3)):
         step = next(step for step, one in zip(steps, maps) if not torch.equal(one[:, 2], last))

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from budgetnet.augment import foreign
 from budgetnet.augment.pieces import unit
-from budgetnet.augment.views import Group, Step, act, full_precision, grouped
+from budgetnet.augment.steps import Step
+from budgetnet.augment.views import Group, act, full_precision, grouped
 
 OUTSIDE = 0.2
 """How far the pixels of images, or of black ones or white ones alone, may lie outside of [0, 1] on average.

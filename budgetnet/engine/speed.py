@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from budgetnet.augment.fused import FusedViews
+from budgetnet.augment import FusedViews
 from budgetnet.budget import macs
 from budgetnet.data import Split
 from budgetnet.recipe import Recipe

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from budgetnet.augment.fused import FusedViews
+from budgetnet.augment import FusedViews
 from budgetnet.console import Watch
 from budgetnet.data import Data, Split
 from budgetnet.data.ahead import Ahead
