@@ -9,16 +9,11 @@ from typing import Any, ParamSpec, TypeVar
 from torch import nn
 
 from budgetnet.budget.amounts import amount, pixels
-from budgetnet.budget.construction import Built, asked_for, built, external
-from budgetnet.budget.ledger import Ledger, ledger
+from budgetnet.budget.counting import ledger
+from budgetnet.budget.ledger import Ledger
 from budgetnet.budget.meta import BuildingStopped, build_on_meta, builder_name
-from budgetnet.budget.refusal import (
-    NotFromScratch,
-    OverBudget,
-    excesses,
-    over_budget,
-    over_while_building,
-)
+from budgetnet.budget.refusal import OverBudget, excesses, over_budget, over_while_building
+from budgetnet.budget.scratch import NotFromScratch, asked_for, external
 from budgetnet.budget.spend import Spent, spend
 
 _FAR = 16  # times a limit: beyond it nobody needs the MACs too, and counting them could take minutes
@@ -163,7 +158,7 @@ class Budget:
 
             Budget(params="100k").widest(lambda width: nn.Linear(64, width), range(100, 5000, 100)).build()
         """
-        return spend(self, make, {"width": widths}, {}, positional=True)
+        return spend(lambda width: Built(make, (width,), {}, self), {"width": widths}, self)
 
     def spend(
         self, make: Callable[..., nn.Module], /, knobs: Mapping[str, Iterable[Any]], **fixed: Any
@@ -179,7 +174,9 @@ class Budget:
             print(spent)  # the setting, what it leaves, and what one step up of each knob would cost
             model = spent.build()
         """
-        return spend(self, make, knobs, fixed)
+        if doubled := sorted(set(knobs) & set(fixed)):
+            raise ValueError(f"{doubled[0]} is both a knob and a fixed argument: give it as one of them")
+        return spend(lambda **setting: Built(make, (), {**fixed, **setting}, self), knobs, self)
 
     def _check_scratch(self, name: str, began: str) -> None:
         if self.scratch and began:
@@ -196,3 +193,23 @@ class Budget:
         except BuildingStopped as stop:
             refusal: OverBudget = over_while_building(stop, self.limits)
         raise refusal
+
+
+@dataclass(frozen=True)
+class Built:
+    """`make(*args, **kwargs)` under a budget: how a model was built, kept as its attribute `built`."""
+
+    make: Callable[..., nn.Module]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    budget: Budget
+
+    def build(self) -> nn.Module:
+        """The network for real, through `Budget.build`."""
+        return self.budget.build(self.make, *self.args, **self.kwargs)
+
+
+def built(model: nn.Module) -> Built | None:
+    """How `Budget.build` made `model`, None for a model made elsewhere."""
+    found = getattr(model, "built", None)
+    return found if isinstance(found, Built) else None

@@ -1,12 +1,11 @@
-"""The refusals of a model: that it costs too much, in which module, or that it is not from scratch."""
+"""The refusals of a model: that it costs too much, and in which module."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from budgetnet.budget.ledger import Ledger, Row
+from budgetnet.budget.ledger import Ledger, Row, label
 from budgetnet.budget.meta import BuildingStopped
-from budgetnet.budget.table import label
 
 _LISTED = 3  # largest parts that a message names
 
@@ -20,10 +19,6 @@ class OverBudget(ValueError):
 
     def __reduce__(self) -> tuple[type[OverBudget], tuple[str, Ledger]]:
         return type(self), (str(self), self.ledger)
-
-
-class NotFromScratch(ValueError):
-    """A model began from external weights, and its budget says `scratch=True`."""
 
 
 def excesses(ledger: Ledger, limits: Mapping[str, int]) -> dict[str, int]:

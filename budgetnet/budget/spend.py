@@ -7,22 +7,40 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from torch import nn
 
-from budgetnet.budget.construction import Built
+from budgetnet.budget.counting import ledger
 from budgetnet.budget.fit import DoesNotFit
-from budgetnet.budget.ledger import Ledger, ledger
+from budgetnet.budget.ledger import Ledger
 from budgetnet.budget.meta import BuildingStopped, build_on_meta
 from budgetnet.budget.refusal import OverBudget, allowance, excesses, numbers_over, over_while_building, unit
-
-if TYPE_CHECKING:
-    from budgetnet.budget.limits import Budget
 
 _FEW = 24  # settings that are all counted: a network on meta takes tens of milliseconds
 
 Point = tuple[int, ...]  # the position of each knob's value in its list
+
+
+class Limited(Protocol):
+    """What a search asks of a budget: its limits, and the resolution that MACs are counted at."""
+
+    @property
+    def limits(self) -> dict[str, int]: ...
+    @property
+    def resolution(self) -> int | None: ...
+
+
+class Plan(Protocol):
+    """A builder with its arguments, which builds within the budget."""
+
+    @property
+    def make(self) -> Callable[..., nn.Module]: ...
+    @property
+    def args(self) -> tuple[Any, ...]: ...
+    @property
+    def kwargs(self) -> dict[str, Any]: ...
+    def build(self) -> nn.Module: ...
 
 
 @dataclass(frozen=True)
@@ -49,38 +67,28 @@ class Spent:
     slack: Mapping[str, int]
     next: Mapping[str, StepUp | None]
     tried: int
-    plan: Built
+    plan: Plan
 
     def build(self) -> nn.Module:
         """The chosen network for real, through `Budget.build`."""
-        return self.plan.budget.build(self.plan.make, *self.plan.args, **self.plan.kwargs)
+        return self.plan.build()
 
     def __repr__(self) -> str:
-        limits = self.plan.budget.limits
         lines = [_setting(self.knobs)]
         for limit, left in self.slack.items():
-            cost = self.ledger.cost(limit)
-            lines.append(f"  {cost:,} of {limits[limit]:,} {unit(limit, self.ledger)}, {left:,} left")
+            cost = self.ledger.cost(limit) or 0
+            lines.append(f"  {cost:,} of {cost + left:,} {unit(limit, self.ledger)}, {left:,} left")
         for knob, step in self.next.items():
             lines.append(f"  {knob}: {_next(knob, step, self.ledger)}")
         return "\n".join([*lines, f"  {self.tried:,} settings counted"])
 
 
-def spend(
-    budget: Budget,
-    make: Callable[..., nn.Module],
-    knobs: Mapping[str, Iterable[Any]],
-    fixed: Mapping[str, Any],
-    *,
-    positional: bool = False,
-) -> Spent:
-    """The search behind `Budget.spend` and, with the knobs passed by position, `Budget.widest`."""
+def spend(plan: Callable[..., Plan], knobs: Mapping[str, Iterable[Any]], budget: Limited) -> Spent:
+    """The search behind `Budget.spend` and `Budget.widest`; `plan(**setting)` is what would be built."""
     values = {knob: tuple(_values(knob, given)) for knob, given in knobs.items()}
     if not values:
         raise ValueError('there is no knob to turn: give knobs={"width": range(8, 513, 8)}')
-    if doubled := sorted(set(values) & set(fixed)):
-        raise ValueError(f"{doubled[0]} is both a knob and a fixed argument: give it as one of them")
-    search = _Search(budget, make, values, fixed, positional)
+    search = _Search(budget, plan, values)
     search.run()
     fitting = [trial for trial in search.trials.values() if search.fits(trial)]
     if not fitting:
@@ -93,7 +101,7 @@ def spend(
         slack={limit: -over for limit, over in excesses(best.ledger, budget.limits).items()},
         next={knob: search.step(best.point, axis) for axis, knob in enumerate(values)},
         tried=counted,
-        plan=search.plan(best.point),
+        plan=plan(**search.setting(best.point)),
     )
 
 
@@ -106,11 +114,9 @@ class _Trial:
 
 @dataclass
 class _Search:
-    budget: Budget
-    make: Callable[..., nn.Module]
+    budget: Limited
+    plan: Callable[..., Plan]
     values: dict[str, tuple[Any, ...]]
-    fixed: Mapping[str, Any]
-    positional: bool
     trials: dict[Point, _Trial] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -153,7 +159,7 @@ class _Search:
         return self.trials[point]
 
     def _count(self, point: Point, *, in_full: bool) -> _Trial:
-        plan, limits = self.plan(point), self.budget.limits
+        plan, limits = self.plan(**self.setting(point)), self.budget.limits
         try:
             model = build_on_meta(plan.make, plan.args, plan.kwargs, limits)
             found = ledger(model)
@@ -192,12 +198,6 @@ class _Search:
 
     def setting(self, point: Point) -> dict[str, Any]:
         return {knob: given[index] for (knob, given), index in zip(self.values.items(), point, strict=True)}
-
-    def plan(self, point: Point) -> Built:
-        setting = self.setting(point)
-        if self.positional:
-            return Built(self.make, tuple(setting.values()), {}, self.budget)
-        return Built(self.make, (), {**self.fixed, **setting}, self.budget)
 
     def nothing_fits(self) -> OverBudget | DoesNotFit:
         limits = self.budget.limits

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import nn
 
+from budgetnet.budget.counting import ledger
 from budgetnet.budget.fit import watched
-from budgetnet.budget.ledger import Row, ledger
+from budgetnet.budget.ledger import Row
 from budgetnet.budget.modules import bare
 from budgetnet.budget.watch import Watch
 

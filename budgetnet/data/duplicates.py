@@ -1,10 +1,13 @@
 """Images that occur twice, byte for byte: which, and in words."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from budgetnet.data.splits import Split
+
+class Digested(Protocol):
+    """Images, of each of which there is a digest."""
+
+    def digests(self) -> Iterable[bytes]: ...
 
 
 class Duplicate(NamedTuple):
@@ -16,7 +19,7 @@ class Duplicate(NamedTuple):
     second_at: int
 
 
-def repeated(splits: Mapping[str, "Split"]) -> tuple[Duplicate, ...]:
+def repeated(splits: Mapping[str, Digested]) -> tuple[Duplicate, ...]:
     """Return the images that occur, byte for byte, before in their own split, or in one before it.
 
     One pair for each such image and split, with the first occurrence there. The split named "unlabelled" is

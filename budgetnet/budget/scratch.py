@@ -1,0 +1,41 @@
+"""Scratch: what external weights a model began from, in words, and the refusal of such a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from budgetnet.budget.meta import builder_name
+
+
+class NotFromScratch(ValueError):
+    """A model began from external weights, and its budget says `scratch=True`."""
+
+
+def external(model: nn.Module) -> str:
+    """
+    What external weights `model`, or a part of it, began from; "" for a model that is trained from scratch.
+
+    A model says so itself, with a string in its attribute `external`; `models.efficientnet(weights=...)` and
+    `Budget.build` of a torchvision or timm builder set it.
+    """
+    stated = (getattr(module, "external", None) for module in model.modules())
+    return " and ".join(dict.fromkeys(words for words in stated if isinstance(words, str) and words))
+
+
+def asked_for(make: Callable[..., nn.Module], kwargs: Mapping[str, Any]) -> str:
+    """The external weights that a call of a builder of torchvision or timm names, "" for none."""
+    keywords = dict(kwargs)
+    while isinstance(make, partial):
+        keywords = {**make.keywords, **keywords}
+        make = make.func
+    package = str(getattr(make, "__module__", "")).split(".")[0]
+    if package not in ("torchvision", "timm"):
+        return ""
+    for option in ("weights", "pretrained"):
+        if keywords.get(option):
+            return f"{package} {builder_name(make)}({option}={keywords[option]!r})"
+    return ""
