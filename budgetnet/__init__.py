@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from budgetnet.process import VERSION
+
 if TYPE_CHECKING:
     from budgetnet import compare as compare
     from budgetnet import layers as layers
@@ -81,7 +83,7 @@ if TYPE_CHECKING:
     from budgetnet.trainer import Trainer as Trainer
     from budgetnet.trainer import TrainingFailed as TrainingFailed
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # Room by room: importing torch costs seconds, and `budgetnet --help` should not.
 _ROOMS = {

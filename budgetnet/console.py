@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from budgetnet.process import steadfast
 from budgetnet.run import Epoch
-from budgetnet.stream import steadfast
 from budgetnet.text import aligned, duration, harmless, inline, percent
 
 if TYPE_CHECKING:

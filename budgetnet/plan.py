@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 
-import budgetnet
 from budgetnet.data import Data
 from budgetnet.identity import RECIPE_FILE, commit, described_value, digests, sources, told
 from budgetnet.recipe import Recipe
@@ -159,7 +158,7 @@ def read_plan(name: str | Path) -> Plan:
 
 def shelf() -> Path:
     """The folder of the recipes that come along: beside the package, or inside of it in a wheel."""
-    package = Path(budgetnet.__file__).parent
+    package = Path(__file__).parent
     inside = package / "recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
 

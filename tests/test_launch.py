@@ -10,7 +10,7 @@ from torch import nn
 
 from budgetnet import Phase, Recipe, Trainer
 from budgetnet.cli import main
-from budgetnet.launch import check_launch
+from budgetnet.process import check_launch
 
 RECIPE = Recipe([Phase(1, 12, 0.05)], batch_size=20)
 

@@ -9,7 +9,7 @@ import budgetnet
 
 PACKAGE = Path(budgetnet.__file__).parent
 FLOORS = (
-    {"stream", "launch", "text"},
+    {"process", "text"},
     {"files"},
     {"budget", "layers", "augment", "schedule", "optim", "loss", "data", "identity"},
     {"models", "recipe", "run", "pseudo"},

@@ -20,7 +20,7 @@ from budgetnet import Phase, Recipe, Run, Trainer
 from budgetnet.cli import main
 from budgetnet.console import Watch, characters, say, table
 from budgetnet.data.progress import Progress
-from budgetnet.stream import Steadfast, fill_closed, steadfast
+from budgetnet.process import Steadfast, fill_closed, steadfast
 
 
 def broken_pipe() -> TextIO:

@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from budgetnet.launch import check_launch
-from budgetnet.stream import Steadfast, fill_closed, steadfast_output
+from budgetnet.process import Steadfast, check_launch, fill_closed, steadfast_output
 
 RECIPE = "budgetnet.recipe"
 """The key of the context's `meta` under which the path of the recipe in use lies."""

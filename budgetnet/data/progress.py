@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import TextIO
 
-from budgetnet.stream import steadfast
+from budgetnet.process import steadfast
 from budgetnet.text import clock, size
 
 

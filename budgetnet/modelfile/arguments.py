@@ -4,11 +4,12 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 
-import budgetnet
+from budgetnet import layers
 
 MOST, DEEPEST, LONGEST, HIGHEST = 10_000, 16, 1000, 2**40
 """What a card's arguments may come to: values in all, levels, characters of a text, and a number's size."""
@@ -21,11 +22,10 @@ class NotPortable(Exception):
     """A builder or argument that a file cannot name."""
 
 
-def public_name(value: object, room: str) -> str:
-    """The name under which budgetnet.models or budgetnet.layers makes `value` public."""
-    module = getattr(budgetnet, room)
-    for name in module.__all__:
-        if getattr(module, name) is value:
+def public_name(value: object, room: ModuleType) -> str:
+    """The name under which budgetnet.models or budgetnet.layers, `room`, makes `value` public."""
+    for name in room.__all__:
+        if getattr(room, name) is value:
             return str(name)
     raise NotPortable
 
@@ -62,7 +62,7 @@ def _encoded(value: object) -> Any:
     if isinstance(value, partial):
         return {"partial": [_encoded(value.func), _encoded(list(value.args)), _encoded(value.keywords)]}
     if callable(value):
-        return {"layers": public_name(value, "layers")}
+        return {"layers": public_name(value, layers)}
     raise NotPortable
 
 
@@ -108,8 +108,8 @@ def _decoded(value: Any) -> Any:
         made, args, keywords = (_decoded(item) for item in held)
         if callable(made) and isinstance(args, list) and isinstance(keywords, dict):
             return partial(made, *args, **keywords)
-    if kind == "layers" and held in budgetnet.layers.__all__:
-        return getattr(budgetnet.layers, held)
+    if kind == "layers" and held in layers.__all__:
+        return getattr(layers, held)
     found = vars(nn).get(held) if kind == "torch.nn" and isinstance(held, str) else None
     if isinstance(found, type) and issubclass(found, nn.Module):
         return found

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from budgetnet import models
 from budgetnet.budget import built, external
 from budgetnet.modelfile.arguments import NotPortable, encoded, public_name
 
@@ -53,7 +54,7 @@ def described(model: nn.Module, **entries: Any) -> Card:
     origin = f"{getattr(made.make, '__module__', '')}.{name}".lstrip(".")
     budget = made.budget.describe()
     try:
-        builder = public_name(made.make, "models")
+        builder = public_name(made.make, models)
         keywords = dict(made.kwargs)
         if entries["external"] and "weights" in keywords:
             keywords["weights"] = None  # the file holds what became of them

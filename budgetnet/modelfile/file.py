@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-import budgetnet
 from budgetnet.budget import Budget, OverBudget, built, forms, head, ledger, size
 from budgetnet.files import Damaged, Stored, apart, metadata, read_sealed, seal, write_whole
 from budgetnet.modelfile.card import Card
+from budgetnet.process import VERSION
 from budgetnet.run import MODEL
 
 FORMAT = 2
@@ -61,7 +61,7 @@ def _words(described: Card) -> dict[str, Any]:
             del entries[name]
     if described.shape == "crop":
         del entries["shape"]
-    return {"format": FORMAT, "version": budgetnet.__version__, **entries}
+    return {"format": FORMAT, "version": VERSION, **entries}
 
 
 def owned(model: nn.Module) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-import budgetnet
+from budgetnet import models
 from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built
 from budgetnet.data.past import Past, remember
 from budgetnet.files import Damaged, Stored
@@ -98,11 +98,11 @@ def _from_card(found: Card, stored: Stored) -> nn.Module:
             f"{path} holds {one_line(found.origin) or 'a model'}, which budgetnet cannot build by itself; "
             f"name its builder: budgetnet.load({str(path)!r}, make, ...)"
         )
-    if found.builder not in budgetnet.models.__all__ or found.builder == "inherit":
+    if found.builder not in models.__all__ or found.builder == "inherit":
         raise BadModelFile(
             f"{path}'s card names the builder {found.builder!r:.80}, which budgetnet.models does not have"
         )
-    make = getattr(budgetnet.models, found.builder)
+    make = getattr(models, found.builder)
     try:
         args, keywords = decoded(found.arguments)
         if "weights" in keywords:

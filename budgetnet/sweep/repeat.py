@@ -14,8 +14,8 @@ from budgetnet.data import Data
 from budgetnet.files import check_name, checkpoint, folders_of
 from budgetnet.identity import told
 from budgetnet.plan import Plan
+from budgetnet.process import steadfast
 from budgetnet.run import Run
-from budgetnet.stream import steadfast
 from budgetnet.together import FAILURE, Crowd, Job, crowd, trained
 from budgetnet.together.job import FAILED, kind_of
 from budgetnet.together.room import Together

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from budgetnet.stream import fill_closed
+from budgetnet.process import fill_closed
 
 # What the parent would import, the worker imports too, wherever that lies.
 _CODE = (

@@ -23,8 +23,8 @@ import torch
 from budgetnet.console import Tell
 from budgetnet.data import Data
 from budgetnet.plan import Plan, read_plan
+from budgetnet.process import steadfast_output
 from budgetnet.run import Run
-from budgetnet.stream import steadfast_output
 from budgetnet.together.job import FAILED, FAILURE, kind_of, mark
 from budgetnet.together.shared import shared
 from budgetnet.trainer import ENDING, Handler, Trainer

@@ -12,10 +12,9 @@ from budgetnet import guard
 from budgetnet.data import Data
 from budgetnet.engine import Engine, Speed, check, check_views, choose, trial
 from budgetnet.files import owned
-from budgetnet.launch import check_launch
+from budgetnet.process import check_launch, steadfast_output
 from budgetnet.recipe import Recipe
 from budgetnet.run import Run
-from budgetnet.stream import steadfast_output
 from budgetnet.trainer.chain import contract, follow, higher, resumed
 from budgetnet.trainer.record import Begun
 from budgetnet.trainer.stop import seconds

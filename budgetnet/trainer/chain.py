@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-import budgetnet
 from budgetnet.budget import built
 from budgetnet.compare.difference import Difference, differences
 from budgetnet.data import Data
@@ -18,6 +17,7 @@ from budgetnet.engine import Engine, check_words
 from budgetnet.files import Checkpoint, checkpoint
 from budgetnet.identity import DESCRIBED, described_value, modules_of, without_unknown
 from budgetnet.modelfile import fill, read_card
+from budgetnet.process import VERSION
 from budgetnet.recipe import Recipe
 from budgetnet.run import METRICS, MODEL, Epoch, Run
 from budgetnet.schedule import value
@@ -55,7 +55,7 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
             "processor": _processor(engine.device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "budgetnet": budgetnet.__version__,
+            "budgetnet": VERSION,
         },
     }
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 
-import budgetnet
 from budgetnet import guard
 from budgetnet.budget import external, ledger
 from budgetnet.compare.difference import Difference
@@ -21,6 +20,7 @@ from budgetnet.engine import Training, Way, card_after
 from budgetnet.files import Checkpoint, checkpoint, discard, unwritable, write_whole
 from budgetnet.identity import digests, mark
 from budgetnet.modelfile import Card
+from budgetnet.process import VERSION
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import METRICS, RECORD, Pace, Run
 from budgetnet.text import counted, duration, percent
@@ -102,7 +102,7 @@ def open_record(run: Run, training: Training, begun: Begun) -> None:
         speed={"chosen": begun.way.chosen, "why": begun.way.why},
         threads=torch.get_num_threads(),
         versions={
-            "budgetnet": budgetnet.__version__,
+            "budgetnet": VERSION,
             "torch": torch.__version__,
             "python": platform.python_version(),
         },

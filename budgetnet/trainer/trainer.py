@@ -49,9 +49,9 @@ from budgetnet.engine import (
 from budgetnet.engine.loop import loop
 from budgetnet.files import owned
 from budgetnet.modelfile import card
+from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import METRICS, Epoch, Run
-from budgetnet.stream import fill_closed, steadfast_output
 from budgetnet.trainer.begin import Session, begin
 from budgetnet.trainer.changes import adapt
 from budgetnet.trainer.end import end
