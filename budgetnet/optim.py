@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from inspect import unwrap
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -69,6 +71,19 @@ def _check(factory: "SGD | Adam | AdamW | Muon") -> None:
         raise ValueError(f"{name}'s weight_decay should be 0 or more, not {factory.weight_decay!r}")
 
 
+@cache
+def eager(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """A torch optimizer's class, with its name, that does the same without importing torch._dynamo.
+
+    torch marks these methods for torch.compile, which compiles models here but no optimizer; importing it
+    takes nearly as long as torch itself.
+    """
+    marked = ("add_param_group", "state_dict", "load_state_dict", "zero_grad")
+    methods = {name: unwrap(getattr(kind, name)) for name in marked}
+    step = torch.no_grad()(unwrap(kind.step))
+    return type(kind.__name__, (kind,), {**methods, "step": step, "__module__": kind.__module__})
+
+
 @dataclass(frozen=True)
 class SGD:
     """torch.optim.SGD: `momentum`, Nesterov's by default, and L2 `weight_decay` added to the gradient.
@@ -87,7 +102,7 @@ class SGD:
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
-        optimizer = torch.optim.SGD(
+        optimizer = eager(torch.optim.SGD)(
             groups, lr=0.0, momentum=self.momentum, nesterov=self.nesterov, fused=_fused(groups)
         )
         if self.momentum:
@@ -127,7 +142,7 @@ class Adam:
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
-        return torch.optim.Adam(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=_fused(groups))
+        return eager(torch.optim.Adam)(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=_fused(groups))
 
 
 @dataclass(frozen=True)
@@ -148,7 +163,7 @@ class AdamW:
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
         groups = _groups(parameters, self.weight_decay, self.decay_norms)
-        return torch.optim.AdamW(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=_fused(groups))
+        return eager(torch.optim.AdamW)(groups, lr=0.0, betas=self.betas, eps=self.eps, fused=_fused(groups))
 
 
 @dataclass(frozen=True)
@@ -182,7 +197,7 @@ class Muon:
                 f"Muon is for matrices and convolutions, not for a parameter of shape {tuple(flat.shape)}; "
                 "give biases and norms another optimizer: Groups([Group('*.bias', SGD())], rest=Muon())"
             )
-        return Orthogonal(chosen, self)
+        return eager(Orthogonal)(chosen, self)
 
 
 class Orthogonal(torch.optim.Optimizer):
@@ -275,4 +290,4 @@ class Joint(torch.optim.Optimizer):
 
 def joint(parts: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
     """One optimizer out of several; a single one stays itself."""
-    return parts[0] if len(parts) == 1 else Joint(parts)
+    return parts[0] if len(parts) == 1 else eager(Joint)(parts)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from budgetnet.engine.plain import NotPlain, pack, put, same, unpack
-from budgetnet.optim import Joint
+from budgetnet.optim import Joint, eager
 
 _DEEPEST = 4
 _MODULES = {*vars(nn.Module()), "card", "built", "external", "past", "_compiled_call_impl"}
-_OPTIMIZERS = {*vars(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)), "parts"}
+_OPTIMIZERS = {*vars(eager(torch.optim.SGD)([nn.Parameter(torch.zeros(1))], lr=0.1)), "parts"}
 _RATES = {"params", "param_names", "lr", "schedule", "times"}
 """What of a parameter group is set anew at every step, or never changes."""
 _LIBRARY = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
