@@ -13,8 +13,7 @@ from torch import Generator, Tensor, nn
 
 from budgetnet.augment import check, resize
 from budgetnet.budget import DoesNotFit, check_fit, external, ledger
-from budgetnet.data import Data
-from budgetnet.data.naming import difference
+from budgetnet.data import Data, class_difference
 from budgetnet.identity import Named, file_mark, mark
 from budgetnet.modelfile import card, load
 from budgetnet.run import MODEL
@@ -120,7 +119,7 @@ class Distill:
         names = known.classes if known is not None else ()
         count = len(names) or self._count(known.crop if known is not None else None, data)
         if count != len(data.classes):
-            differ = f" ({difference(data.classes, names)})" if names else ""
+            differ = f" ({class_difference(data.classes, names)})" if names else ""
             raise ValueError(
                 f"Distill's teacher {self.teacher!r} tells {count} classes apart, and {data.name} has "
                 f"{len(data.classes)}{differ}: name a teacher that was trained on the same classes"

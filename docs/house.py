@@ -78,7 +78,8 @@ def _imports(path: Path, tree: ast.Module) -> Iterator[Import]:
             for alias in node.names:
                 # `from budgetnet import guard` and `from budgetnet.data import kinds` name files.
                 file = PACKAGE.joinpath(*inside, alias.name)
-                named = (file.is_dir() or file.with_suffix(".py").exists()) and alias.name not in face(inside)
+                offered = alias.name in face(inside) and room_of(path) != inside[0]
+                named = (file.is_dir() or file.with_suffix(".py").exists()) and not offered
                 yield Import(path, node.lineno, (*inside, alias.name) if named else inside)
 
 

@@ -33,8 +33,8 @@ from budgetnet import (
 )
 from budgetnet.data import DataError, OnDisk
 from budgetnet.data.ahead import WAITING, Ahead, reading
-from budgetnet.data.disk import File, source_of, together
-from budgetnet.data.memory import fits, free
+from budgetnet.data.disk import File, joined, source_of
+from budgetnet.data.memory import fits_memory, free_memory
 from budgetnet.guard import before, image_hashes, look_alikes
 from budgetnet.pseudo import Kept, join
 from tests.conftest import coloured
@@ -114,11 +114,11 @@ def test_images_on_disk_answer_as_a_tensor_would(images: Tensor, tmp_path: Path)
 
 def test_several_places_are_one(images: Tensor, tmp_path: Path) -> None:
     one, other = images[:20], images[20:]
-    both = together(stored(one, tmp_path / "a.bin").at(torch.arange(19, -1, -2)), other)
+    both = joined(stored(one, tmp_path / "a.bin").at(torch.arange(19, -1, -2)), other)
     whole = torch.cat([one.flip(0)[::2], other])
     rows = torch.randperm(40)
     assert torch.equal(both[rows], whole[rows])
-    more = together(both, stored(images, tmp_path / "b.bin"))
+    more = joined(both, stored(images, tmp_path / "b.bin"))
     assert torch.equal(more.at(rows + 40)[:], images[rows])
 
 
@@ -211,17 +211,17 @@ def test_images_that_were_changed_in_memory_are_not_taken_for_the_files(
 
 
 def test_the_memory_allowed_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 0 < free() < 1 << 50
-    assert fits(1000)
-    assert not fits(free())
+    assert 0 < free_memory() < 1 << 50
+    assert fits_memory(1000)
+    assert not fits_memory(free_memory())
     for stated, least in (("2GB", 2 * 10**9), ("1.5MiB", 3 << 19), ("7", 7), ("0", 0), (" 3 kb ", 3000)):
         monkeypatch.setenv("BUDGETNET_MEMORY", stated)
-        assert fits(least)
-        assert not fits(least + 1)
+        assert fits_memory(least)
+        assert not fits_memory(least + 1)
     for stated in ("much", "-1", "2XB", ""):
         monkeypatch.setenv("BUDGETNET_MEMORY", stated)
         with pytest.raises(DataError, match="BUDGETNET_MEMORY should be a size such as 2GB"):
-            fits(1)
+            fits_memory(1)
 
 
 def photos(root: Path) -> Path:

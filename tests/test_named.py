@@ -10,7 +10,7 @@ from torch import nn
 
 from budgetnet import Data, Phase, Recipe, Split, Trainer, arrays
 from budgetnet.data import DataError
-from budgetnet.data.naming import difference, renumbered
+from budgetnet.data.naming import class_difference, renumbered
 from budgetnet.distill import Distill
 from budgetnet.report import by_resolution
 from budgetnet.together.shared import share, shared
@@ -153,8 +153,8 @@ def test_weights_of_other_classes_are_not_followed_and_the_names_are_said(tmp_pa
 
 
 def test_differences_of_names_are_told_in_words() -> None:
-    assert difference(("a", "c"), ("a", "b")) == "c only here and b only there"
-    assert difference(("a",), ("a", "b")) == "b only there"
-    assert difference(("b", "a"), ("a", "b")) == "another order, class 0 being b here and a there"
+    assert class_difference(("a", "c"), ("a", "b")) == "c only here and b only there"
+    assert class_difference(("a",), ("a", "b")) == "b only there"
+    assert class_difference(("b", "a"), ("a", "b")) == "another order, class 0 being b here and a there"
     labels = torch.tensor([1, -1, 0])
     assert renumbered(labels, ("a", "b"), ("b", "c", "a")).tolist() == [0, -1, 2]

@@ -11,8 +11,7 @@ from torch import nn
 from budgetnet.cli.options import Asked
 from budgetnet.cli.target import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import say, table
-from budgetnet.data import Data, Split
-from budgetnet.data.naming import difference
+from budgetnet.data import Data, Split, class_difference
 from budgetnet.guard import selection
 from budgetnet.modelfile import Card, card, read_card
 from budgetnet.recipe import Test
@@ -58,8 +57,8 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
     if known is not None and known.classes and not set(data.classes) <= set(known.classes):
         raise ValueError(
             f"{found.file} tells apart {_names(known.classes)}, and the data of {plan.path} have "
-            f"{_names(data.classes)}, {difference(data.classes, known.classes)}; name the recipe that the "
-            "model was trained by"
+            f"{_names(data.classes)}, {class_difference(data.classes, known.classes)}; name the recipe that "
+            "the model was trained by"
         )
     _say(_notes(found, split, how.split), how)
     if sizes:

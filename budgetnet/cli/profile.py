@@ -12,8 +12,7 @@ from budgetnet.cli.options import Asked
 from budgetnet.cli.outlook import check_resolutions
 from budgetnet.console import say
 from budgetnet.data import Unavailable
-from budgetnet.profiling import profile
-from budgetnet.profiling.measure import traces
+from budgetnet.profiling import profile, traces
 from budgetnet.trainer import Trainer
 
 

@@ -6,14 +6,13 @@ from budgetnet.cli.compare import shown
 from budgetnet.cli.options import Asked
 from budgetnet.cli.outlook import check_resolutions, data_line, device_line, show_model, show_phases
 from budgetnet.cli.run import result_line
-from budgetnet.compare import Figure
-from budgetnet.compare.figure import measured
+from budgetnet.compare import Figure, measured
 from budgetnet.console import say, table
 from budgetnet.files import check_name
 from budgetnet.run import Run
-from budgetnet.sweep.repeat import Manner, seeded
+from budgetnet.sweep import Manner, seeded
 from budgetnet.text import duration, percent
-from budgetnet.together.job import FAILURE, MISTAKE, NOT_FINITE
+from budgetnet.together import FAILURE, MISTAKE, NOT_FINITE
 from budgetnet.trainer import NotFinite, Trainer, TrainingFailed, check_out
 
 _FIGURES = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}

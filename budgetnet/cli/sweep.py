@@ -6,7 +6,7 @@ from budgetnet.cli.compare import shown
 from budgetnet.cli.options import Asked
 from budgetnet.console import say
 from budgetnet.sweep import Metric, read_over, sweep
-from budgetnet.together.room import Together
+from budgetnet.together import Together
 from budgetnet.trainer import Trainer, TrainingFailed
 
 

@@ -200,7 +200,7 @@ class OnDisk:
         return self.read(chosen.reshape(-1))[0] if chosen.ndim == 0 else self.read(chosen)
 
 
-def together(first: Tensor | OnDisk, second: Tensor | OnDisk) -> OnDisk:
+def joined(first: Tensor | OnDisk, second: Tensor | OnDisk) -> OnDisk:
     """Return images (N, C, H, W), and after them others (M, C, H, W), as one; none are read or copied."""
     one, other = (part if isinstance(part, OnDisk) else OnDisk([part]) for part in (first, second))
     rows = torch.cat([one.rows, other.rows + sum(map(len, one.parts))])

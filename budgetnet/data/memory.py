@@ -7,23 +7,23 @@ from pathlib import Path
 
 from budgetnet.data.error import DataError
 
-SHARE = 0.25
+MEMORY_SHARE = 0.25
 """Images from files are read into memory when they take at most this share of what is free."""
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _UNITS |= {f"{unit}I": 1024**k for k, unit in enumerate(("K", "M", "G", "T"), start=1)}
 
 
-def fits(size: int) -> bool:
+def fits_memory(size: int) -> bool:
     """Whether images of `size` bytes are to be held in memory.
 
     They are when they take at most a quarter of what is free, or at most BUDGETNET_MEMORY where that is set
     ("2GB", "512MiB"; "0" leaves all images in their files). Raises `DataError` for a value that is no size.
     """
     stated = os.environ.get("BUDGETNET_MEMORY")
-    return size <= (SHARE * free() if stated is None else _bytes(stated))
+    return size <= (MEMORY_SHARE * free_memory() if stated is None else _bytes(stated))
 
 
-def free() -> int:
+def free_memory() -> int:
     """Return the bytes of host memory that can be had without swapping and without going over a limit."""
     left = [_available()]
     soft, _ = resource.getrlimit(resource.RLIMIT_DATA)

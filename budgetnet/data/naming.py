@@ -16,7 +16,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
-def difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
+def class_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
     """How two lists of names differ, in words: which only one of them has, or where the order differs."""
     lost = [name for name in theirs if name not in set(ours)]
     new = [name for name in ours if name not in set(theirs)]

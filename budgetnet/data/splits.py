@@ -15,8 +15,8 @@ from budgetnet.data.disk import CHUNK, OnDisk, marked, source_of
 from budgetnet.data.duplicates import Duplicate, overlaps, repeated
 from budgetnet.data.error import DataError
 from budgetnet.data.kinds import Finding
-from budgetnet.data.memory import fits, free
-from budgetnet.data.naming import difference, listed, renumbered
+from budgetnet.data.memory import fits_memory, free_memory
+from budgetnet.data.naming import class_difference, listed, renumbered
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -196,7 +196,7 @@ class Split:
         if isinstance(self.images, OnDisk):
             return replace(self, labels=labels)
         images = self.images.cpu()
-        if not images.is_pinned() and size <= fraction * free():
+        if not images.is_pinned() and size <= fraction * free_memory():
             images = images.contiguous().pin_memory()
         return replace(self, images=images, labels=labels)
 
@@ -216,7 +216,7 @@ class Split:
 
     def in_memory(self) -> "Split":
         """Return the split with its images read into memory, if they are on disk and fit (see `fits`)."""
-        if isinstance(self.images, OnDisk) and fits(self.images.numel()):
+        if isinstance(self.images, OnDisk) and fits_memory(self.images.numel()):
             return replace(self, images=self.images.tensor())
         return self
 
@@ -345,8 +345,8 @@ class Data:
             return split.named(self.classes)
         except DataError:
             raise DataError(
-                f"{name} has other classes than the data ({difference(split.classes, self.classes)}): give "
-                f"splits of the same ones, here {listed(self.classes)}"
+                f"{name} has other classes than the data ({class_difference(split.classes, self.classes)}): "
+                f"give splits of the same ones, here {listed(self.classes)}"
             ) from None
 
     def __repr__(self) -> str:

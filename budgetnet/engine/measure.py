@@ -12,10 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from budgetnet.augment import looks, test_view, view
-from budgetnet.data import Split
-from budgetnet.data.ahead import at_hand, reading
-from budgetnet.data.interleaved import Interleaved
-from budgetnet.data.kinds import Finding
+from budgetnet.data import Finding, Interleaved, Split, at_hand, reading
 from budgetnet.engine.memory import Portions
 from budgetnet.engine.randomness import TEST, drawn, order, own_randomness, reseed
 from budgetnet.recipe import Test

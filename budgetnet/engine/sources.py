@@ -6,10 +6,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor
 
-from budgetnet.data import Data, Split
-from budgetnet.data.ahead import Ahead, at_hand, reading
-from budgetnet.data.interleaved import Interleaved
-from budgetnet.data.memory import SHARE, free
+from budgetnet.data import MEMORY_SHARE, Ahead, Data, Interleaved, Split, at_hand, free_memory, reading
 from budgetnet.engine.measure import answers
 from budgetnet.engine.randomness import TEST, UNLABELLED, drawn, own_randomness, reseed
 from budgetnet.engine.training import Training
@@ -48,7 +45,7 @@ def _as_stored(phase: Phase, train: Split) -> bool:
 def _pays(split: Split) -> bool:
     if split.device.type != "cpu" or not at_hand(split) or split.shape[1] == 1:
         return False
-    return split.images.numel() <= min(LARGEST, SHARE * free())
+    return split.images.numel() <= min(LARGEST, MEMORY_SHARE * free_memory())
 
 
 @contextmanager

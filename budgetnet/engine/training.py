@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from budgetnet.augment import FusedViews
 from budgetnet.console import Watch
-from budgetnet.data import Data, Split
-from budgetnet.data.ahead import Ahead
-from budgetnet.data.interleaved import Interleaved
+from budgetnet.data import Ahead, Data, Interleaved, Split
 from budgetnet.engine.hidden import Hidden
 from budgetnet.engine.measure import Engine, Evaluation
 from budgetnet.engine.memory import Portions

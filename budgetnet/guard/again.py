@@ -6,9 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from budgetnet.data import Data
-from budgetnet.data.naming import difference
-from budgetnet.data.past import Past, past, remember
+from budgetnet.data import Data, Past, class_difference, past, remember
 from budgetnet.guard.seen import read_seen, trained_on
 
 
@@ -49,7 +47,7 @@ def _said(before: Past, data: Data) -> str:
     of = f"on {before.name} ({before.images:,} images)" if before.name else f"and lies in {before.folder}"
     other = ""
     if before.classes and before.classes != data.classes:
-        other = f"; its outputs stood for other classes ({difference(data.classes, before.classes)})"
+        other = f"; its outputs stood for other classes ({class_difference(data.classes, before.classes)})"
     return (
         f"the model was trained before, {of}: this training goes on from those weights{other}; build a new "
         "one for each fold, seed or comparison"

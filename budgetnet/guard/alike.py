@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from budgetnet.data import Split
-from budgetnet.data.disk import source_of
-from budgetnet.data.known import recall
+from budgetnet.data import Split, recall, source_of
 
 # Thresholds on the correlation of gradients, chosen on CIFAR-10, STL-10 and Tiny-ImageNet: see docs/guard.md.
 COARSE, MEDIUM, FINE = (4, 0.92), (16, 0.88), (24, 0.7)

@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from budgetnet.data import Data, Split
-from budgetnet.data.disk import source_of
+from budgetnet.data import Data, Split, source_of
 from budgetnet.guard.alike import look_alikes
 from budgetnet.guard.phases import phase_notes
 from budgetnet.recipe import Recipe

@@ -10,8 +10,14 @@ torch.Size([1, 10])
 
 from budgetnet.layers.activations import gelu, hardswish, leaky, relu, relu6, silu
 from budgetnet.layers.arguments import Act, Norm
+from budgetnet.layers.arguments import require_counts as require_counts
+from budgetnet.layers.arguments import require_makers as require_makers
+from budgetnet.layers.arguments import require_positive as require_positive
+from budgetnet.layers.arguments import require_rates as require_rates
+from budgetnet.layers.arguments import require_stages as require_stages
 from budgetnet.layers.convolution import conv_norm_act, depthwise_separable, stem
 from budgetnet.layers.dense import DenseHead, dense_head
+from budgetnet.layers.initialise import can_start_at_zero as can_start_at_zero
 from budgetnet.layers.initialise import dirac, kaiming
 from budgetnet.layers.mobile import SqueezeExcite, inverted_residual, squeeze_excite
 from budgetnet.layers.noise import StochasticDepth, dropout, rising, stochastic_depth

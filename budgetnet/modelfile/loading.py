@@ -16,7 +16,7 @@ from torch.nn.modules.module import (
 
 from budgetnet import models
 from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built
-from budgetnet.data.past import Past, remember
+from budgetnet.data import Past, remember
 from budgetnet.files import Damaged, Stored
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary

@@ -13,8 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from budgetnet.data import Unavailable
-from budgetnet.layers import head, standardise
-from budgetnet.layers.arguments import require_counts, require_rates
+from budgetnet.layers import head, require_counts, require_rates, standardise
 
 _VARIANTS = tuple(f"b{number}" for number in range(8))
 _PUBLISHED = "imagenet"

@@ -7,8 +7,17 @@ from functools import partial
 
 from torch import nn
 
-from budgetnet.layers import basic, bottleneck, head, kaiming, stage, standardise, stem
-from budgetnet.layers.arguments import require_counts, require_makers
+from budgetnet.layers import (
+    basic,
+    bottleneck,
+    head,
+    kaiming,
+    require_counts,
+    require_makers,
+    stage,
+    standardise,
+    stem,
+)
 
 
 @dataclass(frozen=True)

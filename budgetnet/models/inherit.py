@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.budget import external
-from budgetnet.data.past import hand_on
+from budgetnet.data import hand_on
 
 
 def inherit(model: nn.Module, trained: nn.Module, parts: Sequence[str] | None = None) -> list[str]:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from budgetnet.layers import Residual, kaiming, max_pool, relu, standardise
-from budgetnet.layers.arguments import require_counts, require_rates
+from budgetnet.layers import Residual, kaiming, max_pool, relu, require_counts, require_rates, standardise
 
 
 def mini_resnet(

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from torch import nn
 
 from budgetnet.layers import (
+    Act,
     conv_norm_act,
     head,
     inverted_residual,
     kaiming,
     relu6,
+    require_counts,
+    require_makers,
+    require_positive,
+    require_rates,
     rising,
     stage,
     standardise,
 )
-from budgetnet.layers.arguments import Act, require_counts, require_makers, require_positive, require_rates
 
 # The paper's table 2: expansion, channels, blocks and stride of every stage.
 _STAGES = (

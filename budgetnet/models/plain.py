@@ -5,8 +5,20 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from budgetnet.layers import conv_norm_act, head, kaiming, max_pool, relu, stage, standardise
-from budgetnet.layers.arguments import Act, require_counts, require_makers, require_rates, require_stages
+from budgetnet.layers import (
+    Act,
+    conv_norm_act,
+    head,
+    kaiming,
+    max_pool,
+    relu,
+    require_counts,
+    require_makers,
+    require_rates,
+    require_stages,
+    stage,
+    standardise,
+)
 
 
 def convnet(

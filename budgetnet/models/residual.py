@@ -7,18 +7,22 @@ from typing import Any
 from torch import nn
 
 from budgetnet.layers import (
+    Act,
     bottleneck,
+    can_start_at_zero,
     conv_norm_act,
     head,
     kaiming,
     leaky,
     max_pool,
+    require_counts,
+    require_makers,
+    require_rates,
+    require_stages,
     rising,
     stage,
     standardise,
 )
-from budgetnet.layers.arguments import Act, require_counts, require_makers, require_rates, require_stages
-from budgetnet.layers.initialise import can_start_at_zero
 
 
 def resnet(

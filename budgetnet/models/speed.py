@@ -6,8 +6,18 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from budgetnet.layers import batch_norm, dirac, gelu, max_pool, scale, standardise, whiten
-from budgetnet.layers.arguments import require_counts, require_positive, require_stages
+from budgetnet.layers import (
+    batch_norm,
+    dirac,
+    gelu,
+    max_pool,
+    require_counts,
+    require_positive,
+    require_stages,
+    scale,
+    standardise,
+    whiten,
+)
 
 
 def speednet(

@@ -5,8 +5,16 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from budgetnet.layers import conv_norm_act, dense_head, kaiming, max_pool, standardise
-from budgetnet.layers.arguments import require_counts, require_rates, require_stages
+from budgetnet.layers import (
+    conv_norm_act,
+    dense_head,
+    kaiming,
+    max_pool,
+    require_counts,
+    require_rates,
+    require_stages,
+    standardise,
+)
 
 # The kernels of each stage's convolutions, from the paper's table 1.
 _CONFIGURATIONS = {

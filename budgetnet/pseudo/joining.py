@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor
 
-from budgetnet.data import OnDisk, Split
-from budgetnet.data.disk import together
-from budgetnet.data.memory import fits
+from budgetnet.data import OnDisk, Split, fits_memory, joined
 from budgetnet.pseudo.keeping import Kept, check_within
 
 
@@ -46,7 +44,7 @@ def _images(train: Split, unlabelled: Split, rows: Tensor) -> Tensor | OnDisk:
     if isinstance(ours, OnDisk) or (isinstance(theirs, OnDisk) and not _room(ours.device, size)):
         ours = ours if isinstance(ours, OnDisk) else ours.cpu()
         kept = theirs.at(rows) if isinstance(theirs, OnDisk) else theirs[rows.to(theirs.device)].cpu()
-        return together(ours, kept)
+        return joined(ours, kept)
     shape = (count + len(rows), *train.shape[1:])
     images = torch.empty(shape, dtype=torch.uint8, device=ours.device, pin_memory=ours.is_pinned())
     images[:count].copy_(ours)
@@ -64,7 +62,7 @@ def _images(train: Split, unlabelled: Split, rows: Tensor) -> Tensor | OnDisk:
 
 def _room(where: torch.device, size: int) -> bool:
     """Whether a device has room for images of `size` bytes."""
-    return 2 * size <= torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else fits(size)
+    return 2 * size <= torch.cuda.mem_get_info(where)[0] if where.type == "cuda" else fits_memory(size)
 
 
 def apart(unlabelled: Split, *held_out: Split | None) -> Split:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from budgetnet.compare.difference import differences
+from budgetnet.compare import differences
 from budgetnet.files import check_name, folders_of
 from budgetnet.plan import Plan
 from budgetnet.run import RECORD, Run

@@ -16,10 +16,7 @@ from budgetnet.identity import told
 from budgetnet.plan import Plan
 from budgetnet.process import steadfast
 from budgetnet.run import Run
-from budgetnet.together import FAILURE, Crowd, Job, crowd, trained
-from budgetnet.together.job import FAILED, kind_of
-from budgetnet.together.room import Together
-from budgetnet.together.shared import size
+from budgetnet.together import FAILED, FAILURE, Crowd, Job, Together, crowd, kind_of, shared_size, trained
 from budgetnet.trainer import Trainer, TrainingFailed, check_out, seconds
 
 
@@ -78,7 +75,7 @@ def seeded(
     """The runs of `seeds` as they end, on data that are loaded; `record` is added to their records."""
     check_count(n)
     limit = seconds(manner.max_time)
-    many = crowd(manner.together, trainer, [plan], n, size(data))
+    many = crowd(manner.together, trainer, [plan], n, shared_size(data))
     out = Path(trainer.out) if trainer.out is not None else Path()
     resume = manner.resume and trainer.out is not None
     prints = {name: split.fingerprint() for name, split in data.splits.items()} if resume else {}

@@ -27,9 +27,7 @@ from budgetnet.sweep.folder import (
 from budgetnet.sweep.grid import Setting, grid
 from budgetnet.sweep.repeat import check_count, ended, recorded, with_seed, worked
 from budgetnet.sweep.trials import METRICS, Metric, Sweep, Trial
-from budgetnet.together import Crowd, Job, crowd
-from budgetnet.together.room import Together
-from budgetnet.together.shared import size
+from budgetnet.together import Crowd, Job, Together, crowd, shared_size
 from budgetnet.trainer import Trainer, check_out
 
 
@@ -79,7 +77,7 @@ def sweep(
         if trainer.show:
             say(f"note: {note}")
     search.check(settings, plans)
-    images = size(search.data(plans[0]))
+    images = shared_size(search.data(plans[0]))
     many = crowd(together, trainer, plans, seeds * len(plans), images)
     if resume and earlier is None and trainer.show:
         say(f"no sweep lies in {folder}{'-N' if numbered else ''}: a new one begins")

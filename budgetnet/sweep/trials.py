@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from budgetnet.compare import Figure
-from budgetnet.compare.figure import measured
+from budgetnet.compare import Figure, measured
 from budgetnet.files import write_whole
 from budgetnet.run import Run
 from budgetnet.text import aligned, duration

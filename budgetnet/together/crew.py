@@ -15,8 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from budgetnet.console import Board
-from budgetnet.data import Data
-from budgetnet.data.memory import free
+from budgetnet.data import Data, free_memory
 from budgetnet.files import checkpoint
 from budgetnet.run import RECORD, Run
 from budgetnet.text import counted, duration
@@ -24,7 +23,7 @@ from budgetnet.together.job import FAILED, FAILURE, MEMORY, MISTAKE, Job, engine
 from budgetnet.together.orders import Orders
 from budgetnet.together.process import Process, told
 from budgetnet.together.room import Crowd
-from budgetnet.together.shared import share, size
+from budgetnet.together.shared import share, shared_size
 from budgetnet.trainer import Trainer
 
 _TICK, _PATIENCE = 0.2, 60.0
@@ -63,7 +62,7 @@ def trained(
 
 def _laid_out(data: Data | None) -> int | None:
     """Data in memory that all workers map, None where that does not fit: then each loads them for itself."""
-    if data is None or size(data) > free() // 2:
+    if data is None or shared_size(data) > free_memory() // 2:
         return None
     if not all(isinstance(split.images, Tensor) for split in data.splits.values()):
         # Images that stay in their file are read from there by each.

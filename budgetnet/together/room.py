@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 
 from budgetnet.budget import ledger
-from budgetnet.data.memory import free
+from budgetnet.data import free_memory
 from budgetnet.plan import Plan
 from budgetnet.trainer import Trainer
 
@@ -85,4 +85,4 @@ def _free(device: torch.device) -> int:
     """Bytes that are free on the device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return free()
+    return free_memory()

@@ -9,9 +9,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from budgetnet.data import Data, Split
-from budgetnet.data.disk import CHUNK
-from budgetnet.data.kinds import Finding
+from budgetnet.data import CHUNK, Data, Finding, Split
 
 _TYPES = {"torch.uint8": "U8", "torch.int64": "I64"}
 
@@ -80,7 +78,7 @@ def shared(descriptor: int) -> Data:
     )
 
 
-def size(data: Data) -> int:
+def shared_size(data: Data) -> int:
     """Bytes of the images of all splits."""
     return sum(split.images.numel() for split in data.splits.values())
 

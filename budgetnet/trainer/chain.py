@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from budgetnet.budget import built
-from budgetnet.compare.difference import Difference, differences
-from budgetnet.data import Data
-from budgetnet.data.naming import difference
+from budgetnet.compare import Difference, differences
+from budgetnet.data import Data, class_difference
 from budgetnet.engine import Engine, check_words
 from budgetnet.files import Checkpoint, checkpoint
 from budgetnet.identity import DESCRIBED, described_value, modules_of, without_unknown
@@ -167,7 +166,7 @@ def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:
     if card.classes and card.classes != data.classes:
         raise ValueError(
             f"the run in {folder} tells {len(card.classes)} classes apart, and {data.name} has "
-            f"{len(data.classes)}: {difference(data.classes, card.classes)}; give the data that it was "
+            f"{len(data.classes)}: {class_difference(data.classes, card.classes)}; give the data that it was "
             "trained on"
         )
     fill(model, path)

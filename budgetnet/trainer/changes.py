@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from budgetnet.compare.difference import MISSING, Difference
+from budgetnet.compare import MISSING, Difference
 from budgetnet.engine import Training
 from budgetnet.identity import UNKNOWN, without_addresses
 from budgetnet.recipe import Recipe, defaults

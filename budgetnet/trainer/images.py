@@ -11,12 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from budgetnet.data import DataError, OnDisk, Split
-from budgetnet.data.ahead import in_order
-from budgetnet.data.arrays import pixels
-from budgetnet.data.kinds import Finding
-from budgetnet.data.naming import is_numbered
-from budgetnet.data.walk import ENDINGS, walk
+from budgetnet.data import ENDINGS, DataError, Finding, OnDisk, Split, in_order, is_numbered, pixels, walk
 from budgetnet.modelfile import Card
 from budgetnet.recipe import Test
 from budgetnet.text import inline

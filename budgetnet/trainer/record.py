@@ -14,7 +14,7 @@ from torch import nn
 
 from budgetnet import guard
 from budgetnet.budget import external, ledger
-from budgetnet.compare.difference import Difference
+from budgetnet.compare import Difference
 from budgetnet.data import Data
 from budgetnet.engine import Training, Way, card_after
 from budgetnet.files import Checkpoint, checkpoint, discard, unwritable, write_whole

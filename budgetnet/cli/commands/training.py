@@ -94,7 +94,7 @@ def run(
         try_out(recipe, asked, trainer, name=name, seeds=seeds or 1)
     elif seeds is not None:
         from budgetnet.cli.seeds import run_seeds
-        from budgetnet.sweep.repeat import Manner
+        from budgetnet.sweep import Manner
 
         manner = Manner(together, resume is not None, max_time)
         if not run_seeds(recipe, asked, trainer, name=name, quiet=quiet, seeds=seeds, manner=manner):
