@@ -22,8 +22,8 @@ from trials import trials
 from budgetnet import arrays
 from budgetnet.cli import main
 from budgetnet.data import DataError, folder, inspect, policies
-from budgetnet.data.bounds import SCANS
 from budgetnet.data.kinds import KINDS, TABLE, UNREADABLE, sentences
+from budgetnet.data.oddities import SCANS
 from budgetnet.data.photos import FORMATS, read_photo
 
 GENERATOR = np.random.default_rng(0)

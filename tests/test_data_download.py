@@ -401,8 +401,7 @@ def test_stl10_and_cifar10_come_from_the_source_they_are_given(publisher: Publis
 
 
 def test_the_publishers_addresses_are_these() -> None:
-    from budgetnet.data.cifar10 import CIFAR10
-    from budgetnet.data.stl10 import STL10
+    from budgetnet.data.publishers import CIFAR10, STL10
 
     assert STL10.url == "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
     assert (STL10.archive, STL10.md5) == ("stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb")

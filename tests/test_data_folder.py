@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from budgetnet.data import DataError, bounds, folder
+from budgetnet.data import DataError, folder, oddities
 from budgetnet.data.photos import photo
 
 RNG = np.random.default_rng(0)
@@ -321,7 +321,7 @@ def test_a_photo_that_the_system_hands_out_at_last_is_read(
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    real = bounds.opened
+    real = oddities.opened
     monkeypatch.setattr("budgetnet.data.photos.opened", opened)
     monkeypatch.setattr("os.access", lambda path, mode: path != kept_back)
     for _ in range(2):

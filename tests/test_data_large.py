@@ -32,7 +32,7 @@ from budgetnet import (
     stl10,
 )
 from budgetnet.data import DataError, OnDisk
-from budgetnet.data.ahead import WAITING, Ahead, reading
+from budgetnet.data.batches import WAITING, Ahead, reading
 from budgetnet.data.disk import File, joined, source_of
 from budgetnet.data.memory import fits_memory, free_memory
 from budgetnet.guard import before, image_hashes, look_alikes

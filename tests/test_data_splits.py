@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from budgetnet.data import Data, DataError, Split
+from budgetnet.data import Data, DataError, Interleaved, Split
 from budgetnet.data import splits as room
-from budgetnet.data.interleaved import Interleaved
 from budgetnet.data.remarks import remarked
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from budgetnet import Data, Phase, Recipe, Split, Trainer, arrays
 from budgetnet.data import DataError
-from budgetnet.data.naming import class_difference, renumbered
+from budgetnet.data.labels import class_difference, renumbered
 from budgetnet.distill import Distill
 from budgetnet.report import by_resolution
 from budgetnet.together.shared import share, shared

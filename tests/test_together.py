@@ -19,7 +19,7 @@ from test_sweep import LR, TINY
 
 from budgetnet import Cosine, Data, Split, Trainer, read_plan
 from budgetnet.cli import main
-from budgetnet.data.kinds import KINDS, Finding
+from budgetnet.data import KINDS, Finding
 from budgetnet.plan import Plan
 from budgetnet.run import Run
 from budgetnet.sweep import seeds, sweep

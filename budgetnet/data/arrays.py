@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from budgetnet.data.choose import HeldOut, split
-from budgetnet.data.error import DataError
-from budgetnet.data.kinds import Finding, sentences
+from budgetnet.data.data import Data
+from budgetnet.data.kinds import DataError, Finding, sentences
 from budgetnet.data.labels import Labels, dense, named, numbers, stated, unmasked
 from budgetnet.data.remarks import remarked, unheld
-from budgetnet.data.splits import Data, Split
+from budgetnet.data.splits import Split
 
 Images = Tensor | npt.NDArray[Any]
 # What still rounds to 0 or to 255.

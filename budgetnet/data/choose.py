@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from budgetnet.data.error import DataError
+from budgetnet.data.kinds import DataError
 from budgetnet.data.splits import Split
 
 # Classes are counted one by one; no set has so many, and identities are no classes.

@@ -2,14 +2,15 @@
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from budgetnet.data.error import DataError
+from budgetnet.data.kinds import DataError
 
 # Bytes of images that are read in one go by whatever reads all of them.
 CHUNK = 1 << 24
@@ -208,8 +209,8 @@ def joined(first: Tensor | OnDisk, second: Tensor | OnDisk) -> OnDisk:
 
 
 def marked(images: Tensor, source: OnDisk) -> Tensor:
-    """Return the tensor itself, with word that it holds what `source` does."""
-    images._budgetnet_source = (source, images._version)  # type: ignore[attr-defined]
+    """Return the tensor itself; until it is changed, `source_of` says that it holds what `source` does."""
+    _SOURCES[images] = (source, images._version)
     return images
 
 
@@ -217,5 +218,8 @@ def source_of(images: Tensor | OnDisk) -> OnDisk | None:
     """Return the files that images were read from, unless they have been changed since, or made."""
     if isinstance(images, OnDisk):
         return images
-    source, version = getattr(images, "_budgetnet_source", (None, 0))
+    source, version = _SOURCES.get(images, (None, 0))
     return source if source is not None and images._version == version else None
+
+
+_SOURCES: MutableMapping[Tensor, tuple[OnDisk, int]] = WeakTensorKeyDictionary()

@@ -13,7 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from budgetnet.data.error import Unavailable
+from budgetnet.data.kinds import Unavailable
 from budgetnet.data.progress import Progress
 from budgetnet.text import one_line
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 
 from budgetnet.data.choose import HeldOut, fifth, left_over, split
-from budgetnet.data.error import DataError
-from budgetnet.data.kinds import UNREADABLE, Finding, sentences
+from budgetnet.data.data import Data
+from budgetnet.data.kinds import UNREADABLE, DataError, Finding, sentences
 from budgetnet.data.listing import Listing, listing
 from budgetnet.data.remarks import remarked, unheld
 from budgetnet.data.source import cache_folder, data_root
-from budgetnet.data.splits import Data, Split
+from budgetnet.data.splits import Split
 
 if TYPE_CHECKING:
     from budgetnet.data.store import Stored

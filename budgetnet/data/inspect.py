@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from budgetnet.data.choose import fifth, takes
-from budgetnet.data.duplicates import repeated
-from budgetnet.data.error import DataError
+from budgetnet.data.data import Data, repeated
 from budgetnet.data.folder import Root, photo_root, read
-from budgetnet.data.kinds import KINDS, Finding, grouped
+from budgetnet.data.kinds import KINDS, DataError, Finding, grouped
 from budgetnet.data.listing import survey
 from budgetnet.data.remarks import rare, twice, unheld
 from budgetnet.data.source import cache_folder
-from budgetnet.data.splits import Data, Split
+from budgetnet.data.splits import Split
 from budgetnet.text import aligned, counted, inline
 
 # The side in pixels at which photos are compared where none is asked for.

@@ -1,4 +1,4 @@
-"""What can be odd about photos and their folders, with one policy for each kind: the table of it all."""
+"""What can be odd about photos and their folders, with one policy for each kind; and DataError, a refusal."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,14 @@ from typing import Literal
 from budgetnet.text import aligned, counted, inline
 
 Policy = Literal["refused", "left out", "used"]
+
+
+class DataError(ValueError):
+    """What is wrong with the data in one sentence: what was expected, what was found, the way out."""
+
+
+class Unavailable(DataError):
+    """Data that are not there and were not to be had: nothing that was asked for is wrong."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Labels as users hold them (numbers, names, tensors, columns of a table) as class numbers from 0."""
+"""Labels as users hold them (numbers, names, tensors, columns) as class numbers from 0, and class names."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from budgetnet.data.error import DataError
+from budgetnet.data.kinds import DataError
 
 Labels: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str]
 
@@ -17,6 +17,9 @@ Labels: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str]
 # classes but something else, such as identities.
 UNUSED, TIMES = 1000, 10
 
+
+SHOWN = 5
+"""So many names of classes are told."""
 
 # How one says it of them: to one dimension, the place of the one, whole numbers.
 ARRAY = ("labels.ravel()", "labels.argmax(axis=1)", "labels.astype(int)")
@@ -159,3 +162,39 @@ def _names(classes: Sequence[str]) -> tuple[str, ...]:
     if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
         raise DataError(f"classes are names in order, such as ['ant', 'bee'], but found {classes!r:.60}")
     return tuple(str(name) for name in classes)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names in words."""
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def class_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """How two lists of names differ, in words: which only one of them has, or where the order differs."""
+    lost = [name for name in theirs if name not in set(ours)]
+    new = [name for name in ours if name not in set(theirs)]
+    if lost or new:
+        told = [f"{listed(names)} only {where}" for names, where in ((new, "here"), (lost, "there")) if names]
+        return " and ".join(told)
+    at = next((k for k, (one, other) in enumerate(zip(ours, theirs)) if one != other), 0)
+    return f"another order, class {at} being {ours[at]} here and {theirs[at]} there"
+
+
+def is_numbered(names: Sequence[str]) -> bool:
+    """Whether classes are only called by their numbers, as those of `arrays` with whole labels are."""
+    return all(name == str(number) for number, name in enumerate(names))
+
+
+def renumbered(labels: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Labels (N,) that count in `names` as they count in `wanted`; -1, no label, stays.
+
+    Raises DataError for names that labels have and `wanted` does not.
+    """
+    places = {name: place for place, name in enumerate(wanted)}
+    used = torch.unique(labels).tolist()
+    unknown = [names[label] for label in used if label >= 0 and names[label] not in places]
+    if unknown:
+        are = "label {} is" if len(unknown) == 1 else "labels {} are"
+        raise DataError(f"the {are.format(listed(unknown))} none of the classes {listed(wanted)}")
+    table = torch.tensor([*(places.get(name, -1) for name in names), -1], device=labels.device)
+    return table[labels]

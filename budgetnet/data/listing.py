@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from budgetnet.data.error import DataError
-from budgetnet.data.kinds import Finding, sentences
+from budgetnet.data.kinds import DataError, Finding, sentences
 from budgetnet.data.parts import ANNOTATIONS, Parts, found, part_of, stated
 from budgetnet.data.walk import ENDINGS, below, folded, loose, subfolders, walk
 

@@ -5,7 +5,7 @@ import re
 import resource
 from pathlib import Path
 
-from budgetnet.data.error import DataError
+from budgetnet.data.kinds import DataError
 
 MEMORY_SHARE = 0.25
 """Images from files are read into memory when they take at most this share of what is free."""

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from budgetnet.data.error import DataError
-from budgetnet.data.kinds import Finding
+from budgetnet.data.kinds import DataError, Finding
 from budgetnet.data.walk import below, photographed, subfolders
 
 ORDER = ("train", "val", "test")

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from budgetnet.data.bounds import Unfit, bound, opened
-from budgetnet.data.oddities import DEEP, animated, failure, oddities, orientation
+from budgetnet.data.oddities import DEEP, Unfit, animated, bound, failure, oddities, opened, orientation
 
 # Named, because Pillow would start Ghostscript on a file that only calls itself .jpg.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from budgetnet.data.duplicates import Duplicate, overlaps, repeated
+from budgetnet.data.data import Data, Duplicate, overlaps, repeated
 from budgetnet.data.kinds import Finding, sentences
-from budgetnet.data.splits import Data, Split
+from budgetnet.data.splits import Split
 from budgetnet.text import counted
 
 # The largest class has so many times the images of a rare one.

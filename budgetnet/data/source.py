@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from budgetnet.data.download import digest, download
-from budgetnet.data.error import DataError, Unavailable
+from budgetnet.data.kinds import DataError, Unavailable
 from budgetnet.data.unpack import unpack
 
 

@@ -1,22 +1,19 @@
-"""Split and Data: labelled uint8 images, where they live, and what is true of them."""
+"""Split: labelled uint8 images, where they live, and what is true of them."""
 
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from budgetnet.data import known
 from budgetnet.data.disk import CHUNK, OnDisk, marked, source_of
-from budgetnet.data.duplicates import Duplicate, overlaps, repeated
-from budgetnet.data.error import DataError
-from budgetnet.data.kinds import Finding
+from budgetnet.data.kinds import DataError
+from budgetnet.data.labels import renumbered
 from budgetnet.data.memory import fits_memory, free_memory
-from budgetnet.data.naming import class_difference, listed, renumbered
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -215,7 +212,7 @@ class Split:
         return images if source is None else marked(images, source)
 
     def in_memory(self) -> "Split":
-        """Return the split with its images read into memory, if they are on disk and fit (see `fits`)."""
+        """Return the split with its images in memory, where they are on disk and fit there."""
         if isinstance(self.images, OnDisk) and fits_memory(self.images.numel()):
             return replace(self, images=self.images.tensor())
         return self
@@ -283,96 +280,3 @@ class Split:
         for chunk in self._chunks():
             for image in chunk.cpu().flatten(1).numpy():
                 yield hashlib.sha256(image.data).digest()
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Data:
-    """What to train on, what to choose by, what to be judged by, and the names of the classes.
-
-    `val`, `test` and `unlabelled` may be absent. `shape` says how photos came to the sides of the images: the
-    largest part at the centre ("crop") or the whole ("squash"), as `predict` then reads others. `notes` are
-    sentences worth showing before training, and `findings` name every file that they are about. Raises
-    `DataError` unless all splits share C, H and W, and all labels lie within the classes.
-    """
-
-    train: Split
-    val: Split | None
-    test: Split | None
-    classes: tuple[str, ...]
-    name: str
-    unlabelled: Split | None = None
-    notes: tuple[str, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    shape: Literal["crop", "squash"] = "crop"
-
-    def __post_init__(self) -> None:
-        if self.shape not in ("crop", "squash"):
-            raise DataError(f'shape is "crop" or "squash", but found {self.shape!r:.40}')
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise DataError(f"classes are one or more different names, but found {self.classes}")
-        for name, split in self.splits.items():
-            if len(split) == 0:
-                raise DataError(f"{name} holds no images: a part that is not there is None")
-            if split.shape[1:] != self.train.shape[1:]:
-                wanted, found = ("x".join(map(str, part.shape[1:])) for part in (self.train, split))
-                raise DataError(f"{name} has images of {found}, train of {wanted}: store both at one size")
-            low, high = int(split.labels.min()), int(split.labels.max())
-            if high >= len(self.classes) or low < (-1 if name == "unlabelled" else 0):
-                worst = high if high >= len(self.classes) else low
-                raise DataError(
-                    f"{name} has a label {worst}, outside 0 ... {len(self.classes) - 1} of its classes"
-                )
-        self._name()
-
-    def _name(self) -> None:
-        """Tell each split its classes; labels that count in others are carried over by name.
-
-        Names that are all new are a renaming, unless the splits know different ones.
-        """
-        known = {split.classes for split in self.splits.values()} - {()}
-        for name, split in self.splits.items():
-            if split.classes == self.classes:
-                continue
-            shared = set(split.classes) & set(self.classes)
-            kept = all(one == other for one, other in zip(split.classes, self.classes) if one in shared)
-            renamed = len(known) == 1 and kept and shared != set(split.classes)
-            alone = renamed or not split.classes
-            told = replace(split, classes=self.classes) if alone else self._carried(name, split)
-            object.__setattr__(self, name, told)
-
-    def _carried(self, name: str, split: Split) -> Split:
-        try:
-            return split.named(self.classes)
-        except DataError:
-            raise DataError(
-                f"{name} has other classes than the data ({class_difference(split.classes, self.classes)}): "
-                f"give splits of the same ones, here {listed(self.classes)}"
-            ) from None
-
-    def __repr__(self) -> str:
-        sizes = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
-        shown = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "")
-        size = "x".join(str(side) for side in self.train.shape[1:])
-        return f"Data({self.name}: {sizes}; {len(self.classes)} classes {shown}; {size})"
-
-    def in_memory(self) -> "Data":
-        """Return the data with the images of each split in memory, as far as they fit there."""
-        return replace(self, **{name: part.in_memory() for name, part in self.splits.items()})  # type: ignore[arg-type]
-
-    @property
-    def splits(self) -> dict[str, Split]:
-        """The splits that are there, by name."""
-        parts = {"train": self.train, "val": self.val, "test": self.test, "unlabelled": self.unlabelled}
-        return {name: split for name, split in parts.items() if split is not None}
-
-    def duplicates(self) -> tuple[Duplicate, ...]:
-        """Return the images of val and test that occur, byte for byte, in a split before them too.
-
-        One pair for each such image and earlier split, with the first occurrence there. The unlabelled
-        images are left out.
-        """
-        return tuple(pair for pair in repeated(self.splits) if pair.first != pair.second)
-
-    def overlaps(self) -> tuple[str, ...]:
-        """Return a sentence for each two splits that share images byte for byte: how many, and one such."""
-        return overlaps(self.duplicates())

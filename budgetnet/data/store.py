@@ -18,8 +18,7 @@ from safetensors import SafetensorError, safe_open
 from budgetnet.data import known
 from budgetnet.data.disk import File as Images
 from budgetnet.data.disk import OnDisk
-from budgetnet.data.error import DataError
-from budgetnet.data.kinds import KINDS, UNREADABLE, Finding
+from budgetnet.data.kinds import KINDS, UNREADABLE, DataError, Finding
 from budgetnet.data.listing import File
 from budgetnet.data.photos import Read, read_photo
 from budgetnet.data.progress import Progress

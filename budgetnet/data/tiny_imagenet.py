@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from budgetnet.data.choose import HeldOut, split
-from budgetnet.data.error import DataError
+from budgetnet.data.data import Data
 from budgetnet.data.folder import parts, remarks
-from budgetnet.data.kinds import Finding
+from budgetnet.data.kinds import DataError, Finding
 from budgetnet.data.listing import listing
 from budgetnet.data.remarks import remarked
 from budgetnet.data.source import Source, data_root, published
-from budgetnet.data.splits import Data, Split
+from budgetnet.data.splits import Split
 
 TINY_IMAGENET = Source(
     url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from budgetnet.data.error import DataError
+from budgetnet.data.kinds import DataError
 from budgetnet.data.progress import Progress
 
 # Far above what any published set holds in one archive, far below what would exhaust a file system.

@@ -1,0 +1,150 @@
+"""Data: the splits of one set with their classes, what is true of them, and images that occur twice."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from budgetnet.data.kinds import DataError, Finding
+from budgetnet.data.labels import class_difference, listed
+from budgetnet.data.splits import Split
+
+
+class Duplicate(NamedTuple):
+    """The same image twice: at position `first_at` of one split and at `second_at` of another."""
+
+    first: str
+    first_at: int
+    second: str
+    second_at: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Data:
+    """What to train on, what to choose by, what to be judged by, and the names of the classes.
+
+    `val`, `test` and `unlabelled` may be absent. `shape` says how photos came to the sides of the images: the
+    largest part at the centre ("crop") or the whole ("squash"), as `predict` then reads others. `notes` are
+    sentences worth showing before training, and `findings` name every file that they are about. Raises
+    `DataError` unless all splits share C, H and W, and all labels lie within the classes.
+    """
+
+    train: Split
+    val: Split | None
+    test: Split | None
+    classes: tuple[str, ...]
+    name: str
+    unlabelled: Split | None = None
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    shape: Literal["crop", "squash"] = "crop"
+
+    def __post_init__(self) -> None:
+        if self.shape not in ("crop", "squash"):
+            raise DataError(f'shape is "crop" or "squash", but found {self.shape!r:.40}')
+        if not self.classes or len(set(self.classes)) != len(self.classes):
+            raise DataError(f"classes are one or more different names, but found {self.classes}")
+        for name, split in self.splits.items():
+            if len(split) == 0:
+                raise DataError(f"{name} holds no images: a part that is not there is None")
+            if split.shape[1:] != self.train.shape[1:]:
+                wanted, found = ("x".join(map(str, part.shape[1:])) for part in (self.train, split))
+                raise DataError(f"{name} has images of {found}, train of {wanted}: store both at one size")
+            low, high = int(split.labels.min()), int(split.labels.max())
+            if high >= len(self.classes) or low < (-1 if name == "unlabelled" else 0):
+                worst = high if high >= len(self.classes) else low
+                raise DataError(
+                    f"{name} has a label {worst}, outside 0 ... {len(self.classes) - 1} of its classes"
+                )
+        self._name()
+
+    def _name(self) -> None:
+        """Tell each split its classes; labels that count in others are carried over by name.
+
+        Names that are all new are a renaming, unless the splits know different ones.
+        """
+        known = {split.classes for split in self.splits.values()} - {()}
+        for name, split in self.splits.items():
+            if split.classes == self.classes:
+                continue
+            shared = set(split.classes) & set(self.classes)
+            kept = all(one == other for one, other in zip(split.classes, self.classes) if one in shared)
+            renamed = len(known) == 1 and kept and shared != set(split.classes)
+            alone = renamed or not split.classes
+            told = replace(split, classes=self.classes) if alone else self._carried(name, split)
+            object.__setattr__(self, name, told)
+
+    def _carried(self, name: str, split: Split) -> Split:
+        try:
+            return split.named(self.classes)
+        except DataError:
+            how = class_difference(split.classes, self.classes)
+            raise DataError(
+                f"{name} has other classes than the data ({how}): give splits of the same ones, here "
+                f"{listed(self.classes)}"
+            ) from None
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
+        shown = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "")
+        size = "x".join(str(side) for side in self.train.shape[1:])
+        return f"Data({self.name}: {sizes}; {len(self.classes)} classes {shown}; {size})"
+
+    def in_memory(self) -> "Data":
+        """Return the data with the images of each split in memory, as far as they fit there."""
+        return replace(self, **{name: part.in_memory() for name, part in self.splits.items()})  # type: ignore[arg-type]
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that are there, by name."""
+        parts = {"train": self.train, "val": self.val, "test": self.test, "unlabelled": self.unlabelled}
+        return {name: split for name, split in parts.items() if split is not None}
+
+    def duplicates(self) -> tuple[Duplicate, ...]:
+        """Return the images of val and test that occur, byte for byte, in a split before them too.
+
+        One pair for each such image and earlier split, with the first occurrence there. The unlabelled
+        images are left out.
+        """
+        return tuple(pair for pair in repeated(self.splits) if pair.first != pair.second)
+
+    def overlaps(self) -> tuple[str, ...]:
+        """Return a sentence for each two splits that share images byte for byte: how many, and one such."""
+        return overlaps(self.duplicates())
+
+
+def repeated(splits: Mapping[str, Split]) -> tuple[Duplicate, ...]:
+    """Return the images that occur, byte for byte, before in their own split, or in one before it.
+
+    One pair for each such image and split, with the first occurrence there. The split named "unlabelled" is
+    left out.
+    """
+    listed = {name: list(split.digests()) for name, split in splits.items() if name != "unlabelled"}
+    if len(set().union(*listed.values())) == sum(map(len, listed.values())):
+        return ()
+    pairs: list[Duplicate] = []
+    seen: dict[str, dict[bytes, int]] = {}
+    for name, digests in listed.items():
+        here = seen[name] = {}
+        for position, digest in enumerate(digests):
+            pairs += [
+                Duplicate(earlier, known[digest], name, position)
+                for earlier, known in seen.items()
+                if digest in known
+            ]
+            here.setdefault(digest, position)
+    return tuple(pairs)
+
+
+def overlaps(found: Sequence[Duplicate]) -> tuple[str, ...]:
+    """Return a sentence for each two splits of these pairs: how many images they share, and one such."""
+    pairs: dict[tuple[str, str], list[Duplicate]] = {}
+    for pair in found:
+        pairs.setdefault((pair.first, pair.second), []).append(pair)
+    return tuple(_overlap(*names, some) for names, some in pairs.items() if names[0] != names[1])
+
+
+def _overlap(first: str, second: str, found: Sequence[Duplicate]) -> str:
+    images = "1 image occurs" if len(found) == 1 else f"{len(found):,} images occur"
+    example = f"for one {first}[{found[0].first_at}] = {second}[{found[0].second_at}]"
+    so = "; what is learnt by heart counts as recognised there" if first == "train" else ""
+    return f"{images} in both {first} and {second}, byte for byte ({example}){so}"

@@ -1,0 +1,191 @@
+"""STL-10 and CIFAR-10 as their publishers pack them: binary files of bytes, checked for their size."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from budgetnet.data.choose import HeldOut, left_over, split
+from budgetnet.data.data import Data
+from budgetnet.data.disk import File, OnDisk
+from budgetnet.data.kinds import DataError
+from budgetnet.data.remarks import remarked
+from budgetnet.data.source import Source, cache_folder, data_root, published
+from budgetnet.data.splits import Split
+
+STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+STL10 = Source(
+    url="http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+    md5="91f7769df0f17e558f3565bffb0c7dfb",
+    folder="stl10_binary",
+    limit=4_000_000_000,
+)
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10 = Source(
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    md5="c32a1d4ab5d03f1284b67883e8d87530",
+    folder="cifar-10-batches-bin",
+    limit=400_000_000,
+)
+TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
+ROW = 1 + 3 * 32 * 32
+OFFICIAL = {"train": 5_000, "test": 8_000, "unlabeled": 100_000}
+
+
+def stl10(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    held_out: HeldOut = 1000,
+    per_class: int | None = None,
+    seed: int = 0,
+    unlabelled: bool = False,
+    download: bool | Source = True,
+) -> Data:
+    """Return STL-10: images uint8 (N, 3, 96, 96), ten classes, `held_out` of the training images as val.
+
+    The files are read from `root` (else BUDGETNET_DATA, else ./data), the folder with stl10_binary or that
+    folder itself, and fetched from the publisher when missing (2.6 GB, once; a `Source` as `download` names
+    another place). Without test_X.bin, test is None. `unlabelled=True` reads unlabeled_X.bin too, into
+    memory where it fits, else batch by batch as it is needed; otherwise it is not needed. `held_out`,
+    `per_class` and `seed` are as in `split`. Raises `DataError`.
+
+    Reference: https://cs.stanford.edu/~acoates/stl10/ (Coates, Lee and Ng, 2011).
+
+        data = stl10("data", held_out="held_out_1000.txt")
+    """
+    needed = ["train_X.bin", "train_y.bin"] + ["unlabeled_X.bin"] * unlabelled
+    source = download if isinstance(download, Source) else STL10
+    folder = published(data_root(root), source, needed, fetch=bool(download))
+    whole = _labelled(folder, "train")
+    train, val = split(whole, held_out, seed, per_class=per_class, classes=STL10_CLASSES)
+    test, rest = None, None
+    if os.path.exists(folder / "test_X.bin"):
+        test = _labelled(folder, "test")
+    if unlabelled:
+        pool = _images(folder / "unlabeled_X.bin", -1, "27,648 for each image")
+        rest = Split(pool, torch.full((len(pool),), -1), torch.arange(len(pool)))
+    sizes = {"train": len(whole), "test": len(test or ()), "unlabeled": len(rest or ())}
+    notes = tuple(
+        f"{part}_X.bin holds {sizes[part]:,} images, the published one {official:,}"
+        for part, official in OFFICIAL.items()
+        if sizes[part] not in (0, official)
+    )
+    return remarked(Data(train, val, test, STL10_CLASSES, "stl10", rest, notes)).in_memory()
+
+
+def _labelled(folder: Path, part: str) -> Split:
+    """Return one labelled part, its images still on disk."""
+    if not os.path.isfile(folder / f"{part}_y.bin"):
+        raise DataError(
+            f"{part}_X.bin lies in {folder} without its {part}_y.bin: fetch that too, or move both away"
+        )
+    stated = _mapped(folder / f"{part}_y.bin", (-1,), reason="one for each image")
+    wrong = ((stated < 1) | (stated > len(STL10_CLASSES))).nonzero().flatten()
+    if len(wrong):
+        found = f"{int(stated[wrong[0]])} for image {int(wrong[0])}"
+        raise DataError(
+            f"{folder / f'{part}_y.bin'} should hold labels 1 ... 10, but holds {found}: fetch it again"
+        )
+    reason = f"27,648 for each of the {len(stated):,} labels of {part}_y.bin"
+    photos = _images(folder / f"{part}_X.bin", len(stated), reason)
+    return Split(photos, stated.long() - 1, torch.arange(len(photos)))
+
+
+def _images(path: Path, count: int, reason: str) -> OnDisk:
+    """Return (N, 3, 96, 96) over the file, which stores each channel column by column."""
+    return OnDisk([_on_disk(path, (count, 3, 96, 96), (0, 2, 1), reason=reason)], cache=cache_folder(None))
+
+
+def cifar10(
+    root: str | os.PathLike[str] | None = None,
+    *,
+    held_out: HeldOut = 5000,
+    per_class: int | None = None,
+    seed: int = 0,
+    unlabelled: bool = False,
+    download: bool | Source = True,
+) -> Data:
+    """Return CIFAR-10: images uint8 (N, 3, 32, 32), ten classes, `held_out` of the training images as val.
+
+    The files are read from `root` (else BUDGETNET_DATA, else ./data), the folder with cifar-10-batches-bin
+    or that folder itself, and fetched from the publisher when missing (170 MB, once; a `Source` as
+    `download` names another place). Without test_batch.bin, test is None. `held_out`, `per_class` and
+    `seed` are as in `split`. `unlabelled=True` keeps, without their labels, the training images that
+    `per_class` leaves over. Raises `DataError`.
+
+    Reference: https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2009).
+
+        data = cifar10("data", per_class=450, held_out=500, unlabelled=True)  # and 45,000 without labels
+    """
+    source = download if isinstance(download, Source) else CIFAR10
+    folder = published(data_root(root), source, TRAIN, fetch=bool(download))
+    whole = _batches([folder / name for name in TRAIN])
+    train, val = split(whole, held_out, seed, per_class=per_class, classes=CIFAR10_CLASSES)
+    rest = left_over(whole, train, val) if unlabelled else None
+    test = _batches([folder / "test_batch.bin"]) if os.path.exists(folder / "test_batch.bin") else None
+    official = ((whole, 50_000, "data_batch_1 ... 5.bin hold"), (test, 10_000, "test_batch.bin holds"))
+    notes = tuple(
+        f"{files} {len(part):,} images, the published {count:,}"
+        for part, count, files in official
+        if part is not None and len(part) != count
+    )
+    return remarked(Data(train, val, test, CIFAR10_CLASSES, "cifar10", rest, notes))
+
+
+def _batches(paths: list[Path]) -> Split:
+    """Return the images and labels of these files, one after another."""
+    batches = [
+        _mapped(path, (-1, ROW), reason="a label and 3,072 pixel values for each image") for path in paths
+    ]
+    for path, batch in zip(paths, batches):
+        if int(batch[:, 0].max()) >= len(CIFAR10_CLASSES):
+            wrong = int(batch[:, 0].max())
+            raise DataError(f"{path} should hold labels 0 ... 9, but holds {wrong}: fetch it again")
+    labels = torch.cat([batch[:, 0] for batch in batches]).long()
+    images = torch.cat([batch[:, 1:].view(-1, 3, 32, 32) for batch in batches])
+    return Split(images, labels, torch.arange(len(images)))
+
+
+def _mapped(path: Path, shape: Sequence[int], *, reason: str) -> Tensor:
+    """Return a file as uint8 of this shape, mapped privately: read when looked at, never written.
+
+    -1 as the first length stands for as many as there are. Raises `DataError` naming file, size expected
+    and found, with the `reason` for what is expected.
+    """
+    rows = _rows(path, shape, reason)
+    try:
+        size = rows * torch.Size(shape[1:]).numel()
+        whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    except RuntimeError:
+        raise _lost(path, "it cannot be opened") from None
+    return whole.view(rows, *shape[1:])
+
+
+def _on_disk(path: Path, shape: Sequence[int], axes: tuple[int, int, int], *, reason: str) -> File:
+    """Return a file of images uint8 of this shape, of whose last three lengths `axes` are C, H and W.
+
+    Nothing is read yet; -1 and errors are as in `_mapped`.
+    """
+    return File(path, 0, _rows(path, shape, reason), tuple(shape[1:]), axes)
+
+
+def _rows(path: Path, shape: Sequence[int], reason: str) -> int:
+    """Return how many rows a file has that holds these and nothing else."""
+    each = torch.Size(shape[1:]).numel()
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise _lost(path, error.strerror or "not a file") from None
+    rows = size // each if shape[0] == -1 else shape[0]
+    if size != rows * each or rows == 0:
+        expected = f"a multiple of {each:,} bytes" if shape[0] == -1 else f"{rows * each:,} bytes"
+        raise DataError(
+            f"{path} should hold {expected} ({reason}), but holds {size:,}: delete it and fetch it again"
+        )
+    return rows
+
+
+def _lost(path: Path, reason: str) -> DataError:
+    return DataError(f"{path} cannot be read ({reason}): see that the file is there and yours to read")
