@@ -1,7 +1,8 @@
 """The operations of RandAugment and TrivialAugment on uint8 images, with a magnitude for each image.
 
 Each does to every image what torchvision's functional of the same name does to one, bit for bit: the same
-float32 sums in the same order, cut off to whole numbers in the same way.
+float32 sums in the same order, cut off to whole numbers in the same way. Importing torchvision itself would
+take as long as importing torch.
 """
 
 import torch
@@ -19,12 +20,10 @@ def operate(name: str, images: Tensor, magnitudes: Tensor) -> Tensor:
 
     `WARPS` have `warp_maps` instead.
     """
-    from torchvision.transforms.v2 import functional
-
     if name == "AutoContrast":
-        return functional.autocontrast(images)  # type: ignore[no-any-return]
+        return _autocontrast(images)
     if name == "Equalize":
-        return functional.equalize(images)  # type: ignore[no-any-return]
+        return _equalize(images)
     if name == "Posterize":
         masks = 256 - 2 ** (8 - magnitudes.long())
         return images & _each(masks.to(torch.uint8), images)
@@ -85,9 +84,33 @@ def _each(values: Tensor, images: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    from torchvision.transforms.v2 import functional
+    if images.shape[1] == 1:
+        return images.float()
+    red, green, blue = images.unbind(dim=1)
+    # Cut off to whole numbers.
+    return red.mul(0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114).to(torch.uint8).float()[:, None]
 
-    return (images if images.shape[1] == 1 else functional.rgb_to_grayscale(images)).float()
+
+def _autocontrast(images: Tensor) -> Tensor:
+    """Each channel stretched to all of 0 to 255; one of a single value stays."""
+    pixels = images.float()
+    least, scale = pixels.amin(dim=(2, 3), keepdim=True), pixels.amax(dim=(2, 3), keepdim=True)
+    single = least == scale
+    scale = scale.sub_(least).mul_(1 / 255).masked_fill_(single, 1.0)
+    return pixels.sub_(least.masked_fill_(single, 0.0)).div_(scale).clamp_(0, 255).to(torch.uint8)
+
+
+def _equalize(images: Tensor) -> Tensor:
+    """Each channel with about as many pixels of every value, as Pillow has it."""
+    values = images.flatten(2).long()
+    histogram = values.new_zeros((*values.shape[:2], 256), dtype=torch.int32)
+    histogram.scatter_add_(2, values, histogram.new_ones(1).expand_as(values))
+    sums = histogram.cumsum(dim=2)
+    brightest = histogram.gather(2, sums.argmax(dim=2, keepdim=True))
+    step = (values.shape[2] - brightest) // 255
+    table = ((sums[:, :, :-1] + step // 2) // step.clamp(min=1)).clamp_(0, 255).to(torch.uint8)
+    equal = F.pad(table, (1, 0)).gather(2, values).view_as(images)
+    return torch.where(step[..., None] > 0, equal, images)
 
 
 def _blend(pixels: Tensor, other: Tensor, factors: Tensor) -> Tensor:
