@@ -150,15 +150,15 @@ def _watched(out: Path) -> None:
 
     def told(training: Any, *rest: Any) -> Any:
         found = take(training, *rest)
-        os.pwrite(steps, f"{training.step + 1:10d}".encode(), 0)
+        os.pwrite(steps, f"{training.state.step + 1:10d}".encode(), 0)
         return found
 
     save = saver.Saver.__call__
 
-    def also_last(self: Any, training: Any) -> None:
-        if training.step == TOTAL:
+    def also_last(self: Any, event: Any) -> None:
+        if self.training.state.step == TOTAL:
             saver.EVERY = 0.0
-        save(self, training)
+        save(self, event)
 
     saver.Saver.__call__ = also_last  # type: ignore[method-assign]
     checkpoint.remove, loop.take = looked_at, told

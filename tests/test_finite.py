@@ -69,12 +69,12 @@ class Poison:
                 norm.running_var[0] = self.value
             elif self.place == "average":
                 assert self.training is not None
-                assert self.training.average is not None
-                next(self.training.average.model.parameters())[0, 0, 0, 0] = self.value
+                assert self.training.state.average is not None
+                next(self.training.state.average.model.parameters())[0, 0, 0, 0] = self.value
             elif self.place == "optimizer":
                 assert self.training is not None
-                assert self.training.optimizer is not None
-                for entries in list(self.training.optimizer.state.values())[:1]:
+                assert self.training.state.optimizer is not None
+                for entries in list(self.training.state.optimizer.state.values())[:1]:
                     # Where this is infinite the weights stay as they are, and look sound.
                     entries["exp_avg_sq"][0, 0, 0, 0] = self.value
         return images, labels
@@ -198,16 +198,18 @@ def test_a_step_that_is_not_finite_is_undone_to_the_bit(
     take, seen = step.take, {}
 
     def snapshot(training: Training) -> list[Tensor]:
-        assert training.average is not None
-        assert training.optimizer is not None
-        state = [entries[name] for entries in training.optimizer.state.values() for name in sorted(entries)]
-        models = [*training.model.state_dict().values(), *training.average.model.state_dict().values()]
-        count = torch.tensor(training.average.updates)
+        assert training.state.average is not None
+        assert training.state.optimizer is not None
+        state = [
+            entries[name] for entries in training.state.optimizer.state.values() for name in sorted(entries)
+        ]
+        models = [*training.model.state_dict().values(), *training.state.average.model.state_dict().values()]
+        count = torch.tensor(training.state.average.updates)
         return [count, *(tensor.clone() for tensor in [*models, *state])]
 
     def looking(training: Training, *rest: Any) -> Tensor:
         poison.training = training
-        seen[training.step] = snapshot(training)
+        seen[training.state.step] = snapshot(training)
         return take(training, *rest)
 
     monkeypatch.setattr(loop, "take", looking)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from budgetnet import EMA, Data, Phase, Recipe, Trainer
 from budgetnet.console import epoch_line
-from budgetnet.engine.loop import loop
+from budgetnet.engine import steps
 from budgetnet.engine.speed import PARTS, Clock
 from budgetnet.run import METRICS, Epoch, Run, images_per_second, pace
 from tests.work import leaping
@@ -92,8 +92,8 @@ def test_every_part_of_a_step_is_timed_and_none_twice(data: Data, model: nn.Modu
     clock = Clock(told=told.append)
     recipe = Recipe([Phase(1, 12, 0.1)], batch_size=120, average=EMA(0.9))
     training = mine.ready(model, data, recipe)
-    training.clock = clock
-    for _ in loop(training, lambda training: None):
+    training.state.clock = clock
+    for _ in steps(training):
         pass
     assert told == [*PARTS, ""] * 2
     assert set(clock.seconds) == set(PARTS)
@@ -157,13 +157,12 @@ def test_the_weights_kept_are_those_that_will_be_asked_for_and_no_more(data: Dat
     ):
         training = trainer().ready(model, data, recipe)
         held = []
-        for _ in loop(training, lambda training: None):
-            found = {name: getattr(training, name) for name in ("last", "best", "best_of_phase")}
-            held.append({name for name, kept in found.items() if kept is not None})
+        for event in steps(training):
+            if isinstance(event, Epoch):
+                held.append(set(training.state.kept))
         assert held == wanted
         # What is the same is held once.
-        kept = [one for one in (training.last, training.best) if one is not None]
-        assert len({id(one.state) for one in kept}) == 1
+        assert len({id(one.state) for one in training.state.kept.values()}) == 1
 
 
 def test_no_epoch_leaves_a_tensor_behind(data: Data, model: nn.Module) -> None:

@@ -166,9 +166,9 @@ from budgetnet.trainer import saver
 saver.EVERY = saver.COST = 0.0
 out, name, resume, kill_at = sys.argv[1], sys.argv[2], sys.argv[3] or None, int(sys.argv[4])
 save = saver.Saver.save
-def dying(self, training):
-    save(self, training)
-    if training.step == kill_at:
+def dying(self):
+    save(self)
+    if self.training.state.step == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
 saver.Saver.save = dying
 model = small()

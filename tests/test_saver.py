@@ -9,9 +9,8 @@ from conftest import coloured
 from torch import nn
 
 from budgetnet import Phase, Recipe, Run
-from budgetnet.console import Watch
+from budgetnet.engine import Kept, Training, TrainingStep
 from budgetnet.engine.measure import Engine
-from budgetnet.engine.training import Kept, Training
 from budgetnet.files import checkpoint
 from budgetnet.trainer import saver
 from budgetnet.trainer.saver import COST, EVERY, Saver
@@ -55,16 +54,16 @@ def saves(
     patched.setattr(saver, "write", lambda *rest: take(weights))
     data = coloured(24)
     engine = Engine(torch.device("cpu"), None, torch.channels_last)
-    training = Training(model, data, Recipe([Phase(1, 12, 0.1)]), engine, Watch(False), data.train)
-    training.phase_of = lambda kept: training.recipe.phases[0]  # type: ignore[method-assign]
-    training.last = Kept({}, None)  # type: ignore[arg-type]
-    saving = Saver(Run(folder=place), Stop(None))
+    training = Training.fresh(model, data, Recipe([Phase(1, 12, 0.1)]), engine)
+    patched.setattr(Training, "phase_of", lambda self, kept: self.recipe.phases[0])
+    training.state.kept["last"] = Kept({}, None)  # type: ignore[arg-type]
+    saving = Saver(Run(folder=place), Stop(None), training, {})
     while clock.now - 1000 < 3600 * hours:
         clock.now += 1.0
-        training.step += 1
-        saving(training)
-        if weights and training.step % 10 == 0:
-            saving.weights(training)
+        training.state.step += 1
+        saving(TrainingStep(training.state.step, *([None] * 12)))  # type: ignore[arg-type]
+        if weights and training.state.step % 10 == 0:
+            saving.weights()
     return found, spent[0] / (clock.now - 1000)
 
 

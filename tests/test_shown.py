@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 import budgetnet
 from budgetnet import Data, FixMatch, Phase, Recipe, Split, Test, Trainer, arrays, augment, folder, layers
-from budgetnet.engine.loop import loop
+from budgetnet.engine import capture, restore, steps
 from budgetnet.engine.measure import _Tally, answers
-from budgetnet.engine.state import capture, restore
 from budgetnet.engine.training import Training
 from budgetnet.files import Checkpoint
 from budgetnet.modelfile import Card, card
@@ -290,10 +289,10 @@ def test_an_augmented_validation_is_the_same_after_an_interruption() -> None:
         return quiet().ready(Seen(3), wide(24, 24), asked)
 
     whole = begun()
-    list(loop(whole, lambda _: None))
+    list(steps(whole))
     tensors, state = capture(whole)
     again = begun()
-    restore(again, Checkpoint(whole.step, tensors, state))
+    restore(again, Checkpoint(whole.state.step, tensors, state))
     assert whole.kept is not None
     assert again.kept is not None
     for one in (whole, again):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from budgetnet.engine.training import NotFinite, Training
 from budgetnet.recipe import BackOff
+from budgetnet.run import Note
 
 _WAY_OUT = "lower the learning rate, add a Warmup, or set the recipe's clip"
 
@@ -25,7 +26,7 @@ class Sentry:
     """
 
     def __init__(self, training: Training) -> None:
-        average, model = training.average, training.model
+        average, model = training.state.average, training.model
         # An average has moved towards all that the model holds.
         watched = average.model if average is not None else model
         self._fixed = [held.detach() for held in floating(chain(watched.parameters(), watched.buffers()))]
@@ -37,28 +38,28 @@ class Sentry:
 
     def step(self, training: Training, rate: float) -> None:
         """Raise NotFinite if this step, or one that CUDA has done since, left what is not finite."""
-        assert training.sums is not None
+        assert training.state.sums is not None
         if self._copy is not None:
             if not self._copy[1].query():  # type: ignore[no-untyped-call]
                 return
             _look(float(self._copy[0]), training, self._copy[2], rate)
             self._copy = None
-        remembered = len(training.optimizer.state) if training.optimizer is not None else 0
+        remembered = len(training.state.optimizer.state) if training.state.optimizer is not None else 0
         if remembered != self._remembered:
             # An optimizer makes its state at its first step, and changes it in place. The epoch's sums, which
             # have the loss, change in place too.
-            held = (training.sums, *self._fixed, *optimizer_state(training))
+            held = (training.state.sums, *self._fixed, *optimizer_state(training))
             self._watched = [_flat(tensor) for tensor in held]
             self._remembered = remembered
         # Small ones are quicker copied than looked at one by one.
         total = torch.cat(self._watched).sum() if self._small else sound_together(self._watched)
         if total.device.type != "cuda":
-            _look(float(total), training, training.done, rate)
+            _look(float(total), training, training.state.done, rate)
             return
         aside = torch.empty((), pin_memory=True).copy_(total, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
-        self._copy = (aside, event, training.done)
+        self._copy = (aside, event, training.state.done)
 
 
 def floating(tensors: Iterable[Any]) -> list[Tensor]:
@@ -72,10 +73,10 @@ def floating(tensors: Iterable[Any]) -> list[Tensor]:
 
 def optimizer_state(training: Training) -> list[Tensor]:
     """What the optimizer remembers of each parameter, on the parameters' device."""
-    if training.optimizer is None:
+    if training.state.optimizer is None:
         return []
     place = training.engine.device.type
-    state = training.optimizer.state.values()
+    state = training.state.optimizer.state.values()
     held = [tensor for entries in state for tensor in floating(entries.values())]
     # The count of steps, of no dimension, is no number that could become infinite.
     return [tensor.detach() for tensor in held if tensor.device.type == place and tensor.ndim]
@@ -96,7 +97,7 @@ def _flat(tensor: Tensor) -> Tensor:
 
 def everything(training: Training) -> dict[str, Tensor]:
     """Weights, statistics, averages and the optimizer's state, by names for people."""
-    model, average, optimizer = training.model, training.average, training.optimizer
+    model, average, optimizer = training.model, training.state.average, training.state.optimizer
     named = {f"model {name}": held for name, held in chain(model.named_parameters(), model.named_buffers())}
     if average is not None:
         both = chain(average.model.named_parameters(), average.model.named_buffers())
@@ -113,8 +114,8 @@ def everything(training: Training) -> dict[str, Tensor]:
 def _look(total: float, training: Training, done: int, rate: float) -> None:
     if math.isfinite(total):
         return
-    assert training.sums is not None
-    check_loss(float(training.sums[0]), training, rate, done=done)
+    assert training.state.sums is not None
+    check_loss(float(training.state.sums[0]), training, rate, done=done)
     check_finite(everything(training), training)
 
 
@@ -122,11 +123,16 @@ def check_loss(total: float, training: Training, rate: float, *, done: int | Non
     """Raise NotFinite if this sum of losses is not finite, after `done` steps of the epoch."""
     if math.isfinite(total):
         return
-    epoch = len(training.of_phase(training.phase)) + 1
     raise NotFinite(
-        f"the loss became {total} in step {done or training.done} of epoch {epoch} of phase {training.phase} "
-        f"(lr {rate:.3g}); {_left(training)}; {_WAY_OUT}"
+        f"the loss became {total} {_where(training, done or training.state.done, rate)}; {_left(training)}; "
+        f"{_WAY_OUT}"
     )
+
+
+def _where(training: Training, step: int, rate: float) -> str:
+    state = training.state
+    epoch = len(training.of_phase(state.phase)) + 1
+    return f"in step {step} of epoch {epoch} of phase {state.phase} (lr {rate:.3g})"
 
 
 def check_finite(tensors: Mapping[str, Tensor], training: Training) -> None:
@@ -140,7 +146,7 @@ def check_finite(tensors: Mapping[str, Tensor], training: Training) -> None:
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise NotFinite(
-                f"{name.replace('/', ' ', 1)} holds a NaN or an infinity after step {training.step}; "
+                f"{name.replace('/', ' ', 1)} holds a NaN or an infinity after step {training.state.step}; "
                 f"{_left(training)}; {_WAY_OUT}"
             )
 
@@ -158,7 +164,7 @@ class Undo:
     def __init__(self, training: Training, backoff: BackOff) -> None:
         self._training = training
         self._backoff = backoff
-        average = training.average
+        average = training.state.average
         models = [training.model] if average is None else [training.model, average.model]
         self._fixed = [held for model in models for held in chain(model.parameters(), model.buffers())]
         self._live: list[Tensor] = []
@@ -170,16 +176,16 @@ class Undo:
     def lower(self, rate: float) -> float:
         """Lower the learning rates in the optimizer as often as steps were undone; gives the phase's own."""
         training, times = self._training, self._training.lowered
-        assert training.optimizer is not None
+        assert training.state.optimizer is not None
         if times != 1.0:
-            for group in training.optimizer.param_groups:
+            for group in training.state.optimizer.param_groups:
                 group["lr"] *= times
         return rate * times
 
     def remember(self) -> None:
         """Keep the training as it is now, before a step."""
         training = self._training
-        optimizer = training.optimizer
+        optimizer = training.state.optimizer
         assert optimizer is not None
         state = [held for entries in optimizer.state.values() for held in entries.values()]
         live = [*self._fixed, *(held for held in state if isinstance(held, Tensor))]
@@ -191,7 +197,7 @@ class Undo:
                 torch._foreach_copy_(self._kept, [tensor.detach() for tensor in live])
         self._state = {parameter: dict(entries) for parameter, entries in optimizer.state.items()}
         self._groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-        self._updates = training.average.updates if training.average is not None else 0
+        self._updates = training.state.average.updates if training.state.average is not None else 0
 
     def checked(self, figures: Tensor, rate: float) -> Tensor:
         """The figures of the step just taken; zeros where it is undone. Raises NotFinite at the limit."""
@@ -200,18 +206,18 @@ class Undo:
         if wrong is None:
             return figures
         self._set_back()
-        epoch = len(training.of_phase(training.phase)) + 1
-        where = f"in step {training.done + 1} of epoch {epoch} of phase {training.phase} (lr {rate:.3g})"
-        if len(training.undone) >= limit:
+        where = _where(training, training.state.done + 1, rate)
+        if len(training.state.undone) >= limit:
             raise NotFinite(
                 f"{wrong} {where}, and the recipe's on_nan had taken back {limit} steps before; lower the "
                 "learning rate, add a Warmup, or set the recipe's clip"
             )
-        training.undone.append(training.step)
-        training.watch.say(
-            f"note: {wrong} {where}: the step is undone, and the learning rate multiplied by "
-            f"{self._backoff.factor:g} from here on ({len(training.undone)} of {limit} times)"
+        training.state.undone.append(training.state.step)
+        text = (
+            f"{wrong} {where}: the step is undone, and the learning rate multiplied by "
+            f"{self._backoff.factor:g} from here on ({len(training.state.undone)} of {limit} times)"
         )
+        training.tell(Note("undone", text))
         return torch.zeros_like(figures)
 
     def _wrong(self, figures: Tensor) -> str | None:
@@ -228,7 +234,7 @@ class Undo:
         return None
 
     def _set_back(self) -> None:
-        training, optimizer = self._training, self._training.optimizer
+        training, optimizer = self._training, self._training.state.optimizer
         assert optimizer is not None
         with torch.no_grad():
             for parameter in list(optimizer.state):
@@ -241,5 +247,5 @@ class Undo:
         for group, values in zip(optimizer.param_groups, self._groups, strict=True):
             group.update(values)
         optimizer.zero_grad(set_to_none=True)
-        if training.average is not None:
-            training.average.updates = self._updates
+        if training.state.average is not None:
+            training.state.average.updates = self._updates

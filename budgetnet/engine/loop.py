@@ -1,179 +1,246 @@
-"""The loop: one visible generator of epochs; everything else in this room serves it."""
+"""The loop: one visible generator of steps and epochs; everything else in this room serves it."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import time
+from collections.abc import Generator, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from budgetnet.engine.finite import Sentry, Undo, check_finite, check_loss
 from budgetnet.engine.measure import Evaluation, evaluate
-from budgetnet.engine.meter import Meter
 from budgetnet.engine.parts import Average, forget, learning, plain_mean, train_mode
 from budgetnet.engine.randomness import mixed, order, own_randomness
-from budgetnet.engine.sources import joined, label, reading_ahead
+from budgetnet.engine.sources import joined, joining, label, reading_ahead
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
-from budgetnet.engine.state import restore_optimizer, roles
+from budgetnet.engine.state import Kept
 from budgetnet.engine.step import calibration, take
-from budgetnet.engine.training import Kept, Training
+from budgetnet.engine.training import Training
+from budgetnet.engine.unsaved import restore_optimizer
 from budgetnet.pseudo import PseudoLabels
 from budgetnet.recipe import Phase, optimizer_of, set_rates
-from budgetnet.run import Epoch
+from budgetnet.run import Epoch, Note
 from budgetnet.schedule import value
 
-AfterStep = Callable[[Training], None]
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """A step that has just been taken, the `number`-th of the run, with a batch of `images` images.
+
+    `done` of the epoch's `steps` are behind, and took `seconds`. The epoch is the `epoch`-th of the `epochs`
+    of phase `phase`, all counted from 1. To read the loss or the accuracy waits for the device: on a GPU, ask
+    for them now and then (`every`).
+    """
+
+    number: int
+    phase: int
+    name: str
+    epoch: int
+    epochs: int
+    done: int
+    steps: int
+    images: int
+    lr: float
+    resolution: int
+    seconds: float
+    figures: Tensor = field(repr=False)
+    sums: Tensor = field(repr=False)
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the step's batch, in training mode; 0 where the step was taken back."""
+        return float(self.figures[0])
+
+    @property
+    def accuracy(self) -> float:
+        """The accuracy of the step's batch, in [0, 1], in training mode."""
+        return float(self.figures[1])
 
 
-def loop(training: Training, after_step: AfterStep) -> Iterator[Epoch]:
-    """Train through all phases, one epoch at a time, from wherever `training` is.
+Event = TrainingStep | Epoch
 
-    `after_step` is called between two steps, where everything that makes the rest is in `training`; what it
-    raises ends the loop there.
+
+def steps(training: Training) -> Generator[Event]:
+    """Train through all phases from wherever `training` is, and give each step and each epoch as it ends.
+
+    Between two of them everything that makes the rest is in `training`.
     """
     recipe = training.recipe
-    meter = Meter(recipe.phases, training.watch)
-    if recipe.average is not None and training.average is None:
-        training.average = Average(training.model, recipe.average)
+    if recipe.average is not None and training.state.average is None:
+        training.state.average = Average(training.model, recipe.average)
     for number, phase in enumerate(recipe.phases, start=1):
-        if number > training.phase:
+        if number > training.state.phase:
             _begin(training, number, phase)
-        if number == training.phase:
-            yield from _phase(training, phase, meter, after_step)
+        if number == training.state.phase:
+            yield from _phase(training, phase)
+
+
+class _Laps:
+    """Times an epoch of which `spent` seconds were spent before, by a run that was interrupted."""
+
+    def __init__(self, spent: float) -> None:
+        self._mark = time.perf_counter() - spent
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the epoch's beginning."""
+        return time.perf_counter() - self._mark
+
+    def lap(self) -> float:
+        """Seconds since the last lap, or the epoch's beginning."""
+        now = time.perf_counter()
+        seconds, self._mark = now - self._mark, now
+        return seconds
 
 
 def _begin(training: Training, number: int, phase: Phase) -> None:
     """Set the training to the beginning of a phase."""
-    if phase.start == "best" and training.best_of_phase is not None:
-        training.model.load_state_dict(training.best_of_phase.state)
+    state, how = training.state, phase.pseudo
+    best = state.kept.get("best_of_phase")
+    if phase.start == "best" and best is not None:
+        training.model.load_state_dict(best.state)
     if not phase.learns:
         forget(training.model, phase.calibrates)
-    training.labelled = None
-    if isinstance(phase.pseudo, PseudoLabels):
-        training.labelled = label(training, number, phase, phase.pseudo)
-    training.train = joined(training)
-    training.best_of_phase = None
-    training.phase, training.done, training.sums, training.spent = number, 0, None, 0.0
+    state.labelled = None
+    if isinstance(how, PseudoLabels):
+        state.labelled = label(training, phase, how)
+    state.train, state.phase = joined(training), number
+    state.kept.pop("best_of_phase", None)
+    state.next_epoch()
+    if isinstance(how, PseudoLabels):
+        training.tell(joining(training, how))
 
 
-def _phase(training: Training, phase: Phase, meter: Meter, after_step: AfterStep) -> Iterator[Epoch]:
-    history = training.of_phase(training.phase)
-    measures = plain_mean(training.model, phase.calibrates) if not phase.learns else contextlib.nullcontext()
+def _phase(training: Training, phase: Phase) -> Iterator[Event]:
+    state = training.state
+    history = training.of_phase(state.phase)
+    measures = plain_mean(training.model, phase.calibrates) if not phase.learns else nullcontext()
     with learning(training.model, phase.trains) as parameters, measures:
         make = phase.optimizer or training.recipe.optimizer
-        training.optimizer = optimizer_of(make, training.model, parameters) if phase.learns else None
+        state.optimizer = optimizer_of(make, training.model, parameters) if phase.learns else None
         restore_optimizer(training)
         while len(history) < phase.epochs:
             if history and phase.stop is not None and phase.stop.fires(history):
                 bad = f"{phase.stop.monitor} has not improved for {phase.stop.patience} epochs"
-                training.watch.say(f"stopped early after epoch {len(history)}: {bad}")
+                training.tell(Note("early", f"stopped early after epoch {len(history)}: {bad}"))
                 break
-            epoch, found = _epoch(training, phase, history, meter, after_step)
+            laps = _Laps(state.spent)
+            yield from _learn(training, phase, history, laps)
+            epoch, validation = _validated(training, phase, _learned(training, phase, history, laps), laps)
             history.append(epoch)
-            training.history.append(epoch)
-            _keep(training, epoch, found)
-            training.done, training.sums, training.spent = 0, None, 0.0
-            training.watch.epoch(epoch)
+            state.history.append(epoch)
+            _keep(training, epoch, validation)
+            state.next_epoch()
             yield epoch
 
 
-def _epoch(
-    training: Training, phase: Phase, history: list[Epoch], meter: Meter, after_step: AfterStep
-) -> tuple[Epoch, Evaluation | None]:
-    """The next epoch of a phase, and its validation."""
-    epoch = _learn(training, phase, history, meter, after_step)
-    found = {split: _measure(training, phase, split) for split in training.recipe.measure}
-    figures: dict[str, Any] = {}
-    for split, name in (("val", "val"), ("train", "train_eval"), ("test", "test")):
-        evaluation = found.get(split)
-        if evaluation is not None:
-            figures |= {f"{name}_loss": evaluation.loss, f"{name}_accuracy": evaluation.accuracy}
-    return replace(epoch, val_seconds=meter.lap(), **figures), found.get("val")
-
-
-def _learn(
-    training: Training, phase: Phase, history: list[Epoch], meter: Meter, after_step: AfterStep
-) -> Epoch:
-    """The next epoch of a phase, not yet validated; the device is waited for once, at its end."""
-    recipe, device = training.recipe, training.engine.device
-    at, images = len(history), len(training.train)
-    indices = order(images, phase.views, training.seed, len(training.history))
-    steps, size = phase.steps(images, recipe.batch_size)
-    whole = phase.epochs * steps
-    if training.sums is None:
-        training.sums = torch.zeros(3, device=device)
-        training.clock.clear()
+def _learn(training: Training, phase: Phase, history: list[Epoch], laps: _Laps) -> Iterator[TrainingStep]:
+    """The steps of the next epoch of a phase; the device is waited for once, after their end."""
+    recipe, state, device = training.recipe, training.state, training.engine.device
+    at, images = len(history), len(state.train)
+    indices = order(images, phase.views, training.seed, len(state.history))
+    count, size = phase.steps(images, recipe.batch_size)
+    if state.sums is None:
+        state.sums = torch.zeros(3, device=device)
+        state.clock.clear()
     train_mode(training.model, phase.trains, phase.calibrates)
-    meter.begin(training.phase, phase, at, steps, size, spent=training.spent)
     rate, sentry = 0.0, Sentry(training)
-    undo = Undo(training, recipe.on_nan) if recipe.on_nan is not None and training.optimizer else None
-    batches = [indices[i * size : (i + 1) * size] for i in range(training.done, steps)]
-    with own_randomness(device), reading_ahead(training, phase, batches):
-        for i, chosen in enumerate(batches, start=training.done):
-            t = (at + i / steps) / phase.epochs
+    undo = Undo(training, recipe.on_nan) if recipe.on_nan is not None and state.optimizer else None
+    batches = [indices[i * size : (i + 1) * size] for i in range(state.done, count)]
+    where: dict[str, Any] = {"epochs": phase.epochs, "history": history, "steps": phase.epochs * count}
+    with own_randomness(device), reading_ahead(training, phase, batches) as sources:
+        for i, chosen in enumerate(batches, start=state.done):
+            t = (at + i / count) / phase.epochs
             resolution = phase.resolution_at(t)
-            training.clock.begin(i, device)
-            if training.optimizer is None:
-                training.sums += calibration(training, phase, chosen, resolution)
+            state.clock.begin(i, device)
+            if state.optimizer is None:
+                figures = calibration(training, phase, sources, chosen, resolution)
             else:
-                rate = value(phase.lr, t, epochs=phase.epochs, history=history, steps=whole)
-                set_rates(training.optimizer, rate, t, epochs=phase.epochs, history=history, steps=whole)
+                rate = value(phase.lr, t, **where)
+                set_rates(state.optimizer, rate, t, **where)
                 if undo is not None:
                     rate = undo.lower(rate)
                     undo.remember()
-                figures = take(training, phase, training.optimizer, chosen, resolution)
-                training.sums += figures if undo is None else undo.checked(figures, rate)
-            training.clock.end()
-            training.done, training.step = i + 1, training.step + 1
+                figures = take(training, phase, sources, chosen, resolution)
+                figures = figures if undo is None else undo.checked(figures, rate)
+            state.sums += figures
+            state.clock.end()
+            state.done, state.step = i + 1, state.step + 1
             sentry.step(training, rate)
-            meter.step(i + 1, training.sums)
-            training.spent = meter.spent
-            after_step(training)
-    return _learned(training, phase, history, meter)
+            state.spent = laps.spent
+            yield TrainingStep(
+                number=state.step,
+                phase=state.phase,
+                name=phase.name,
+                epoch=at + 1,
+                epochs=phase.epochs,
+                done=state.done,
+                steps=count,
+                images=size,
+                lr=rate,
+                resolution=resolution,
+                seconds=state.spent,
+                figures=figures,
+                sums=state.sums,
+            )
 
 
-def _learned(training: Training, phase: Phase, history: list[Epoch], meter: Meter) -> Epoch:
+def _learned(training: Training, phase: Phase, history: list[Epoch], laps: _Laps) -> Epoch:
     """The epoch whose steps are all done; `history` are those of its phase before it."""
-    assert training.sums is not None
-    recipe, at, rate = training.recipe, len(history), 0.0
-    steps, size = phase.steps(len(training.train), recipe.batch_size)
+    state, at, rate = training.state, len(history), 0.0
+    assert state.sums is not None
+    count, size = phase.steps(len(state.train), training.recipe.batch_size)
     # The last step's, also where a resumed epoch has no step left.
-    last = (at + (steps - 1) / steps) / phase.epochs
-    if training.optimizer is not None:
-        whole = phase.epochs * steps
+    last = (at + (count - 1) / count) / phase.epochs
+    if state.optimizer is not None:
+        whole = phase.epochs * count
         rate = value(phase.lr, last, epochs=phase.epochs, history=history, steps=whole) * training.lowered
-    undone = sum(step >= training.step - steps for step in training.undone)
-    counted = steps - undone or math.nan
-    train_loss, train_accuracy, share = (total / counted for total in training.sums.tolist())
-    if undone < steps:
+    undone = sum(step >= state.step - count for step in state.undone)
+    counted = count - undone or math.nan
+    train_loss, train_accuracy, share = (total / counted for total in state.sums.tolist())
+    if undone < count:
         check_loss(train_loss, training, rate)
-    labelled = training.labelled
     return Epoch(
-        number=len(training.earlier) + len(training.history) + 1,
-        phase=training.phase,
+        number=len(training.earlier) + len(state.history) + 1,
+        phase=state.phase,
         name=phase.name,
         epoch=at + 1,
         epochs=phase.epochs,
-        steps=steps,
-        images=steps * size,
+        steps=count,
+        images=count * size,
         lr=rate,
         resolution=phase.resolution_at(last),
         train_loss=train_loss,
         train_accuracy=train_accuracy,
-        train_seconds=meter.lap(),
-        data_seconds=training.clock.of(steps, GATHER, VIEWS),
-        step_seconds=training.clock.of(steps, FORWARD, BACKWARD, OPTIMIZER, AVERAGE),
-        pseudo_images=len(labelled) if labelled is not None else 0,
+        train_seconds=laps.lap(),
+        data_seconds=state.clock.of(count, GATHER, VIEWS),
+        step_seconds=state.clock.of(count, FORWARD, BACKWARD, OPTIMIZER, AVERAGE),
+        pseudo_images=len(state.labelled) if state.labelled is not None else 0,
         pseudo_share=share if share >= 0 else math.nan,
         session=training.session,
         undone=undone,
     )
 
 
+def _validated(
+    training: Training, phase: Phase, epoch: Epoch, laps: _Laps
+) -> tuple[Epoch, Evaluation | None]:
+    """The epoch with the figures of what the recipe measures, and its validation."""
+    measured = {split: _measure(training, phase, split) for split in training.recipe.measure}
+    figures: dict[str, Any] = {}
+    for split, name in (("val", "val"), ("train", "train_eval"), ("test", "test")):
+        evaluation = measured.get(split)
+        if evaluation is not None:
+            figures |= {f"{name}_loss": evaluation.loss, f"{name}_accuracy": evaluation.accuracy}
+    return replace(epoch, val_seconds=laps.lap(), **figures), measured.get("val")
+
+
 def _measure(training: Training, phase: Phase, name: str) -> Evaluation | None:
     """The figures of the averaged weights, or of the model's own, on a split; None where there is none."""
-    split = training.interleaved.get(name) or training.data.splits.get(name)
+    split = training.execution.interleaved.get(name) or training.data.splits.get(name)
     if split is None:
         return None
     return evaluate(
@@ -184,26 +251,23 @@ def _measure(training: Training, phase: Phase, name: str) -> Evaluation | None:
         engine=training.engine,
         resolution=phase.last_resolution,
         batch_size=phase.batch_size or training.recipe.batch_size,
-        seed=mixed(training.seed, len(training.history)),
-        portions=training.portions,
+        seed=mixed(training.seed, len(training.state.history)),
+        portions=training.execution.portions,
     )
 
 
 def _keep(training: Training, epoch: Epoch, validation: Evaluation | None) -> None:
     """Remember this epoch's weights as the last, and as the best where they are."""
-    average = training.average
+    average = training.state.average
     # With an average, "last" means the model's own weights; what was validated are the averaged ones.
     own = average is None or training.recipe.keep == "last"
     source = training.model if own or average is None else average.model
-    state = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
-    check_finite(state, training)
-    measured = validation if average is None or not own else None
-    kept = Kept(state, epoch, measured)
-    wanted = roles(training)
-    for name in ("last", "best", "best_of_phase"):
-        found = getattr(training, name)
-        if name not in wanted:
-            # Whatever nobody will ask for would be one more copy of the model.
-            setattr(training, name, None)
-        elif name == "last" or found is None or kept.rank > found.rank:
-            setattr(training, name, kept)
+    weights = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
+    check_finite(weights, training)
+    kept = Kept(weights, epoch, validation if average is None or not own else None)
+    before = training.state.kept
+    # Whatever nobody will ask for would be one more copy of the model.
+    training.state.kept = {
+        role: kept if role == "last" or role not in before or kept.rank > before[role].rank else before[role]
+        for role in training.roles
+    }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import Data
+from budgetnet.run import Note
 
 Found = TypeVar("Found")
 
@@ -37,12 +38,12 @@ def _nothing() -> None:
 class Portions:
     """How images that are only looked at go through a model: each batch in so many `parts`.
 
-    `pause` is called between two batches and may raise; `say` tells what is worth noting.
+    `pause` is called between two batches and may raise; `tell` is told what is worth knowing.
     """
 
     parts: int = 1
     pause: Callable[[], None] = _nothing
-    say: Callable[[str], None] | None = None
+    tell: Callable[[Note], None] | None = None
 
     def through(self, work: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
         """What `work` gives for a batch, (B, ...) -> (B, ...); in smaller parts where memory runs out."""
@@ -58,11 +59,12 @@ class Portions:
             # Outside of the handler, which holds on to the tensors of the attempt.
             release()
             self.parts *= 2
-            if self.say is not None:
-                self.say(
-                    f"note: the memory does not suffice to evaluate {len(batch)} images at once: from here "
+            if self.tell is not None:
+                text = (
+                    f"the memory does not suffice to evaluate {len(batch)} images at once: from here "
                     f"on they go through the model in {self.parts} parts"
                 )
+                self.tell(Note("memory", text))
 
 
 def once_more(work: Callable[[], Found]) -> Found:

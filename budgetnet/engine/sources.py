@@ -1,7 +1,8 @@
-"""Layout: images that go to the network as they are stored are kept as a CPU's convolutions read them."""
+"""Sources: the images that steps read: stored, read ahead, or labelled by the model itself."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,9 +11,9 @@ from budgetnet.data import MEMORY_SHARE, Ahead, Data, Interleaved, Split, at_han
 from budgetnet.engine.measure import answers
 from budgetnet.engine.randomness import TEST, UNLABELLED, drawn, own_randomness, reseed
 from budgetnet.engine.training import Training
-from budgetnet.files import reason
-from budgetnet.pseudo import FixMatch, Kept, PseudoLabels, join, keep, write_csv
+from budgetnet.pseudo import FixMatch, Kept, PseudoLabels, join, keep
 from budgetnet.recipe import Phase, Recipe
+from budgetnet.run import Note
 
 LARGEST = 1 << 25
 """Bytes of a split's images at most that a second copy is made of; no more than a share of what is free.
@@ -48,22 +49,28 @@ def _pays(split: Split) -> bool:
     return split.images.numel() <= min(LARGEST, MEMORY_SHARE * free_memory())
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Where the steps of an epoch read their images: each gives those at some positions, with labels."""
+
+    train: Split | Ahead | Interleaved
+    unlabelled: Split | Ahead | Interleaved | None = None
+
+
 @contextmanager
-def reading_ahead(training: Training, phase: Phase, batches: list[Tensor]) -> Iterator[None]:
-    """Read the images of the coming steps ahead where they are not on the device; `batches` of positions."""
-    how, pool, first = phase.pseudo, training.data.unlabelled, training.step
+def reading_ahead(training: Training, phase: Phase, batches: list[Tensor]) -> Iterator[Sources]:
+    """Where the coming steps, whose positions are `batches`, read: ahead where it is not on the device."""
+    state, how, pool = training.state, phase.pseudo, training.data.unlabelled
     with ExitStack() as stack:
-        found = stack.enter_context(reading(training.train, batches))
-        training.ahead = found if isinstance(found, Ahead) else None
-        if isinstance(how, FixMatch) and pool is not None:
-            steps = enumerate(batches, start=first)
-            rows = (unlabelled(training, how, len(chosen), step)[0] for step, chosen in steps)
-            found = stack.enter_context(reading(pool, rows))
-            training.pool_ahead = found if isinstance(found, Ahead) else None
-        try:
-            yield
-        finally:
-            training.ahead = training.pool_ahead = None
+        train = stack.enter_context(reading(state.train, batches))
+        if not isinstance(train, Ahead):
+            train = training.execution.interleaved.get("train") or train
+        if not isinstance(how, FixMatch) or pool is None:
+            yield Sources(train)
+            return
+        steps = enumerate(batches, start=state.step)
+        rows = (unlabelled(training, how, len(chosen), step)[0] for step, chosen in steps)
+        yield Sources(train, stack.enter_context(reading(pool, rows)))
 
 
 def unlabelled(training: Training, how: FixMatch, images: int, step: int) -> tuple[Tensor, torch.Generator]:
@@ -75,47 +82,43 @@ def unlabelled(training: Training, how: FixMatch, images: int, step: int) -> tup
 
 
 BATCH = 256
+"""Images that are labelled at once."""
 
 
-def label(training: Training, number: int, phase: Phase, how: PseudoLabels) -> Kept:
-    """Label the unlabelled images with the weights at hand, tested as the phase is.
-
-    What is kept is listed in the run's folder, in pseudo-labels-N.csv for phase N.
-    """
+def label(training: Training, phase: Phase, how: PseudoLabels) -> Kept:
+    """Label the unlabelled images with the weights at hand, tested as the phase is."""
     pool = training.data.unlabelled
     assert pool is not None
     resize, crop = phase.test.at(phase.last_resolution)
     batches = torch.split(torch.arange(len(pool)), BATCH)
     device = training.engine.device
     with own_randomness(device), reading(pool, batches) as source:
-        reseed(device, drawn(training.seed, TEST, training.step))
-        labels, found = answers(
+        reseed(device, drawn(training.seed, TEST, training.state.step))
+        labels, probabilities = answers(
             training.measured,
             (source[chosen][0] for chosen in batches),
             engine=training.engine,
             resize=resize,
             crop=crop,
             test=phase.test,
-            portions=training.portions,
+            portions=training.execution.portions,
         )
-    kept = keep(found, how.threshold, how.temperature, how.per_class, labels=labels)
+    return keep(probabilities, how.threshold, how.temperature, how.per_class, labels=labels)
+
+
+def joining(training: Training, how: PseudoLabels) -> Note:
+    """What joins the phase at hand, in words."""
+    kept, pool = training.state.labelled, training.data.unlabelled
+    assert kept is not None
+    assert pool is not None
     of_all = f"{len(kept):,} of {len(pool):,} unlabelled images"
     sure = f"the model is sure of above {how.threshold:g} (temperature {how.temperature:g})"
-    where = ""
-    if training.folder is not None:
-        path = training.folder / f"pseudo-labels-{number}.csv"
-        try:
-            write_csv(path, kept, pool, training.data.classes)
-            where = f"; they are listed in {path}"
-        except OSError as error:
-            where = f"; {path}, their list, could not be written: {reason(error)}"
-    training.watch.say(f"{of_all} join phase {number} with the labels that {sure}{where}")
-    return kept
+    return Note("labels", f"{of_all} join phase {training.state.phase} with the labels that {sure}")
 
 
 def joined(training: Training) -> Split:
     """The training images of the phase at hand: the data's own, and those labelled before it."""
-    train, pool, labelled = training.data.train, training.data.unlabelled, training.labelled
+    train, pool, labelled = training.data.train, training.data.unlabelled, training.state.labelled
     if labelled is None or pool is None or not len(labelled):
         return train
     return join(train, pool, labelled)

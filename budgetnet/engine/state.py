@@ -1,213 +1,212 @@
-"""The exact state of a training between two steps <-> tensors by name and plain values."""
+"""State: all that changes as a training goes, and how it gets into a checkpoint and out of it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from budgetnet.data import Split
+from budgetnet.engine.measure import Evaluation
 from budgetnet.engine.parts import Average
 from budgetnet.engine.plain import NotPlain, pack, unpack
-from budgetnet.engine.sources import joined
-from budgetnet.engine.training import Kept, Training
-from budgetnet.engine.unsaved import pack_hidden, read_hidden, remember, restore_hidden
-from budgetnet.engine.verify import check_place, check_tensors
+from budgetnet.engine.speed import Clock
 from budgetnet.files import Checkpoint
 from budgetnet.modelfile import owned
 from budgetnet.pseudo import Kept as Labelled
+from budgetnet.recipe import EMA
 from budgetnet.run import Epoch
+
+Words = dict[str, Any]
+Tensors = dict[str, Tensor]
 
 
 class NotSaveable(Exception):
     """A training whose state cannot be written: why."""
 
 
-def capture(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All that the rest of the training depends on, apart from its model's making, data and recipe."""
-    tensors = _named("model", owned(training.model))
-    state: dict[str, Any] = {
-        "contract": training.contract,
-        "phase": training.phase,
-        "done": training.done,
-        "step": training.step,
-        "spent": training.spent,
-        "clock": training.clock.capture(),
-        "parts": training.parts,
-        "undone": training.undone,
-        "session": training.session,
-        "earlier": [epoch.line() for epoch in training.earlier],
-        "history": [epoch.line() for epoch in training.history],
-    }
-    if training.sums is not None:
-        tensors["sums"] = training.sums
-    if training.average is not None:
-        tensors |= _named("average", owned(training.average.model))
-        state["averaged"] = training.average.updates
-    if training.optimizer is not None:
-        found, state["optimizer"] = _optimizer(training.optimizer)
-        tensors |= found
-    try:
-        hidden = pack_hidden(training, tensors)
-    except NotPlain as reason:
-        raise NotSaveable(str(reason)) from None
-    if hidden:
-        state["hidden"] = hidden
-    if training.labelled is not None:
-        labelled = training.labelled
-        tensors |= {
-            "labelled/positions": labelled.positions,
-            "labelled/labels": labelled.labels,
-            "labelled/confidence": labelled.confidence,
-        }
-        state["labelled"] = [labelled.threshold, labelled.temperature]
-    weights = _weights(training)
-    state["weights"] = {role: kept.epoch.number for role, kept in weights.items()}
-    for kept in {id(kept): kept for kept in weights.values()}.values():
-        tensors |= _named(f"weights/{kept.epoch.number}", kept.state)
-    return tensors, state
+@dataclass(frozen=True)
+class Kept:
+    """Weights as they were after an epoch; `validation` is theirs, where it was measured."""
+
+    state: Tensors
+    epoch: Epoch
+    validation: Evaluation | None = None
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Higher is better: validation accuracy, then the lower loss."""
+        accuracy = self.epoch.val_accuracy
+        return (-math.inf if math.isnan(accuracy) else accuracy, -self.epoch.val_loss)
 
 
-def restore(training: Training, checkpoint: Checkpoint) -> None:
-    """Set a fresh training to what `capture` saw; the optimizer follows once its phase is entered.
+@dataclass
+class Waiting:
+    """What a checkpoint holds for the phase's optimizer, by parameter and by place, until there is one."""
 
-    Raises BadCheckpoint for tensors that are not such a training's.
+    optimizer: dict[int, dict[str, Any]] | None = None
+    hidden: dict[str, Any] = field(default_factory=dict)
+
+
+def _word(value: Any) -> Any:
+    """A field of a plain value, which a checkpoint holds under its name."""
+    if isinstance(value, list):
+        return field(default_factory=list, metadata={"kind": list})
+    return field(default=value, metadata={"kind": type(value)})
+
+
+@dataclass
+class State:
+    """Where a training is: the steps and epochs behind it, and what they made.
+
+    `phase` counts from 1 and is 0 before the first; `done` steps of the epoch at hand are behind, whose sums
+    of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device, and which took `spent`
+    seconds; `step` counts all steps. A batch goes through the model in `parts`, where the memory does not
+    suffice for it. `undone` are the steps, counted from 0, that were taken back (BackOff). `train` are the
+    training images of the phase: the data's, and those with pseudo-labels, `labelled`. `kept` are weights of
+    finished epochs as "last", "best" and "best_of_phase", as far as they will be asked for.
     """
-    check_tensors(training.model, checkpoint)
-    state, tensors = checkpoint.state, checkpoint.tensors
-    _fill(training.model, _of(tensors, "model"))
-    training.phase, training.done = int(state["phase"]), int(state["done"])
-    training.step, training.spent = int(state["step"]), float(state["spent"])
-    training.session, training.parts = int(state["session"]), int(state["parts"])
-    training.undone = [int(step) for step in state.get("undone", [])]
-    training.earlier = tuple(Epoch.read(line) for line in state["earlier"])
-    training.history = [Epoch.read(line) for line in state["history"]]
-    training.clock.restore(state.get("clock", {}))
-    device = training.engine.device
-    training.sums = tensors["sums"].to(device) if "sums" in tensors else None
-    if training.recipe.average is not None and "averaged" in state:
-        training.average = Average(training.model, training.recipe.average)
-        _fill(training.average.model, _of(tensors, "average"))
-        training.average.updates = int(state["averaged"])
-    if "optimizer" in state:
-        training.optimizer_state = {int(at): dict(entries) for at, entries in state["optimizer"].items()}
-        for name, tensor in _of(tensors, "optimizer").items():
-            at, _, entry = name.partition("/")
-            if at not in state["optimizer"]:
-                raise checkpoint.unfit("its tensors", "those of the run", f"optimizer/{name}")
-            training.optimizer_state[int(at)][entry] = tensor
-        _unpack_optimizer(training.optimizer_state, checkpoint)
-    if "labelled" in state:
-        held = _of(tensors, "labelled")
-        try:
-            training.labelled = Labelled(
-                held["positions"], held["labels"], held["confidence"], *state["labelled"]
+
+    train: Split
+    phase: int = _word(0)
+    done: int = _word(0)
+    step: int = _word(0)
+    spent: float = _word(0.0)
+    parts: int = _word(1)
+    undone: list[int] = _word([])
+    clock: Clock = field(default_factory=Clock)
+    history: list[Epoch] = field(default_factory=list)
+    sums: Tensor | None = None
+    average: Average | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    labelled: Labelled | None = None
+    kept: dict[str, Kept] = field(default_factory=dict)
+    waiting: Waiting = field(default_factory=Waiting)
+
+    def next_epoch(self) -> None:
+        """Forget the steps of an epoch: another one begins."""
+        self.done, self.sums, self.spent = 0, None, 0.0
+
+    def capture(self, roles: Iterable[str]) -> tuple[Tensors, Words]:
+        """All of it, as tensors by name and plain values; of the kept weights those of these roles."""
+        words: Words = {f.name: getattr(self, f.name) for f in fields(self) if "kind" in f.metadata}
+        words |= {"clock": self.clock.capture(), "history": [epoch.line() for epoch in self.history]}
+        tensors: Tensors = {} if self.sums is None else {"sums": self.sums}
+        if self.average is not None:
+            tensors |= named("average", owned(self.average.model))
+            words["averaged"] = self.average.updates
+        if self.optimizer is not None:
+            words["optimizer"] = _pack_optimizer(self.optimizer, tensors)
+        if self.labelled is not None:
+            chosen = self.labelled
+            tensors |= named(
+                "labelled",
+                {"positions": chosen.positions, "labels": chosen.labels, "confidence": chosen.confidence},
             )
-        except ValueError as error:
-            raise checkpoint.unfit("its pseudo-labels", "what was kept of the images", error) from None
-        check_place(training, checkpoint)
-    training.train = joined(training)
-    numbers = {epoch.number: epoch for epoch in training.history}
-    found = {
-        number: Kept(_on(_of(tensors, f"weights/{number}"), training.model), numbers[number])
-        for number in set(state["weights"].values())
-    }
-    for role, number in state["weights"].items():
-        setattr(training, role, found[number])
-    training.unrestored = read_hidden(checkpoint)
-    restore_hidden(training, checkpoint)
+            words["labelled"] = [chosen.threshold, chosen.temperature]
+        weights = {role: self.kept[role] for role in roles if role in self.kept}
+        words["weights"] = {role: kept.epoch.number for role, kept in weights.items()}
+        for kept in weights.values():
+            tensors |= named(f"weights/{kept.epoch.number}", kept.state)
+        return tensors, words
 
-
-def restore_optimizer(training: Training) -> None:
-    """Give the phase's new optimizer the state that was saved for it, if there is one waiting."""
-    saved, optimizer = training.optimizer_state, training.optimizer
-    training.optimizer_state = None
-    if optimizer is not None:
-        remember(training)
-    if saved is None or optimizer is None:
-        training.unrestored = {}
-        return
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state = {at: {k: _like(parameters[at], v) for k, v in entries.items()} for at, entries in saved.items()}
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    restore_hidden(training)
-
-
-def _like(parameter: Tensor, value: Any) -> Any:
-    """A saved tensor in the memory format of its parameter: sums in another order have other bits."""
-    if not isinstance(value, Tensor) or value.shape != parameter.shape:
-        return value
-    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
-
-
-def _optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors: dict[str, Tensor] = {}
-    values: dict[str, Any] = {}
-    found = optimizer.state_dict()
-    if set(found) != {"state", "param_groups"}:
-        more = ", ".join(sorted({"state", "param_groups"} ^ set(found)))
-        name = type(optimizer).__name__
-        raise NotSaveable(
-            f"{name}'s state_dict should hold state and param_groups alone, and differs by {more}"
-        )
-    for at, entries in found["state"].items():
-        values[str(at)] = {}
-        for name, held in entries.items():
+    def restore(self, held: Checkpoint, model: nn.Module, ema: EMA | None, device: torch.device) -> None:
+        """Set it to what `capture` gave, for this model; what is the optimizer's waits for it."""
+        words, tensors = held.state, held.tensors
+        for each in fields(self):
+            if "kind" in each.metadata and each.name in words:
+                setattr(self, each.name, each.metadata["kind"](words[each.name]))
+        self.clock.restore(words.get("clock", {}))
+        self.history = [Epoch.read(line) for line in words["history"]]
+        self.sums = tensors["sums"].to(device) if "sums" in tensors else None
+        if ema is not None and "averaged" in words:
+            self.average = Average(model, ema)
+            fill(self.average.model, of(tensors, "average"))
+            self.average.updates = int(words["averaged"])
+        if "optimizer" in words:
+            self.waiting.optimizer = _unpack_optimizer(held)
+        if "labelled" in words:
+            chosen = of(tensors, "labelled")
             try:
-                packed = pack(held, f"optimizer/{at}/{name}", tensors)
-            except NotPlain as kind:
-                raise NotSaveable(f"{type(optimizer).__name__} keeps {kind} in its state") from None
-            if not isinstance(held, Tensor):
-                values[str(at)][name] = packed
-    return tensors, values
+                self.labelled = Labelled(
+                    chosen["positions"], chosen["labels"], chosen["confidence"], *words["labelled"]
+                )
+            except ValueError as error:
+                raise held.unfit("its pseudo-labels", "what was kept of the images", error) from None
+        epochs = {epoch.number: epoch for epoch in self.history}
+        weights = {
+            number: Kept(_on(of(tensors, f"weights/{number}"), model), epochs[number])
+            for number in set(words["weights"].values())
+        }
+        self.kept = {role: weights[number] for role, number in words["weights"].items()}
 
 
-def _unpack_optimizer(state: dict[int, dict[str, Any]], checkpoint: Checkpoint) -> None:
-    """Make lists and the like of an optimizer's state what they were."""
-    for at, entries in state.items():
-        for name, held in list(entries.items()):
-            if "/" in name:
-                del entries[name]  # a tensor within a list, which the list brings
-            elif isinstance(held, list | dict):
-                try:
-                    entries[name] = unpack(held, checkpoint.tensors)
-                except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-                    what = f"its optimizer's {name} of parameter {at}"
-                    raise checkpoint.unfit(what, "plain values", held) from None
-
-
-def _weights(training: Training) -> dict[str, Kept]:
-    """The kept weights that the rest of the run may still ask for, by their role."""
-    return {role: getattr(training, role) for role in roles(training) if getattr(training, role)}
-
-
-def roles(training: Training) -> list[str]:
-    """In which roles the rest of the run may still ask for kept weights."""
-    recipe = training.recipe
-    later = recipe.phases[training.phase :]
-    ends = ["best" if recipe.keep == "best" else "last"]
-    return [*ends, *(["best_of_phase"] if any(phase.start == "best" for phase in later[:1]) else [])]
-
-
-def _named(role: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def named(role: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    """Tensors under the name of what they are."""
     return {f"{role}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def _of(tensors: Mapping[str, Tensor], role: str) -> dict[str, Tensor]:
+def of(tensors: Mapping[str, Tensor], role: str) -> Tensors:
     """The tensors of one role, without its name before theirs."""
-    return {
-        name.removeprefix(f"{role}/"): held for name, held in tensors.items() if name.startswith(f"{role}/")
-    }
+    start = f"{role}/"
+    return {name.removeprefix(start): held for name, held in tensors.items() if name.startswith(start)}
 
 
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy saved tensors into the model's own."""
     with torch.no_grad():
         for name, tensor in owned(model).items():
             tensor.copy_(tensors[name])
 
 
-def _on(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def _on(state: Mapping[str, Tensor], model: nn.Module) -> Tensors:
     """Saved weights in the places and memory formats of the model's own."""
-    own: dict[str, Tensor] = model.state_dict()
+    own: Tensors = model.state_dict()
     return {
         name: torch.empty_like(own[name], requires_grad=False).copy_(tensor) for name, tensor in state.items()
     }
+
+
+def _pack_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Words:
+    """What an optimizer remembers of each parameter; the tensors of it go into `tensors`."""
+    words: Words = {}
+    whole = optimizer.state_dict()
+    kind = type(optimizer).__name__
+    if set(whole) != {"state", "param_groups"}:
+        more = ", ".join(sorted({"state", "param_groups"} ^ set(whole)))
+        raise NotSaveable(
+            f"{kind}'s state_dict should hold state and param_groups alone, and differs by {more}"
+        )
+    for at, entries in whole["state"].items():
+        words[str(at)] = {}
+        for name, value in entries.items():
+            try:
+                packed = pack(value, f"optimizer/{at}/{name}", tensors)
+            except NotPlain as strange:
+                raise NotSaveable(f"{kind} keeps {strange} in its state") from None
+            if not isinstance(value, Tensor):
+                words[str(at)][name] = packed
+    return words
+
+
+def _unpack_optimizer(held: Checkpoint) -> dict[int, dict[str, Any]]:
+    """What a checkpoint holds of an optimizer, by parameter; lists and the like as they were."""
+    state: dict[int, dict[str, Any]] = {int(at): dict(each) for at, each in held.state["optimizer"].items()}
+    for name, tensor in of(held.tensors, "optimizer").items():
+        at, _, entry = name.partition("/")
+        if at not in held.state["optimizer"]:
+            raise held.unfit("its tensors", "those of the run", f"optimizer/{name}")
+        state[int(at)][entry] = tensor
+    for number, entries in state.items():
+        for name, value in list(entries.items()):
+            if "/" in name:
+                del entries[name]  # a tensor within a list, which the list brings
+            elif isinstance(value, list | dict):
+                try:
+                    entries[name] = unpack(value, held.tensors)
+                except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+                    what = f"its optimizer's {name} of parameter {number}"
+                    raise held.unfit(what, "plain values", value) from None
+    return state

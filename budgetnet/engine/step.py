@@ -11,23 +11,23 @@ from budgetnet.augment import Place, at_place, view
 from budgetnet.engine.memory import clear, once_more, out_of_memory, release, update
 from budgetnet.engine.parts import count_batch
 from budgetnet.engine.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
-from budgetnet.engine.sources import unlabelled
+from budgetnet.engine.sources import Sources, unlabelled
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.engine.training import Training
 from budgetnet.pseudo import FixMatch, fixmatch_loss
 from budgetnet.recipe import Phase
+from budgetnet.run import Note
 
 
-def take(
-    training: Training, phase: Phase, optimizer: torch.optim.Optimizer, chosen: Tensor, resolution: int
-) -> Tensor:
+def take(training: Training, phase: Phase, sources: Sources, chosen: Tensor, resolution: int) -> Tensor:
     """One step on the training images at `chosen`: loss, accuracy and share of pseudo-labels, (3,).
 
     Where the memory does not suffice for the batch, it goes through the model in halves, quarters and so on
     from then on: the gradient is that of the whole batch, and batch norms see the parts.
     """
-    recipe = training.recipe
-    stored = _stored(training, phase, chosen)
+    optimizer = training.state.optimizer
+    assert optimizer is not None
+    stored = _stored(training, phase, sources, chosen)
     batch = once_more(lambda: batch_of(training, phase, stored, resolution))
     while True:
         try:
@@ -35,8 +35,8 @@ def take(
             break
         except Exception as error:
             short = out_of_memory(error)
-            whole = training.parts >= len(batch.images) or not training.alone
-            if whole if short else training.compiled is None:
+            whole = training.state.parts >= len(batch.images) or not training.execution.alone
+            if whole if short else training.execution.compiled is None:
                 raise
             reason = str(error)
         # Outside of the handler, which holds on to the tensors of the attempt.
@@ -45,11 +45,11 @@ def take(
             _smaller_parts(training, len(batch.images))
         else:
             _eager(training, reason)
-    training.clock.mark(OPTIMIZER)
-    move(optimizer, recipe.clip)
-    if training.average is not None:
-        training.clock.mark(AVERAGE)
-        training.average.update(training.model)
+    training.state.clock.mark(OPTIMIZER)
+    move(optimizer, training.recipe.clip)
+    if training.state.average is not None:
+        training.state.clock.mark(AVERAGE)
+        training.state.average.update(training.model)
     return figures
 
 
@@ -109,16 +109,16 @@ class Batch:
 
 def _gradient(training: Training, phase: Phase, batch: Batch) -> Tensor:
     """Leave the gradient of the batch in the parameters; gives its figures, (3,)."""
-    reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
+    reseed(training.engine.device, drawn(training.seed, MODEL, training.state.step))
     figures: list[Tensor] = []
-    for part in batch.parts(training.parts):
-        training.clock.mark(FORWARD)
+    for part in batch.parts(training.state.parts):
+        training.state.clock.mark(FORWARD)
         loss, logits, share = _loss(training, phase, part)
         weight = len(part.images) / len(batch.images)
-        training.clock.mark(BACKWARD)
-        (loss * weight if training.parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
+        training.state.clock.mark(BACKWARD)
+        (loss * weight if training.state.parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
         found = _figures(loss, logits, part.labels, share)
-        figures.append(found * weight if training.parts > 1 else found)
+        figures.append(found * weight if training.state.parts > 1 else found)
     return figures[0] if len(figures) == 1 else torch.stack(figures).sum(dim=0)
 
 
@@ -142,17 +142,18 @@ def loss_of(training: Training, phase: Phase, batch: Batch, logits: Tensor) -> t
 
 def _smaller_parts(training: Training, images: int) -> None:
     release()
-    training.parts *= 2
-    training.watch.say(
-        f"note: the memory does not suffice for {images} images at once: from here on each batch goes "
-        f"through the model in {training.parts} parts, with the gradient of the whole"
+    training.state.parts *= 2
+    text = (
+        f"the memory does not suffice for {images} images at once: from here on each batch goes "
+        f"through the model in {training.state.parts} parts, with the gradient of the whole"
     )
+    training.tell(Note("memory", text))
 
 
 def _eager(training: Training, reason: str) -> None:
     """Go on without compiling; an error that is the model's own comes again from there."""
-    training.compiled = None
-    training.watch.say(f"note: the model could not be compiled and runs eagerly ({_first(reason)})")
+    training.execution.compiled = None
+    training.tell(Note("speed", f"the model could not be compiled and runs eagerly ({_first(reason)})"))
 
 
 def _first(reason: str) -> str:
@@ -160,66 +161,68 @@ def _first(reason: str) -> str:
     return reason.strip().splitlines()[0][:200] if reason.strip() else "no reason given"
 
 
-def calibration(training: Training, phase: Phase, chosen: Tensor, resolution: int) -> Tensor:
+def calibration(
+    training: Training, phase: Phase, sources: Sources, chosen: Tensor, resolution: int
+) -> Tensor:
     """One batch through the model, which moves the statistics that the phase calibrates: (3,) as above."""
-    images, labels = _views(training, phase, _stored(training, phase, chosen), resolution)
-    training.clock.mark(FORWARD)
-    steps, _ = phase.steps(len(training.train), training.recipe.batch_size)
-    before = len(training.of_phase(training.phase)) * steps + training.done
+    images, labels = _views(training, phase, _stored(training, phase, sources, chosen), resolution)
+    training.state.clock.mark(FORWARD)
+    steps, _ = phase.steps(len(training.state.train), training.recipe.batch_size)
+    before = len(training.of_phase(training.state.phase)) * steps + training.state.done
     count_batch(training.model, phase.calibrates, before + 1)
     with torch.no_grad():
         logits = training.engine.forward(training.model, images).float()
         loss = training.recipe.loss(logits, labels)
-        if training.average is not None:
-            training.clock.mark(AVERAGE)
-            training.average.update(training.model)
+        if training.state.average is not None:
+            training.state.clock.mark(AVERAGE)
+            training.state.average.update(training.model)
     return _figures(loss, logits, labels, loss.new_full((), -1.0))
 
 
-def _stored(training: Training, phase: Phase, chosen: Tensor) -> Stored:
+def _stored(training: Training, phase: Phase, sources: Sources, chosen: Tensor) -> Stored:
     """What a step reads: the images at `chosen`; for FixMatch some of all unlabelled ones too."""
-    training.clock.mark(GATHER)
-    source = training.ahead or training.interleaved.get("train") or training.train
-    images, labels = source[chosen]
-    how, pool = phase.pseudo, training.data.unlabelled
+    training.state.clock.mark(GATHER)
+    images, labels = sources.train[chosen]
+    how, pool = phase.pseudo, sources.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return Stored(chosen, images, labels)
-    rows, _ = unlabelled(training, how, len(chosen), training.step)
-    return Stored(chosen, images, labels, (training.pool_ahead or pool)[rows][0])
+    rows, _ = unlabelled(training, how, len(chosen), training.state.step)
+    return Stored(chosen, images, labels, pool[rows][0])
 
 
 def _views(training: Training, phase: Phase, stored: Stored, resolution: int) -> tuple[Tensor, Tensor]:
     """The views of stored images; they, and the model's dropout, depend on the step alone."""
-    training.clock.mark(VIEWS)
-    reseed(training.engine.device, drawn(training.seed, MODEL, training.step))
+    training.state.clock.mark(VIEWS)
+    reseed(training.engine.device, drawn(training.seed, MODEL, training.state.step))
     classes = len(training.data.classes)
     steps = phase.augment
     if steps:
         steps = at_place(steps, _place(training, phase, stored.chosen))
-    seed = drawn(training.seed, VIEW, training.step)
+    seed = drawn(training.seed, VIEW, training.state.step)
     images, labels = stored.images, stored.labels
 
     def made(make: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(seed)
         return make(images, labels, steps, resolution=resolution, classes=classes, generator=generator)
 
-    if training.fused is not None:
+    if training.execution.fused is not None:
         try:
-            return made(training.fused)
+            return made(training.execution.fused)
         except Exception as error:
             if out_of_memory(error):
                 raise
             reason = str(error)
-        training.fused = None
-        training.watch.say(f"note: the views could not be compiled and are made eagerly ({_first(reason)})")
+        training.execution.fused = None
+        text = f"the views could not be compiled and are made eagerly ({_first(reason)})"
+        training.tell(Note("speed", text))
     return made(view)
 
 
 def _place(training: Training, phase: Phase, chosen: Tensor) -> Place:
     """Which images of which pass a step is about to show: a function of where the training is."""
-    seen = training.done * len(chosen) + torch.arange(len(chosen))
-    before = len(training.history) * math.ceil(phase.views)
-    return Place(chosen, before + seen // len(training.train), mixed(training.seed, PLACE))
+    seen = training.state.done * len(chosen) + torch.arange(len(chosen))
+    before = len(training.state.history) * math.ceil(phase.views)
+    return Place(chosen, before + seen // len(training.state.train), mixed(training.seed, PLACE))
 
 
 def batch_of(training: Training, phase: Phase, stored: Stored, resolution: int) -> Batch:
@@ -228,7 +231,7 @@ def batch_of(training: Training, phase: Phase, stored: Stored, resolution: int) 
     how, pool = phase.pseudo, stored.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return Batch(images, labels)
-    _, generator = unlabelled(training, how, len(images), training.step)
+    _, generator = unlabelled(training, how, len(images), training.state.step)
     classes, none = len(training.data.classes), labels.new_zeros(len(pool), dtype=torch.int64)
     weak, strong = (
         view(pool, none, steps, resolution=resolution, classes=classes, generator=generator)[0]

@@ -1,26 +1,21 @@
-"""Training: what one training holds while it goes, and where it is."""
+"""Training: what one training is of, how it is computed, and what can end it."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Self
 
-import torch
 from torch import Tensor, nn
 
 from budgetnet.augment import FusedViews
-from budgetnet.console import Watch
-from budgetnet.data import Ahead, Data, Interleaved, Split
+from budgetnet.data import Data, Interleaved
 from budgetnet.engine.hidden import Hidden
-from budgetnet.engine.measure import Engine, Evaluation
+from budgetnet.engine.measure import Engine
 from budgetnet.engine.memory import Portions
-from budgetnet.engine.parts import Average
 from budgetnet.engine.randomness import SESSION, mixed
-from budgetnet.engine.speed import Clock, Compiled
-from budgetnet.pseudo import Kept as Labelled
+from budgetnet.engine.speed import Compiled
+from budgetnet.engine.state import Kept, State
 from budgetnet.recipe import Phase, Recipe
-from budgetnet.run import Epoch, Run
+from budgetnet.run import Epoch, Note, Run
 
 
 class TrainingFailed(RuntimeError):
@@ -39,92 +34,67 @@ class NotFinite(TrainingFailed):
     """A training in which a number became NaN or infinite: which, and in which step."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Weights as they were after an epoch; `validation` is theirs, where it was measured."""
-
-    state: dict[str, Tensor]
-    epoch: Epoch
-    validation: Evaluation | None = None
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Higher is better: validation accuracy, then the lower loss."""
-        accuracy = self.epoch.val_accuracy
-        return (-math.inf if math.isnan(accuracy) else accuracy, -self.epoch.val_loss)
-
-
 @dataclass
-class Training:
-    """The model, its average and optimizer, the history of this session, the weights kept, and the place.
+class Execution:
+    """How steps are executed, which changes no result.
 
-    `phase` counts from 1 and is 0 before the first; `done` steps of the epoch at hand are behind, whose sums
-    of loss, accuracy and pseudo-labelled share are `sums`, (3,) on the device; `step` counts all steps.
-    A batch goes through the model in `parts`, where the memory does not suffice for it; not where others use
-    the memory too and it is not `alone`: then it is tried again when it is. Steps call what the model was
-    `compiled` to, if it was, and make their views by `fused`, where that is compiled.
-    `train` are the training images of the phase: the data's, and those with pseudo-labels, `labelled`.
-    `clock` adds up where the time of the epoch's steps goes.
-    `ahead` and `pool_ahead` hold the epoch's batches of them and of the unlabelled images, where those are
-    read ahead; `interleaved` copies of splits, by name, which are read instead of them.
-    `undone` are the steps, counted from 0, that left what was not finite and were taken back (BackOff).
-    `hidden` knows what no state_dict holds, as it was before the first step; of what a checkpoint held of it,
-    `unrestored` waits for the phase's optimizer.
-    `portions` say how images go through the model where nothing is learnt.
-    `contract` says what must be the same for the training to go on exactly.
+    They call what the model was `compiled` to, if it was, and make their views by `fused`, where that is
+    compiled; what fails to compile is given up. `portions` say how images go through the model where nothing
+    is learnt. `interleaved` copies of splits, by name, are read instead of them. Where others use the memory
+    too, and it is not `alone`, a step that it does not suffice for is tried again when it is.
+    """
+
+    compiled: Compiled | None = None
+    fused: FusedViews | None = None
+    portions: Portions = field(default_factory=Portions)
+    interleaved: dict[str, Interleaved] = field(default_factory=dict)
+    alone: bool = True
+
+
+def _nobody(note: Note) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one training is of; all that changes is its `state`.
+
+    It goes on from the weights that `earlier` epochs of other sessions left, and is the `session`-th, from 1.
+    `hidden` knows what no state_dict holds, as it was before the first step. `tell` is told what is worth
+    knowing.
     """
 
     model: nn.Module
     data: Data
     recipe: Recipe
     engine: Engine
-    watch: Watch
-    train: Split
-    folder: Path | None = None
-    contract: dict[str, Any] = field(default_factory=dict)
+    state: State
     session: int = 1
     earlier: tuple[Epoch, ...] = ()
-    average: Average | None = None
-    optimizer: torch.optim.Optimizer | None = None
-    optimizer_state: dict[int, dict[str, Any]] | None = None
-    history: list[Epoch] = field(default_factory=list)
-    last: Kept | None = None
-    best: Kept | None = None
-    best_of_phase: Kept | None = None
-    labelled: Labelled | None = None
-    phase: int = 0
-    done: int = 0
-    step: int = 0
-    sums: Tensor | None = None
-    spent: float = 0.0
-    parts: int = 1
-    compiled: Compiled | None = None
-    fused: FusedViews | None = None
-    clock: Clock = field(default_factory=Clock)
-    ahead: Ahead | None = None
-    pool_ahead: Ahead | None = None
-    interleaved: dict[str, Interleaved] = field(default_factory=dict)
-    alone: bool = True
-    undone: list[int] = field(default_factory=list)
+    tell: Callable[[Note], None] = _nobody
+    execution: Execution = field(default_factory=Execution)
     hidden: Hidden = field(default_factory=Hidden)
-    unrestored: dict[str, Any] = field(default_factory=dict)
-    portions: Portions = field(default_factory=Portions)
+
+    @classmethod
+    def fresh(cls, model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> Self:
+        """A training before its first step."""
+        return cls(model, data, recipe, engine, State(data.train))
 
     @property
     def kept(self) -> Kept | None:
         """The weights that the recipe keeps, None before the first epoch."""
-        return self.best if self.recipe.keep == "best" else self.last
+        return self.state.kept.get(self.role)
 
     @property
     def network(self) -> Callable[[Tensor], Tensor]:
         """What a training step calls: the model, or what it was compiled to."""
-        return self.compiled or self.model
+        return self.execution.compiled or self.model
 
     @property
     def lowered(self) -> float:
         """What the learning rate is multiplied by, after the steps that were undone."""
         backoff = self.recipe.on_nan
-        return backoff.factor ** len(self.undone) if backoff is not None else 1.0
+        return backoff.factor ** len(self.state.undone) if backoff is not None else 1.0
 
     @property
     def seed(self) -> int:
@@ -134,7 +104,7 @@ class Training:
     @property
     def measured(self) -> nn.Module:
         """The model that is validated: the averaged one where there is one."""
-        return self.average.model if self.average is not None else self.model
+        return self.state.average.model if self.state.average is not None else self.model
 
     def phase_of(self, kept: Kept) -> Phase:
         """The phase that these weights were kept in."""
@@ -142,4 +112,16 @@ class Training:
 
     def of_phase(self, number: int) -> list[Epoch]:
         """The finished epochs of a phase of this session."""
-        return [epoch for epoch in self.history if epoch.phase == number]
+        return [epoch for epoch in self.state.history if epoch.phase == number]
+
+    @property
+    def role(self) -> str:
+        """As what the weights that the recipe keeps are kept."""
+        return "best" if self.recipe.keep == "best" else "last"
+
+    @property
+    def roles(self) -> list[str]:
+        """In which roles the rest of the run may still ask for kept weights."""
+        following = self.recipe.phases[self.state.phase :][:1]
+        starts = any(phase.start == "best" for phase in following)
+        return [self.role, *(["best_of_phase"] if starts else [])]

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.budget import first_line, held, twin
-from budgetnet.console import Watch
 from budgetnet.data import Data
 from budgetnet.engine.doubts import doubts
 from budgetnet.engine.measure import Engine
@@ -85,7 +84,7 @@ def _copy(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> Train
     except ValueError:
         loss = recipe.loss
     tried = replace(recipe, phases=phases, loss=loss)
-    return Training(copied, data, tried, engine, Watch(False), data.train)
+    return Training.fresh(copied, data, tried, engine)
 
 
 def _step_twin(step: Any, memo: dict[int, Any]) -> Any:
@@ -155,7 +154,7 @@ def _all_phases(training: Training, own: set[int]) -> Iterator[str]:
             asked = _Try(training, number, phase, resolution, own)
             if asked.kind in tried:
                 continue
-            training.phase = number
+            training.state.phase = number
             yield from _surely(asked, doubting=not tried)
             tried.add(asked.kind)
 
@@ -163,7 +162,7 @@ def _all_phases(training: Training, own: set[int]) -> Iterator[str]:
 def _surely(asked: _Try, *, doubting: bool) -> list[str]:
     """A step with few images; where it fails, one with a whole batch decides."""
     training = asked.training
-    size = asked.phase.steps(len(training.train), training.recipe.batch_size)[1]
+    size = asked.phase.steps(len(training.state.train), training.recipe.batch_size)[1]
     try:
         return _step(asked, min(FEW, size), doubting=doubting)
     except ValueError as error:
@@ -185,7 +184,7 @@ def _step(asked: _Try, count: int, *, doubting: bool) -> list[str]:
         train_mode(training.model, phase.trains, phase.calibrates)
         with asked.naming("the views cannot be made"):
             batch = batch_of(training, phase, _stored(asked, count), asked.resolution)
-        elsewhere = drawn_from(drawn(training.seed, MODEL, training.step))
+        elsewhere = drawn_from(drawn(training.seed, MODEL, training.state.step))
         shape = "x".join(map(str, batch.shown.shape[1:]))
         with asked.naming(f"the model fails in training mode on {len(batch.shown)} views of {shape}"):
             logits = _logits(training, batch)
@@ -213,8 +212,8 @@ def _stored(asked: _Try, count: int) -> Stored:
     """Images from all over the training split, whose classes may lie one after another."""
     training, how = asked.training, asked.phase.pseudo
     place = training.engine.device
-    chosen = torch.linspace(0, len(training.train) - 1, count, dtype=torch.float64).round().long()
-    images, labels = (each.to(place) for each in training.train[chosen])
+    chosen = torch.linspace(0, len(training.state.train) - 1, count, dtype=torch.float64).round().long()
+    images, labels = (each.to(place) for each in training.state.train[chosen])
     pool = training.data.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return Stored(chosen, images, labels)

@@ -11,18 +11,73 @@ from budgetnet.engine.measure import trying
 from budgetnet.engine.parts import learning
 from budgetnet.engine.plain import NotPlain, pack, unpack
 from budgetnet.engine.randomness import own_randomness, reseed
+from budgetnet.engine.sources import joined
+from budgetnet.engine.state import NotSaveable, Tensors, Words, fill, of
+from budgetnet.engine.state import named as under
 from budgetnet.engine.training import Training
-from budgetnet.engine.verify import kinds
+from budgetnet.engine.verify import check_place, check_tensors, kinds
 from budgetnet.files import Checkpoint
+from budgetnet.modelfile import owned
 from budgetnet.optim import Joint
 from budgetnet.recipe import Phase, optimizer_of
 
 _WRONG = (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 
 
+def capture(training: Training) -> tuple[Tensors, Words]:
+    """All that the rest of the training depends on, apart from its model's making, data and recipe.
+
+    Raises NotSaveable.
+    """
+    tensors, words = training.state.capture(training.roles)
+    tensors |= under("model", owned(training.model))
+    words |= {"session": training.session, "earlier": [epoch.line() for epoch in training.earlier]}
+    try:
+        hidden = pack_hidden(training, tensors)
+    except NotPlain as reason:
+        raise NotSaveable(str(reason)) from None
+    return tensors, words | ({"hidden": hidden} if hidden else {})
+
+
+def restore(training: Training, held: Checkpoint) -> None:
+    """Set a fresh training to what `capture` saw; the optimizer follows once its phase is entered.
+
+    Raises BadCheckpoint for tensors that are not such a training's.
+    """
+    check_tensors(training.model, held)
+    fill(training.model, of(held.tensors, "model"))
+    training.state.restore(held, training.model, training.recipe.average, training.engine.device)
+    check_place(training, held)
+    training.state.train = joined(training)
+    training.state.waiting.hidden = read_hidden(held)
+    restore_hidden(training, held)
+
+
+def restore_optimizer(training: Training) -> None:
+    """Give the phase's new optimizer the state that was saved for it, if there is one waiting."""
+    waiting, optimizer = training.state.waiting, training.state.optimizer
+    saved, waiting.optimizer = waiting.optimizer, None
+    if optimizer is not None:
+        remember(training)
+    if saved is None or optimizer is None:
+        waiting.hidden = {}
+        return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state = {at: {k: _like(parameters[at], v) for k, v in entries.items()} for at, entries in saved.items()}
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    restore_hidden(training)
+
+
+def _like(parameter: Tensor, value: Any) -> Any:
+    """A saved tensor in the memory format of its parameter: sums in another order have other bits."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
+
+
 def places(training: Training) -> Places:
     """Where a training may keep what no state_dict holds."""
-    average, optimizer, recipe = training.average, training.optimizer, training.recipe
+    average, optimizer, recipe = training.state.average, training.state.optimizer, training.recipe
     models = [training.model] if average is None else [training.model, average.model]
     roots: dict[str, Any] = {"model": training.model}
     if average is not None:
@@ -44,7 +99,7 @@ def _tensors(entries: Mapping[str, Any]) -> list[Tensor]:
 
 def remember(training: Training) -> None:
     """Take what is there now as what the training, or its new optimizer, begins with."""
-    training.hidden.remember(places(training), again=training.optimizer is None)
+    training.hidden.remember(places(training), again=training.state.optimizer is None)
 
 
 def pack_hidden(training: Training, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -54,7 +109,7 @@ def pack_hidden(training: Training, tensors: dict[str, Tensor]) -> dict[str, Any
     """
     where = places(training)
     lost = training.hidden.lost(where)
-    inner = _inner_optimizer(training.optimizer)
+    inner = _inner_optimizer(training.state.optimizer)
     if lost or inner:
         raise NotPlain(
             f"{named(lost[0]) if lost else inner} changes as the training goes, and is nothing that a "
@@ -139,14 +194,14 @@ def restore_hidden(training: Training, held: Checkpoint | None = None) -> None:
     Raises BadCheckpoint for what the training has no place for.
     """
     where, waiting = places(training), {}
-    for place, value in training.unrestored.items():
-        if place.startswith("optimizer") and training.optimizer is None:
+    for place, value in training.state.waiting.hidden.items():
+        if place.startswith("optimizer") and training.state.optimizer is None:
             waiting[place] = value
             continue
         if held is not None:
             check_hidden(held, where, place, value)
         set_value(where, place, value)
-    training.unrestored = waiting
+    training.state.waiting.hidden = waiting
 
 
 def check_hidden(held: Checkpoint, where: Places, place: str, value: Any) -> None:
@@ -177,13 +232,15 @@ def check_optimizer(training: Training, held: Checkpoint) -> None:
     Kernels that update all parameters at once look at no shape: what does not fit would be written past the
     end of its memory.
     """
-    saved = training.optimizer_state
+    saved = training.state.waiting.optimizer
     if saved is None:
         return
-    phase = training.recipe.phases[training.phase - 1]
+    phase = training.recipe.phases[training.state.phase - 1]
     if not phase.learns:
-        raise held.unfit("its optimizer", f"none in phase {training.phase}, which learns nothing", "one")
-    if not any(saved.values()) and not training.unrestored:
+        raise held.unfit(
+            "its optimizer", f"none in phase {training.state.phase}, which learns nothing", "one"
+        )
+    if not any(saved.values()) and not training.state.waiting.hidden:
         return
     strict, parameters, tried = _tried(training, phase, held)
     for at, entries in saved.items():
@@ -234,7 +291,7 @@ def _tried(training: Training, phase: Phase, held: Checkpoint) -> Tried:
                 group["lr"] = _RATE
             optimizer.step()
             where = Places({"optimizer": optimizer}, [])
-            for place, value in training.unrestored.items():
+            for place, value in training.state.waiting.hidden.items():
                 check_hidden(held, where, place, value)
             kept = [dict(optimizer.state.get(parameter, {})) for parameter in parameters]
         finally:

@@ -108,7 +108,7 @@ def check_tensors(model: nn.Module, held: Checkpoint) -> None:
 
 def check_place(training: Training, held: Checkpoint) -> None:
     """Raise BadCheckpoint where the training, restored, is where its recipe and data cannot bring it."""
-    labelled, pool = training.labelled, training.data.unlabelled
+    labelled, pool = training.state.labelled, training.data.unlabelled
     if labelled is not None and len(labelled):
         count, classes = len(pool) if pool is not None else 0, len(training.data.classes)
         if int(labelled.positions[-1]) >= count:

@@ -5,7 +5,7 @@ import math
 import resource
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as profiler
 
 from budgetnet.data import Data
-from budgetnet.engine import PARTS, Clock, Training, evaluate
-from budgetnet.engine.loop import loop
+from budgetnet.engine import PARTS, Clock, State, Training, evaluate, steps
 from budgetnet.profiling.advice import advise
 from budgetnet.profiling.scopes import EVALUATION, PART, Scopes, modules, modules_named, operators
 from budgetnet.profiling.values import Part, PhaseProfile, Profile
@@ -27,10 +26,6 @@ from budgetnet.trainer import Trainer
 
 WARM = 3
 """Steps before anything is timed, and after the number of threads has changed."""
-
-
-class _Enough(Exception):
-    """All steps that were asked for have been taken."""
 
 
 def profile(
@@ -114,14 +109,11 @@ class _Session:
         training = self._training()
         script = self._script(training)
 
-        def after_step(training: Training) -> None:
-            # What the script does lies between two steps; it ends the loop with its own end.
-            if next(script, "over") == "over":
-                raise _Enough
-
-        with closing(script), suppress(_Enough):
-            for _ in loop(training, after_step):
-                pass
+        with closing(script), closing(steps(training)) as taken:
+            for _ in taken:
+                # What the script does lies between two steps; it ends the loop with its own end.
+                if next(script, "over") == "over":
+                    break
 
     def _training(self) -> Training:
         """A training of this phase alone, whose one epoch is long enough for all steps."""
@@ -139,7 +131,8 @@ class _Session:
             pseudo=None if isinstance(self.phase.pseudo, PseudoLabels) else self.phase.pseudo,
         )
         recipe = replace(self.recipe, phases=[phase], measure=())
-        return replace(self.whole, recipe=recipe, clock=Clock(every=1))
+        state = State(self.whole.data.train, clock=Clock(every=1))
+        return replace(self.whole, recipe=recipe, state=state)
 
     def _script(self, training: Training) -> Generator[None]:
         """What happens between the steps; each yield is a step."""
@@ -156,20 +149,20 @@ class _Session:
         finally:
             torch.set_num_threads(before)
         yield
-        training.clock.clear()
+        training.state.clock.clear()
         begun = _now(device)
         yield from (None for _ in range(self.steps))
         self.bare = _now(device) - begun
-        self.parts = {part: training.clock.of(self.steps, part) for part in PARTS}
+        self.parts = {part: training.state.clock.of(self.steps, part) for part in PARTS}
         self._evaluate(training, warm=True)
         self._evaluate(training)
         with profiler(activities=self.activities) as self.profiler:
             with modules_named(training.model):
-                training.clock.told = Scopes().part
+                training.state.clock.told = Scopes().part
                 begun = _now(device)
                 yield from (None for _ in range(self.steps))
                 self.watched = _now(device) - begun
-                training.clock.told = None
+                training.state.clock.told = None
             with record_function(f"{PART}{EVALUATION}"):
                 self._evaluate(training, warm=True)
 

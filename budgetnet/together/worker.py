@@ -27,7 +27,7 @@ from budgetnet.process import steadfast_output
 from budgetnet.run import Run
 from budgetnet.together.job import FAILED, FAILURE, kind_of, mark
 from budgetnet.together.shared import shared
-from budgetnet.trainer import ENDING, Handler, Trainer
+from budgetnet.trainer import ENDING, Channel, Handler, Trainer
 
 _PATIENCE = 60.0
 """Seconds that a step may still take once nobody listens any more."""
@@ -118,7 +118,7 @@ def _trained(
     trainer = Trainer(
         first["device"], precision=first["precision"], speed=first["speed"], out=None, show=False
     )
-    trainer.tell, trainer.alone, trainer.deserted = tell, job["alone"], inbox.ended.is_set
+    trainer.channel = Channel(tell, job["alone"], inbox.ended.is_set)
     run = Run(record=dict(job["record"]), source=plan.source)
     try:
         _train(trainer, plan, data, job, run)

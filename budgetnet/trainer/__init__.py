@@ -5,6 +5,7 @@ from budgetnet.engine import NotFinite as NotFinite
 from budgetnet.engine import NotWritten as NotWritten
 from budgetnet.engine import Prediction as Prediction
 from budgetnet.engine import TrainingFailed as TrainingFailed
+from budgetnet.engine import TrainingStep as TrainingStep
 from budgetnet.engine import out_of_memory as out_of_memory
 from budgetnet.trainer.begin import Session as Session
 from budgetnet.trainer.chain import unfinished as unfinished
@@ -16,3 +17,8 @@ from budgetnet.trainer.stop import Handler as Handler
 from budgetnet.trainer.stop import heeding as heeding
 from budgetnet.trainer.stop import seconds as seconds
 from budgetnet.trainer.trainer import Trainer as Trainer
+from budgetnet.trainer.watch import Channel as Channel
+from budgetnet.trainer.watch import EndTraining as EndTraining
+from budgetnet.trainer.watch import PerRun as PerRun
+from budgetnet.trainer.watch import Watcher as Watcher
+from budgetnet.trainer.watch import every as every

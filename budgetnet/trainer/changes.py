@@ -12,6 +12,7 @@ from budgetnet.compare import MISSING, Difference
 from budgetnet.engine import Training
 from budgetnet.identity import UNKNOWN, without_addresses
 from budgetnet.recipe import Recipe, defaults
+from budgetnet.run import Note
 
 NEVER = ("model", "data.classes")
 """What no run can go on with once it has changed: the shapes of its tensors, and what its logits mean."""
@@ -101,19 +102,20 @@ def passed(
 def adapt(training: Training, changed: Sequence[Difference]) -> None:
     """Fit the state that was restored to what has changed since, and say what could not be kept."""
     paths = [dotted(difference.path) for difference in changed]
-    here = f"recipe.phases.{training.phase - 1}"
-    if training.optimizer_state is not None and any(
+    here = f"recipe.phases.{training.state.phase - 1}"
+    if training.state.waiting.optimizer is not None and any(
         _loses_state(difference, path, here) for difference, path in zip(changed, paths)
     ):
-        training.optimizer_state = None
-        training.watch.say("note: the optimizer begins anew: what it remembered is not for it as it is now")
+        training.state.waiting.optimizer = None
+        text = "the optimizer begins anew: what it remembered is not for it as it is now"
+        training.tell(Note("change", text))
     parts = {part for path in paths for part in path.split(".")}
-    if training.done and parts & set(_OTHER_ORDER):
-        training.done, training.sums, training.spent = 0, None, 0.0
-        training.watch.say("note: the epoch at hand begins again: its steps are others now")
-    if training.kept is None:
-        held = training.last or training.best
-        training.last = training.best = held
+    if training.state.done and parts & set(_OTHER_ORDER):
+        training.state.next_epoch()
+        training.tell(Note("change", "the epoch at hand begins again: its steps are others now"))
+    kept = training.state.kept
+    if training.kept is None and kept:
+        kept["last"] = kept["best"] = kept.get("last") or kept["best"]
 
 
 def _loses_state(difference: Difference, path: str, here: str) -> bool:

@@ -7,7 +7,7 @@ from budgetnet import guard
 from budgetnet.engine import Kept, NotWritten, Training, evaluate, mixed
 from budgetnet.files import checkpoint
 from budgetnet.modelfile import difference, write
-from budgetnet.run import MODEL, Run, pace
+from budgetnet.run import MODEL, Note, Run, pace
 from budgetnet.trainer.record import card_of, close, closing, now, unkept
 from budgetnet.trainer.saver import insist
 from budgetnet.trainer.stop import Stopped
@@ -45,7 +45,7 @@ def end(training: Training, run: Run, begun: float, error: BaseException | None)
     sessions = run.record.get("sessions", [])
     if sessions:
         sessions[-1] |= {"ended": now(), "status": status, "seconds": round(spent, 3)}
-    times = pace(training.history, result["seconds"])
+    times = pace(training.state.history, result["seconds"])
     entries = {"time": times.json(), "ended": now(), "sessions": sessions, **failure}
     unclosed = insist(lambda: close(run, status=status, result=result, **entries))
     if unclosed and error is None:
@@ -56,14 +56,14 @@ def end(training: Training, run: Run, begun: float, error: BaseException | None)
     if isinstance(error, NotWritten):
         raise error
     if unwritten or unclosed:
-        training.watch.say(f"note: {unkept(run, unwritten or unclosed)}")
+        training.tell(Note("disk", unkept(run, unwritten or unclosed)))
     if told:
-        training.watch.say(f"note: {told}")
+        training.tell(Note("disk", told))
     for line in closing(run, result, times):
-        training.watch.say(line)
+        training.tell(Note("end", line))
     if run.folder is not None and "test_accuracy" in result:
         for note in guard.selection(run.folder.parent):
-            training.watch.say(f"note: {note}")
+            training.tell(Note("guard", note))
 
 
 def _result(training: Training, kept: Kept) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _result(training: Training, kept: Kept) -> dict[str, Any]:
             resolution=phase.last_resolution,
             batch_size=phase.batch_size or training.recipe.batch_size,
             seed=mixed(training.seed, passed),
-            portions=training.portions,
+            portions=training.execution.portions,
         )
         result |= {
             f"{way}_accuracy": found.accuracy,

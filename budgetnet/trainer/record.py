@@ -17,12 +17,13 @@ from budgetnet.budget import external, ledger
 from budgetnet.compare import Difference
 from budgetnet.data import Data
 from budgetnet.engine import Training, Way, card_after
-from budgetnet.files import Checkpoint, checkpoint, discard, unwritable, write_whole
+from budgetnet.files import Checkpoint, checkpoint, discard, reason, unwritable, write_whole
 from budgetnet.identity import digests, mark
 from budgetnet.modelfile import Card
 from budgetnet.process import VERSION
+from budgetnet.pseudo import write_csv
 from budgetnet.recipe import Phase, Recipe
-from budgetnet.run import METRICS, RECORD, Pace, Run
+from budgetnet.run import METRICS, RECORD, Epoch, Note, Pace, Run
 from budgetnet.text import counted, duration, percent
 from budgetnet.trainer.changes import line
 
@@ -53,6 +54,16 @@ class Begun:
     changed: Sequence[Difference] = ()
     moved: Sequence[str] = ()
 
+    @property
+    def session(self) -> tuple[int, tuple[Epoch, ...]]:
+        """The number of this session, from 1, and the epochs of the sessions before it."""
+        if self.held is not None:
+            words = self.held.state
+            return int(words["session"]), tuple(Epoch.read(line) for line in words["earlier"])
+        earlier = tuple(self.earlier.history) if self.earlier is not None else ()
+        number = 1 + max((epoch.session for epoch in earlier), default=1)
+        return (number, earlier) if self.earlier is not None else (1, ())
+
 
 def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -65,7 +76,7 @@ def card_of(training: Training, phase: Phase) -> Card:
 def open_record(run: Run, training: Training, begun: Begun) -> None:
     """The record of what is about to run."""
     sessions = list(run.record.get("sessions", []))
-    sessions.append({"started": now(), "from_step": training.step, **begun.contract["where"]})
+    sessions.append({"started": now(), "from_step": training.state.step, **begun.contract["where"]})
     if begun.moved:
         sessions[-1]["moved"] = list(begun.moved)
     if begun.held is not None:
@@ -179,13 +190,34 @@ def _remember(run: Run, training: Training, begun: Begun) -> None:
     guard.mark(training.model, data, hashes, anew=begun.earlier is not None)
 
 
+def beginning(begun: Begun, training: Training) -> Iterator[Note]:
+    """What is said before the first step of a session."""
+    yield from (Note("check", text) for text in begun.notes)
+    yield from (Note("bits", text) for text in begun.moved)
+    if begun.held is not None:
+        yield Note("resume", f"going on in {begun.run.folder} {place(training)}")
+
+
+def listed(note: Note, training: Training, run: Run) -> Note:
+    """A note; of pseudo-labels, which are listed in the run's folder then, it says where."""
+    labels, pool = training.state.labelled, training.data.unlabelled
+    if note.kind != "labels" or run.place is None or labels is None or pool is None:
+        return note
+    path = run.place / f"pseudo-labels-{training.state.phase}.csv"
+    try:
+        write_csv(path, labels, pool, training.data.classes)
+        return Note(note.kind, f"{note.text}; they are listed in {path}")
+    except OSError as error:
+        return Note(note.kind, f"{note.text}; {path}, their list, could not be written: {reason(error)}")
+
+
 def place(training: Training) -> str:
     """Where a training is, in words."""
-    if training.phase == 0:
+    if training.state.phase == 0:
         return "from its first step"
-    phase = training.recipe.phases[training.phase - 1]
-    name = phase.name or f"phase {training.phase}"
-    return f"after step {training.step:,}: {name}, epoch {len(training.of_phase(training.phase)) + 1}"
+    number = training.state.phase
+    name = training.recipe.phases[number - 1].name or f"phase {number}"
+    return f"after step {training.state.step:,}: {name}, epoch {len(training.of_phase(number)) + 1}"
 
 
 def _device_name(device: torch.device) -> str:

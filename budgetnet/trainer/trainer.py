@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,17 +17,20 @@ from torch import nn
 from budgetnet import guard
 from budgetnet.augment import check_within
 from budgetnet.budget import check_fit
-from budgetnet.console import Tell, Watch
+from budgetnet.console import Watch
 from budgetnet.data import Data, Split
 from budgetnet.engine import (
     TRIED,
     Compiled,
     Engine,
     Evaluation,
+    Event,
+    Execution,
     NotWritten,
     Portions,
     Prediction,
     Speed,
+    State,
     Training,
     answers,
     check,
@@ -44,22 +47,23 @@ from budgetnet.engine import (
     remember,
     restore,
     settle,
+    steps,
     trial,
 )
-from budgetnet.engine.loop import loop
 from budgetnet.files import owned
 from budgetnet.modelfile import card
 from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.recipe import Recipe, Test
-from budgetnet.run import METRICS, Epoch, Run
+from budgetnet.run import Epoch, Note, Run
 from budgetnet.trainer.begin import Session, begin
 from budgetnet.trainer.changes import adapt
 from budgetnet.trainer.end import end
 from budgetnet.trainer.images import Images, gather, measured, tested
-from budgetnet.trainer.record import Begun, card_of, open_record, place, unmade
+from budgetnet.trainer.record import Begun, beginning, card_of, listed, open_record, unmade
 from budgetnet.trainer.saver import Saver
 from budgetnet.trainer.space import room
 from budgetnet.trainer.stop import Stop, Stopped
+from budgetnet.trainer.watch import Channel, PerRun, Screen, Watcher, Watchers, check_watchers
 
 
 class Trainer:
@@ -69,7 +73,8 @@ class Trainer:
     (autocast), "float32", or "auto": bf16 on CUDA, float32 on a CPU. `speed` is "eager"; "compile", for
     training steps through torch.compile; "graphs", for CUDA graphs besides; or "auto": compiled on CUDA where
     the training is long enough for it to pay. A model that cannot be compiled runs eagerly, with a note. Runs
-    are written to numbered folders in `out` (None: nowhere). `show=False` prints nothing.
+    are written to numbered folders in `out` (None: nowhere). `show=False` prints nothing. `watch` are
+    functions that are told of each TrainingStep, Epoch and Note: see `every`, `EndTraining`, `TensorBoard`.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Trainer:
         speed: Speed = "auto",
         out: str | Path | None = "runs",
         show: bool = True,
+        watch: Sequence[Watcher | PerRun] = (),
     ) -> None:
         self.device = device_of(device)
         if precision not in ("auto", "bf16", "float32"):
@@ -95,13 +101,12 @@ class Trainer:
         self.speed = speed
         self.out = out
         self.show = show
-        # Set where a run is trained beside others: who is told of it, whose the memory is, and whether
-        # whoever asked for it is gone.
-        self.tell: Tell | None = None
-        self.alone = True
+        check_watchers(watch)
+        self.watch = list(watch)
+        # Set where a run is trained beside others.
+        self.channel = Channel()
         # Who is told, where nothing is shown, of what must not be missed.
         self.aside: Callable[[str], None] | None = None
-        self.deserted: Callable[[], bool] = lambda: False
 
     def fit(
         self,
@@ -196,38 +201,30 @@ class Trainer:
 
     def _claimed(self, begun: Begun) -> Iterator[Epoch]:
         """The epochs of a training whose folder is this process's alone."""
-        recipe, run = begun.recipe, begun.run
+        run, channel = begun.run, self.channel
         fill_closed()
-        watch, stop = Watch(self.show, self.tell), Stop(begun.limit, self.deserted)
+        watch, stop = Watch(self.show, channel.tell), Stop(begun.limit, channel.deserted)
         begun.notes += room(begun)
+        told = Watchers(Screen(watch, begun.recipe.phases))
         with unmade(begun):
-            training = self._set_up(begun, watch)
-        saver = Saver(run, stop, step=training.step, saved=begun.held is not None)
-        training.portions = Portions(pause=lambda: saver.between(training), say=watch.say)
+            training = self._set_up(begun, told.tell)
+        saver = Saver(run, stop, training, begun.contract, saved=begun.held is not None)
+        told.add(saver, partial(_guarded, training, run))
+        if self.aside is not None and not self.show:
+            told.add(partial(_not_to_be_missed, self.aside))
+        training.execution.portions = Portions(pause=saver.between, tell=told.tell)
         # What a recipe's own functions print, or the loop over the epochs, ends no training either.
-        with steadfast_output(), watch, stop.listening():
-            for note in (*begun.notes, *begun.moved):
-                watch.say(f"note: {note}")
-            if self.aside is not None and not self.show:
-                for note in begun.moved:
-                    self.aside(f"note: {note}")
-            if begun.held is not None:
-                watch.say(f"going on in {run.folder} {place(training)}")
+        with steadfast_output(), watch, stop.listening(), ExitStack() as stack:
             clock = time.perf_counter()
             try:
-                for epoch in loop(training, saver):
-                    saver.attempt(training, METRICS, partial(run.add, epoch))
-                    phase = recipe.phases[epoch.phase - 1]
-                    for note in guard.after_epoch(run.history, phase, keep=recipe.keep):
-                        watch.say(f"note: {note}")
-                    saver.weights(training)
-                    # Whoever looks at the model between two epochs sees it as the phase tests it.
-                    training.model.card = card_of(training, phase)  # type: ignore[assignment]
-                    yield epoch
+                stack.enter_context(told.open(self.watch, run, saver.save))
+                for note in beginning(begun, training):
+                    told.tell(note)
+                yield from _epochs(training, told)
             except GeneratorExit:
                 # A `break` in the user's loop: an ordinary end, which no checkpoint can repeat, and out of
                 # which nothing can be raised.
-                training.portions.pause = lambda: None
+                training.execution.portions.pause = lambda: None
                 try:
                     end(training, run, clock, None)
                 except NotWritten as error:
@@ -235,7 +232,7 @@ class Trainer:
                         warnings.warn(str(error), RuntimeWarning, stacklevel=2)
                     except RuntimeWarning:
                         # Where warnings are errors, this one is not: see above.
-                        watch.say(f"note: {error}")
+                        told.tell(Note("disk", str(error)))
                 raise
             except Stopped as stopped:
                 end(training, run, clock, stopped)
@@ -250,37 +247,43 @@ class Trainer:
                 end(training, run, clock, stopped)
                 _leave(stopped)
 
-    def _set_up(self, begun: Begun, watch: Watch) -> Training:
+    def _set_up(self, begun: Begun, tell: Callable[[Note], None]) -> Training:
         """Move everything to its place and write the record of what is about to run."""
-        model, run = begun.model, begun.run
+        model, run, held, alone = begun.model, begun.run, begun.held, self.channel.alone
         settle(model, begun.data.train, self.engine, begun.recipe.phases[0].resolutions[0])
         data = moved(begun.data, self.device)
         recipe = replace(begun.recipe, loss=on_device(begun.recipe.loss, self.device, model))
-        training = Training(model, data, recipe, self.engine, watch, data.train, run.place)
-        training.contract, training.alone = begun.contract, self.alone
-        if self.alone:
-            # Beside others, who share the images' memory, each would have a copy.
-            training.interleaved = interleaved(data, begun.recipe)
+        # Beside others, who share the images' memory, each would have a copy.
+        execution = Execution(alone=alone, interleaved=interleaved(data, recipe) if alone else {})
         if begun.way.chosen != "eager":
-            training.compiled = Compiled(model, begun.recipe, begun.way)
-            training.fused = fused_views(self.device, begun.recipe, begun.way)
+            execution.compiled = Compiled(model, recipe, begun.way)
+            execution.fused = fused_views(self.device, recipe, begun.way)
+        session, earlier = begun.session
+        training = Training(
+            model,
+            data,
+            recipe,
+            self.engine,
+            State(data.train),
+            session,
+            earlier,
+            lambda note: tell(listed(note, training, run)),
+            execution,
+        )
         remember(training)
-        if begun.held is not None:
-            restore(training, begun.held)
+        if held is not None:
+            restore(training, held)
             adapt(training, begun.changed)
-            check_optimizer(training, begun.held)
-        elif begun.earlier is not None:
-            training.earlier = tuple(begun.earlier.history)
-            training.session = 1 + max((epoch.session for epoch in training.earlier), default=1)
+            check_optimizer(training, held)
         run.model = model
-        run.rewind([*training.earlier, *training.history])
+        run.rewind([*earlier, *training.state.history])
         open_record(run, training, begun)
         return training
 
     def ready(self, model: nn.Module, data: Data, recipe: Recipe) -> Training:
-        """A training that is checked and set up as `fit` does it, without a folder: what `loop` takes."""
+        """A training that is checked and set up as `fit` does it, without a folder: what `steps` takes."""
         begun = begin(model, data, recipe, None, engine=self.engine, speed=self.speed, session=Session())
-        return self._set_up(begun, Watch(False))
+        return self._set_up(begun, lambda note: None)
 
     def evaluate(
         self,
@@ -363,6 +366,33 @@ class Trainer:
                 f"the model tells {found.shape[1]} classes apart, and {len(names)} names were given"
             )
         return Prediction(labels, found, names, given.names, given.findings)
+
+
+def _epochs(training: Training, told: Watchers) -> Iterator[Epoch]:
+    """The epochs of a training of which everybody is told, until its end or one that a watcher asks for."""
+    with closing(steps(training)) as events:
+        for event in events:
+            told(event)
+            if isinstance(event, Epoch):
+                # Whoever looks at the model between two epochs sees it as the phase tests it.
+                phase = training.recipe.phases[event.phase - 1]
+                training.model.card = card_of(training, phase)  # type: ignore[assignment]
+                yield event
+            if told.ending and training.kept is not None:
+                return
+
+
+def _guarded(training: Training, run: Run, event: Event | Note) -> None:
+    """Tell of what the figures of an epoch show."""
+    if isinstance(event, Epoch):
+        phase, keep = training.recipe.phases[event.phase - 1], training.recipe.keep
+        for text in guard.after_epoch(run.history, phase, keep=keep):
+            training.tell(Note("guard", text))
+
+
+def _not_to_be_missed(aside: Callable[[str], None], event: Event | Note) -> None:
+    if isinstance(event, Note) and event.kind == "bits":
+        aside(str(event))
 
 
 def _leave(stopped: Stopped) -> None:
