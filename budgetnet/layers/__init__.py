@@ -21,7 +21,7 @@ from budgetnet.layers.initialise import can_start_at_zero as can_start_at_zero
 from budgetnet.layers.initialise import dirac, kaiming
 from budgetnet.layers.mobile import SqueezeExcite, inverted_residual, squeeze_excite
 from budgetnet.layers.noise import StochasticDepth, dropout, rising, stochastic_depth
-from budgetnet.layers.pixels import Standardise, standardise
+from budgetnet.layers.pixels import Pixels, Standardise, standardise
 from budgetnet.layers.pooling import avg_pool, global_pool, head, max_pool
 from budgetnet.layers.residual import Residual, basic, bottleneck, stage
 from budgetnet.layers.scale import Scale, batch_norm, scale
@@ -32,6 +32,7 @@ __all__ = [
     "DenseHead",
     "Fitting",
     "Norm",
+    "Pixels",
     "Residual",
     "Scale",
     "SqueezeExcite",

@@ -2,11 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from budgetnet.layers.arguments import require_counts
+
+
+class Pixels(TypedDict, total=False):
+    """Statistics of pixels in [0, 1], one number for each channel: both of them or neither."""
+
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
 
 
 def standardise(

@@ -6,14 +6,14 @@ import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from budgetnet.data import Unavailable
-from budgetnet.layers import head, require_counts, require_rates, standardise
+from budgetnet.layers import Pixels, head, require_counts, require_rates, standardise
 
 _VARIANTS = tuple(f"b{number}" for number in range(8))
 _PUBLISHED = "imagenet"
@@ -28,8 +28,7 @@ def efficientnet(
     channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
     dropout: float | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **pixels: Unpack[Pixels],
 ) -> nn.Sequential:
     """EfficientNet `variant`, "b0" to "b7": standardise, torchvision's features, head; from scratch.
 
@@ -67,10 +66,10 @@ def efficientnet(
     features, linear, usual = _torchvisions(variant, classes, channels)
     end = head(linear.in_features, classes, dropout=usual if dropout is None else dropout)
     end.linear = linear
-    pixels = standardise(mean, std, channels=channels)
-    model = nn.Sequential(OrderedDict(standardise=pixels, features=features, head=end))
+    entry = standardise(**pixels, channels=channels)
+    model = nn.Sequential(OrderedDict(standardise=entry, features=features, head=end))
     if weights is not None:
-        own = mean is not None and std is not None
+        own = pixels.get("mean") is not None
         model.external = _begin(model, weights, variant, keep_pixels=own)  # type: ignore[assignment]
     return model
 

@@ -1,13 +1,15 @@
 """The residual networks that ImageNet made known, as torchvision has them, with a stem and head to choose."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Unpack
 
 from torch import nn
 
 from budgetnet.layers import (
+    Pixels,
     basic,
     bottleneck,
     head,
@@ -43,8 +45,7 @@ def resnet18(
     stem: Callable[..., nn.Module] = stem,
     head: Callable[..., nn.Module] = head,
     zero_init: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **pixels: Unpack[Pixels],
 ) -> nn.Sequential:
     """ResNet-18: standardise, stem, four stages of two basic blocks with 64 to 512 channels, head.
 
@@ -58,7 +59,7 @@ def resnet18(
     Raises ValueError for counts below 1 and whatever the stem and the head refuse. Reference:
     https://arxiv.org/abs/1512.03385.
     """
-    return _network(_RESNET18, classes, channels, stem, head, zero_init, (mean, std))
+    return _network(_RESNET18, classes, channels, stem, head, zero_init, pixels)
 
 
 def resnet34(
@@ -68,8 +69,7 @@ def resnet34(
     stem: Callable[..., nn.Module] = stem,
     head: Callable[..., nn.Module] = head,
     zero_init: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **pixels: Unpack[Pixels],
 ) -> nn.Sequential:
     """ResNet-34: as `resnet18`, with 3, 4, 6 and 3 basic blocks in its stages.
 
@@ -85,7 +85,7 @@ def resnet34(
     >>> sum(parameter.numel() for parameter in variant.parameters())
     21351690
     """
-    return _network(_RESNET34, classes, channels, stem, head, zero_init, (mean, std))
+    return _network(_RESNET34, classes, channels, stem, head, zero_init, pixels)
 
 
 def resnext50(
@@ -95,8 +95,7 @@ def resnext50(
     stem: Callable[..., nn.Module] = stem,
     head: Callable[..., nn.Module] = head,
     zero_init: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **pixels: Unpack[Pixels],
 ) -> nn.Sequential:
     """ResNeXt-50 32x4d: stages of 3, 4, 6 and 3 bottlenecks in 32 groups, with 256 to 2048 channels.
 
@@ -104,7 +103,7 @@ def resnext50(
     `resnet18`. The network is torchvision's resnext50_32x4d: 23,389,704 parameters with 200 classes.
     Reference: https://arxiv.org/abs/1611.05431.
     """
-    return _network(_RESNEXT50, classes, channels, stem, head, zero_init, (mean, std))
+    return _network(_RESNEXT50, classes, channels, stem, head, zero_init, pixels)
 
 
 def _network(
@@ -114,7 +113,7 @@ def _network(
     stem: Callable[..., nn.Module],
     head: Callable[..., nn.Module],
     zero_init: bool,
-    statistics: tuple[Sequence[float] | None, Sequence[float] | None],
+    pixels: Pixels,
 ) -> nn.Sequential:
     require_counts(kind.name, classes=classes, channels=channels)
     require_makers(kind.name, stem=stem, head=head)
@@ -126,7 +125,7 @@ def _network(
         inputs = outputs
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(*statistics, channels=channels),
+            standardise=standardise(**pixels, channels=channels),
             stem=entry,
             stages=stages,
             head=head(inputs, classes),

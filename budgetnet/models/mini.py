@@ -1,11 +1,20 @@
 """A small residual network whose every block halves the map and doubles the channels, with a wide head."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from typing import Unpack
 
 from torch import nn
 
-from budgetnet.layers import Residual, kaiming, max_pool, relu, require_counts, require_rates, standardise
+from budgetnet.layers import (
+    Pixels,
+    Residual,
+    kaiming,
+    max_pool,
+    relu,
+    require_counts,
+    require_rates,
+    standardise,
+)
 
 
 def mini_resnet(
@@ -17,8 +26,7 @@ def mini_resnet(
     hidden: int = 4096,
     dropout: float = 0.0,
     channels: int = 3,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **pixels: Unpack[Pixels],
 ) -> nn.Sequential:
     """Residual blocks of `width` channels, then twice as many in each, and a head of two linear layers.
 
@@ -54,7 +62,7 @@ def mini_resnet(
     left = resolution // 2**blocks
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(mean, std, channels=channels),
+            standardise=standardise(**pixels, channels=channels),
             stages=stages,
             head=_head(inputs * left * left, hidden, classes, dropout),
         )

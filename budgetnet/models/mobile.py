@@ -1,12 +1,13 @@
 """The network of inverted residuals, MobileNetV2, for small budgets of multiply-accumulates."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from typing import Unpack
 
 from torch import nn
 
 from budgetnet.layers import (
     Act,
+    Pixels,
     conv_norm_act,
     head,
     inverted_residual,
@@ -43,8 +44,7 @@ def mobilenet(
     act: Act = relu6,
     drop: float = 0.0,
     dropout: float = 0.2,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **pixels: Unpack[Pixels],
 ) -> nn.Sequential:
     """MobileNetV2: standardise, stem, seven stages of inverted residuals, a 1x1 convolution to `last`, head.
 
@@ -78,7 +78,7 @@ def mobilenet(
     features = _scaled(last, max(1.0, width))
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(mean, std, channels=channels),
+            standardise=standardise(**pixels, channels=channels),
             stem=stem,
             stages=stages,
             last=conv_norm_act(inputs, features, 1, act=act),

@@ -2,11 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import nn
 
 from budgetnet.layers import (
     Act,
+    Pixels,
     conv_norm_act,
     head,
     kaiming,
@@ -28,8 +30,7 @@ def convnet(
     widths: Sequence[int] = (32, 64, 128),
     act: Act = relu,
     dropout: float = 0.0,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **pixels: Unpack[Pixels],
 ) -> nn.Sequential:
     """Two 3x3 convolutions for each width, a max pool between one width and the next, and a head.
 
@@ -56,7 +57,7 @@ def convnet(
         inputs = outputs
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(mean, std, channels=channels),
+            standardise=standardise(**pixels, channels=channels),
             stages=stages,
             head=head(inputs, classes, dropout=dropout),
         )

@@ -2,11 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import nn
 
 from budgetnet.layers import (
+    Pixels,
     batch_norm,
     dirac,
     gelu,
@@ -27,8 +29,7 @@ def speednet(
     widths: Sequence[int] = (64, 256, 256),
     factor: float = 1 / 9,
     momentum: float = 0.4,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **pixels: Unpack[Pixels],
 ) -> nn.Sequential:
     """The network of airbench94: a whitening convolution, three groups of two convolutions, a linear head.
 
@@ -64,7 +65,7 @@ def speednet(
     head = OrderedDict(pool=max_pool(3), flatten=nn.Flatten(), linear=linear, scale=scale(factor))
     return nn.Sequential(
         OrderedDict(
-            standardise=standardise(mean, std, channels=channels),
+            standardise=standardise(**pixels, channels=channels),
             whiten=first,
             act=gelu(),
             groups=groups,

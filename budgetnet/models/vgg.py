@@ -2,10 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import nn
 
 from budgetnet.layers import (
+    Pixels,
     conv_norm_act,
     dense_head,
     kaiming,
@@ -37,8 +39,7 @@ def vgg(
     dropout: float = 0.5,
     batch_norm: bool = False,
     channels: int = 3,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    **pixels: Unpack[Pixels],
 ) -> nn.Sequential:
     """VGG in the paper's configurations A to E, of 11, 13, 16, 16 and 19 layers (C has 1x1 convolutions).
 
@@ -81,7 +82,7 @@ def vgg(
     size = resolution // _DIVIDED
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(mean, std, channels=channels),
+            standardise=standardise(**pixels, channels=channels),
             stages=stages,
             head=dense_head(inputs, classes, size=size, hidden=hidden, dropout=dropout),
         )
