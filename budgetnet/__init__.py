@@ -53,14 +53,14 @@ if TYPE_CHECKING:
     from budgetnet.plan import read_plan as read_plan
     from budgetnet.profiling import Profile as Profile
     from budgetnet.profiling import profile as profile
-    from budgetnet.pseudo import FixMatch as FixMatch
-    from budgetnet.pseudo import PseudoLabels as PseudoLabels
     from budgetnet.recipe import EMA as EMA
     from budgetnet.recipe import BackOff as BackOff
     from budgetnet.recipe import EarlyStop as EarlyStop
+    from budgetnet.recipe import FixMatch as FixMatch
     from budgetnet.recipe import Group as Group
     from budgetnet.recipe import Groups as Groups
     from budgetnet.recipe import Phase as Phase
+    from budgetnet.recipe import PseudoLabels as PseudoLabels
     from budgetnet.recipe import Ramp as Ramp
     from budgetnet.recipe import Recipe as Recipe
     from budgetnet.recipe import Test as Test
@@ -97,8 +97,7 @@ _ROOMS = {
     "optim": "SGD Adam AdamW Muon",
     "plan": "read_plan",
     "profiling": "Profile profile",
-    "pseudo": "FixMatch PseudoLabels",
-    "recipe": "BackOff EMA EarlyStop Group Groups Phase Ramp Recipe Test",
+    "recipe": "BackOff EMA EarlyStop FixMatch Group Groups Phase PseudoLabels Ramp Recipe Test",
     "report": "by_resolution save_curves",
     "run": "Epoch Run",
     "schedule": "Cosine Early Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",

@@ -10,8 +10,7 @@ from budgetnet.data import Data
 from budgetnet.engine.memory import out_of_memory
 from budgetnet.engine.step import Batch
 from budgetnet.engine.training import Training
-from budgetnet.pseudo import FixMatch
-from budgetnet.recipe import Phase, Recipe
+from budgetnet.recipe import FixMatch, Phase, Recipe
 
 _ENDS = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "ReLU", "Tanh": "tanh"}
 """Operations that do not belong behind the last layer of a model whose loss takes logits."""

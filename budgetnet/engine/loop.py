@@ -20,8 +20,7 @@ from budgetnet.engine.state import Kept
 from budgetnet.engine.step import calibration, take
 from budgetnet.engine.training import Training
 from budgetnet.engine.unsaved import restore_optimizer
-from budgetnet.pseudo import PseudoLabels
-from budgetnet.recipe import Phase, optimizer_of, set_rates
+from budgetnet.recipe import Phase, PseudoLabels, optimizer_of, set_rates
 from budgetnet.run import Epoch, Note
 from budgetnet.schedule import value
 

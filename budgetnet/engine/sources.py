@@ -11,8 +11,8 @@ from budgetnet.data import MEMORY_SHARE, Ahead, Data, Interleaved, Split, at_han
 from budgetnet.engine.measure import answers
 from budgetnet.engine.randomness import TEST, UNLABELLED, drawn, own_randomness, reseed
 from budgetnet.engine.training import Training
-from budgetnet.pseudo import FixMatch, Kept, PseudoLabels, join, keep
-from budgetnet.recipe import Phase, Recipe
+from budgetnet.pseudo import Kept, join, keep
+from budgetnet.recipe import FixMatch, Phase, PseudoLabels, Recipe
 from budgetnet.run import Note
 
 LARGEST = 1 << 25

@@ -14,8 +14,8 @@ from budgetnet.engine.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
 from budgetnet.engine.sources import Sources, unlabelled
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.engine.training import Training
-from budgetnet.pseudo import FixMatch, fixmatch_loss
-from budgetnet.recipe import Phase
+from budgetnet.pseudo import fixmatch_loss
+from budgetnet.recipe import FixMatch, Phase
 from budgetnet.run import Note
 
 

@@ -23,8 +23,7 @@ from budgetnet.engine.step import Batch, Stored, batch_of, loss_of, move
 from budgetnet.engine.training import Training
 from budgetnet.engine.unsaved import check_kept, remember
 from budgetnet.layers import Standardise
-from budgetnet.pseudo import FixMatch
-from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
+from budgetnet.recipe import FixMatch, Phase, Recipe, optimizer_of, set_rates
 
 NEARLY_NONE = 1e-20
 """A learning rate that moves no weight, and that an optimizer may divide by."""

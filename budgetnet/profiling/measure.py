@@ -20,8 +20,7 @@ from budgetnet.engine import PARTS, Clock, State, Training, evaluate, steps
 from budgetnet.profiling.advice import advise
 from budgetnet.profiling.scopes import EVALUATION, PART, Scopes, modules, modules_named, operators
 from budgetnet.profiling.values import Part, PhaseProfile, Profile
-from budgetnet.pseudo import PseudoLabels
-from budgetnet.recipe import Phase, Recipe
+from budgetnet.recipe import Phase, PseudoLabels, Recipe
 from budgetnet.trainer import Trainer
 
 WARM = 3

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import Split
-from budgetnet.pseudo.check import above_zero, check_keeping, check_probabilities
+from budgetnet.recipe import above_zero, check_keeping
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
     [0.6923076923076923, 0.3076923076923077]
     """
     above_zero("sharpen", "temperature", temperature)
-    check_probabilities("sharpen", probabilities)
+    _check_probabilities("sharpen", probabilities)
     logarithms = probabilities.double().log()
     # Divided after the largest is at 0: so nothing overflows however small the temperature is.
     return ((logarithms - logarithms.amax(dim=-1, keepdim=True)) / temperature).softmax(dim=-1)
@@ -122,3 +122,18 @@ def check_within(kept: Kept, unlabelled: Split) -> None:
 
 def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _check_probabilities(owner: str, found: Tensor) -> None:
+    """Refuse what are no probabilities over the last dimension."""
+    if found.is_floating_point() and found.ndim and found.shape[-1]:
+        # What is summed in half precision is this far from one.
+        tolerance = 1e-4 if torch.finfo(found.dtype).eps < 1e-5 else 2e-2
+        sums = found.double().sum(dim=-1)
+        if bool((found >= 0).all()) and bool(((sums - 1).abs() <= tolerance).all()):
+            return
+    shape = f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}"
+    raise ValueError(
+        f"{owner} takes probabilities, at least 0 and with rows that sum to one, found {shape} that are not: "
+        "apply softmax to logits"
+    )

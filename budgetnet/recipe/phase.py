@@ -7,10 +7,10 @@ from typing import Literal, Self
 
 from budgetnet.augment import Step, listed
 from budgetnet.optim import OptimizerFactory, monitored_by
-from budgetnet.pseudo import FixMatch, PseudoLabels
 from budgetnet.recipe.check import above_zero, made, one_of, whole
 from budgetnet.recipe.groups import stretched_optimizer
 from budgetnet.recipe.testing import Test
+from budgetnet.recipe.unlabelled import FixMatch, PseudoLabels
 from budgetnet.schedule import (
     MONITORS,
     Measured,

@@ -13,8 +13,7 @@ from budgetnet.engine import chosen_parts
 from budgetnet.files import check_place, checkpoint, free_bytes
 from budgetnet.modelfile import owned
 from budgetnet.optim import OptimizerFactory
-from budgetnet.pseudo import PseudoLabels
-from budgetnet.recipe import Recipe
+from budgetnet.recipe import PseudoLabels, Recipe
 from budgetnet.text import size
 from budgetnet.trainer.record import Begun
 
