@@ -8,6 +8,7 @@ from budgetnet.budget.filed import DESCRIPTION as DESCRIPTION
 from budgetnet.budget.filed import Form as Form
 from budgetnet.budget.filed import forms as forms
 from budgetnet.budget.filed import head as head
+from budgetnet.budget.filed import saved_tensors as saved_tensors
 from budgetnet.budget.filed import size as size
 from budgetnet.budget.fit import DoesNotFit as DoesNotFit
 from budgetnet.budget.fit import check_fit as check_fit

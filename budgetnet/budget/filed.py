@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from budgetnet.budget.modules import walk
 
@@ -59,6 +59,13 @@ def forms(model: nn.Module) -> dict[str, dict[str, Form]]:
             seen.add(id(tensor))
             own[key] = packed.get(key, (tensor.dtype, tuple(tensor.shape)))
     return found
+
+
+def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The state's tensors by name, each shared one once, under its first name."""
+    state: dict[str, Tensor] = model.state_dict(keep_vars=True)
+    first = {id(tensor): name for name, tensor in reversed(state.items())}
+    return {name: tensor for name, tensor in state.items() if first[id(tensor)] == name}
 
 
 def size(form: Form) -> int:

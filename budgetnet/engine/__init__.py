@@ -17,7 +17,6 @@ from budgetnet.engine.memory import moved as moved
 from budgetnet.engine.memory import out_of_memory as out_of_memory
 from budgetnet.engine.parts import chosen_parts as chosen_parts
 from budgetnet.engine.randomness import mixed as mixed
-from budgetnet.engine.ready import card_after as card_after
 from budgetnet.engine.ready import check as check
 from budgetnet.engine.ready import check_logits as check_logits
 from budgetnet.engine.ready import on_device as on_device

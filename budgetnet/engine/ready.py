@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +23,8 @@ from budgetnet.budget import (
 from budgetnet.data import Data, Split
 from budgetnet.engine.measure import Engine, check_shape, trying
 from budgetnet.engine.parts import chosen_parts, learning, norms
-from budgetnet.guard import before
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
-from budgetnet.modelfile import Card, check_weight, described
 from budgetnet.optim import monitored_by, takes_names
 from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
 from budgetnet.run import Epoch
@@ -49,8 +46,6 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     made = built(model)
     if made is not None:
         made.budget.check(model)
-        for phase in recipe.phases:
-            check_weight(model, card_after(model, data, phase))
     channels = int(data.train.images.shape[1])
     for number, phase in enumerate(recipe.phases, start=1):
         chosen_parts(model, phase.trains)
@@ -80,25 +75,7 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
                 raise DoesNotFit(f"phase {number} does not fit its model: {error}") from None
     check_logits(model, len(data.classes), recipe.phases[0].resolutions[0], channels)
     check_constants(model, recipe.phases[0].resolutions[0], channels=channels)
-    return list(
-        dict.fromkeys(
-            [
-                *data.notes,
-                *before(data, recipe),
-                *_small_epochs(data, recipe),
-                *_maps(model, recipe, channels),
-            ]
-        )
-    )
-
-
-def card_after(model: nn.Module, data: Data, phase: Phase) -> Card:
-    """The card of a model after a phase on these data."""
-    resize, crop = phase.test.at(phase.last_resolution)
-    _, channels, height, width = data.train.shape
-    looks: dict[str, Any] = {"mirror": phase.test.mirror, "shift": phase.test.shift}
-    sizes: dict[str, Any] = {"resize": resize, "crop": crop, "channels": channels, "stored": (height, width)}
-    return described(model, classes=data.classes, shape=data.shape, **sizes, **looks)
+    return [*_small_epochs(data, recipe), *_maps(model, recipe, channels)]
 
 
 def _check_rate(number: int, phase: Phase) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from budgetnet.budget import saved_tensors
 from budgetnet.data import Split
 from budgetnet.engine.measure import Evaluation
 from budgetnet.engine.parts import Average
 from budgetnet.engine.plain import NotPlain, pack, unpack
 from budgetnet.engine.speed import Clock
 from budgetnet.files import Checkpoint
-from budgetnet.modelfile import owned
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import EMA
 from budgetnet.run import Epoch
@@ -95,7 +95,7 @@ class State:
         words |= {"clock": self.clock.capture(), "history": [epoch.line() for epoch in self.history]}
         tensors: Tensors = {} if self.sums is None else {"sums": self.sums}
         if self.average is not None:
-            tensors |= named("average", owned(self.average.model))
+            tensors |= named("average", saved_tensors(self.average.model))
             words["averaged"] = self.average.updates
         if self.optimizer is not None:
             words["optimizer"] = _pack_optimizer(self.optimizer, tensors)
@@ -157,7 +157,7 @@ def of(tensors: Mapping[str, Tensor], role: str) -> Tensors:
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy saved tensors into the model's own."""
     with torch.no_grad():
-        for name, tensor in owned(model).items():
+        for name, tensor in saved_tensors(model).items():
             tensor.copy_(tensors[name])
 
 

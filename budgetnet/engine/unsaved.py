@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from budgetnet.budget import saved_tensors
 from budgetnet.engine.hidden import Places, named, set_value, tensors_of
 from budgetnet.engine.measure import trying
 from budgetnet.engine.parts import learning
@@ -17,7 +18,6 @@ from budgetnet.engine.state import named as under
 from budgetnet.engine.training import Training
 from budgetnet.engine.verify import check_place, check_tensors, kinds
 from budgetnet.files import Checkpoint
-from budgetnet.modelfile import owned
 from budgetnet.optim import Joint
 from budgetnet.recipe import Phase, optimizer_of
 
@@ -30,7 +30,7 @@ def capture(training: Training) -> tuple[Tensors, Words]:
     Raises NotSaveable.
     """
     tensors, words = training.state.capture(training.roles)
-    tensors |= under("model", owned(training.model))
+    tensors |= under("model", saved_tensors(training.model))
     words |= {"session": training.session, "earlier": [epoch.line() for epoch in training.earlier]}
     try:
         hidden = pack_hidden(training, tensors)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from budgetnet.budget import saved_tensors
 from budgetnet.engine.training import Training
 from budgetnet.files import Checkpoint
-from budgetnet.modelfile import owned
 from budgetnet.run import Epoch, beyond
 
 ROLES = ("last", "best", "best_of_phase")
@@ -80,7 +80,7 @@ def check_tensors(model: nn.Module, held: Checkpoint) -> None:
     The optimizer's are looked at by `check_optimizer`, once there is one.
     """
     state, tensors = held.state, held.tensors
-    own, whole = _kinds(owned(model)), _kinds(model.state_dict())
+    own, whole = _kinds(saved_tensors(model)), _kinds(model.state_dict())
     expected = {f"model/{name}": kind for name, kind in own.items()}
     if "averaged" in state:
         expected |= {f"average/{name}": kind for name, kind in own.items()}

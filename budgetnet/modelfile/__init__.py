@@ -6,7 +6,6 @@ from budgetnet.modelfile.card import card as card
 from budgetnet.modelfile.card import described as described
 from budgetnet.modelfile.file import BadModelFile as BadModelFile
 from budgetnet.modelfile.file import check_weight as check_weight
-from budgetnet.modelfile.file import owned as owned
 from budgetnet.modelfile.file import read_card as read_card
 from budgetnet.modelfile.file import write as write
 from budgetnet.modelfile.loading import fill as fill

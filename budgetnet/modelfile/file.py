@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from budgetnet.budget import Budget, OverBudget, built, forms, head, ledger, size
+from budgetnet.budget import Budget, OverBudget, built, forms, head, ledger, saved_tensors, size
 from budgetnet.files import Damaged, Stored, apart, metadata, read_sealed, seal, write_whole
 from budgetnet.modelfile.card import Card
 from budgetnet.process import VERSION
@@ -29,7 +29,7 @@ def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: 
     Raises OSError, and ValueError for a card that `read_card` would not take back.
     """
     _check(described)
-    tensors = apart({name: state[name] for name in owned(model)})
+    tensors = apart({name: state[name] for name in saved_tensors(model)})
     write_whole(path, seal(tensors, _words(described)))
 
 
@@ -62,13 +62,6 @@ def _words(described: Card) -> dict[str, Any]:
     if described.shape == "crop":
         del entries["shape"]
     return {"format": FORMAT, "version": VERSION, **entries}
-
-
-def owned(model: nn.Module) -> dict[str, Tensor]:
-    """The state's tensors by name, each shared one once, under its first name."""
-    state: dict[str, Tensor] = model.state_dict(keep_vars=True)
-    first = {id(tensor): name for name, tensor in reversed(state.items())}
-    return {name: tensor for name, tensor in state.items() if first[id(tensor)] == name}
 
 
 def read_card(path: str | Path) -> Card:

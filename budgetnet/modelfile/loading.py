@@ -15,13 +15,13 @@ from torch.nn.modules.module import (
 )
 
 from budgetnet import models
-from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built
+from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built, saved_tensors
 from budgetnet.data import Past, remember
 from budgetnet.files import Damaged, Stored
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary
 from budgetnet.modelfile.card import Card
-from budgetnet.modelfile.file import BadModelFile, opened, owned
+from budgetnet.modelfile.file import BadModelFile, opened
 from budgetnet.modelfile.shipped import resolved
 from budgetnet.run import MODEL
 from budgetnet.text import one_line
@@ -87,7 +87,7 @@ def _fill(model: nn.Module, stored: Stored, *, plainly: bool = False) -> None:
         model.load_state_dict(tensors, strict=False)
         return
     with torch.no_grad():
-        for name, tensor in owned(model).items():
+        for name, tensor in saved_tensors(model).items():
             tensor.copy_(tensors[name])
 
 
@@ -171,7 +171,7 @@ def _built(
 
 def _compare(model: nn.Module, stored: Stored) -> None:
     """Refuse a file whose tensors are not those of `model`, by name, shape and kind of number."""
-    expected = {name: (list(tensor.shape), _kind(tensor)) for name, tensor in owned(model).items()}
+    expected = {name: (list(tensor.shape), _kind(tensor)) for name, tensor in saved_tensors(model).items()}
     kinds = stored.kinds
     held = {name: (shape, _stored_kind(kinds[name])) for name, shape in stored.shapes.items()}
     for name in [*expected, *sorted(held)]:

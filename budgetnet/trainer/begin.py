@@ -9,14 +9,16 @@ import torch
 from torch import nn
 
 from budgetnet import guard
+from budgetnet.budget import built
 from budgetnet.data import Data
 from budgetnet.engine import Engine, Speed, check, check_views, choose, trial
 from budgetnet.files import owned
+from budgetnet.modelfile import check_weight
 from budgetnet.process import check_launch, steadfast_output
 from budgetnet.recipe import Recipe
 from budgetnet.run import Run
 from budgetnet.trainer.chain import contract, follow, higher, resumed
-from budgetnet.trainer.record import Begun
+from budgetnet.trainer.record import Begun, card_after
 from budgetnet.trainer.stop import seconds
 
 
@@ -28,6 +30,15 @@ class Session:
     after: str | Path | None = None
     max_time: float | str | None = None
     allow: Sequence[str] = ()
+
+
+def checked(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
+    """Check all that can be without a step; gives what is worth noting. Raises ValueError."""
+    noted = check(model, data, recipe)
+    if built(model) is not None:
+        for phase in recipe.phases:
+            check_weight(model, card_after(model, data, phase))
+    return list(dict.fromkeys([*data.notes, *guard.before(data, recipe), *noted]))
 
 
 def begin(
@@ -43,7 +54,7 @@ def begin(
     """Everything checked and read that can be refused; nothing is moved or written yet."""
     limit, launched = seconds(session.max_time), check_launch(_joined())
     allow = (session.allow,) if isinstance(session.allow, str) else tuple(session.allow)
-    notes = [*launched, *check(model, data, recipe)]
+    notes = [*launched, *checked(model, data, recipe)]
     if session.resume is not None and session.after is not None:
         raise ValueError(
             "a training goes on with a run exactly (resume=) or starts anew from its weights (after=): "

@@ -16,10 +16,10 @@ from budgetnet import guard
 from budgetnet.budget import external, ledger
 from budgetnet.compare import Difference
 from budgetnet.data import Data
-from budgetnet.engine import Training, Way, card_after
+from budgetnet.engine import Training, Way
 from budgetnet.files import Checkpoint, checkpoint, discard, reason, unwritable, write_whole
 from budgetnet.identity import digests, mark
-from budgetnet.modelfile import Card
+from budgetnet.modelfile import Card, described
 from budgetnet.process import VERSION
 from budgetnet.pseudo import write_csv
 from budgetnet.recipe import Phase, Recipe
@@ -71,6 +71,15 @@ def now() -> str:
 
 def card_of(training: Training, phase: Phase) -> Card:
     return card_after(training.model, training.data, phase)
+
+
+def card_after(model: nn.Module, data: Data, phase: Phase) -> Card:
+    """The card of a model after a phase on these data."""
+    resize, crop = phase.test.at(phase.last_resolution)
+    _, channels, height, width = data.train.shape
+    looks: dict[str, Any] = {"mirror": phase.test.mirror, "shift": phase.test.shift}
+    sizes: dict[str, Any] = {"resize": resize, "crop": crop, "channels": channels, "stored": (height, width)}
+    return described(model, classes=data.classes, shape=data.shape, **sizes, **looks)
 
 
 def open_record(run: Run, training: Training, begun: Begun) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from budgetnet.budget import saved_tensors
 from budgetnet.engine import chosen_parts
 from budgetnet.files import check_place, checkpoint, free_bytes
-from budgetnet.modelfile import owned
 from budgetnet.optim import OptimizerFactory
 from budgetnet.recipe import PseudoLabels, Recipe
 from budgetnet.text import size
@@ -31,7 +31,7 @@ def checkpoint_bytes(model: nn.Module, recipe: Recipe, *, unlabelled: int = 0) -
     Weights and statistics, those of the average, the optimizer's state, the weights that are kept (twice
     where a phase starts from the best ones of the phase before), and the labels of `unlabelled` images.
     """
-    state = owned(model)
+    state = saved_tensors(model)
     own, copied = _bytes(state.values()), _bytes(model.state_dict().values())
     # In a first phase the best weights of the phase are the best of all.
     starts = recipe.phases[2 if recipe.keep == "best" else 1 :]
@@ -56,7 +56,7 @@ def needed(model: nn.Module, recipe: Recipe, *, unlabelled: int = 0, images: int
     Two checkpoints and a third while it is written, and for each run the weights, the metrics and the hashes
     of the training `images`; each file of these is there twice while it is written.
     """
-    weights = checkpoint.bytes_of(_bytes(owned(model).values()), len(owned(model)), WORDS)
+    weights = checkpoint.bytes_of(_bytes(saved_tensors(model).values()), len(saved_tensors(model)), WORDS)
     epochs = sum(phase.epochs for phase in recipe.phases)
     each = weights + EPOCH * epochs + 2 * WORDS + 8 * (images + unlabelled)
     state = checkpoint_bytes(model, recipe, unlabelled=unlabelled)

@@ -33,7 +33,6 @@ from budgetnet.engine import (
     State,
     Training,
     answers,
-    check,
     check_logits,
     check_optimizer,
     check_speed,
@@ -55,7 +54,7 @@ from budgetnet.modelfile import card
 from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import Epoch, Note, Run
-from budgetnet.trainer.begin import Session, begin
+from budgetnet.trainer.begin import Session, begin, checked
 from budgetnet.trainer.changes import adapt
 from budgetnet.trainer.end import end
 from budgetnet.trainer.images import Images, gather, measured, tested
@@ -150,7 +149,7 @@ class Trainer:
         A step of every phase is tried on a copy of the model, with two images. Nothing is trained and the
         model is left as it is.
         """
-        noted = [*check(model, data, recipe), *guard.again(model, data)]
+        noted = [*checked(model, data, recipe), *guard.again(model, data)]
         check_views(data, recipe, self.device)
         return [*noted, *trial(model, data, recipe, self.engine)]
 
