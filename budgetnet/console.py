@@ -44,6 +44,7 @@ def terminal(*, error: bool = False) -> "Console":
 def say(text: str = "", *, style: str | None = None, error: bool = False) -> None:
     """Print text as it is: nothing in it is markup, and nothing that a terminal obeys."""
     console = terminal(error=error)
+    text = text if characters("±") else text.replace("±", "+-")
     # A notebook's display is a program of its own, which may fail in its own ways.
     with suppress(Exception) if console.is_jupyter else nullcontext():
         console.print(_escape(harmless(text)), style=style, soft_wrap=True)

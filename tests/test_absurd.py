@@ -77,9 +77,10 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def numeric() -> set[tuple[str, str]]:
     """The commands' options that take a number, as click knows them."""
     found = set()
+    kinds = (click.types.IntParamType, click.types.FloatParamType)
     for name, command in main.commands.items():
         for parameter in command.params:
-            if isinstance(parameter, click.Option) and parameter.type.name in ("number", "integer", "float"):
+            if isinstance(parameter, click.Option) and isinstance(parameter.type, kinds):
                 found.add((name, parameter.opts[0]))
     return found
 

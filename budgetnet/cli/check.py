@@ -2,33 +2,15 @@
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import click
 
-from budgetnet.cli.offline import at_hand
+from budgetnet.cli.commands.check import Photos
 from budgetnet.cli.options import Asked, environment
-from budgetnet.data import Inspection, Unavailable, inspect, policies
+from budgetnet.cli.overview import at_hand
+from budgetnet.data import Inspection, Unavailable, inspect
 from budgetnet.plan import Plan, titles
-
-
-@dataclass(frozen=True)
-class Photos:
-    """How photos are to be looked at: at which size, and what says which of their folders are parts."""
-
-    size: int | None
-    shape: Literal["crop", "squash"]
-    parts: tuple[str, ...] = ()
-
-    def named(self) -> dict[str, str]:
-        """The folders of the parts, where they were named one by one. Raises ValueError."""
-        pairs = [part.partition("=") for part in self.parts]
-        wrong = [part for part, (name, _, folder) in zip(self.parts, pairs) if not (name and folder)]
-        if wrong:
-            raise ValueError(f"--part should be such as train=photos/a, not {wrong[0]}")
-        return {name: folder for name, _, folder in pairs}
 
 
 def check_target(target: str | None, asked: Asked, photos: Photos, *, as_json: bool) -> Inspection:
@@ -53,11 +35,6 @@ def check_target(target: str | None, asked: Asked, photos: Photos, *, as_json: b
 
         Trainer(out=None, show=False).check(plan.model(), data, plan.recipe)
     return found
-
-
-def show_policies() -> None:
-    """Print the table of all kinds."""
-    click.echo(policies())
 
 
 def _is_folder(target: str, asked: Asked) -> bool:

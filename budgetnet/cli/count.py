@@ -2,39 +2,26 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import click
 from torch import nn
 
 from budgetnet.budget import Budget, Ledger, built, ledger, summary
+from budgetnet.cli.commands.count import View
 from budgetnet.cli.options import Asked
-from budgetnet.cli.outlook import budget_lines
-from budgetnet.cli.target import is_trained, load_trained, trained
+from budgetnet.cli.overview import budget_lines
+from budgetnet.cli.trained import is_trained, load_trained, trained
 from budgetnet.console import say
 from budgetnet.modelfile import card
 from budgetnet.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class View:
-    """How a ledger is shown: at which resolutions, how deep, against which budget, as JSON or as a table.
-
-    `layers` asks for the layers in the order of execution, as torchsummary lists them, instead.
-    """
-
-    resolutions: Sequence[int]
-    depth: int | None
-    budget: str | None
-    as_json: bool
-    layers: bool = False
-
-
 def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> None:
     """Print the ledger of what `target` names. Raises OverBudget where it costs more than `--budget`."""
     model, resolutions = _model(target, asked, recipe)
-    resolutions = list(view.resolutions) or resolutions
+    resolutions = list(view.resolution) or resolutions
     budget = Budget(params=view.budget) if view.budget is not None else None
     if view.layers:
         _show_layers(target, model, resolutions, view.as_json)

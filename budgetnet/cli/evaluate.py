@@ -3,13 +3,13 @@
 import contextlib
 import json
 import re
-from dataclasses import dataclass
 
 import click
 from torch import nn
 
+from budgetnet.cli.commands.evaluate import Measured
 from budgetnet.cli.options import Asked
-from budgetnet.cli.target import Trained, load_trained, not_from_scratch, trained
+from budgetnet.cli.trained import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import say, table
 from budgetnet.data import Data, Split, class_difference
 from budgetnet.guard import selection
@@ -20,23 +20,6 @@ from budgetnet.trainer import Evaluation, Trainer
 
 MOST_SIZES = 1000
 """How many resolutions may be asked for at once."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """On which split and at which resolution in pixels, on which device, shown as JSON or as a table.
-
-    `resize` is the shorter side that images are brought to before they are cropped to the resolution.
-    `resolutions` asks for one line at each of many, as "60:200:20", and `plot` names the file of their plot.
-    """
-
-    split: str
-    resolution: int | None
-    device: str | None
-    as_json: bool
-    resize: int | None = None
-    resolutions: str | None = None
-    plot: str | None = None
 
 
 def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured) -> None:

@@ -20,6 +20,8 @@ TRAINING = ("run", "sweep")
 TYPED = "budgetnet.typed"
 """The key under which all that was typed lies there."""
 
+LONGEST = 400
+"""Letters of what is said about something mistyped, which may be long."""
 FAILED, MISTAKEN, SKIPPED, NOT_FINITE, PAUSED, INTERRUPTED = 1, 2, 3, 4, 75, 130
 
 
@@ -49,6 +51,8 @@ class Commands(click.Group):
             try:
                 code = inner(args, prog_name, complete_var, standalone_mode=False, **extra)
             except click.ClickException as error:
+                if len(error.message) > LONGEST:
+                    vars(error)["message"] = f"{error.message[:LONGEST]} ..."
                 with suppress(OSError):
                     error.show()
                 code = error.exit_code

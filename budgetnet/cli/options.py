@@ -1,15 +1,14 @@
 """Options that several commands share, and what they ask of a recipe."""
 
 import functools
-import math
 import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
     from budgetnet.plan import Plan
     from budgetnet.trainer import Trainer
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""What gives a command an option."""
 
 
 @dataclass(frozen=True)
@@ -114,31 +114,8 @@ def environment(name: str, found: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-class Number(click.ParamType):  # type: ignore[type-arg]  # which older ones of click do not take
-    """A number from `least` to `most`, whole unless `whole` is False; one sentence for anything else."""
-
-    name = "number"
-
-    def __init__(self, least: float, most: float, *, whole: bool = True) -> None:
-        self.least, self.most, self.whole = least, most, whole
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """What was typed as a number."""
-        if isinstance(value, str):
-            pattern = r"[+-]?[0-9]+" if self.whole else r"[+-]?([0-9]+\.?|[0-9]*\.[0-9]+)([eE][+-]?[0-9]+)?"
-            text = value.strip()
-            good = len(text) <= 40 and re.fullmatch(pattern, text) is not None
-            value = (int(text) if self.whole else float(text)) if good else math.nan
-            if not self.least <= value <= self.most:
-                kind = "whole number" if self.whole else "number"
-                given = text if len(text) <= 40 else f"{text[:40]}..."
-                least, most = (f"{x:,}" if self.whole else f"{x:g}" for x in (self.least, self.most))
-                self.fail(f"it should be a {kind} from {least} to {most}, not {given!r}", param, ctx)
-        return value
-
-
-PIXELS = Number(1, 65_536)
-SEEDS = Number(1, 10_000)
+PIXELS = click.IntRange(1, 65_536)
+SEEDS = click.IntRange(1, 10_000)
 
 
 @dataclass(frozen=True)
@@ -192,16 +169,14 @@ set_option = click.option(
 )
 scale_option = click.option(
     "--scale",
-    type=Number(1e-9, 1e9, whole=False),
+    type=click.FloatRange(1e-9, 1e9),
     metavar="FACTOR",
     help="Shorten the whole recipe in proportion: 0.05 is a twentieth.",
 )
 
 
-def _number_or_auto(context: click.Context, option: click.Parameter, value: str) -> int | str:
-    if value == "auto":
-        return value
-    return int(Number(1, 1000).convert(value, option, context))
+def _number_or_auto(context: click.Context, option: click.Parameter, value: Any) -> int | str:
+    return "auto" if value == "auto" else int(click.IntRange(1, 1000).convert(value, option, context))
 
 
 together_option = click.option(
@@ -212,48 +187,42 @@ together_option = click.option(
     metavar="K",
     help="Train so many runs at once, in processes; auto: a run a thread on a CPU, up to 8 on a GPU.",
 )
-seed_option = click.option("--seed", type=Number(0, 2**63 - 1), help="The recipe's seed.")
+recipe_option = click.option(
+    "--recipe", help="The recipe file whose model() builds a model that budgetnet cannot by itself."
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), metavar="N", help="The recipe's seed."
+)
 
 
-def out_option(default: str, help: str) -> Callable[[Command], Command]:
+def out_option(default: str, help: str) -> Option:
     """Where a command writes its folder."""
     return click.option("--out", default=default, show_default=True, metavar="DIR", help=help)
 
 
-def training_on(help: str) -> Callable[[Command], Command]:
-    """Give a command the options of a Machine, collected into its parameter `machine`; `help` is of --out."""
+def json_option(help: str) -> Option:
+    """Whether a command prints JSON."""
+    return click.option("--json", "as_json", is_flag=True, help=help)
 
-    def decorate(command: Command) -> Command:
+
+def machine_options(help: str) -> tuple[Option, ...]:
+    """The options of a Machine; `help` is that of --out."""
+    return out_option("runs", help), device_option, precision_option, speed_option
+
+
+def gathered(name: str, into: type, *options: Option) -> Option:
+    """Give a command these options, gathered into its parameter `name`, a value of the dataclass `into`."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
-        def collected(*args: Any, out: str, device: Any, precision: Any, speed: Any, **kwargs: Any) -> Any:
-            return command(*args, machine=Machine(out, device, precision, speed), **kwargs)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            values = {each.name: kwargs.pop(each.name) for each in fields(into) if each.name in own}
+            return command(*args, **{name: into(**values)}, **kwargs)
 
-        wrapped: Any = collected
-        for option in (speed_option, precision_option, device_option, out_option("runs", help)):
-            wrapped = option(wrapped)
-        return wrapped  # type: ignore[no-any-return]
-
-    return decorate
-
-
-def asking(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Give a command these of the shared options, collected into its parameter `asked`."""
-
-    def decorate(command: Command) -> Command:
-        @functools.wraps(command)
-        def collected(
-            *args: Any,
-            root: str | None = None,
-            seed: int | None = None,
-            scale: float | None = None,
-            settings: tuple[str, ...] = (),
-            **kwargs: Any,
-        ) -> Any:
-            return command(*args, asked=Asked(root, seed, scale, settings), **kwargs)
-
-        wrapped: Any = collected
+        before = len(getattr(command, "__click_params__", ()))
         for option in reversed(options):
-            wrapped = option(wrapped)
-        return wrapped  # type: ignore[no-any-return]
+            option(called)
+        own = {each.name for each in called.__click_params__[before:]}  # type: ignore[attr-defined]
+        return called
 
     return decorate

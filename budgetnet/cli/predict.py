@@ -3,30 +3,21 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from budgetnet.cli.commands.predict import Written
 from budgetnet.cli.csv import danger, encoded, line, sheet
 from budgetnet.cli.failures import SKIPPED
 from budgetnet.cli.options import Asked
-from budgetnet.cli.target import load_trained, not_from_scratch, trained
+from budgetnet.cli.trained import load_trained, not_from_scratch, trained
 from budgetnet.console import say, table
 from budgetnet.data import UNREADABLE, Finding, sentences
 from budgetnet.files import check_writable, write_whole
 from budgetnet.modelfile import card
 from budgetnet.text import harmless, inline, percent
 from budgetnet.trainer import Prediction, Trainer, image_files
-
-
-@dataclass(frozen=True)
-class Written:
-    """How predictions are written: as table, csv or submission, classes by number or name, and where to."""
-
-    layout: str
-    indices: bool
-    out: str | None
 
 
 def predict_files(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from budgetnet.cli.options import Asked
-from budgetnet.cli.target import find_run
+from budgetnet.cli.trained import find_run
 from budgetnet.console import say
 from budgetnet.files import checkpoint, folders_of
 from budgetnet.run import Run

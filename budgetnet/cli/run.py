@@ -5,12 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
-from torch import nn
-
-from budgetnet.cli.offline import at_hand
 from budgetnet.cli.options import Asked
-from budgetnet.cli.outlook import (
-    check_resolutions,
+from budgetnet.cli.overview import (
+    at_hand,
+    checked_model,
     data_line,
     device_line,
     show_model,
@@ -19,11 +17,10 @@ from budgetnet.cli.outlook import (
     work_line,
 )
 from budgetnet.cli.resume import over, sought
-from budgetnet.cli.target import find_run
+from budgetnet.cli.trained import find_run
 from budgetnet.console import say
 from budgetnet.files import check_name
 from budgetnet.modelfile import card, save
-from budgetnet.plan import Plan
 from budgetnet.run import MODEL, Run
 from budgetnet.text import duration, percent
 from budgetnet.trainer import NotWritten, Session, Trainer, check_out
@@ -54,9 +51,9 @@ def run_recipe(
     resume = earlier.folder if earlier is not None else None
     out = Path(trainer.out or "runs")
     after = str(find_run(str(session.after), out)) if session.after is not None else None
-    model = _checked_model(plan)
+    model = checked_model(plan)
     if not quiet:
-        _introduce(plan, model)
+        show_model(plan, model)
     if resume is None:
         check_out(trainer.out, (folder,), model, plan.recipe)
     data = plan.data()
@@ -101,12 +98,12 @@ def _rescued(error: NotWritten) -> NotWritten:
     return NotWritten(f"{error}; as this process ends, they were saved to {path}", error.run)
 
 
-def dry_run(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None = None, seeds: int = 1) -> None:
+def run_dry(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None = None, seeds: int = 1) -> None:
     """Check and show all that `run` would do, and train nothing; data are used if they are at hand."""
     plan = asked.plan(recipe)
     folder = check_name(name or plan.name)
-    model = _checked_model(plan)
-    _introduce(plan, model)
+    model = checked_model(plan)
+    show_model(plan, model)
     for note in check_out(trainer.out, (folder,), model, plan.recipe, runs=seeds):
         say(f"note: {note}")
     data, missing = at_hand(plan)
@@ -124,17 +121,6 @@ def dry_run(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None = N
         validation = len(data.val) if data.val is not None else 0
         say(work_line(work(model, plan.recipe, len(data.train), validation)))
     say("dry run: nothing was trained")
-
-
-def _checked_model(plan: Plan) -> nn.Module:
-    model = plan.model()
-    check_resolutions(model, plan.recipe)
-    return model
-
-
-def _introduce(plan: Plan, model: nn.Module) -> None:
-    say(plan.title)
-    show_model(model, plan.recipe.phases[-1].last_resolution)
 
 
 def result_line(run: Run) -> str:

@@ -2,9 +2,8 @@
 
 import math
 
-from budgetnet.cli.compare import shown
 from budgetnet.cli.options import Asked
-from budgetnet.cli.outlook import check_resolutions, data_line, device_line, show_model, show_phases
+from budgetnet.cli.overview import checked_model, data_line, device_line, show_model, show_phases
 from budgetnet.cli.run import result_line
 from budgetnet.compare import Figure, measured
 from budgetnet.console import say, table
@@ -35,11 +34,9 @@ def run_seeds(
     """
     plan = asked.plan(recipe)
     folder = check_name(name or plan.name)
-    model = plan.model()
-    check_resolutions(model, plan.recipe)
+    model = checked_model(plan)
     if not quiet:
-        say(plan.title)
-        show_model(model, plan.recipe.phases[-1].last_resolution)
+        show_model(plan, model)
     check_out(trainer.out, (folder,), model, plan.recipe, runs=seeds)
     data = plan.data()
     if not quiet:
@@ -66,7 +63,7 @@ def run_seeds(
         figure = Figure(tuple(measured(run, what) for run in finished))
         if figure.n:
             spread = f"{figure.range()}, " if figure.n > 1 else ""
-            say(shown(f"{title} {figure.percent()} ({spread}n = {figure.n})"))
+            say(f"{title} {figure.percent()} ({spread}n = {figure.n})")
     _raise_worst([run for run in runs if run.status == "failed"], seeds)
     return len(finished) == seeds
 

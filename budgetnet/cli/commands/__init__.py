@@ -1,17 +1,18 @@
-"""The `budgetnet` command and, in the order of its help, the commands in it.
+"""The `budgetnet` command: each file here is one command, `command` in it, named as the file.
 
-Each imports what does its work when it is called: `--help` should answer at once, so nothing here imports
-torch or rich at the top.
+`--help` should answer at once, so no file here imports torch or rich at its top.
 """
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 import click
 
 import budgetnet
-from budgetnet.cli.commands.beforehand import check, copy, count, list_, preview
-from budgetnet.cli.commands.profiling import profile
-from budgetnet.cli.commands.trained import compare, evaluate, predict
-from budgetnet.cli.commands.training import run, sweep
 from budgetnet.cli.failures import Commands
+
+_FIRST = "run sweep count evaluate predict check compare list copy preview profile"
+"""The order of the help; what is not named here comes last."""
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -27,5 +28,6 @@ def main() -> None:
     """
 
 
-for command in (run, sweep, count, evaluate, predict, check, compare, list_, copy, preview, profile):
-    main.add_command(command)
+_FILES = [module.name for module in iter_modules(__path__)]
+for _name in sorted(_FILES, key=f"{_FIRST} {_FILES}".index):
+    main.add_command(import_module(f"{__name__}.{_name}").command, _name)

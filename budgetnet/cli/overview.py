@@ -1,4 +1,4 @@
-"""Outlook: what a plan is going to do and to cost, checked and shown before the first step."""
+"""Overview: what a plan is going to do and to cost, checked and shown before the first step."""
 
 import math
 from collections import Counter
@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from budgetnet.budget import Budget, DoesNotFit, Ledger, built, check_fit, ledger, macs
+from budgetnet.cli.options import environment
 from budgetnet.console import say, table
-from budgetnet.data import Data
+from budgetnet.data import Data, Unavailable
+from budgetnet.plan import Plan
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.schedule import Reactive, value
 from budgetnet.text import counted
@@ -22,18 +24,31 @@ _TRAINING = 3
 """Passes that a training step is counted as: one forward, and backward to inputs and to weights."""
 
 
-def check_resolutions(model: nn.Module, recipe: Recipe) -> None:
-    """Refuse a model that some phase's images do not fit; needs no data. Raises DoesNotFit."""
-    for number, phase in enumerate(recipe.phases, start=1):
+def at_hand(plan: Plan) -> tuple[Data | None, str]:
+    """The plan's data, and ""; or None, and why they are not at hand. Nothing is downloaded."""
+    with environment("BUDGETNET_OFFLINE", "1"):
+        try:
+            return plan.data(), ""
+        except Unavailable as error:
+            return None, str(error)
+
+
+def checked_model(plan: Plan) -> nn.Module:
+    """The plan's model; one that some phase's images do not fit is refused. Raises DoesNotFit."""
+    model = plan.model()
+    for number, phase in enumerate(plan.recipe.phases, start=1):
         for resolution in phase.resolutions:
             try:
                 check_fit(model, resolution)
             except DoesNotFit as error:
                 raise DoesNotFit(f"phase {number} does not fit its model: {error}") from None
+    return model
 
 
-def show_model(model: nn.Module, resolution: int) -> None:
-    """Print what the outermost parts of `model` cost at `resolution` pixels, and what its budget leaves."""
+def show_model(plan: Plan, model: nn.Module) -> None:
+    """Print what the outermost parts of a plan's model cost at its last resolution, and its budget leaves."""
+    say(plan.title)
+    resolution = plan.recipe.phases[-1].last_resolution
     found = ledger(model, resolution)
     rows = [
         (

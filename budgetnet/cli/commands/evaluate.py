@@ -1,0 +1,77 @@
+"""`budgetnet evaluate`: measure a trained model on labelled images."""
+
+from dataclasses import dataclass
+
+import click
+
+from budgetnet.cli.options import (
+    PIXELS,
+    Asked,
+    data_option,
+    device_option,
+    gathered,
+    json_option,
+    set_option,
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """On which split and at which resolution in pixels, on which device, shown as JSON or as a table.
+
+    `resize` is the shorter side that images are brought to before they are cropped to the resolution.
+    `resolutions` asks for one line at each of many, as "60:200:20", and `plot` names the file of their plot.
+    """
+
+    split: str
+    resolution: int | None
+    resize: int | None
+    resolutions: str | None
+    plot: str | None
+    device: str | None
+    as_json: bool
+
+
+@click.command()
+@click.argument("target", metavar="RUN|MODEL")
+@click.argument("recipe", metavar="RECIPE", required=False)
+@gathered(
+    "how",
+    Measured,
+    click.option(
+        "--split",
+        type=click.Choice(["val", "test", "train"]),
+        default="val",
+        show_default=True,
+        help="Which part.",
+    ),
+    click.option("--resolution", type=PIXELS, metavar="PIXELS", help="By default the model's own."),
+    click.option(
+        "--resize",
+        type=PIXELS,
+        metavar="PIXELS",
+        help="The shorter side before the crop to the resolution, such as 232 for 224; by default the "
+        "model's.",
+    ),
+    click.option(
+        "--resolutions",
+        metavar="FIRST:LAST:STEP",
+        help="Measure at each of these and plot accuracy and MACs: 60:200:20, or a list such as 64,96,128.",
+    ),
+    click.option(
+        "--plot", metavar="FILE", help="Where that plot goes; by default resolutions.png in the run's folder."
+    ),
+    device_option,
+    json_option("Print one JSON object, the confusion matrix included."),
+)
+@gathered("asked", Asked, data_option, set_option)
+def command(target: str, recipe: str | None, how: Measured, asked: Asked) -> None:
+    """Measure a trained model on labelled images.
+
+    Accuracy, top-5, loss, and each class. The images are those of RECIPE's data(): a recipe is a program,
+    and none is executed unless you name it. What the run had changed with --set data.NAME=VALUE is changed
+    here too.
+    """
+    from budgetnet.cli.evaluate import evaluate_target
+
+    evaluate_target(target, recipe, asked, how)

@@ -1,0 +1,119 @@
+"""`budgetnet run`: train a recipe, once or with several seeds."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import click
+
+from budgetnet.cli.failures import PAUSED
+from budgetnet.cli.options import (
+    SEEDS,
+    Asked,
+    Machine,
+    data_option,
+    gathered,
+    machine_options,
+    scale_option,
+    seed_option,
+    set_option,
+    together_option,
+)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a session goes on with or follows, how long it may take, and what may differ then."""
+
+    resume: str | None
+    after: str | None
+    max_time: str | None
+    allow: tuple[str, ...]
+
+
+@click.command()
+@click.argument("recipe", metavar="FILE|NAME")
+@gathered("asked", Asked, data_option, scale_option, set_option, seed_option)
+@gathered("machine", Machine, *machine_options("Where the run's numbered folder is made."))
+@click.option("--name", help="What the run's folder is called; by default as the recipe.")
+@click.option(
+    "--dry-run", is_flag=True, help="Check and show everything, and stop before training; no download."
+)
+@click.option(
+    "--seeds",
+    type=SEEDS,
+    metavar="N",
+    help="Train N runs, with the seed and those that follow it, and show the spread of their figures.",
+)
+@together_option
+@gathered(
+    "ending",
+    Ending,
+    click.option(
+        "--max-time",
+        metavar="TIME",
+        help="End the session at a step's end after so long (11h30m, 90s), exit with 75; --resume goes on.",
+    ),
+    click.option(
+        "--resume",
+        is_flag=False,
+        flag_value="",
+        metavar="[RUN]",
+        help="Go on with an unfinished run exactly: RUN, or the newest of this recipe; or begin it.",
+    ),
+    click.option(
+        "--allow-change",
+        "allow",
+        multiple=True,
+        metavar="PATH",
+        help="With --resume: go on although this has changed (recipe.phases.0.epochs). Repeatable.",
+    ),
+    click.option(
+        "--after",
+        metavar="RUN",
+        help="Begin this recipe's schedule from the weights of RUN, with its history.",
+    ),
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
+def command(
+    recipe: str,
+    asked: Asked,
+    machine: Machine,
+    name: str | None,
+    dry_run: bool,
+    seeds: int | None,
+    together: int | Literal["auto"],
+    ending: Ending,
+    quiet: bool,
+) -> None:
+    """Train a recipe: a file, or one that comes along.
+
+    The run is written to a new folder: model.safetensors, run.json, and metrics.jsonl with a line an epoch.
+    Ctrl-C and SIGTERM end it at a step's end, ready for --resume.
+    """
+    from budgetnet.cli.run import run_dry, run_recipe
+    from budgetnet.trainer import Session
+
+    trainer = machine.trainer(show=not (quiet or dry_run))
+    if seeds is not None and (ending.after is not None or ending.resume):
+        raise click.UsageError(
+            "--seeds goes on with the runs of this recipe and name (--resume), not with one run that is "
+            "named, and not --after one"
+        )
+    if seeds is not None and ending.allow:
+        raise click.UsageError("--allow-change is for one run that goes on, and --seeds trains several")
+    if seeds is None and together not in ("auto", 1):
+        raise click.UsageError("--together is for several runs: give --seeds too")
+    if dry_run:
+        run_dry(recipe, asked, trainer, name=name, seeds=seeds or 1)
+        return
+    if seeds is None:
+        run = run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=Session(**vars(ending)))
+        paused = run.status == "paused"
+    else:
+        from budgetnet.cli.seeds import run_seeds
+        from budgetnet.sweep import Manner
+
+        manner = Manner(together, ending.resume is not None, ending.max_time)
+        paused = not run_seeds(recipe, asked, trainer, name=name, quiet=quiet, seeds=seeds, manner=manner)
+    if paused:
+        click.get_current_context().exit(PAUSED)
