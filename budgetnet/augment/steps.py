@@ -128,6 +128,12 @@ class Checking(Protocol):
         ...
 
 
+def check_data(step: object, data: object) -> None:
+    """Let a step that is `Checking` refuse the data that it cannot work with."""
+    if isinstance(step, Checking):
+        step.ready(data)
+
+
 @dataclass(frozen=True, eq=False)
 class Place:
     """Where in a training a batch is: `rows` int64 (B,), its images' positions in the training split.

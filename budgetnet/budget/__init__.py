@@ -25,6 +25,7 @@ from budgetnet.budget.modules import check_state as check_state
 from budgetnet.budget.refusal import OverBudget as OverBudget
 from budgetnet.budget.scratch import NotFromScratch as NotFromScratch
 from budgetnet.budget.scratch import external as external
+from budgetnet.budget.scratch import stated as stated
 from budgetnet.budget.spend import Spent as Spent
 from budgetnet.budget.spend import StepUp as StepUp
 from budgetnet.budget.summary import Layer as Layer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -15,6 +15,22 @@ class NotFromScratch(ValueError):
     """A model began from external weights, and its budget says `scratch=True`."""
 
 
+@runtime_checkable
+class External(Protocol):
+    """A model, a part of one, or a step that says which external weights it began from, "" for none."""
+
+    @property
+    def external(self) -> str:
+        """Their origin, in words."""
+        ...
+
+
+def stated(owner: object) -> str:
+    """The external weights that a module or step itself says it began from; "" for none."""
+    words: object = owner.external if isinstance(owner, External) else ""
+    return words if isinstance(words, str) else ""
+
+
 def external(model: nn.Module) -> str:
     """
     What external weights `model`, or a part of it, began from; "" for a model that is trained from scratch.
@@ -22,8 +38,7 @@ def external(model: nn.Module) -> str:
     A model says so itself, with a string in its attribute `external`; `models.efficientnet(weights=...)` and
     `Budget.build` of a torchvision or timm builder set it.
     """
-    stated = (getattr(module, "external", None) for module in model.modules())
-    return " and ".join(dict.fromkeys(words for words in stated if isinstance(words, str) and words))
+    return " and ".join(dict.fromkeys(filter(None, map(stated, model.modules()))))
 
 
 def asked_for(make: Callable[..., nn.Module], kwargs: Mapping[str, Any]) -> str:

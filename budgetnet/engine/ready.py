@@ -7,7 +7,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor, nn
 
-from budgetnet.augment import test_view
+from budgetnet.augment import check_data, test_view
 from budgetnet.budget import (
     DoesNotFit,
     NotFromScratch,
@@ -18,6 +18,7 @@ from budgetnet.budget import (
     first_line,
     held,
     ledger,
+    stated,
     twin,
 )
 from budgetnet.data import Data, Split
@@ -58,11 +59,8 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
                 "images; load it with unlabelled=True, or give Data(unlabelled=)"
             )
         for step in phase.augment:
-            # A step may know what it cannot work with, as a teacher of other classes does.
-            ready = getattr(step, "ready", None)
-            if callable(ready):
-                ready(data)
-            taught = getattr(step, "external", "")
+            check_data(step, data)
+            taught = stated(step)
             if taught and made is not None and made.budget.scratch:
                 raise NotFromScratch(
                     f"the budget asks for a model from scratch, and its teacher in phase {number} began from "

@@ -170,9 +170,8 @@ def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:
             "trained on"
         )
     fill(model, path)
-    external = getattr(card, "external", "")
-    if external:
-        setattr(model, "external", external)  # noqa: B010
+    if card.external:
+        model.external = card.external  # type: ignore[assignment]  # a plain attribute
         made = built(model)
         if made is not None:
             made.budget.check(model)

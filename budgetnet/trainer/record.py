@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from budgetnet import guard
-from budgetnet.budget import external, ledger
+from budgetnet.budget import external, ledger, stated
 from budgetnet.compare import Difference
 from budgetnet.data import Data
 from budgetnet.engine import Training, Way
@@ -178,7 +178,7 @@ def _asked(training: Training, begun: Begun) -> dict[str, Any]:
 def _origins(training: Training) -> str:
     """The external weights that the model, or a teacher of it, began from; "" for none."""
     steps = [step for phase in training.recipe.phases for step in phase.augment]
-    found = [external(training.model), *(getattr(step, "external", "") for step in steps)]
+    found = [external(training.model), *map(stated, steps)]
     return "; ".join(dict.fromkeys(name for name in found if name))
 
 
