@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from budgetnet.data import stl10 as stl10
     from budgetnet.data import tiny_imagenet as tiny_imagenet
     from budgetnet.distill import Distill as Distill
+    from budgetnet.layers import Quantised as Quantised
     from budgetnet.loss import DistillationLoss as DistillationLoss
     from budgetnet.loss import LabelSmoothingLoss as LabelSmoothingLoss
     from budgetnet.modelfile import load as load
@@ -92,6 +93,7 @@ _ROOMS = {
     "budget": "Budget DoesNotFit Ledger OverBudget check_fit count ledger macs summary",
     "data": "Data Split arrays cifar10 digits folder stl10 tiny_imagenet",
     "distill": "Distill",
+    "layers": "Quantised",
     "loss": "DistillationLoss LabelSmoothingLoss",
     "modelfile": "load save",
     "optim": "SGD Adam AdamW Muon",

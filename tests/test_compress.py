@@ -1,18 +1,24 @@
 """What is promised of small files: bytes as saved, quantised weights, pruning, one command for all."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torchvision
+from torch import Tensor, nn
 
 from budgetnet import (
+    EMA,
     Budget,
     Data,
+    Flip,
     OverBudget,
     Phase,
     Recipe,
+    Run,
     Split,
     Trainer,
     layers,
@@ -21,14 +27,17 @@ from budgetnet import (
     models,
     save,
 )
-from budgetnet.budget import built
-from budgetnet.modelfile import card, check_weight, described, read_card, write
+from budgetnet.budget import NotFromScratch, built
+from budgetnet.layers import QuantisedConv2d, QuantisedLinear
+from budgetnet.modelfile import BadModelFile, card, check_weight, described, read_card, write
 
 
-def small(*, limit: int = 100_000, classes: int = 3) -> nn.Module:
+def small(
+    *, limit: int = 100_000, classes: int = 3, make: Callable[..., nn.Module] = models.resnet
+) -> nn.Module:
     """A residual network of 13,000 parameters, for 16 pixels."""
     return Budget(bytes=limit).build(
-        models.resnet,
+        make,
         classes=classes,
         widths=(12, 24),
         blocks=(1, 1),
@@ -39,6 +48,11 @@ def small(*, limit: int = 100_000, classes: int = 3) -> nn.Module:
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
     )
+
+
+def quantised(bits: int = 4, *, limit: int = 100_000, **options: Any) -> nn.Module:
+    """The same with few bits."""
+    return small(limit=limit, make=layers.Quantised(models.resnet, bits=bits, **options))
 
 
 def toy(classes: int = 3, *, names: tuple[str, ...] = ()) -> Data:
@@ -97,3 +111,184 @@ def test_a_file_of_before_whose_tensors_alone_kept_the_budget_still_loads(tmp_pa
     assert again is not None
     assert again.budget == limit
     assert card(loaded) is not None
+
+
+def learn(model: nn.Module, folder: Path, **options: Any) -> Run:
+    """Two epochs of the toy with an average, kept in a run's folder."""
+    recipe = Recipe(
+        [Phase(options.pop("epochs", 2), 16, lr=0.05, augment=[Flip()])],
+        batch_size=8,
+        average=EMA(0.9),
+        keep="averaged",
+    )
+    return Trainer(show=False, out=folder, **options).fit(model, toy(), recipe)
+
+
+def logits(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        found: Tensor = model.eval()(images)
+    return found
+
+
+@pytest.mark.parametrize("bits", [2, 4, 5, 8])
+def test_a_loaded_file_predicts_exactly_what_was_evaluated(tmp_path: Path, bits: int) -> None:
+    torch.manual_seed(0)
+    model = quantised(bits)
+    run = learn(model, tmp_path)
+    assert run.folder is not None
+    images = toy().val.images.float() / 255  # type: ignore[union-attr]
+    ours = logits(model, images)
+    for path in (run.folder, run.folder / "model.safetensors"):
+        assert torch.equal(logits(load(path), images), ours)
+    save(load(run.folder), tmp_path / "again")
+    assert torch.equal(logits(load(tmp_path / "again"), images), ours)
+    found = Trainer(show=False).evaluate(load(run.folder), toy().val, batch_size=8)  # type: ignore[arg-type]
+    assert found.accuracy == run.record["result"]["val_accuracy"]
+    assert found.loss == run.record["result"]["val_loss"]
+
+
+def test_few_bits_are_counted_as_saved_and_in_four_bits_eight_times_as_many_fit(tmp_path: Path) -> None:
+    plain, four = ledger(small()), ledger(quantised(4, ends=4))
+    assert plain.params == four.params
+    weights = sum(m.weight.numel() for m in small().modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    scales = sum(len(m.weight) for m in small().modules() if isinstance(m, nn.Conv2d | nn.Linear))
+    assert abs(plain.bytes - four.bytes - (4 * weights - weights / 2 - 2 * scales)) <= 8
+    save(quantised(4), tmp_path / "a")
+    assert (tmp_path / "a").stat().st_size <= ledger(quantised(4)).saved
+    with pytest.raises(OverBudget, match="bytes as saved"):
+        small(limit=ledger(quantised(8)).saved)
+    quantised(8, limit=ledger(quantised(8)).saved)
+
+
+def test_the_first_and_the_last_layer_have_more_bits_and_what_is_kept_has_all() -> None:
+    model = quantised(3, ends=6, keep=("stages.0",))
+    found = {
+        name: m.bits for name, m in model.named_modules() if isinstance(m, QuantisedConv2d | QuantisedLinear)
+    }
+    assert found.pop("stem.conv") == found.pop("head.linear") == 6
+    assert set(found.values()) == {3}
+    assert not any(name.startswith("stages.0") for name in found)
+    assert any(name.startswith("stages.1") for name in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": 1}, "bits should be from 2 to 8, not 1"),
+        ({"bits": True}, "bits should be from 2 to 8"),
+        ({"ends": 16}, "ends should be from 2 to 8, not 16"),
+        ({"keep": "head"}, "list of module names"),
+        ({"keep": ["nose"]}, "which Sequential does not have; its outermost modules are standardise, stem"),
+        ({"keep": [""]}, "has no convolution or linear layer"),
+    ],
+)
+def test_what_cannot_be_quantised_is_refused_in_a_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quantised(**options)
+
+
+def test_weights_have_as_many_values_as_bits_and_the_gradient_passes() -> None:
+    layer = layers.Quantised(nn.Conv2d, bits=8, ends=3)(4, 5, 3)
+    weight = layer.rounded()
+    assert all(len(row.unique()) <= 7 for row in weight)
+    weight.square().sum().backward()
+    assert torch.equal(layer.weight.grad, 2 * weight.detach())
+
+
+def test_rounding_to_eight_bits_hardly_moves_a_network() -> None:
+    torch.manual_seed(0)
+    plain = small()
+    images = torch.rand(4, 3, 16, 16)
+    few = quantised(8)
+    few.load_state_dict(plain.state_dict(), strict=False)
+    ours, theirs = logits(plain, images), logits(few, images)
+    assert (ours - theirs).abs().max() < 0.05 * ours.abs().max()
+
+
+def test_a_layer_whose_weights_are_all_zero_stays_zero(tmp_path: Path) -> None:
+    model = quantised(4)
+    with torch.no_grad():
+        model.get_submodule("stem.conv").weight.zero_()  # type: ignore[union-attr, operator]
+    save(model, tmp_path / "a")
+    assert not load(tmp_path / "a").get_submodule("stem.conv").weight.any()  # type: ignore[union-attr, operator]
+
+
+def test_a_quantised_run_that_is_cut_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    def fresh() -> nn.Module:
+        torch.manual_seed(0)
+        return quantised(4)
+
+    recipe = Recipe(
+        [Phase(3, 16, lr=0.05, augment=[Flip()])], batch_size=8, average=EMA(0.9), keep="averaged"
+    )
+    whole = Trainer(show=False, out=None).fit(fresh(), toy(), recipe)
+    trainer = Trainer(show=False, out=tmp_path)
+    cut = trainer.fit(fresh(), toy(), recipe, max_time=1e-6)
+    assert cut.status == "paused"
+    resumed = trainer.fit(fresh(), toy(), recipe, resume=cut.folder)
+    assert resumed.model is not None
+    assert whole.model is not None
+    ours, theirs = whole.model.state_dict(), resumed.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_bf16_and_a_file_in_bf16_agree(tmp_path: Path) -> None:
+    model = quantised(4)
+    run = learn(model, tmp_path, precision="bf16")
+    trainer = Trainer(show=False, precision="bf16")
+    val = toy().val
+    assert val is not None
+    assert run.folder is not None
+    assert trainer.evaluate(load(run.folder), val, batch_size=8).loss == run.record["result"]["val_loss"]
+
+
+def test_a_loaded_model_that_is_trained_on_follows_its_weights_again(tmp_path: Path) -> None:
+    save(quantised(4), tmp_path / "a")
+    model = load(tmp_path / "a")
+    layer = model.get_submodule("stem.conv")
+    assert isinstance(layer, QuantisedConv2d)
+    assert (layer.scale > 0).all()
+    model.train()(torch.rand(2, 3, 16, 16))
+    assert not layer.scale.any()
+
+
+def test_damaged_codes_and_scales_are_refused(tmp_path: Path) -> None:
+    layer = layers.Quantised(nn.Linear, bits=8, ends=4)(6, 3)
+    packed = layer.pack(layer.state_dict())
+    for name, wrong in (
+        ("scale", torch.full((3,), float("nan"), dtype=torch.bfloat16)),
+        ("scale", torch.zeros(3, dtype=torch.bfloat16)),
+        ("scale", torch.ones(3)),
+        ("weight", torch.full((9,), 255, dtype=torch.uint8)),
+        ("weight", torch.zeros(8, dtype=torch.uint8)),
+        ("weight", torch.zeros(3, 6)),
+    ):
+        with pytest.raises(ValueError, match=r"scales should|codes should|should be torch"):
+            layer.unpack({**packed, name: wrong})
+    model = quantised(4)
+    state = model.state_dict()
+    state["stem.conv.weight"][0, 0, 0, 0] = float("inf")
+    write(model, state, described(model), tmp_path / "a")
+    with pytest.raises(BadModelFile, match=r"is damaged: its packed weights of stem.conv: its scales should"):
+        load(tmp_path / "a")
+
+
+def test_a_builder_of_ones_own_is_quantised_as_the_card_says(tmp_path: Path) -> None:
+    def mine(width: int) -> nn.Module:
+        """A builder that no card can name."""
+        return nn.Sequential(
+            nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 3)
+        )
+
+    model = Budget(bytes="20KB").build(layers.Quantised(mine, bits=4), 8)
+    save(model, tmp_path / "a", resolution=16)
+    assert read_card(tmp_path / "a").quantised == {"bits": 4, "ends": 8, "keep": []}
+    images = torch.rand(2, 3, 16, 16)
+    model.to(memory_format=torch.channels_last)
+    for make in (mine, layers.Quantised(mine, bits=4)):
+        assert torch.equal(logits(load(tmp_path / "a", make, 8), images), logits(model, images))
+
+
+def test_external_weights_are_seen_through_quantising() -> None:
+    with pytest.raises(NotFromScratch):
+        Budget("50M", scratch=True).build(layers.Quantised(torchvision.models.resnet18), weights="DEFAULT")

@@ -45,6 +45,12 @@ class Packs(Protocol):
     def packed(self) -> Mapping[str, Form]:
         """The form in a file of those of its own tensors that have another, by their names in the module."""
 
+    def pack(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Those tensors as they are in a file, from those of a state."""
+
+    def unpack(self, stored: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Those tensors as they are in memory, from a file's; ValueError for what `pack` does not give."""
+
 
 def forms(model: nn.Module) -> dict[str, dict[str, Form]]:
     """The saved tensors of each module by its name, each shared tensor once, as they are in a file."""

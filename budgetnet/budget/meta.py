@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import random
 import sys
 import threading
@@ -106,8 +107,9 @@ class _Registrations:
 
 def builder_name(make: Callable[..., object]) -> str:
     """What a sentence calls a builder: its name, a partial's by the function inside it."""
+    make = inspect.unwrap(make)
     while isinstance(make, partial):
-        make = make.func
+        make = inspect.unwrap(make.func)
     return str(getattr(make, "__qualname__", type(make).__name__))
 
 

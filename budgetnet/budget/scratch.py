@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -43,10 +44,10 @@ def external(model: nn.Module) -> str:
 
 def asked_for(make: Callable[..., nn.Module], kwargs: Mapping[str, Any]) -> str:
     """The external weights that a call of a builder of torchvision or timm names, "" for none."""
-    keywords = dict(kwargs)
+    keywords, make = dict(kwargs), inspect.unwrap(make)
     while isinstance(make, partial):
         keywords = {**make.keywords, **keywords}
-        make = make.func
+        make = inspect.unwrap(make.func)
     package = str(getattr(make, "__module__", "")).split(".")[0]
     if package not in ("torchvision", "timm"):
         return ""

@@ -7,6 +7,7 @@ from torch import nn
 
 from budgetnet import models
 from budgetnet.budget import built, external
+from budgetnet.layers import Quantised
 from budgetnet.modelfile.arguments import NotPortable, encoded, public_name
 
 
@@ -21,6 +22,7 @@ class Card:
     ("crop") or the whole ("squash"). `mirror` and `shift` the looks at each image whose
     logits are averaged, as in `Test`; `budget` the limits that it keeps. `external` says what
     external weights it began from, "" for none; `arguments` leave them out, so that a load never needs them.
+    `quantised` are the options of `layers.Quantised` round the builder, None without it.
     """
 
     classes: tuple[str, ...] = ()
@@ -36,6 +38,7 @@ class Card:
     shift: int = 0
     stored: tuple[int, int] | None = None
     shape: str = "crop"
+    quantised: dict[str, Any] | None = None
 
 
 def card(model: nn.Module) -> Card | None:
@@ -50,11 +53,14 @@ def described(model: nn.Module, **entries: Any) -> Card:
     entries["external"] = external(model)
     if made is None:
         return Card(origin=f"a {type(model).__name__}", **entries)
-    name = getattr(made.make, "__qualname__", repr(made.make))
-    origin = f"{getattr(made.make, '__module__', '')}.{name}".lstrip(".")
+    make = made.make
+    if isinstance(make, Quantised):
+        entries["quantised"], make = make.options(), make.make
+    name = getattr(make, "__qualname__", repr(make))
+    origin = f"{getattr(make, '__module__', '')}.{name}".lstrip(".")
     budget = made.budget.describe()
     try:
-        builder = public_name(made.make, models)
+        builder = public_name(make, models)
         keywords = dict(made.kwargs)
         if entries["external"] and "weights" in keywords:
             keywords["weights"] = None  # the file holds what became of them

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from budgetnet.budget import Budget, OverBudget, built, forms, head, ledger, saved_tensors, size
 from budgetnet.files import Damaged, Stored, apart, metadata, read_sealed, seal, write_whole
+from budgetnet.layers import Quantised
 from budgetnet.modelfile.card import Card
+from budgetnet.modelfile.packing import packed
 from budgetnet.process import VERSION
 from budgetnet.run import MODEL
 
@@ -30,7 +32,7 @@ def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: 
     """
     _check(described)
     tensors = apart({name: state[name] for name in saved_tensors(model)})
-    write_whole(path, seal(tensors, _words(described)))
+    write_whole(path, seal(packed(model, tensors), _words(described)))
 
 
 def check_weight(model: nn.Module, described: Card) -> None:
@@ -56,7 +58,7 @@ def check_weight(model: nn.Module, described: Card) -> None:
 def _words(described: Card) -> dict[str, Any]:
     entries = asdict(described)
     # Left out where they say nothing, so that an earlier budgetnet reads the file too.
-    for name in ("mirror", "shift", "stored"):
+    for name in ("mirror", "shift", "stored", "quantised"):
         if not entries[name]:
             del entries[name]
     if described.shape == "crop":
@@ -133,6 +135,11 @@ def _check(found: Card) -> None:
             raise ValueError(f"its {name} should be text, not {getattr(found, name)!r:.40}")
     if found.builder is not None and not isinstance(found.builder, str):
         raise ValueError(f"its builder should be a name, not {found.builder!r:.40}")
+    if found.quantised is not None:
+        options = found.quantised
+        if not isinstance(options, dict) or set(options) != {"bits", "ends", "keep"}:
+            raise ValueError(f"its quantised should be bits, ends and keep, not {options!r:.80}")
+        Quantised(nn.Module, **options)
     if found.budget is not None:
         # Written amounts ("9e999999999") are for people: Budget.describe gives whole numbers.
         limits = found.budget.values() if isinstance(found.budget, dict) else [None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
@@ -18,10 +18,12 @@ from budgetnet import models
 from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built, saved_tensors
 from budgetnet.data import Past, remember
 from budgetnet.files import Damaged, Stored
+from budgetnet.layers import Quantised
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary
 from budgetnet.modelfile.card import Card
 from budgetnet.modelfile.file import BadModelFile, opened
+from budgetnet.modelfile.packing import packed_forms, unpacked
 from budgetnet.modelfile.shipped import resolved
 from budgetnet.run import MODEL
 from budgetnet.text import one_line
@@ -51,7 +53,10 @@ def load(
     if target.is_dir():
         target = target / MODEL
     stored, found = opened(target)
-    model = _from_card(found, stored) if make is None else _built(found, stored, make, args, kwargs)
+    if make is None:
+        model = _from_card(found, stored)
+    else:
+        model = _built(found, stored, _quantised(found, make), args, kwargs)
     _fill(model, stored, plainly=make is None)
     if found.external:
         model.external = found.external  # type: ignore[assignment]
@@ -63,6 +68,9 @@ def load(
         model, Past(classes=found.classes, folder=str(target.parent if target.name == MODEL else target))
     )
     ready: nn.Module = model.eval().to(device)
+    if found.quantised is not None:
+        # As they lay when it was evaluated: sums are taken in the order of the memory, to the last bit.
+        ready.to(memory_format=torch.channels_last)
     return ready
 
 
@@ -78,11 +86,13 @@ def _fill(model: nn.Module, stored: Stored, *, plainly: bool = False) -> None:
     """
     _compare(model, stored)
     try:
-        tensors = stored.tensors()
+        tensors = unpacked(model, stored.tensors())
     except OSError as error:
         raise BadModelFile(f"{stored.path} cannot be read: {error.strerror or error}") from None
     except Damaged as error:
         raise BadModelFile(str(error)) from None
+    except ValueError as error:
+        raise BadModelFile(f"{stored.path} is damaged: {error}") from None
     if not plainly:
         model.load_state_dict(tensors, strict=False)
         return
@@ -109,10 +119,11 @@ def _from_card(found: Card, stored: Stored) -> nn.Module:
             keywords = {**keywords, "weights": None}  # a load fetches nothing, whatever a card says
         check_repeats(make, args, keywords, len(stored.shapes))
         # Shapes are compared before any memory is taken: a card may promise more than the file holds.
+        make = _quantised(found, make)
         with torch.device("meta"), _bounded(len(stored.shapes)):
             planned = make(*args, **keywords)
         _compare(planned, stored)
-        widest = max((shape[0] for shape in stored.shapes.values() if shape), default=1)
+        widest = max((len(tensor) for tensor in saved_tensors(planned).values() if tensor.ndim), default=1)
         if not ordinary([args, keywords], widest, found.crop):
             check_run(planned, found.channels, found.crop)
         return _built(found, stored, make, tuple(args), keywords)
@@ -123,6 +134,13 @@ def _from_card(found: Card, stored: Stored) -> nn.Module:
     except Exception as error:  # whatever torch says of arguments that nobody would write
         told = one_line(str(error)) or type(error).__name__
         raise BadModelFile(f"{path} has a damaged card: {told}") from None
+
+
+def _quantised(found: Card, make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """The builder, with the bits that a card says, where it says any and the builder does not."""
+    if found.quantised is None or isinstance(make, Quantised):
+        return make
+    return Quantised(make, **found.quantised)
 
 
 @contextmanager
@@ -171,7 +189,9 @@ def _built(
 
 def _compare(model: nn.Module, stored: Stored) -> None:
     """Refuse a file whose tensors are not those of `model`, by name, shape and kind of number."""
-    expected = {name: (list(tensor.shape), _kind(tensor)) for name, tensor in saved_tensors(model).items()}
+    saved = saved_tensors(model)
+    expected = {name: (list(tensor.shape), _kind(tensor.dtype)) for name, tensor in saved.items()}
+    expected |= {name: (list(shape), _kind(dtype)) for name, (dtype, shape) in packed_forms(model).items()}
     kinds = stored.kinds
     held = {name: (shape, _stored_kind(kinds[name])) for name, shape in stored.shapes.items()}
     for name in [*expected, *sorted(held)]:
@@ -185,8 +205,8 @@ def _compare(model: nn.Module, stored: Stored) -> None:
             )
 
 
-def _kind(tensor: Tensor) -> str:
-    return "float" if tensor.is_floating_point() else "complex number" if tensor.is_complex() else "integer"
+def _kind(dtype: torch.dtype) -> str:
+    return "float" if dtype.is_floating_point else "complex number" if dtype.is_complex else "integer"
 
 
 def _stored_kind(dtype: str) -> str:
