@@ -1,25 +1,21 @@
 """The package as a whole: its public names, what importing it costs, and which way its arrows point."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import budgetnet
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+
+import house
+
 PACKAGE = Path(budgetnet.__file__).parent
-FLOORS = (
-    {"process", "text"},
-    {"files"},
-    {"budget", "layers", "augment", "schedule", "optim", "loss", "data", "identity"},
-    {"models", "recipe", "run", "pseudo"},
-    {"plan", "console", "modelfile", "distill", "guard", "compare"},
-    {"engine", "trainer", "report", "profiling", "together"},
-    {"sweep"},
-    {"cli"},
-)
-GROUND = 2
-"""The rooms of the floors up to this one import none beside them."""
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+PAST_A_FACE = {("trainer/images.py", "data.photos")}
+"""Pillow is for files alone, and costs time: it is imported when the first one is read."""
 
 
 def run(code: str) -> str:
@@ -69,39 +65,32 @@ def test_help_answers_without_torch_and_rich() -> None:
     assert run(code).splitlines()[-1] == "[]"
 
 
-def imports(path: Path) -> set[str]:
-    """The rooms of budgetnet that a file imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("budgetnet."):
-            found.add(node.module.split(".")[1])
-        elif isinstance(node, ast.ImportFrom) and node.module == "budgetnet":
-            found |= {alias.name for alias in node.names}
-    return found
+def floors() -> list[set[str]]:
+    """The floors of CONTRIBUTING's table, from the ground upwards."""
+    rows = re.findall(r"^ *\| *\d+ *\| ([^|]*) \|", CONTRIBUTING.read_text(), re.MULTILINE)
+    return [set(row.strip().split(", ")) for row in reversed(rows)]
 
 
 def test_arrows_point_down() -> None:
-    floor = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-    for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        for other in (imports(path) & floor.keys()) - {room}:
-            beside = floor[other] == floor[room] and floor[room] > GROUND
-            assert floor[other] < floor[room] or beside, f"{path}: {room} imports {other}"
+    floor = {room: level for level, rooms in enumerate(floors()) for room in rooms}
+    assert floor.keys() == house.rooms()
+    for room, others in house.arrows().items():
+        for other in others:
+            assert floor[other] < floor[room], f"{room} imports {other}, which is not on a floor below it"
 
 
-def test_no_circles_between_rooms() -> None:
-    arrows: dict[str, set[str]] = {}
-    for path in PACKAGE.rglob("*.py"):
-        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if room != "__init__":
-            arrows.setdefault(room, set()).update(imports(path) - {room})
-    done: set[str] = set()
-    while remaining := {room for room in arrows if room not in done}:
-        free = {room for room in remaining if not (arrows[room] & remaining)}
-        assert free, f"a circle among {sorted(remaining)}"
-        done |= free
+def test_no_circles() -> None:
+    assert not house.circles()
+    assert len(house.floors()) == len(floors())
+
+
+def test_no_room_imports_the_face() -> None:
+    assert not house.up()
+
+
+def test_rooms_are_reached_through_their_faces() -> None:
+    past = {(str(one.file.relative_to(house.PACKAGE)), ".".join(one.target)) for one in house.past()}
+    assert past == PAST_A_FACE
 
 
 def test_rich_is_the_consoles_and_click_the_command_lines() -> None:
