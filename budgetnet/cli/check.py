@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from budgetnet.cli.commands.check import Photos
-from budgetnet.cli.options import Asked, environment
+from budgetnet.cli.options import Asked, Photos, environment
 from budgetnet.cli.overview import at_hand
 from budgetnet.data import Inspection, Unavailable, inspect
 from budgetnet.plan import Plan, titles

@@ -9,8 +9,7 @@ import click
 from torch import nn
 
 from budgetnet.budget import Budget, Ledger, built, ledger, summary
-from budgetnet.cli.commands.count import View
-from budgetnet.cli.options import Asked
+from budgetnet.cli.options import Asked, View
 from budgetnet.cli.overview import budget_lines
 from budgetnet.cli.trained import is_trained, load_trained, trained
 from budgetnet.console import say

@@ -7,8 +7,7 @@ import re
 import click
 from torch import nn
 
-from budgetnet.cli.commands.evaluate import Measured
-from budgetnet.cli.options import Asked
+from budgetnet.cli.options import Asked, Measured
 from budgetnet.cli.trained import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import say, table
 from budgetnet.data import Data, Split, class_difference

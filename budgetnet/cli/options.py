@@ -226,3 +226,60 @@ def gathered(name: str, into: type, *options: Option) -> Option:
         return called
 
     return decorate
+
+
+@dataclass(frozen=True)
+class Measured:
+    """On which split and at which resolution in pixels, on which device, shown as JSON or as a table.
+
+    `resize` is the shorter side that images are brought to before they are cropped to the resolution.
+    `resolutions` asks for one line at each of many, as "60:200:20", and `plot` names the file of their plot.
+    """
+
+    split: str
+    resolution: int | None
+    resize: int | None
+    resolutions: str | None
+    plot: str | None
+    device: str | None
+    as_json: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """How a ledger is shown: at which resolutions, how deep, against which budget, as JSON or as a table.
+
+    `layers` asks for the layers in the order of execution, as torchsummary lists them, instead.
+    """
+
+    resolution: tuple[int, ...]
+    depth: int | None
+    budget: str | None
+    layers: bool
+    as_json: bool
+
+
+@dataclass(frozen=True)
+class Written:
+    """How predictions are written: as table, csv or submission, classes by number or name, and where to."""
+
+    layout: str
+    indices: bool
+    out: str | None
+
+
+@dataclass(frozen=True)
+class Photos:
+    """How photos are to be looked at: at which size, and which of their folders are which splits."""
+
+    size: int | None
+    shape: Literal["crop", "squash"]
+    part: tuple[str, ...]
+
+    def named(self) -> dict[str, str]:
+        """The folders of the splits, where they were named one by one. Raises ValueError."""
+        pairs = [part.partition("=") for part in self.part]
+        wrong = [part for part, (name, _, folder) in zip(self.part, pairs) if not (name and folder)]
+        if wrong:
+            raise ValueError(f"--part should be such as train=photos/a, not {wrong[0]}")
+        return {name: folder for name, _, folder in pairs}

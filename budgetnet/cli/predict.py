@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from budgetnet.cli.commands.predict import Written
 from budgetnet.cli.csv import danger, encoded, line, sheet
 from budgetnet.cli.failures import SKIPPED
-from budgetnet.cli.options import Asked
+from budgetnet.cli.options import Asked, Written
 from budgetnet.cli.trained import load_trained, not_from_scratch, trained
 from budgetnet.console import say, table
 from budgetnet.data import UNREADABLE, Finding, sentences

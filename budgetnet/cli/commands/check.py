@@ -1,29 +1,9 @@
 """`budgetnet check`: look at data before they are trained on."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import click
 
 from budgetnet.cli.failures import MISTAKEN
-from budgetnet.cli.options import PIXELS, Asked, data_option, gathered, json_option, set_option
-
-
-@dataclass(frozen=True)
-class Photos:
-    """How photos are to be looked at: at which size, and which of their folders are which splits."""
-
-    size: int | None
-    shape: Literal["crop", "squash"]
-    part: tuple[str, ...]
-
-    def named(self) -> dict[str, str]:
-        """The folders of the splits, where they were named one by one. Raises ValueError."""
-        pairs = [part.partition("=") for part in self.part]
-        wrong = [part for part, (name, _, folder) in zip(self.part, pairs) if not (name and folder)]
-        if wrong:
-            raise ValueError(f"--part should be such as train=photos/a, not {wrong[0]}")
-        return {name: folder for name, _, folder in pairs}
+from budgetnet.cli.options import PIXELS, Asked, Photos, data_option, gathered, json_option, set_option
 
 
 @click.command()

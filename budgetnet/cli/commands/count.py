@@ -1,24 +1,8 @@
 """`budgetnet count`: show what a model costs."""
 
-from dataclasses import dataclass
-
 import click
 
-from budgetnet.cli.options import PIXELS, Asked, gathered, json_option, recipe_option, set_option
-
-
-@dataclass(frozen=True)
-class View:
-    """How a ledger is shown: at which resolutions, how deep, against which budget, as JSON or as a table.
-
-    `layers` asks for the layers in the order of execution, as torchsummary lists them, instead.
-    """
-
-    resolution: tuple[int, ...]
-    depth: int | None
-    budget: str | None
-    layers: bool
-    as_json: bool
+from budgetnet.cli.options import PIXELS, Asked, View, gathered, json_option, recipe_option, set_option
 
 
 @click.command()

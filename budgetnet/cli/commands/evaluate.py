@@ -1,35 +1,17 @@
 """`budgetnet evaluate`: measure a trained model on labelled images."""
 
-from dataclasses import dataclass
-
 import click
 
 from budgetnet.cli.options import (
     PIXELS,
     Asked,
+    Measured,
     data_option,
     device_option,
     gathered,
     json_option,
     set_option,
 )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """On which split and at which resolution in pixels, on which device, shown as JSON or as a table.
-
-    `resize` is the shorter side that images are brought to before they are cropped to the resolution.
-    `resolutions` asks for one line at each of many, as "60:200:20", and `plot` names the file of their plot.
-    """
-
-    split: str
-    resolution: int | None
-    resize: int | None
-    resolutions: str | None
-    plot: str | None
-    device: str | None
-    as_json: bool
 
 
 @click.command()

@@ -1,19 +1,8 @@
 """`budgetnet predict`: say what is on image files."""
 
-from dataclasses import dataclass
-
 import click
 
-from budgetnet.cli.options import PIXELS, device_option, gathered, recipe_option
-
-
-@dataclass(frozen=True)
-class Written:
-    """How predictions are written: as table, csv or submission, classes by number or name, and where to."""
-
-    layout: str
-    indices: bool
-    out: str | None
+from budgetnet.cli.options import PIXELS, Written, device_option, gathered, recipe_option
 
 
 @click.command()
