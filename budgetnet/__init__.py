@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from budgetnet.report import by_resolution as by_resolution
     from budgetnet.report import save_curves as save_curves
     from budgetnet.run import Epoch as Epoch
+    from budgetnet.run import Note as Note
     from budgetnet.run import Run as Run
     from budgetnet.schedule import Cosine as Cosine
     from budgetnet.schedule import Early as Early
@@ -79,10 +80,14 @@ if TYPE_CHECKING:
     from budgetnet.schedule import Step as Step
     from budgetnet.schedule import Triangular as Triangular
     from budgetnet.schedule import Warmup as Warmup
+    from budgetnet.trainer import EndTraining as EndTraining
     from budgetnet.trainer import Evaluation as Evaluation
     from budgetnet.trainer import Prediction as Prediction
+    from budgetnet.trainer import TensorBoard as TensorBoard
     from budgetnet.trainer import Trainer as Trainer
     from budgetnet.trainer import TrainingFailed as TrainingFailed
+    from budgetnet.trainer import TrainingStep as TrainingStep
+    from budgetnet.trainer import every as every
 
 __version__ = VERSION
 
@@ -101,9 +106,9 @@ _ROOMS = {
     "profiling": "Profile profile",
     "recipe": "BackOff EMA EarlyStop FixMatch Group Groups Phase PseudoLabels Ramp Recipe Test",
     "report": "by_resolution save_curves",
-    "run": "Epoch Run",
+    "run": "Epoch Note Run",
     "schedule": "Cosine Early Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",
-    "trainer": "Evaluation Prediction Trainer TrainingFailed",
+    "trainer": "EndTraining Evaluation Prediction TensorBoard Trainer TrainingFailed TrainingStep every",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
 _MODULES = ("compare", "layers", "models", "sweep")

@@ -25,7 +25,7 @@ PAGE = Path(__file__).with_name("reference.md")
 PACKAGE = Path(budgetnet.__file__).parent
 ROOMS = (
     *("budget", "models", "layers", "data", "augment", "schedule", "optim", "loss", "distill"),
-    *("pseudo", "recipe", "trainer", "report", "profiling", "run", "modelfile", "plan", "compare"),
+    *("pseudo", "recipe", "trainer", "engine", "report", "profiling", "run", "modelfile", "plan", "compare"),
     "sweep",
 )
 WIDTH = 100

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgetnet import Cosine, Trainer, load, read_plan
+from budgetnet import Cosine, Epoch, Trainer, load, read_plan
 from budgetnet.cli import main
 from budgetnet.compare import compare
 from budgetnet.engine.randomness import MODEL, drawn
@@ -116,6 +116,16 @@ def test_each_of_the_seeds_is_the_run_that_it_would_be_alone(plan: Plan) -> None
     alone = plan.changed("recipe.seed=1")
     expected = trainer().fit(alone.model(), alone.data(), alone.recipe)
     assert [epoch.train_loss for epoch in second.history] == [e.train_loss for e in expected.history]
+
+
+def test_seeds_are_watched_one_after_another_and_not_together(plan: Plan) -> None:
+    events: list[object] = []
+    watched = Trainer("cpu", show=False, watch=[events.append])
+    runs = seeds(watched, plan, 2)
+    epochs = [event for event in events if isinstance(event, Epoch)]
+    assert epochs == [epoch for run in runs for epoch in run.history]
+    with pytest.raises(ValueError, match="watchers are functions of this process"):
+        seeds(watched, plan, 2, together=2)
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, "3"])

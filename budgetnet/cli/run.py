@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -19,7 +20,7 @@ from budgetnet.cli.overview import (
 from budgetnet.cli.resume import over, sought
 from budgetnet.cli.trained import find_run
 from budgetnet.console import say
-from budgetnet.files import check_name
+from budgetnet.files import check_name, new_folder
 from budgetnet.modelfile import card, save
 from budgetnet.run import MODEL, Run
 from budgetnet.text import duration, percent
@@ -62,19 +63,8 @@ def run_recipe(
         say(device_line(trainer.device))
         show_phases(plan.recipe, len(data.train))
     run = Run(record=asked.record(plan), source=plan.source)
-    epochs = trainer.epochs(
-        model,
-        data,
-        plan.recipe,
-        run,
-        resume=resume,
-        after=after,
-        max_time=session.max_time,
-        allow=session.allow,
-    )
-    if resume is None:
-        # Only now: what was refused leaves no folder.
-        run.folder = Run.new(trainer.out or "runs", folder).folder
+    session = replace(session, resume=resume, after=after)
+    epochs = trainer.start(model, data, plan.recipe, run, session, partial(new_folder, out, folder))
     try:
         for _ in epochs:
             pass

@@ -6,18 +6,19 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from budgetnet.console import say
 from budgetnet.data import Data
-from budgetnet.files import check_name, checkpoint, folders_of
+from budgetnet.files import check_name, checkpoint, folders_of, new_folder
 from budgetnet.identity import told
 from budgetnet.plan import Plan
 from budgetnet.process import steadfast
 from budgetnet.run import Run
 from budgetnet.together import FAILED, FAILURE, Crowd, Job, Together, crowd, kind_of, shared_size, trained
-from budgetnet.trainer import Trainer, TrainingFailed, check_out, seconds
+from budgetnet.trainer import Session, Trainer, TrainingFailed, check_out, seconds
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,11 @@ def worked(
 ) -> Iterator[tuple[int, Run]]:
     """Train jobs in this process one by one, or together; gives the number and the run of each as it ends."""
     if many.apart:
+        if trainer.watch:
+            raise ValueError(
+                "watchers are functions of this process, and runs that are trained together have processes "
+                "of their own: train them one after another (together=1), or without watch="
+            )
         options = {told(dict(job.plan.data_options)) for job in jobs}
         data = data_of(jobs[0].plan) if len(options) == 1 else None
         for at, run in trained(trainer, jobs, many, data, limit=limit):
@@ -151,7 +157,8 @@ def _train(
     try:
         data = data_of(job.plan) if job.tested else replace(data_of(job.plan), test=None)
         model, recipe = job.plan.model(), job.plan.recipe
-        epochs = trainer.epochs(model, data, recipe, run, resume=job.folder, max_time=limit)
+        make = None if trainer.out is None else partial(new_folder, job.out, job.called)
+        epochs = trainer.start(model, data, recipe, run, Session(job.folder, max_time=limit), make)
     except ValueError as error:
         if first and job.folder is None:
             raise
@@ -159,9 +166,6 @@ def _train(
     except Exception as error:
         return _failed(trainer, job, run, error)
     try:
-        if trainer.out is not None and job.folder is None:
-            # Only now: what was refused leaves no folder.
-            run.folder = Run.new(job.out, job.called).folder
         for _ in epochs:
             pass
     except Exception as error:

@@ -27,7 +27,7 @@ from budgetnet.process import steadfast_output
 from budgetnet.run import Run
 from budgetnet.together.job import FAILED, FAILURE, kind_of, mark
 from budgetnet.together.shared import shared
-from budgetnet.trainer import ENDING, Channel, Handler, Trainer
+from budgetnet.trainer import ENDING, Channel, Handler, Session, Trainer
 
 _PATIENCE = 60.0
 """Seconds that a step may still take once nobody listens any more."""
@@ -142,16 +142,11 @@ def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: R
     if not job["tested"]:
         held = replace(held, test=None)
     folder, until = Path(job["folder"]), job["until"]
-    epochs = trainer.epochs(
-        wanted.model(),
-        held,
-        wanted.recipe,
-        run,
+    session = Session(
         resume=folder if job["resume"] else None,
         max_time=None if until is None else max(1e-3, until - time.monotonic()),
     )
-    if not job["resume"]:
-        run.folder = folder
+    epochs = trainer.start(wanted.model(), held, wanted.recipe, run, session, lambda: folder)
     for _ in epochs:
         pass
 

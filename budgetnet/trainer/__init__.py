@@ -16,6 +16,7 @@ from budgetnet.trainer.stop import ENDING as ENDING
 from budgetnet.trainer.stop import Handler as Handler
 from budgetnet.trainer.stop import heeding as heeding
 from budgetnet.trainer.stop import seconds as seconds
+from budgetnet.trainer.tensorboard import TensorBoard as TensorBoard
 from budgetnet.trainer.trainer import Trainer as Trainer
 from budgetnet.trainer.watch import Channel as Channel
 from budgetnet.trainer.watch import EndTraining as EndTraining

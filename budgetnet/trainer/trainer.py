@@ -49,7 +49,7 @@ from budgetnet.engine import (
     steps,
     trial,
 )
-from budgetnet.files import owned
+from budgetnet.files import new_folder, owned
 from budgetnet.modelfile import card
 from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.recipe import Recipe, Test
@@ -135,13 +135,11 @@ class Trainer:
         resumed: then KeyboardInterrupt is raised, or SystemExit(128 + the signal's number); in a notebook the
         unfinished Run is returned after Ctrl-C.
         """
-        session = Session(resume, after, max_time, allow)
-        begun = begin(model, data, recipe, None, engine=self.engine, speed=self.speed, session=session)
-        if self.out is not None and resume is None:
-            begun.run.folder = Run.new(self.out, name).folder
-        for _ in self._epochs(begun):
+        run, session = Run(), Session(resume, after, max_time, allow)
+        make = None if self.out is None else partial(new_folder, self.out, name)
+        for _ in self.start(model, data, recipe, run, session, make):
             pass
-        return begun.run
+        return run
 
     def check(self, model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
         """Everything that `fit` would refuse is refused here, with a ValueError; gives what is worth noting.
@@ -178,24 +176,42 @@ class Trainer:
         and saved, as at the end of `fit`, whose options these are. Mistakes are refused here, before the
         first epoch is asked for.
         """
-        session = Session(resume, after, max_time, allow)
-        found = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
-        return self._epochs(found)
+        return self.start(model, data, recipe, run, Session(resume, after, max_time, allow))
+
+    def start(
+        self,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        run: Run | None = None,
+        session: Session | None = None,
+        make: Callable[[], Path] | None = None,
+    ) -> Iterator[Epoch]:
+        """The epochs of a run: how each begins, whoever asks for it.
+
+        Mistakes are refused here; `make` then makes the folder of a new run. What is refused after that,
+        before anything was written, leaves none either.
+        """
+        session = session or Session()
+        begun = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
+        if make is not None and begun.held is None:
+            begun.run.folder = make()
+        return self._epochs(begun)
 
     def _epochs(self, begun: Begun) -> Iterator[Epoch]:
-        run = begun.run
+        run, place = begun.run, None
         if begun.held is None:
             run.settle()
+            place = run.place
         try:
             with begun.claims:
-                if begun.held is None and run.place is not None:
-                    begun.claims.enter_context(owned(run.place))
+                if place is not None:
+                    begun.claims.enter_context(owned(place))
                 yield from self._claimed(begun)
         except ValueError:
-            # What was refused leaves no folder, where it is a new one.
-            if not begun.started and begun.held is None and run.place is not None:
+            if not begun.started and place is not None:
                 with suppress(OSError):
-                    run.place.rmdir()
+                    place.rmdir()
             raise
 
     def _claimed(self, begun: Begun) -> Iterator[Epoch]:
