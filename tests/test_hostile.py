@@ -836,7 +836,7 @@ DOWNLOADS = {"data/download.py", "data/source.py"}
 """The only files that know the network, the second of them no more than how an address is taken apart."""
 RUNS_PYTHON = {"plan.py"}
 """Where a recipe, which is a Python program that the user names, is run."""
-RUNS_PROCESSES = {"together/process.py", "identity/source.py"}
+RUNS_PROCESSES = {"sweep/process.py", "identity/source.py"}
 """Where a process is started: workers of ours, and git, which is asked for a recipe's commit."""
 COMPILES = {"identity/code.py"}
 """Where a source is compiled, to see whether a function came from it; it is never executed."""

@@ -13,7 +13,7 @@ from budgetnet.data import DataError
 from budgetnet.data.labels import class_difference, renumbered
 from budgetnet.distill import Distill
 from budgetnet.report import by_resolution
-from budgetnet.together.shared import share, shared
+from budgetnet.sweep.shared import share, shared
 
 TONES = {"black": 0, "dark": 85, "light": 170, "white": 255}
 

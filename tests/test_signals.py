@@ -19,8 +19,8 @@ from trials import trials
 
 from budgetnet import Run, Trainer, read_plan
 from budgetnet.files import checkpoint as checkpoints
-from budgetnet.together import Job, worker
-from budgetnet.together.job import engine_of
+from budgetnet.sweep import worker
+from budgetnet.sweep.job import Job, engine_of
 from budgetnet.trainer.stop import ENDING, Stop
 
 BATCH = [signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1]

@@ -23,10 +23,10 @@ from budgetnet.data import KINDS, Finding
 from budgetnet.plan import Plan
 from budgetnet.run import Run
 from budgetnet.sweep import seeds, sweep
+from budgetnet.sweep.capacity import Capacity, capacity
 from budgetnet.sweep.grid import changed
-from budgetnet.together import Crowd, crowd
-from budgetnet.together.job import mark
-from budgetnet.together.shared import share, shared
+from budgetnet.sweep.job import mark
+from budgetnet.sweep.shared import share, shared
 
 PROGRAM = "from budgetnet.cli import main; main(prog_name='budgetnet')"
 
@@ -146,19 +146,19 @@ def test_what_cannot_be_written_is_refused_by_the_worker_and_trained_alone_one_b
 def test_auto_shares_out_torchs_threads_and_the_threads_do_not_follow_the_memory(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def found(asked: Any, runs: int) -> Crowd:
-        return crowd(asked, trainer(), [plan], runs, 0)
+    def found(asked: Any, runs: int) -> Capacity:
+        return capacity(asked, trainer(), [plan], runs, 0)
 
     torch.set_num_threads(1)
-    assert found("auto", 8) == Crowd(1, 1, False)
-    assert found(3, 8) == Crowd(3, 1, True)
+    assert found("auto", 8) == Capacity(1, 1, False)
+    assert found(3, 8) == Capacity(3, 1, True)
     torch.set_num_threads(8)
-    assert found("auto", 3) == Crowd(3, 2, True)
-    assert found("auto", 1) == Crowd(1, 8, False)
-    assert found(1, 8) == Crowd(1, 8, False)
-    assert found(4, 2) == Crowd(2, 2, True)
+    assert found("auto", 3) == Capacity(3, 2, True)
+    assert found("auto", 1) == Capacity(1, 8, False)
+    assert found(1, 8) == Capacity(1, 8, False)
+    assert found(4, 2) == Capacity(2, 2, True)
     large = plan.changed("recipe.batch_size=100000000")
-    assert crowd("auto", trainer(), [large], 4, 0) == Crowd(1, 2, True)
+    assert capacity("auto", trainer(), [large], 4, 0) == Capacity(1, 2, True)
 
 
 @pytest.mark.parametrize("asked", [0, -1, True, 1.5, "two"])
@@ -198,11 +198,11 @@ def test_data_are_the_same_on_the_other_side_and_held_once() -> None:
         ("a note",),
         (Finding(next(iter(KINDS)), "p", "d"),),
     )
-    descriptor = share(given)
+    laid_out = json.loads(json.dumps(share(given)))
     try:
-        found = shared(descriptor)
+        found = shared(laid_out)
     finally:
-        os.close(descriptor)
+        os.close(laid_out["memory"])
     assert list(found.splits) == list(given.splits) == ["train", "val", "unlabelled"]
     for name, there in found.splits.items():
         assert there.fingerprint() == given.splits[name].fingerprint()

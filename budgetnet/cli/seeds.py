@@ -9,9 +9,8 @@ from budgetnet.compare import Figure, measured
 from budgetnet.console import say, table
 from budgetnet.files import check_name
 from budgetnet.run import Run
-from budgetnet.sweep import Manner, seeded
+from budgetnet.sweep import FAILURE, MISTAKE, NOT_FINITE, Manner, seeded
 from budgetnet.text import duration, percent
-from budgetnet.together import FAILURE, MISTAKE, NOT_FINITE
 from budgetnet.trainer import NotFinite, Trainer, TrainingFailed, check_out
 
 _FIGURES = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}

@@ -1,6 +1,10 @@
-"""Sweep: a plan trained many times: with several seeds, and over a grid of settings chosen on validation."""
+"""Sweep: a plan trained many times, several runs at once: with other seeds, or over a grid of settings."""
 
+from budgetnet.sweep.capacity import Together as Together
 from budgetnet.sweep.grid import read_over as read_over
+from budgetnet.sweep.job import FAILURE as FAILURE
+from budgetnet.sweep.job import MISTAKE as MISTAKE
+from budgetnet.sweep.job import NOT_FINITE as NOT_FINITE
 from budgetnet.sweep.repeat import Manner as Manner
 from budgetnet.sweep.repeat import seeded as seeded
 from budgetnet.sweep.repeat import seeds as seeds

@@ -17,7 +17,10 @@ from budgetnet.identity import told
 from budgetnet.plan import Plan
 from budgetnet.process import steadfast
 from budgetnet.run import Run
-from budgetnet.together import FAILED, FAILURE, Crowd, Job, Together, crowd, kind_of, shared_size, trained
+from budgetnet.sweep.capacity import Capacity, Together, capacity
+from budgetnet.sweep.job import FAILED, FAILURE, Job, kind_of
+from budgetnet.sweep.shared import shared_size
+from budgetnet.sweep.workers import trained
 from budgetnet.trainer import Session, Trainer, TrainingFailed, check_out, seconds
 
 
@@ -76,7 +79,7 @@ def seeded(
     """The runs of `seeds` as they end, on data that are loaded; `record` is added to their records."""
     check_count(n)
     limit = seconds(manner.max_time)
-    many = crowd(manner.together, trainer, [plan], n, shared_size(data))
+    many = capacity(manner.together, trainer, [plan], n, shared_size(data))
     out = Path(trainer.out) if trainer.out is not None else Path()
     resume = manner.resume and trainer.out is not None
     prints = {name: split.fingerprint() for name, split in data.splits.items()} if resume else {}
@@ -111,7 +114,7 @@ def seeded(
 def worked(
     trainer: Trainer,
     jobs: Sequence[Job],
-    many: Crowd,
+    many: Capacity,
     data_of: Callable[[Plan], Data],
     limit: float | None = None,
 ) -> Iterator[tuple[int, Run]]:

@@ -13,6 +13,7 @@ from budgetnet.identity import told
 from budgetnet.modelfile import load, read_card
 from budgetnet.plan import Plan
 from budgetnet.run import MODEL, Run
+from budgetnet.sweep.capacity import Capacity, Together, capacity
 from budgetnet.sweep.folder import (
     TRIAL,
     begun,
@@ -25,9 +26,10 @@ from budgetnet.sweep.folder import (
     refuse_used,
 )
 from budgetnet.sweep.grid import Setting, grid
+from budgetnet.sweep.job import Job
 from budgetnet.sweep.repeat import check_count, ended, recorded, with_seed, worked
+from budgetnet.sweep.shared import shared_size
 from budgetnet.sweep.trials import METRICS, Metric, Sweep, Trial
-from budgetnet.together import Crowd, Job, Together, crowd, shared_size
 from budgetnet.trainer import Trainer, check_out
 
 
@@ -78,7 +80,7 @@ def sweep(
             say(f"note: {note}")
     search.check(settings, plans)
     images = shared_size(search.data(plans[0]))
-    many = crowd(together, trainer, plans, seeds * len(plans), images)
+    many = capacity(together, trainer, plans, seeds * len(plans), images)
     if resume and earlier is None and trainer.show:
         say(f"no sweep lies in {folder}{'-N' if numbered else ''}: a new one begins")
     folder = earlier if earlier is not None else made(folder, numbered=numbered)
@@ -132,7 +134,7 @@ class _Search:
         settings: Sequence[Setting],
         plans: Sequence[Plan],
         done: Mapping[tuple[str, int], Run],
-        many: Crowd,
+        many: Capacity,
     ) -> dict[tuple[int, int], Job]:
         """What is not done, by the place of its setting and its seed; what was interrupted goes on."""
         before, found = interrupted(folder), {}
@@ -161,7 +163,7 @@ class _Search:
         settings: Sequence[Setting],
         jobs: Mapping[tuple[int, int], Job],
         done: Mapping[tuple[str, int], Run],
-        many: Crowd,
+        many: Capacity,
     ) -> Sweep:
         """Train the jobs, and write the sweep's files after each."""
         runs: list[dict[int, Run]] = [

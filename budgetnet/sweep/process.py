@@ -15,42 +15,44 @@ from budgetnet.process import fill_closed
 
 # What the parent would import, the worker imports too, wherever that lies.
 _CODE = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from budgetnet.together.worker import main; main()"
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from budgetnet.sweep.worker import main; main()"
 )
 
 
 class Process:
-    """A worker's process. `heard` and `noise` are what to wait for: its messages, and whatever it prints."""
+    """A worker's process. `messages` and `output` are what to wait for: what it tells, and what it prints.
+
+    It is none of multiprocessing's: those run the user's own program again, stay in the terminal's group,
+    where Ctrl-C reaches them, and put what is shared into /dev/shm, which containers keep small.
+    """
 
     def __init__(self, first: dict[str, Any]) -> None:
         fill_closed()
-        self.heard, given = os.pipe()
-        descriptors = [given] if first["data"] is None else [given, first["data"]]
+        self.messages, given = os.pipe()
+        passed = [given] if first["data"] is None else [given, first["data"]["memory"]]
         try:
-            # In a group of its own: Ctrl-C in the terminal reaches the parent alone, which tells it.
             self._popen = subprocess.Popen(
                 [sys.executable, "-P", "-c", _CODE, json.dumps(sys.path), str(given)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=descriptors,
+                pass_fds=passed,
                 process_group=0,
             )
         except BaseException:
-            os.close(self.heard)
+            os.close(self.messages)
             raise
         finally:
             os.close(given)
         assert self._popen.stdout is not None
-        self.noise = self._popen.stdout.fileno()
+        self.output = self._popen.stdout.fileno()
         self.last_words: deque[str] = deque(maxlen=1)
-        self._buffers = {self.heard: b"", self.noise: b""}
+        self._rests = {self.messages: b"", self.output: b""}
         self.send(first)
 
     def watch(self, selector: selectors.BaseSelector, owner: object) -> None:
         """Have the selector wait for it, and give the owner when it is heard of."""
-        for descriptor in (self.heard, self.noise):
+        for descriptor in self._rests:
             selector.register(descriptor, selectors.EVENT_READ, owner)
 
     def send(self, message: dict[str, Any]) -> None:
@@ -61,12 +63,11 @@ class Process:
             self._popen.stdin.flush()
 
     def lines(self, descriptor: int) -> Iterator[str] | None:
-        """The whole lines that came on `heard` or `noise`; None at its end."""
-        found = os.read(descriptor, 1 << 16)
-        if not found:
+        """The whole lines that came on `messages` or `output`; None at its end."""
+        block = os.read(descriptor, 1 << 16)
+        if not block:
             return None
-        *whole, rest = (self._buffers[descriptor] + found).split(b"\n")
-        self._buffers[descriptor] = rest
+        *whole, self._rests[descriptor] = (self._rests[descriptor] + block).split(b"\n")
         return (line.decode(errors="replace") for line in whole)
 
     def ask_to_stop(self) -> None:
@@ -77,14 +78,17 @@ class Process:
         """End it at once."""
         self._popen.kill()
 
-    def end(self, patience: float | None) -> int:
+    def end(self, patience: float, selector: selectors.BaseSelector) -> int:
         """Let it end by itself, kill it after so many seconds, and give its exit status."""
+        for descriptor in self._rests:
+            with suppress(KeyError):
+                selector.unregister(descriptor)
+        with suppress(OSError):
+            os.close(self.messages)
         for pipe in (self._popen.stdin, self._popen.stdout):
             assert pipe is not None
             with suppress(OSError):
                 pipe.close()
-        with suppress(OSError):
-            os.close(self.heard)
         try:
             return self._popen.wait(patience)
         except subprocess.TimeoutExpired:
@@ -92,7 +96,7 @@ class Process:
             return self._popen.wait()
 
 
-def told(status: int) -> str:
+def status_words(status: int) -> str:
     """An exit status in words."""
     if status >= 0:
         return f"its process ended with status {status}"

@@ -25,8 +25,8 @@ from budgetnet.data import Data
 from budgetnet.plan import Plan, read_plan
 from budgetnet.process import steadfast_output
 from budgetnet.run import Run
-from budgetnet.together.job import FAILED, FAILURE, kind_of, mark
-from budgetnet.together.shared import shared
+from budgetnet.sweep.job import FAILED, FAILURE, kind_of, mark
+from budgetnet.sweep.shared import shared
 from budgetnet.trainer import ENDING, Channel, Handler, Session, Trainer
 
 _PATIENCE = 60.0

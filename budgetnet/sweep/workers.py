@@ -1,4 +1,4 @@
-"""Crew: the workers that train a list of jobs, what they tell, and what becomes of those that fail."""
+"""Workers: processes that train a list of jobs, what they tell, and what becomes of jobs that fail."""
 
 import json
 import os
@@ -18,13 +18,12 @@ from budgetnet.console import Board
 from budgetnet.data import Data, free_memory
 from budgetnet.files import checkpoint
 from budgetnet.run import RECORD, Run
+from budgetnet.sweep.capacity import Capacity
+from budgetnet.sweep.job import FAILED, FAILURE, MEMORY, MISTAKE, Job, engine_of
+from budgetnet.sweep.process import Process, status_words
+from budgetnet.sweep.shared import share, shared_size
 from budgetnet.text import counted, duration
-from budgetnet.together.job import FAILED, FAILURE, MEMORY, MISTAKE, Job, engine_of
-from budgetnet.together.orders import Orders
-from budgetnet.together.process import Process, told
-from budgetnet.together.room import Crowd
-from budgetnet.together.shared import share, shared_size
-from budgetnet.trainer import Trainer
+from budgetnet.trainer import Trainer, heeding
 
 _TICK, _PATIENCE = 0.2, 60.0
 
@@ -32,7 +31,7 @@ _TICK, _PATIENCE = 0.2, 60.0
 def trained(
     trainer: Trainer,
     jobs: Sequence[Job],
-    crowd: Crowd,
+    capacity: Capacity,
     data: Data | None,
     *,
     limit: float | None = None,
@@ -45,22 +44,26 @@ def trained(
     and SIGTERM stop all of them at a step's end, ready to be resumed, and act here when they are saved; a
     second SIGINT acts at once.
     """
-    descriptor = _laid_out(data)
-    crew = _Crew(trainer, jobs, crowd, descriptor, None if limit is None else time.monotonic() + limit)
-    orders = Orders()
-    done = False
+    memory = _laid_out(data)
+    workers = _Workers(trainer, jobs, capacity, memory, None if limit is None else time.monotonic() + limit)
     try:
-        with crew.board, orders.listening():
-            yield from crew.run(orders)
-        done = True
+        with workers.board, heeding(workers.heed):
+            yield from workers.runs()
+    except BaseException:
+        workers.leave(at_once=workers.urgent)
+        raise
+    else:
+        workers.leave()
     finally:
-        crew.leave(kindly=done or not orders.urgent)
-        if descriptor is not None:
-            os.close(descriptor)
-    orders.obey()
+        if memory is not None:
+            os.close(memory["memory"])
+    if workers.signal == signal.SIGINT:
+        raise KeyboardInterrupt
+    if workers.signal is not None:
+        raise SystemExit(128 + workers.signal)
 
 
-def _laid_out(data: Data | None) -> int | None:
+def _laid_out(data: Data | None) -> dict[str, Any] | None:
     """Data in memory that all workers map, None where that does not fit: then each loads them for itself."""
     if data is None or shared_size(data) > free_memory() // 2:
         return None
@@ -74,8 +77,8 @@ def _laid_out(data: Data | None) -> int | None:
 
 
 @dataclass
-class _Post:
-    """A worker, and the job that it is at: its number, its run's folder, and whether nobody is beside it."""
+class _Worker:
+    """A process, and the job that it is at: its number, its run's folder, and whether nobody is beside it."""
 
     process: Process
     at: int | None = None
@@ -84,105 +87,115 @@ class _Post:
     asked: bool = False
 
 
-class _Crew:
-    """Workers and what is left to do. `again` are the jobs that are trained alone in the end."""
+class _Workers:
+    """Workers and what is left to do. `again` are the jobs that are trained alone in the end.
+
+    `signal` is the one that asked for a stop; `urgent`: a second SIGINT asked for an end at once.
+    """
 
     def __init__(
-        self, trainer: Trainer, jobs: Sequence[Job], crowd: Crowd, descriptor: int | None, until: float | None
+        self,
+        trainer: Trainer,
+        jobs: Sequence[Job],
+        capacity: Capacity,
+        memory: dict[str, Any] | None,
+        until: float | None,
     ) -> None:
-        self.jobs, self.crowd, self.until = jobs, crowd, until
+        self.jobs, self.capacity, self.until = jobs, capacity, until
         self.board = Board(trainer.show)
-        self.first = {
-            "recipe": str(jobs[0].plan.path) if jobs else "",
-            "data": descriptor,
-            **engine_of(trainer),
-        }
+        recipe = str(jobs[0].plan.path) if jobs else ""
+        self.first = {"recipe": recipe, "data": memory, **engine_of(trainer)}
         self.waiting = deque(range(len(jobs)))
         self.again: deque[int] = deque()
         self.folders: dict[int, Path] = {}
-        self.posts: list[_Post] = []
+        self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
         self.noted: set[str] = set()
-        self.images, self.began = 0, time.monotonic()
+        self.images = 0
+        self.signal: int | None = None
+        self.urgent = False
 
-    def run(self, orders: Orders) -> Iterator[tuple[int, Run]]:
+    def heed(self, number: int) -> None:
+        """Note a signal that asks for an end."""
+        if self.signal is not None and number == signal.SIGINT:
+            self.urgent = True
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def runs(self) -> Iterator[tuple[int, Run]]:
         """The runs of all jobs, as they end."""
-        ended = 0
+        ended, began = 0, time.monotonic()
         while True:
             late = self.until is not None and time.monotonic() >= self.until
-            if orders.number is not None:
+            if self.signal is not None:
                 self._stop()
             elif not late:
                 self._hand_out()
-            if not any(post.at is not None for post in self.posts) and (late or orders.number or self._idle):
+            none_left = late or self.signal is not None or not (self.waiting or self.again)
+            if none_left and all(worker.at is None for worker in self.workers):
                 break
             for key, _ in self.selector.select(_TICK):
                 for at, run in self._hear(key.data, key.fd):
                     ended += 1
                     yield at, run
         if ended:
-            spent = time.monotonic() - self.began
-            runs = counted(ended, "run")
+            spent = time.monotonic() - began
             pace = f"{self.images / spent:,.0f} images/s in all"
-            self.board.say(f"{runs} in {duration(spent)}, {self.crowd}: {pace}")
-
-    @property
-    def _idle(self) -> bool:
-        return not self.waiting and not self.again
+            self.board.say(f"{counted(ended, 'run')} in {duration(spent)}, {self.capacity}: {pace}")
 
     def _hand_out(self) -> None:
         """Give each job that may begin to a worker."""
-        busy = sum(post.at is not None for post in self.posts)
-        while self.waiting and busy < self.crowd.count:
-            self._give(self.waiting.popleft(), alone=self.crowd.count == 1)
+        busy = sum(worker.at is not None for worker in self.workers)
+        while self.waiting and busy < self.capacity.count:
+            self._give(self.waiting.popleft(), alone=self.capacity.count == 1)
             busy += 1
         if self.again and not busy:
             # The memory that idle workers hold on to is needed now.
-            for post in list(self.posts):
-                self._dismiss(post)
+            for worker in list(self.workers):
+                self._dismiss(worker)
             self._give(self.again.popleft(), alone=True)
 
     def _give(self, at: int, *, alone: bool) -> None:
         job = self.jobs[at]
-        post = next((post for post in self.posts if post.at is None), None)
-        if post is None:
-            post = _Post(Process(self.first))
-            post.process.watch(self.selector, post)
-            self.posts.append(post)
+        worker = next((worker for worker in self.workers if worker.at is None), None)
+        if worker is None:
+            worker = _Worker(Process(self.first))
+            worker.process.watch(self.selector, worker)
+            self.workers.append(worker)
         earlier = self.folders.get(at, job.folder)
         folder = earlier or Run.new(job.out, job.called).folder
         assert folder is not None
         self.folders[at] = folder
         resume = earlier is not None and checkpoint.any_in(earlier)
-        threads = self.crowd.threads
+        threads = self.capacity.threads
         if resume:
             # The bits depend on them: those that it began with.
             threads = int(Run.read(folder).record.get("threads") or threads)
+        worker.at, worker.folder, worker.alone = at, folder, alone
         message = job.message(folder, resume=resume, alone=alone, until=self.until)
-        post.at, post.folder, post.alone = at, folder, alone
-        post.process.send({**message, "threads": threads})
+        worker.process.send({**message, "threads": threads})
         self.board.say(f"{'goes on' if resume else 'begins'} in {folder}", job.name)
 
-    def _hear(self, post: _Post, descriptor: int) -> Iterator[tuple[int, Run]]:
+    def _hear(self, worker: _Worker, descriptor: int) -> Iterator[tuple[int, Run]]:
         """What a worker says, and the run that it has ended, if so."""
-        if post not in self.posts:
+        if worker not in self.workers:
             return
-        name = self.jobs[post.at].name if post.at is not None else "a worker"
-        lines = post.process.lines(descriptor)
+        process, name = worker.process, "a worker" if worker.at is None else self.jobs[worker.at].name
+        lines = process.lines(descriptor)
         if lines is None:
             self.selector.unregister(descriptor)
-            if descriptor == post.process.heard:
-                yield from self._lost(post)
+            if descriptor == process.messages:
+                yield from self._lost(worker)
             return
         for line in lines:
-            if descriptor == post.process.noise:
-                post.process.last_words.append(line)
+            if descriptor == process.output:
+                process.last_words.append(line)
                 self.board.say(line, name)
                 continue
             with suppress(ValueError):
                 message = json.loads(line)
-                if "ended" in message and post.at is not None:
-                    yield from self._ended(post, message["ended"])
+                if "ended" in message and worker.at is not None:
+                    yield from self._ended(worker, message["ended"])
                 else:
                     self._show(name, message)
 
@@ -199,26 +212,26 @@ class _Crew:
         elif "images" in message:
             self.images += message["images"]
 
-    def _ended(self, post: _Post, failure: dict[str, str]) -> Iterator[tuple[int, Run]]:
+    def _ended(self, worker: _Worker, failure: dict[str, str]) -> Iterator[tuple[int, Run]]:
         """The run of a job that came to an end which its worker could tell of."""
-        assert post.at is not None
-        at, post.at = post.at, None
+        assert worker.at is not None
+        at, worker.at = worker.at, None
         self.board.gone(self.jobs[at].name)
         if failure:
             # Whatever it still holds on to, the next job begins without.
-            self._dismiss(post)
-            yield from self._failed(at, failure["kind"], failure["error"], alone=post.alone)
+            self._dismiss(worker)
+            yield from self._failed(at, failure["kind"], failure["error"], alone=worker.alone)
             return
         run = Run.read(self.folders[at])
         if run.status == "stopped":
             # By a signal of its own, after which it ends.
-            self._dismiss(post)
+            self._dismiss(worker)
         yield at, run
 
-    def _lost(self, post: _Post) -> Iterator[tuple[int, Run]]:
+    def _lost(self, worker: _Worker) -> Iterator[tuple[int, Run]]:
         """The run of a worker that ended without a word."""
-        status = self._dismiss(post)
-        at, post.at = post.at, None
+        status = self._dismiss(worker)
+        at, worker.at = worker.at, None
         if at is None:
             return
         self.board.gone(self.jobs[at].name)
@@ -227,13 +240,13 @@ class _Crew:
             if run.status not in ("running", "interrupted"):
                 yield at, run
                 return
-        if post.asked:
+        if worker.asked:
             self._tidy(self.folders[at])
             return
         # The system kills who takes too much memory, without a word.
         kind = MEMORY if status == -signal.SIGKILL else FAILED
-        words = f"; its last words: {post.process.last_words[0]}" if post.process.last_words else ""
-        yield from self._failed(at, kind, told(status) + words, alone=post.alone)
+        words = "".join(f"; its last words: {line}" for line in worker.process.last_words)
+        yield from self._failed(at, kind, status_words(status) + words, alone=worker.alone)
 
     def _failed(self, at: int, kind: str, error: str, *, alone: bool) -> Iterator[tuple[int, Run]]:
         job, folder = self.jobs[at], self.folders[at]
@@ -262,28 +275,25 @@ class _Crew:
                 folder.rmdir()
 
     def _stop(self) -> None:
-        for post in self.posts:
-            if not post.asked:
-                post.asked = True
-                post.process.ask_to_stop()
+        for worker in self.workers:
+            if not worker.asked:
+                worker.asked = True
+                worker.process.ask_to_stop()
         self.waiting.clear()
         self.again.clear()
 
-    def _dismiss(self, post: _Post) -> int:
+    def _dismiss(self, worker: _Worker) -> int:
         """Let a worker go that is at nothing any more; gives its exit status."""
-        self.posts.remove(post)
-        for descriptor in (post.process.heard, post.process.noise):
-            with suppress(KeyError):
-                self.selector.unregister(descriptor)
-        return post.process.end(_PATIENCE)
+        self.workers.remove(worker)
+        return worker.process.end(_PATIENCE, self.selector)
 
-    def leave(self, *, kindly: bool) -> None:
+    def leave(self, *, at_once: bool = False) -> None:
         """End all workers: those at work at the end of a step, or at once."""
-        for post in self.posts:
-            if not kindly:
-                post.process.kill()
-            elif post.at is not None:
-                post.process.ask_to_stop()
-        for post in list(self.posts):
-            self._dismiss(post)
+        for worker in self.workers:
+            if at_once:
+                worker.process.kill()
+            elif worker.at is not None:
+                worker.process.ask_to_stop()
+        for worker in list(self.workers):
+            self._dismiss(worker)
         self.selector.close()

@@ -1,4 +1,4 @@
-"""Room: how many runs go at once on a device, and with how many threads each."""
+"""Capacity: how many runs go at once on a device, and with how many threads each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ FREE = 0.8
 
 
 @dataclass(frozen=True)
-class Crowd:
+class Capacity:
     """`count` runs at once, each with `threads` threads of the CPU. `apart`: in processes of their own.
 
     `threads` follows from what was asked and from the threads that torch has here, never from the memory,
@@ -38,20 +38,15 @@ class Crowd:
         return f"{self.count} at a time, each with {threads}"
 
 
-def check_together(asked: Together) -> None:
-    """Refuse what is no number of runs at once."""
-    whole = isinstance(asked, int) and not isinstance(asked, bool) and asked > 0
-    if asked != "auto" and not whole:
-        raise ValueError(f"together should be 'auto' or a whole number of 1 or more, not {asked!r}")
-
-
-def crowd(asked: Together, trainer: Trainer, plans: Sequence[Plan], runs: int, images: int) -> Crowd:
+def capacity(asked: Together, trainer: Trainer, plans: Sequence[Plan], runs: int, images: int) -> Capacity:
     """How many of `runs` runs of these plans go at once; `images` are the bytes of their data.
 
     "auto" shares out torch's threads on a CPU, a run for each, and on a GPU takes up to 8 at once, both as
-    far as the memory that is free is estimated to suffice.
+    far as the memory that is free is estimated to suffice. Raises ValueError for what is no number of runs.
     """
-    check_together(asked)
+    whole = isinstance(asked, int) and not isinstance(asked, bool) and asked > 0
+    if asked != "auto" and not whole:
+        raise ValueError(f"together should be 'auto' or a whole number of 1 or more, not {asked!r}")
     threads = torch.get_num_threads()
     if trainer.out is None:
         if asked not in ("auto", 1):
@@ -59,17 +54,17 @@ def crowd(asked: Together, trainer: Trainer, plans: Sequence[Plan], runs: int, i
                 "runs that are trained together are written to folders: give the Trainer an out, such as "
                 "out='runs'"
             )
-        return Crowd(1, threads, False)
+        return Capacity(1, threads, False)
     on_cuda = trainer.device.type == "cuda"
-    wanted = min(runs, MOST if on_cuda else threads) if asked == "auto" else asked
-    if wanted == 1:
-        return Crowd(1, threads, False)
-    each = max(1, threads // wanted)
+    count = min(runs, MOST if on_cuda else threads) if asked == "auto" else asked
+    if count == 1:
+        return Capacity(1, threads, False)
+    each = max(1, threads // count)
     if asked != "auto":
-        return Crowd(min(asked, runs), each, True)
+        return Capacity(min(asked, runs), each, True)
     need = max(_need(plan) for plan in plans) + (images if on_cuda else 0)
-    fit = int(FREE * _free(trainer.device) / need)
-    return Crowd(max(1, min(wanted, fit)), each, True)
+    free = torch.cuda.mem_get_info(trainer.device)[0] if on_cuda else free_memory()
+    return Capacity(max(1, min(count, int(FREE * free / need))), each, True)
 
 
 def _need(plan: Plan) -> int:
@@ -79,10 +74,3 @@ def _need(plan: Plan) -> int:
     activations = max((ledger(model, size).activation_bytes or 0) * batch for size, batch in batches)
     # Weights, their gradient, two moments, the average and two kept states; activations, their gradient.
     return PROCESS + 7 * ledger(model).bytes + 2 * activations
-
-
-def _free(device: torch.device) -> int:
-    """Bytes that are free on the device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return free_memory()
