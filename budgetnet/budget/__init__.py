@@ -13,6 +13,7 @@ from budgetnet.budget.filed import saved_tensors as saved_tensors
 from budgetnet.budget.filed import size as size
 from budgetnet.budget.fit import DoesNotFit as DoesNotFit
 from budgetnet.budget.fit import check_fit as check_fit
+from budgetnet.budget.fit import traced_once as traced_once
 from budgetnet.budget.hidden import held as held
 from budgetnet.budget.ledger import Ledger as Ledger
 from budgetnet.budget.ledger import Row as Row

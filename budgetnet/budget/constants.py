@@ -24,7 +24,7 @@ def check_constants(model: nn.Module, resolution: int, *, channels: int) -> None
     }
     if not own:
         return
-    watch, _ = watched(model, resolution, channels, counted=False)
+    watch, _ = watched(model, resolution, channels)
     found = [each for each in watch.constants if each.path in own]
     how = built(model)
     if how is not None and found:

@@ -35,9 +35,7 @@ def ledger(
     """
     model = bare(model)
     found = walk(model)
-    watch, resolved = (
-        (None, None) if resolution is None else watched(model, resolution, channels, counted=True)
-    )
+    watch, resolved = (None, None) if resolution is None else watched(model, resolution, channels)
     notes = _notes(found.modules, found.aliases, watch)
     filed = forms(model)
     owners: dict[int, str] = {}
@@ -52,7 +50,7 @@ def ledger(
 
 def macs(model: nn.Module, resolution: int | tuple[int, int], *, channels: int | None = None) -> int:
     """Multiply-accumulates of convolutions and matrix products for one image; see `ledger`."""
-    watch, _ = watched(model, resolution, channels, counted=True)
+    watch, _ = watched(model, resolution, channels)
     return sum(seen.macs for seen in watch.seen.values())
 
 

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from budgetnet.budget.amounts import pixels
-from budgetnet.budget.meta import copy_to, first_line, needs_values, random_states_kept
+from budgetnet.budget.meta import copy_to, first_line, needs_values, random_states_kept, without_dynamo
 from budgetnet.budget.modules import bare, called, walk
 from budgetnet.budget.watch import Watch
 
 _LARGEST_TRIED = 512
+_Passes = dict[tuple[object, ...], tuple[nn.Module, Watch]]
+_passes: ContextVar[_Passes | None] = ContextVar("passes", default=None)
+
+
+@contextmanager
+def traced_once() -> Iterator[None]:
+    """Within it each model is traced once at each size, and should stay as it is: others take that trace.
+
+    Only traces on the meta device are kept. Inside of another one it is that one.
+    """
+    token = _passes.set({} if _passes.get() is None else _passes.get())
+    try:
+        yield
+    finally:
+        _passes.reset(token)
 
 
 class DoesNotFit(ValueError):
@@ -50,11 +68,11 @@ def check_fit(model: nn.Module, resolution: int | tuple[int, int], *, channels: 
         # DoesNotFit: features.20 (MaxPool2d) does not fit at 16x16: it is given (1, 512, 1, 1) and its map
         # collapses below 1x1 (...); the smallest resolution that fits is 32
     """
-    watched(model, resolution, channels, counted=False)
+    watched(model, resolution, channels)
 
 
 def watched(
-    model: nn.Module, resolution: int | tuple[int, int], channels: int | None, *, counted: bool
+    model: nn.Module, resolution: int | tuple[int, int], channels: int | None
 ) -> tuple[Watch, tuple[int, int]]:
     """A watched forward pass over a copy of `model`, and its (height, width); raises as `check_fit` does."""
     model = bare(model)
@@ -68,9 +86,9 @@ def watched(
     size = pixels(height), pixels(width)
     kinds = _kinds(model) if channels is None else (_channels(channels),)
     missed = []
-    with random_states_kept():
+    with random_states_kept(), without_dynamo():
         for attempts in (_Attempts(model, kind, dtype) for kind in kinds for dtype in _dtypes(model)):
-            watch, error = attempts.at(size, counted)
+            watch, error = attempts.at(size)
             if error is None:
                 return watch, size
             missed.append((attempts, watch, error))
@@ -113,17 +131,22 @@ class _Attempts:
     dtype: torch.dtype
     device: str = "meta"
 
-    def at(self, size: tuple[int, int], counted: bool) -> tuple[Watch, Exception | None]:
+    def at(self, size: tuple[int, int]) -> tuple[Watch, Exception | None]:
         """The watched pass over a fresh copy, and what its forward raised."""
-        watch = Watch(copy_to(self.model, self.device), counted)
+        passes, key = _passes.get(), (id(self.model), self.channels, self.dtype, size)
+        if passes is not None and key in passes:
+            return passes[key][1], None
+        watch = Watch(copy_to(self.model, self.device))
         try:
             watch.run(self._images(size))
         except Exception as error:
             if self.device == "meta" and needs_values(error):
                 self._refuse_without_values(error)
                 self.device = "cpu"
-                return self.at(size, counted)
+                return self.at(size)
             return watch, error
+        if passes is not None and self.device == "meta":
+            passes[key] = self.model, watch  # with the model, whose id nothing else gets meanwhile
         return watch, None
 
     def _images(self, size: tuple[int, int]) -> Tensor:
@@ -141,7 +164,7 @@ def _smallest(attempts: _Attempts) -> int | None:
     """The smallest resolution that fits, in steps, then exactly; misses windows narrower than a step."""
 
     def fits(side: int) -> bool:
-        return attempts.at((side, side), counted=False)[1] is None
+        return attempts.at((side, side))[1] is None
 
     below = 0
     for tried in (*range(4, 128, 4), *range(128, _LARGEST_TRIED + 1, 16)):

@@ -127,7 +127,7 @@ def summary(
         print(summary(torchvision.models.vgg11(), 224))
     """
     model = bare(model)
-    watch, _ = watched(model, resolution, channels, counted=False)
+    watch, _ = watched(model, resolution, channels)
     counts = ledger(model, resolution, channels=channels)
     table = _Table(model, watch, {row.name: row for row in counts.rows}, blocks)
     given = watch.seen[""].given

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,25 +35,46 @@ class _Call:
     inside: int = 0
 
 
-class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes every tensor that operations are given: weights may be used without a call of their module.
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations as torch's FlopCounterMode does, by its formulas, and notes what they are given.
 
-    `drew` has what `where` said of each operation that drew random numbers.
+    `read` are the tensors: weights may be used without a call of their module. `drew` is what `where` said of
+    each operation that drew random numbers.
     """
 
-    def __init__(self, where: Callable[[], str] = str) -> None:
+    def __init__(self, where: Callable[[], str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        from torch.utils.flop_counter import flop_registry, shape_wrapper  # costs 0.1 s
+
+        self.formulas = {**flop_registry, torch.ops.aten._trilinear: shape_wrapper(_bilinear)}  # type: ignore[no-untyped-call]
+        self.flops = 0
         self.read: set[int] = set()
         self.drew: set[str] = set()
         self.where = where
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would import all of torch._dynamo, to skip it."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        kwargs = kwargs or {}
         self.read.update(id(tensor) for tensor in tensors_in((args, kwargs)))
         if torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()):
             self.drew.add(self.where())
-        return func(*args, **(kwargs or {}))
+        if not isinstance(func, torch._ops.OpOverload):
+            return func(*args, **kwargs)
+        with self:
+            output = func.decompose(*args, **kwargs)
+        if output is not NotImplemented:
+            return output
+        output = func(*args, **kwargs)
+        formula = self.formulas.get(func._overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=output)
+        return output
 
 
 @dataclass
@@ -65,7 +85,6 @@ class Watch:
     """
 
     copied: nn.Module
-    counted: bool
     seen: dict[str, Seen] = field(default_factory=dict)
     returned: list[tuple[str, tuple[int, ...] | None]] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
@@ -77,7 +96,7 @@ class Watch:
     def __post_init__(self) -> None:
         self.modules = walk(self.copied).modules
         self._names = {id(module): name for name, module in self.modules.items()}
-        self._flops: Any = None
+        self._operations = Operations(lambda: self.calls[-1].name if self.calls else "")
         self._storages: dict[int, Any] = {}
         self._straight: dict[int, tuple[str, int, Tensor]] = {}
 
@@ -88,34 +107,21 @@ class Watch:
             handles.append(module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
             handles.append(module.register_forward_hook(self._after))
         plain = [each for each in hidden(self.modules) if isinstance(each.what, Tensor)]
-        reads = Reads(lambda: self.calls[-1].name if self.calls else "")
         try:
-            with torch.no_grad(), torch.device(images.device), self._counting(), reads:
+            with torch.no_grad(), torch.device(images.device), self._operations:
                 self._storages[images.untyped_storage()._cdata] = images.untyped_storage()
                 self.copied(images)
         finally:
             for handle in handles:
                 handle.remove()
-        self.drew = reads.drew
-        self.constants = [each for each in plain if id(each.what) in reads.read]
+        read, self.drew = self._operations.read, self._operations.drew
+        self.constants = [each for each in plain if id(each.what) in read]
         self.unused = {
-            name
-            for name, module in self.modules.items()
-            if name not in self.seen and _idle(module, reads.read)
+            name for name, module in self.modules.items() if name not in self.seen and _idle(module, read)
         }
 
-    def _counting(self) -> AbstractContextManager[object]:
-        if not self.counted:
-            return nullcontext()
-        from torch.utils.flop_counter import (
-            FlopCounterMode,
-        )  # costs 0.2 s, which a count of parameters need not pay
-
-        self._flops = FlopCounterMode(display=False, custom_mapping={torch.ops.aten._trilinear: _bilinear})
-        return self._flops  # type: ignore[no-any-return]
-
     def _total(self) -> int:
-        return 0 if self._flops is None else self._flops.get_total_flops() // 2
+        return self._operations.flops // 2
 
     def _before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         given = next(tensors_in((args, kwargs)), None)

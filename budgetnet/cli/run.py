@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
+from budgetnet.budget import traced_once
 from budgetnet.cli.options import Asked
 from budgetnet.cli.overview import (
     at_hand,
@@ -52,19 +53,20 @@ def run_recipe(
     resume = earlier.folder if earlier is not None else None
     out = Path(trainer.out or "runs")
     after = str(find_run(str(session.after), out)) if session.after is not None else None
-    model = checked_model(plan)
-    if not quiet:
-        show_model(plan, model)
-    if resume is None:
-        check_out(trainer.out, (folder,), model, plan.recipe)
-    data = plan.data()
-    if not quiet:
-        say(data_line(data))
-        say(device_line(trainer.device))
-        show_phases(plan.recipe, len(data.train))
-    run = Run(record=asked.record(plan), source=plan.source)
-    session = replace(session, resume=resume, after=after)
-    epochs = trainer.start(model, data, plan.recipe, run, session, partial(new_folder, out, folder))
+    with traced_once():
+        model = checked_model(plan)
+        if not quiet:
+            show_model(plan, model)
+        if resume is None:
+            check_out(trainer.out, (folder,), model, plan.recipe)
+        data = plan.data()
+        if not quiet:
+            say(data_line(data))
+            say(device_line(trainer.device))
+            show_phases(plan.recipe, len(data.train))
+        run = Run(record=asked.record(plan), source=plan.source)
+        session = replace(session, resume=resume, after=after)
+        epochs = trainer.start(model, data, plan.recipe, run, session, partial(new_folder, out, folder))
     try:
         for _ in epochs:
             pass
@@ -88,6 +90,7 @@ def _rescued(error: NotWritten) -> NotWritten:
     return NotWritten(f"{error}; as this process ends, they were saved to {path}", error.run)
 
 
+@traced_once()
 def run_dry(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None = None, seeds: int = 1) -> None:
     """Check and show all that `run` would do, and train nothing; data are used if they are at hand."""
     plan = asked.plan(recipe)

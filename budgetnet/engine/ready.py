@@ -19,6 +19,7 @@ from budgetnet.budget import (
     held,
     ledger,
     stated,
+    traced_once,
     twin,
 )
 from budgetnet.data import Data, Split
@@ -35,6 +36,7 @@ FITTED, FITTED_AT_ONCE = 5000, 500
 """To how many training images a layer is fitted, and how many of them are shown at once."""
 
 
+@traced_once()
 def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     """Check model, data and recipe against one another, and give what is worth noting.
 
