@@ -137,7 +137,7 @@ class Plan:
 def read_plan(name: str | Path) -> Plan:
     """The plan of a recipe file, or of a recipe that budgetnet brings along, by its name."""
     path = _find(str(name))
-    source = sources(path)
+    source = sources(path, shelf())
     try:
         with _beside(path):
             found = runpy.run_path(str(path), run_name=RECIPE_FILE)
@@ -200,14 +200,16 @@ def _where(path: Path, error: BaseException) -> str:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[None]:
-    """Within it, a recipe file may import what lies beside it, as it may when Python runs it."""
-    folder = str(path.resolve().parent)
+    """Within it, a recipe file may import what lies beside it, and the recipes that come along."""
+    folder, last = str(path.resolve().parent), str(shelf())
     sys.path.insert(0, folder)
+    sys.path.append(last)
     try:
         yield
     finally:
-        with suppress(ValueError):
-            sys.path.remove(folder)
+        for each in (folder, last):
+            with suppress(ValueError):
+                sys.path.remove(each)
 
 
 def _called(path: Path, part: str, make: Callable[..., Any], options: Mapping[str, Any]) -> Any:

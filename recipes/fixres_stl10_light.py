@@ -14,23 +14,11 @@ of a CPU, torch 2.15.0): 39.50 % with --scale 0.0023, in 21 minutes, where `fixr
 been run at full length, where more views may no longer be what counts.
 """
 
+from fixres_stl10 import data as data
+from fixres_stl10 import recipe as recipe
 from torch import nn
 
-from budgetnet import (
-    Adam,
-    Budget,
-    Crop,
-    Data,
-    Flip,
-    Jitter,
-    Phase,
-    Recipe,
-    Restarts,
-    Rotate,
-    layers,
-    models,
-    stl10,
-)
+from budgetnet import Budget, layers, models
 
 
 def model() -> nn.Module:
@@ -46,36 +34,3 @@ def model() -> nn.Module:
         stem_stride=2,
         stem_pool=False,
     )
-
-
-def data(held_out: int | str = 1000) -> Data:
-    return stl10(held_out=held_out)
-
-
-views = (
-    Rotate(45),
-    Crop(scale=(0.08, 1.0)),
-    Jitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3),
-    Flip(),
-    Flip(vertical=True),
-)
-
-learn = Phase(
-    name="learn",
-    epochs=300,
-    views=20,
-    resolution=70,
-    lr=Restarts(1e-3, first=10, grow=2, decay=0.6),
-    augment=views,
-)
-fix = Phase(
-    name="fix",
-    epochs=140,
-    views=20,
-    resolution=120,
-    lr=Restarts(5e-4, first=10, grow=2, decay=0.6),
-    batch_size=64,
-    augment=views,
-)
-
-recipe = Recipe(phases=[learn, fix], optimizer=Adam(weight_decay=1e-4), batch_size=128)

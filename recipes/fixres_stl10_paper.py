@@ -16,58 +16,14 @@ of the three was better than simply testing at 120 pixels; docs/log.md has the t
 full length yet.
 """
 
-from torch import nn
+from dataclasses import replace
 
-from budgetnet import (
-    SGD,
-    Adam,
-    Budget,
-    CenterCrop,
-    Crop,
-    Data,
-    Flip,
-    Jitter,
-    Phase,
-    Recipe,
-    Restarts,
-    Rotate,
-    Step,
-    Test,
-    layers,
-    models,
-    stl10,
-)
+import fixres_stl10
+from fixres_stl10 import data as data
+from fixres_stl10 import model as model
 
+from budgetnet import SGD, CenterCrop, Phase, Step, Test
 
-def model(zero_init: bool = False) -> nn.Module:
-    return Budget(params="2M").build(
-        models.resnet,
-        classes=10,
-        widths=(120, 240, 384),
-        blocks=(4, 9, 8),
-        act=layers.leaky,
-        zero_init=zero_init,
-    )
-
-
-def data(held_out: int | str = 1000) -> Data:
-    return stl10(held_out=held_out)
-
-
-learn = Phase(
-    name="learn",
-    epochs=300,
-    views=20,
-    resolution=70,
-    lr=Restarts(1e-3, first=10, grow=2, decay=0.6),
-    augment=[
-        Rotate(45),
-        Crop(scale=(0.08, 1.0)),
-        Jitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3),
-        Flip(),
-        Flip(vertical=True),
-    ],
-)
 fix = Phase(
     name="fix",
     epochs=56,
@@ -81,4 +37,4 @@ fix = Phase(
     test=Test(resize=137, crop=120),
 )
 
-recipe = Recipe(phases=[learn, fix], optimizer=Adam(weight_decay=1e-4), batch_size=128)
+recipe = replace(fixres_stl10.recipe, phases=[fixres_stl10.learn, fix])

@@ -14,24 +14,13 @@ images' traces in the running statistics, which the project never used. One diff
 one bilinear read of the stored image here, two in the original. It has not been run at length here yet.
 """
 
+from dataclasses import replace
+
+import fixres_stl10
+from fixres_stl10 import data as data
 from torch import nn
 
-from budgetnet import (
-    Adam,
-    Budget,
-    Crop,
-    Data,
-    Flip,
-    Jitter,
-    Phase,
-    Recipe,
-    Restarts,
-    Rotate,
-    Test,
-    layers,
-    models,
-    stl10,
-)
+from budgetnet import Budget, Jitter, Phase, Restarts, Test, layers, models
 
 
 def model() -> nn.Module:
@@ -47,37 +36,14 @@ def model() -> nn.Module:
     )
 
 
-def data(held_out: int | str = 1000) -> Data:
-    return stl10(held_out=held_out)
-
-
-views = (
-    Rotate(45),
-    Crop(scale=(0.08, 1.0)),
-    Jitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.3, exact_hue=True),
-    Flip(),
-    Flip(vertical=True),
-)
+views = [replace(step, exact_hue=True) if isinstance(step, Jitter) else step for step in fixres_stl10.views]
 as_published = Test(augment=views, views=20, batch_statistics=True)
 
-learn = Phase(
-    name="learn",
-    epochs=300,
-    views=20,
-    resolution=70,
-    lr=Restarts(1e-3, first=10, grow=2, decay=0.6, whole_epochs=True),
-    augment=views,
-    test=as_published,
-)
-fix = Phase(
-    name="fix",
-    epochs=140,
-    views=20,
-    resolution=120,
-    lr=Restarts(5e-4, first=10, grow=2, decay=0.6, whole_epochs=True),
-    batch_size=64,
-    augment=views,
-    test=as_published,
-)
 
-recipe = Recipe(phases=[learn, fix], optimizer=Adam(weight_decay=1e-4), batch_size=128, keep="best")
+def published(phase: Phase) -> Phase:
+    assert isinstance(phase.lr, Restarts)
+    return replace(phase, lr=replace(phase.lr, whole_epochs=True), augment=views, test=as_published)
+
+
+phases = [published(fixres_stl10.learn), published(fixres_stl10.fix)]
+recipe = replace(fixres_stl10.recipe, phases=phases, keep="best")

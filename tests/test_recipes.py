@@ -12,7 +12,7 @@ from PIL import Image
 import budgetnet
 from budgetnet import Run
 from budgetnet.cli import main
-from budgetnet.plan import shelf, titles
+from budgetnet.plan import read_plan, shelf, titles
 
 
 def run(*arguments: str) -> str:
@@ -59,6 +59,16 @@ def test_fixres_runs_through_both_of_its_phases(name: str, tmp_path: Path) -> No
     model = budgetnet.load(tmp_path / "runs" / f"{name}-1")
     mean = model.standardise.mean.flatten().tolist()
     assert (mean == pytest.approx([0.507, 0.487, 0.441])) == as_published
+
+
+@pytest.mark.parametrize("name", ["fixres_stl10_light", "fixres_stl10_paper", "fixres_stl10_seed"])
+def test_a_recipe_that_is_another_one_but_for_something_works_as_a_copy(name: str, tmp_path: Path) -> None:
+    copied = CliRunner().invoke(main, ["copy", name, str(tmp_path / "mine.py")])
+    assert copied.exit_code == 0, copied.output
+    plan, shipped = read_plan(tmp_path / "mine.py"), read_plan(name)
+    assert plan.describe() == {**shipped.describe(), "recipe_file": "mine.py"}
+    assert set(plan.source) == {"mine.py", "fixres_stl10.py"}
+    assert set(shipped.source) == {f"{name}.py", "fixres_stl10.py"}
 
 
 def cifar10_files(root: Path, count: int) -> None:

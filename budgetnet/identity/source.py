@@ -19,18 +19,20 @@ _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
 
 
-def sources(path: Path) -> dict[str, str]:
+def sources(path: Path, shelf: Path | None = None) -> dict[str, str]:
     """The text of a recipe file and of each module in its folder that it imports, directly or not, by name.
 
-    The names are those of files, "mine.py" and "parts.losses.py". What cannot be read, or has more than a
-    MiB, is left out.
+    What is not there is looked for on the `shelf`, another folder. The names are those of files, "mine.py"
+    and "parts.losses.py". What cannot be read, or has more than a MiB, is left out.
     """
     folder = path.resolve().parent
+    folders = [folder, *([shelf.resolve()] if shelf is not None else [])]
     found: dict[str, str] = {}
     waiting = [path.resolve()]
     while waiting and len(found) < _MOST:
         file = waiting.pop()
-        name = ".".join(file.relative_to(folder).parts)
+        home = next(each for each in folders if file.is_relative_to(each))
+        name = ".".join(file.relative_to(home).parts)
         try:
             text = "" if name in found or file.stat().st_size > _LONGEST else file.read_text()
             tree = ast.parse(text)
@@ -38,7 +40,7 @@ def sources(path: Path) -> dict[str, str]:
             continue
         if text:
             found[name] = text
-            waiting += [other for other in _imported(tree, folder, file) if other != file]
+            waiting += [other for other in _imported(tree, folders, file) if other != file]
     return found
 
 
@@ -80,20 +82,22 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _imported(tree: ast.Module, folder: Path, file: Path) -> Iterator[Path]:
-    """The files below the folder that a module imports, within functions too."""
+def _imported(tree: ast.Module, folders: list[Path], file: Path) -> Iterator[Path]:
+    """The files that a module imports, within functions too, each from the first folder that has it."""
     for node in ast.walk(tree):
         names: list[str] = []
-        base = folder
+        bases = folders
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = file.parents[node.level - 1] if 0 < node.level <= len(file.parents) else folder
+            if 0 < node.level <= len(file.parents):
+                bases = [file.parents[node.level - 1]]
             module = [node.module] if node.module else []
             names = module + [".".join([*module, alias.name]) for alias in node.names]
         for name in names:
             parts = name.split(".")
             for depth in range(1, len(parts) + 1):
-                found = module_file(base, ".".join(parts[:depth]))
-                if found is not None and found.resolve().is_relative_to(folder):
-                    yield found.resolve()
+                found = (module_file(base, ".".join(parts[:depth])) for base in bases)
+                there = next((each.resolve() for each in found if each is not None), None)
+                if there is not None and any(there.is_relative_to(each) for each in folders):
+                    yield there
