@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 from conftest import coloured
-from test_owner import HOLD
+from test_lock import HOLD
 from torch import nn
 
 from budgetnet import (

@@ -183,7 +183,7 @@ def _all(parent: Path) -> list[Path]:
 def _prune(parent: Path, newest: Path) -> None:
     """Remove all but the checkpoint `newest` and the last whole one before it, and what was left unfinished.
 
-    Later steps than the newest's are of another life, which this one could not or did not go on from.
+    Checkpoints of later steps come from a run that this one could not or did not go on from.
     """
     kept = {newest}
     others = [path for path in _all(parent) if path != newest]

@@ -1,5 +1,7 @@
-"""Value: any value described as plain JSON by what it computes by."""
+"""Value: any value described by what it computes by, as plain JSON, one text or a few letters."""
 
+import hashlib
+import json
 import math
 import os
 import re
@@ -23,7 +25,7 @@ from budgetnet.identity.whose import KNOWN, USER, whose_class
 from budgetnet.identity.within import Within, bounded
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_MOST, _DEEPEST = 1000, 24
+_MOST, _DEEPEST, _LONGEST = 1000, 24, 100
 # What keeps others informed or apart: nothing is computed by it.
 _INERT = ("_io", "io", "_thread", "threading", "logging", "weakref", "_weakref", "queue", "_queue", "socket")
 
@@ -77,6 +79,32 @@ def modules_of(model: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
             code[name] = bounded({"class": called(kind), **methods_of(kind, within)})
     named = model.named_modules()
     return {name or "model": bounded(_own(module, within, code=False)) for name, module in named}, code
+
+
+def told(value: object) -> str:
+    """A value as Python writes it, where that says all of it, or else as it is described.
+
+    >>> told([0.1, None]), told(len)
+    ('[0.1, None]', 'builtins.len')
+    """
+    if _says_all(value):
+        return repr(value)
+    text = _text(described_value(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... {short_digest(text)}"
+
+
+def mark(value: object) -> str:
+    """A few letters that are another value's only where that computes the same."""
+    return short_digest(json.dumps(described_value(value), sort_keys=True))
+
+
+def file_mark(path: Path) -> str | None:
+    """A few letters of the content of a file, None where there is none that can be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    except OSError:
+        return None
 
 
 def without_addresses(text: str) -> str:
@@ -232,3 +260,31 @@ def _scripted(value: Any) -> Any:
     text = "\n".join(line.partition(" # ")[0] for line in str(graph).splitlines())
     held = of_tensors(dict(value.state_dict())) if isinstance(value, torch.jit.ScriptModule) else ""
     return {"class": type(value).__name__, "code": short_digest(text), "tensors": held}
+
+
+def _says_all(value: object) -> bool:
+    """Whether `repr` of a value says all that it computes by."""
+    if isinstance(value, tuple | list | set | frozenset | dict) and type(value).__module__ == "builtins":
+        items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        return all(_says_all(item) for item in items)
+    if is_dataclass(value) and not isinstance(value, type):
+        ours = type(value).__module__.startswith("budgetnet.") and whose_class(type(value)) == KNOWN
+        # One that writes itself in its own way may leave something out.
+        plain = ours and type(value).__repr__.__qualname__.startswith("__create_fn__")
+        return plain and all(_says_all(getattr(value, field.name)) for field in fields(value))
+    return isinstance(value, bool | int | float | str | bytes | PurePath) or value is None
+
+
+def _text(described: Any) -> str:
+    """A description as a person would write the value: "CrossEntropyLoss(label_smoothing=0.5)"."""
+    if isinstance(described, Mapping):
+        code = described.get("code")
+        if code is not None and str(described.get("class", "")).startswith("function "):
+            rest = {key: item for key, item in described.items() if key not in ("class", "code")}
+            name = code if str(code).startswith("lambda") else f"{described['class'][9:]} {code}"
+            return f"{name} {_text(rest)}" if rest else str(name)
+        entries = [f"{key}={_text(item)}" for key, item in described.items() if key != "class"]
+        return f"{described.get('class', '')}({', '.join(entries)})"
+    if isinstance(described, list):
+        return f"[{', '.join(_text(item) for item in described)}]"
+    return described if isinstance(described, str) else json.dumps(described)

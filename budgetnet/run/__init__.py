@@ -1,7 +1,7 @@
 """Run and Epoch: what happened in a training, in memory and in its folder, and how fast it went."""
 
 from budgetnet.run.epoch import Epoch as Epoch
-from budgetnet.run.note import Note as Note
+from budgetnet.run.epoch import Note as Note
 from budgetnet.run.pace import Pace as Pace
 from budgetnet.run.pace import images_per_second as images_per_second
 from budgetnet.run.pace import pace as pace

@@ -1,4 +1,4 @@
-"""Epoch: the figures of one finished epoch, and its line of JSON."""
+"""Epoch and Note: what a training tells as it goes: the figures of an epoch, and sentences worth knowing."""
 
 import json
 import math
@@ -7,6 +7,8 @@ from typing import Any, Self
 
 HIGHEST = 2**256
 """Whole numbers of a record are below it."""
+_PLAIN = {"resume", "labels", "early", "end"}
+"""Kinds that say how a run goes, and are shown without the word "note" before them."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,24 @@ class Epoch:
             if wanted.name in found or wanted.default is MISSING:
                 entries[wanted.name] = _typed(wanted.name, wanted.type, found[wanted.name])
         return cls(**entries)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence `text` for people, and its `kind` for programs.
+
+    The kinds are "check" (found before the first step), "bits" (the last bits may differ from those of an
+    uninterrupted run), "change" (what a changed recipe begins anew), "resume" (where a run goes on), "labels"
+    (pseudo-labels that join a phase), "early" (an early stop), "undone" (a step that was taken back),
+    "memory" and "speed" (batches in parts; a model that is not compiled), "guard" (what its figures show),
+    "disk" (what could not be written), "watch" (a watcher that failed) and "end" (how the run ended).
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text if self.kind in _PLAIN else f"note: {self.text}"
 
 
 def _typed(name: str, kind: Any, held: Any) -> Any:

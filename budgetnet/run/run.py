@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from torch import nn
 
-from budgetnet.files import append, discard, is_owned, new_folder, read_whole, write_whole
+from budgetnet.files import append, discard, is_locked, new_folder, read_whole, write_whole
 from budgetnet.run.epoch import Epoch
 from budgetnet.run.record import wrong
 
@@ -172,7 +172,7 @@ def _status(record: Mapping[str, Any], folder: Path) -> str:
         # Both are written at once: one that was edited does not make a run finished, and its checkpoints
         # needless.
         status = str(sessions[-1].get("status", "running"))
-    return "interrupted" if status == "running" and not is_owned(folder) else status
+    return "interrupted" if status == "running" and not is_locked(folder) else status
 
 
 def _history(path: Path) -> tuple[list[Epoch], str]:

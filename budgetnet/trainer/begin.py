@@ -12,7 +12,7 @@ from budgetnet import guard
 from budgetnet.budget import built
 from budgetnet.data import Data
 from budgetnet.engine import Engine, Speed, check, check_views, choose, trial
-from budgetnet.files import owned
+from budgetnet.files import locked
 from budgetnet.modelfile import check_weight
 from budgetnet.process import check_launch, steadfast_output
 from budgetnet.recipe import Recipe
@@ -76,7 +76,7 @@ def begin(
         # Claimed before it is read: nobody else may go on with it meanwhile.
         claims = ExitStack()
         if folder.is_dir():
-            claims.enter_context(owned(folder))
+            claims.enter_context(locked(folder))
         try:
             found = resumed(folder, wanted, model, recipe, allow)
         except BaseException:

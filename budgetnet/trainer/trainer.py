@@ -49,7 +49,7 @@ from budgetnet.engine import (
     steps,
     trial,
 )
-from budgetnet.files import new_folder, owned
+from budgetnet.files import locked, new_folder
 from budgetnet.modelfile import card
 from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.recipe import Recipe, Test
@@ -206,7 +206,7 @@ class Trainer:
         try:
             with begun.claims:
                 if place is not None:
-                    begun.claims.enter_context(owned(place))
+                    begun.claims.enter_context(locked(place))
                 yield from self._claimed(begun)
         except ValueError:
             if not begun.started and place is not None:

@@ -15,13 +15,13 @@ from torch import nn
 from trials import trials
 
 from budgetnet import Data, Phase, Recipe, Run, Trainer
-from budgetnet.files import LOCK, is_owned, owned
+from budgetnet.files import LOCK, is_locked, locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from budgetnet.files import owned
-with owned(Path(sys.argv[1])):
+from budgetnet.files import locked
+with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -37,9 +37,9 @@ def holder(folder: Path) -> subprocess.Popen[str]:
 def test_a_second_writer_is_refused_and_told_who_writes(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
-        assert is_owned(tmp_path)
+        assert is_locked(tmp_path)
         told = pytest.raises(ValueError, match=f"is being trained by process {process.pid}; wait for it")
-        with told, owned(tmp_path):
+        with told, locked(tmp_path):
             pass
     finally:
         process.kill()
@@ -51,13 +51,13 @@ def test_what_a_killed_process_held_is_free_at_once(tmp_path: Path) -> None:
         process = holder(tmp_path)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        with owned(tmp_path):
-            assert is_owned(tmp_path)
-        assert not is_owned(tmp_path)
+        with locked(tmp_path):
+            assert is_locked(tmp_path)
+        assert not is_locked(tmp_path)
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
-    with owned(tmp_path):
+    with locked(tmp_path):
         assert (tmp_path / LOCK).read_text() == str(os.getpid())
     assert list(tmp_path.iterdir()) == []
 
@@ -100,7 +100,7 @@ def test_a_refused_resume_lets_go(data: Data, tmp_path: Path, model: nn.Module) 
     run = trainer.fit(model, data, recipe, max_time=1e-9)
     with pytest.raises(ValueError, match="cannot go on exactly"):
         trainer.fit(model, coloured(seed=4), recipe, resume=run.folder)
-    assert not is_owned(run.folder)
+    assert not is_locked(run.folder)
     assert trainer.fit(model, data, recipe, resume=run.folder).status == "finished"
     assert not (run.folder / LOCK).exists()
 
@@ -109,7 +109,7 @@ def test_epochs_own_their_folder_until_they_end(data: Data, tmp_path: Path, mode
     run = Run.new(tmp_path, "mine")
     epochs = Trainer("cpu", out=None, show=False).epochs(model, data, Recipe([Phase(3, 12, 0.1)]), run)
     next(epochs)
-    assert is_owned(run.folder)
+    assert is_locked(run.folder)
     with pytest.raises(ValueError, match="is being trained"):
         next(
             Trainer("cpu", show=False).epochs(
@@ -117,18 +117,18 @@ def test_epochs_own_their_folder_until_they_end(data: Data, tmp_path: Path, mode
             )
         )
     epochs.close()  # type: ignore[attr-defined]
-    assert not is_owned(run.folder)
+    assert not is_locked(run.folder)
 
 
 RACE = """
 import sys
 from pathlib import Path
-from budgetnet.files import owned
+from budgetnet.files import locked
 # Everything is imported: both start at the same line of the same pipe.
 print("ready", flush=True)
 for line in sys.stdin:
     try:
-        with owned(Path(line.strip())):
+        with locked(Path(line.strip())):
             print("owns", flush=True)
             sys.stdin.readline()
     except ValueError as error:
@@ -190,7 +190,7 @@ def forked(folder: Path) -> int:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        with owned(folder):
+        with locked(folder):
             os.write(writing, b"held")
             time.sleep(60)
         os._exit(0)
@@ -204,17 +204,17 @@ def forked(folder: Path) -> int:
 def test_what_killed_owners_held_is_reclaimed(tmp_path: Path, count: int) -> None:
     for _ in range(trials(count)):
         child = forked(tmp_path)
-        assert is_owned(tmp_path)
+        assert is_locked(tmp_path)
         os.kill(child, signal.SIGKILL)
         # Not even waited for: a dead process holds nothing.
         while True:
             try:
-                with owned(tmp_path):
+                with locked(tmp_path):
                     break
             except ValueError:
                 time.sleep(0.001)
         os.waitpid(child, 0)
-        assert not is_owned(tmp_path)
+        assert not is_locked(tmp_path)
 
 
 def test_who_only_looks_keeps_nobody_from_starting(tmp_path: Path) -> None:
@@ -222,10 +222,10 @@ def test_who_only_looks_keeps_nobody_from_starting(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
         while True:
-            is_owned(tmp_path)
+            is_locked(tmp_path)
     try:
         for _ in range(60):
-            with owned(tmp_path):
+            with locked(tmp_path):
                 pass
             (tmp_path / LOCK).touch()
     finally:
@@ -244,10 +244,10 @@ def test_a_lock_that_cannot_be_taken_is_refused_and_another_ones_is_left(
 
         with monkeypatch.context() as patched:
             patched.setattr(fcntl, "flock", failing)
-            with pytest.raises(ValueError, match="cannot be written: Input/output error"), owned(tmp_path):
+            with pytest.raises(ValueError, match="cannot be written: Input/output error"), locked(tmp_path):
                 pass
         assert (tmp_path / LOCK).read_text() == str(child)
-        assert is_owned(tmp_path)
+        assert is_locked(tmp_path)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -1,4 +1,4 @@
-"""Owner: a run's folder has one writer at a time; a dead one holds nothing."""
+"""Lock: a run's folder has one writer at a time, and is free once that process has ended."""
 
 import errno
 import fcntl
@@ -8,39 +8,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from budgetnet.files.disk import write_all
+from budgetnet.files.disk import reason, write_all
 
 LOCK = ".owner"
 _TRIES = 5
 _BETWEEN = 0.02
-"""How often, and how many seconds apart, a held lock is asked for: who only looks holds it for a moment."""
+"""How often, and how many seconds apart, a taken lock is tried: `is_locked` takes it for a moment too."""
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What file systems answer that have no locks."""
+"""The errors of file systems that have no locks."""
 
 
 @contextmanager
-def owned(folder: Path) -> Iterator[None]:
-    """Within it this process is the only writer of `folder`.
+def locked(folder: Path) -> Iterator[None]:
+    """Make this process the only writer of `folder` within the context.
 
-    The lock is the system's (flock): it ends with the process, however that ends. Raises ValueError, naming
-    the process, where another one holds it.
+    The lock is the system's (flock) and ends with the process, however that ends. Raises ValueError, naming
+    the process, where another one has it.
     """
     folder = folder.absolute()
-    descriptor = _claimed(folder)
+    descriptor = _acquired(folder)
     try:
         yield
     finally:
-        _let_go(descriptor, folder / LOCK)
+        _release(descriptor, folder / LOCK)
 
 
-def is_owned(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether a living process writes to `folder`; where the file system has no locks, whether one may."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
-        # Shared: two that look at the same time do not take one another for an owner.
+        # Shared, so that two processes that look at the same time do not see each other's look.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -51,17 +51,17 @@ def is_owned(folder: Path) -> bool:
     return False
 
 
-def _claimed(folder: Path) -> int:
+def _acquired(folder: Path) -> int:
     path = folder / LOCK
     try:
         while True:
             # A link in a folder from elsewhere could lead to any file, which then would be cut to nothing.
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
             descriptor = os.open(path, flags, 0o644)
-            held = False
+            ours = False
             try:
-                held = _locked(descriptor)
-                if not held:
+                ours = _locked(descriptor)
+                if not ours:
                     holder = os.read(descriptor, 32).decode(errors="replace").strip()
                     raise ValueError(
                         f"the run in {folder} is being trained by process {holder or '(unknown)'}; wait for "
@@ -74,16 +74,16 @@ def _claimed(folder: Path) -> int:
                     write_all(descriptor, str(os.getpid()).encode())
                     return descriptor
             except BaseException:
-                # Without the lock the file may be another's.
-                if held:
-                    _let_go(descriptor, path)
+                # Without the lock the file may be another process's.
+                if ours:
+                    _release(descriptor, path)
                 else:
                     os.close(descriptor)
                 raise
             os.close(descriptor)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(f"the run's folder {folder} cannot be written: {reason}; choose another") from None
+        why = reason(error)
+        raise ValueError(f"the run's folder {folder} cannot be written: {why}; choose another") from None
 
 
 def _locked(descriptor: int) -> bool:
@@ -102,7 +102,7 @@ def _locked(descriptor: int) -> bool:
     return False
 
 
-def _let_go(descriptor: int, path: Path) -> None:
+def _release(descriptor: int, path: Path) -> None:
     # The name goes while the lock is held: whoever opened it meanwhile sees that it is gone.
     for _ in range(2):
         with suppress(OSError):
