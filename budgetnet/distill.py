@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from budgetnet.augment import check, resize
+from budgetnet.augment import resize
 from budgetnet.budget import DoesNotFit, check_fit, external, ledger
 from budgetnet.data import Data, class_difference
 from budgetnet.identity import Named, file_mark, mark
 from budgetnet.modelfile import card, load
 from budgetnet.run import MODEL
+from budgetnet.values import number, true_or_false, whole
 
 
 class Teacher(Named):
@@ -76,13 +77,11 @@ class Distill:
                 "Distill's teacher should be a module, or the path of a run's folder or a model file, "
                 f"not {self.teacher!r:.100}"
             )
-        check.number("Distill's weight", self.weight, 0.0, 1.0)
-        if check.number("Distill's temperature", self.temperature, 0.0, 1e6) == 0:
-            raise ValueError("Distill's temperature must be above 0, found 0: give 1, or 4 to soften")
+        number("Distill's weight", self.weight, least=0, most=1)
+        number("Distill's temperature", self.temperature, above=0, most=1e6)
         if self.resolution is not None:
-            check.whole("Distill's resolution", self.resolution, 1, 100_000)
-        if not isinstance(self.beside, bool):
-            raise ValueError(f"Distill's beside must be True or False, found {self.beside!r}")
+            whole("Distill's resolution", self.resolution, 1, 100_000)
+        true_or_false("Distill's beside", self.beside)
         if self.beside and self.weight != 1:
             raise ValueError(
                 "Distill's weight mixes the labels that beside=True keeps apart: leave it out, and write "

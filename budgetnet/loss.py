@@ -1,6 +1,5 @@
 """Losses: functions of logits (B, K) and labels, (B,) class indices or (B, K) probabilities, to a scalar."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -8,6 +7,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from budgetnet.values import above_zero, number, share
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,8 +28,7 @@ class LabelSmoothingLoss:
     spread: Literal["all", "others"] = "all"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"LabelSmoothingLoss's smoothing should be in [0, 1), not {self.smoothing!r}")
+        share("LabelSmoothingLoss's smoothing", self.smoothing)
         if self.spread not in ("all", "others"):
             raise ValueError(
                 "LabelSmoothingLoss's spread should be 'all' (torch's convention) or 'others', "
@@ -82,10 +82,8 @@ class DistillationLoss:
     hard: Loss = LabelSmoothingLoss(0.0)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"DistillationLoss's weight should be in [0, 1], not {self.weight!r}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"DistillationLoss's temperature should be above 0, not {self.temperature!r}")
+        number("DistillationLoss's weight", self.weight, least=0, most=1)
+        above_zero("DistillationLoss's temperature", self.temperature)
         if isinstance(self.hard, type) or not callable(self.hard):
             raise ValueError(
                 f"DistillationLoss's hard should be a loss such as LabelSmoothingLoss(0.1), not {self.hard!r}"

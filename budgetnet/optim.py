@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from budgetnet.values import number, share, whole
+
 OptimizerFactory = Callable[[Iterable[Parameter]], torch.optim.Optimizer]
 
 
@@ -61,14 +63,15 @@ def _check(factory: "SGD | Adam | AdamW | Muon") -> None:
     """Refuse options that no step can be taken with."""
     name = type(factory).__name__
     if isinstance(factory, Adam | AdamW):
-        if len(factory.betas) != 2 or not all(0 <= beta < 1 for beta in factory.betas):
-            raise ValueError(f"{name}'s betas should be two numbers in [0, 1), not {factory.betas!r}")
-    elif not 0 <= factory.momentum < 1:
-        raise ValueError(f"{name}'s momentum should be in [0, 1), not {factory.momentum!r}")
-    elif factory.nesterov and not factory.momentum:
-        raise ValueError(f"{name}'s nesterov needs a momentum above 0; pass nesterov=False")
-    if factory.weight_decay < 0:
-        raise ValueError(f"{name}'s weight_decay should be 0 or more, not {factory.weight_decay!r}")
+        if len(factory.betas) != 2:
+            raise ValueError(f"{name}'s betas should be two numbers, not {factory.betas!r}")
+        for beta in factory.betas:
+            share(f"each of {name}'s betas", beta)
+    else:
+        share(f"{name}'s momentum", factory.momentum)
+        if factory.nesterov and not factory.momentum:
+            raise ValueError(f"{name}'s nesterov needs a momentum above 0; pass nesterov=False")
+    number(f"{name}'s weight_decay", factory.weight_decay, least=0)
 
 
 @cache
@@ -185,8 +188,7 @@ class Muon:
     normalise: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or not 1 <= self.steps < 100:
-            raise ValueError(f"Muon's steps should be a whole number from 1 to 99, not {self.steps!r}")
+        whole("Muon's steps", self.steps, 1, 99)
         _check(self)
 
     def __call__(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:

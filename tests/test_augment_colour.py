@@ -205,7 +205,7 @@ class Wrong:
 
 
 def test_matrices_of_a_wrong_shape_are_refused_by_the_name_of_the_step() -> None:
-    with pytest.raises(ValueError, match=r"Wrong.*\(2, 3, 4\) or \(2, 3, 7\), found torch.float32 \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"Wrong.*\(2, 3, 4\) or \(2, 3, 7\), not torch.float32 \(3, 3\)"):
         combine([Wrong()], seeded(), 2, 3)
 
 
@@ -222,7 +222,7 @@ def test_matrices_of_a_wrong_shape_are_refused_by_the_name_of_the_step() -> None
     ],
 )
 def test_impossible_parameters_are_refused_in_one_sentence(make: Callable[[], object]) -> None:
-    with pytest.raises(ValueError, match=r"^[^\n]*(Jitter|Grayscale)[^\n]*found [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*(Jitter|Grayscale)[^\n]*not [^\n]*$"):
         make()
 
 

@@ -144,7 +144,7 @@ def test_a_list_is_compiled_once_whatever_its_coins(monkeypatch: pytest.MonkeyPa
 
 
 def test_images_and_steps_are_checked_as_by_view(uncompiled: None) -> None:
-    with pytest.raises(ValueError, match="images must be uint8"):
+    with pytest.raises(ValueError, match="images should be uint8"):
         FusedViews()(
             photos().float(),
             torch.arange(6),

@@ -370,7 +370,7 @@ def test_a_users_own_warp_joins_the_read() -> None:
 @pytest.mark.parametrize(
     ("maps", "said"),
     [
-        (torch.eye(3), r"shape \(2, 3, 3\), found torch.float32 \(3, 3\)"),
+        (torch.eye(3), r"shape \(2, 3, 3\), not torch.float32 \(3, 3\)"),
         (torch.eye(3).long().repeat(2, 1, 1), "floating tensor"),
         (torch.ones(2, 3, 3), "affine"),
     ],
@@ -407,7 +407,7 @@ def test_maps_that_are_none_are_refused_by_the_name_of_the_step(maps: Tensor, sa
     ],
 )
 def test_impossible_parameters_are_refused_in_one_sentence(make: Callable[[], object]) -> None:
-    with pytest.raises(ValueError, match=r"^[^\n]*(Rotate|Crop|Flip|Translate)[^\n]*found [^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*(Rotate|Crop|Flip|Translate)[^\n]*not [^\n]*$"):
         make()
 
 

@@ -272,15 +272,15 @@ def test_logits_of_another_shape_are_refused(images: Tensor, labels: Tensor) -> 
     [
         (lambda: Distill(3), "should be a module, or the path"),  # type: ignore[arg-type]
         (lambda: Distill(nn.Linear), "should be a module, or the path"),  # type: ignore[arg-type]
-        (lambda: Distill("x", weight=1.5), r"weight must be a number within \[0, 1\], found 1.5"),
-        (lambda: Distill("x", temperature=0), "temperature must be above 0"),
-        (lambda: Distill("x", temperature=-1), "temperature must be a number"),
-        (lambda: Distill("x", resolution=0), "resolution must be a whole number"),
-        (lambda: Distill("x", beside=1), "beside must be True or False"),  # type: ignore[arg-type]
+        (lambda: Distill("x", weight=1.5), r"weight should be a number from 0 to 1, not 1.5"),
+        (lambda: Distill("x", temperature=0), "temperature should be a number above 0"),
+        (lambda: Distill("x", temperature=-1), "temperature should be a number"),
+        (lambda: Distill("x", resolution=0), "resolution should be a whole number"),
+        (lambda: Distill("x", beside=1), "beside should be True or False"),  # type: ignore[arg-type]
         (lambda: Distill("x", weight=0.5, beside=True), r"DistillationLoss\(weight=0.5, temperature=1.0\)"),
-        (lambda: DistillationLoss(1.5, 4.0), r"weight should be in \[0, 1\], not 1.5"),
-        (lambda: DistillationLoss(0.5, 0.0), "temperature should be above 0, not 0.0"),
-        (lambda: DistillationLoss(0.5, float("nan")), "temperature should be above 0"),
+        (lambda: DistillationLoss(1.5, 4.0), r"weight should be a number from 0 to 1, not 1.5"),
+        (lambda: DistillationLoss(0.5, 0.0), "temperature should be a number above 0, not 0.0"),
+        (lambda: DistillationLoss(0.5, float("nan")), "temperature should be a number above 0"),
         (lambda: DistillationLoss(0.5, 4.0, hard=LabelSmoothingLoss), "hard should be a loss"),  # type: ignore[arg-type]
     ],
 )

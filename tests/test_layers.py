@@ -108,7 +108,7 @@ def test_the_default_padding_divides_the_resolution_by_the_stride_rounded_up(
 
 
 def test_an_even_kernel_is_refused_at_stride_1_and_halves_at_stride_2() -> None:
-    with pytest.raises(ValueError, match=r"kernel must be odd .* found 4; say padding"):
+    with pytest.raises(ValueError, match=r"kernel should be odd .* not 4; say padding"):
         conv_norm_act(3, 8, 4)
     assert conv_norm_act(3, 8, 4, padding=0)(torch.rand(2, 3, 9, 9)).shape == (2, 8, 6, 6)
     assert conv_norm_act(3, 8, 4, stride=2)(torch.rand(2, 3, 8, 8)).shape == (2, 8, 4, 4)
@@ -269,7 +269,7 @@ def test_a_stage_takes_one_rate_of_stochastic_depth_or_one_for_each_block() -> N
 
     assert rates(stage(basic, 4, 4, 3, drop=0.2)) == [0.2, 0.2, 0.2]
     assert rates(stage(basic, 4, 4, 3, drop=(0.0, 0.1, 0.3))) == [0.0, 0.1, 0.3]
-    with pytest.raises(ValueError, match="one for each of the 3 blocks, found 2 rates"):
+    with pytest.raises(ValueError, match="one for each of the 3 blocks, not 2 rates"):
         stage(basic, 4, 4, 3, drop=(0.1, 0.2))
 
 
@@ -465,12 +465,12 @@ def test_fit_keeps_the_dtype_of_the_module() -> None:
 
 
 def test_images_of_bytes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"floats in \[0, 1\], found torch.uint8; divide bytes by 255"):
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\], not torch.uint8; divide bytes by 255"):
         standardise()(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
 
 
 def test_grey_images_do_not_broadcast_into_a_model_of_three_channels() -> None:
-    with pytest.raises(ValueError, match=r"must be \(B, 3, H, W\), found \(2, 1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"should be \(B, 3, H, W\), not \(2, 1, 4, 4\)"):
         standardise()(torch.rand(2, 1, 4, 4))
 
 
@@ -531,67 +531,67 @@ def test_zero_init_without_a_norm_or_without_blocks_is_refused() -> None:
 # --- refusals -----------------------------------------------------------------------------------------------
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: conv_norm_act(0, 8), "conv_norm_act: inputs .* found 0"),
-    (lambda: conv_norm_act(3, -8), "conv_norm_act: outputs .* found -8"),
-    (lambda: conv_norm_act(3, 8.0), r"conv_norm_act: outputs must be a whole number .* found 8\.0"),  # type: ignore[arg-type]
-    (lambda: conv_norm_act(3, True), "conv_norm_act: outputs .* found True"),
-    (lambda: conv_norm_act(3, 8, stride=0), "conv_norm_act: stride .* found 0"),
-    (lambda: conv_norm_act(3, 8, padding=-1), "conv_norm_act: padding .* at least 0, found -1"),
+    (lambda: conv_norm_act(0, 8), "conv_norm_act: inputs .* not 0"),
+    (lambda: conv_norm_act(3, -8), "conv_norm_act: outputs .* not -8"),
+    (lambda: conv_norm_act(3, 8.0), r"conv_norm_act: outputs should be a whole number .* not 8\.0"),  # type: ignore[arg-type]
+    (lambda: conv_norm_act(3, True), "conv_norm_act: outputs .* not True"),
+    (lambda: conv_norm_act(3, 8, stride=0), "conv_norm_act: stride .* not 0"),
+    (lambda: conv_norm_act(3, 8, padding=-1), "conv_norm_act: padding .* of 0 or more, not -1"),
     (
         lambda: conv_norm_act(6, 8, groups=4),
-        "inputs must be a multiple of groups=4, found 6; 4 or 8 would do",
+        "inputs should be a multiple of groups=4, not 6; 4 or 8 would do",
     ),
-    (lambda: conv_norm_act(8, 6, groups=4), "outputs must be a multiple of groups=4, found 6"),
-    (lambda: conv_norm_act(3, 8, act=nn.ReLU()), "act must be a function .* pass ReLU itself"),
-    (lambda: conv_norm_act(3, 8, act="relu"), "act must be a function that makes a module, found 'relu'"),  # type: ignore[arg-type]
-    (lambda: conv_norm_act(3, 8, norm=nn.BatchNorm2d(8)), "norm must be a function"),
+    (lambda: conv_norm_act(8, 6, groups=4), "outputs should be a multiple of groups=4, not 6"),
+    (lambda: conv_norm_act(3, 8, act=nn.ReLU()), "act should be a function .* pass ReLU itself"),
+    (lambda: conv_norm_act(3, 8, act="relu"), "act should be a function that makes a module, not 'relu'"),  # type: ignore[arg-type]
+    (lambda: conv_norm_act(3, 8, norm=nn.BatchNorm2d(8)), "norm should be a function"),
     (lambda: depthwise_separable(0, 8), "depthwise_separable: inputs"),
-    (lambda: depthwise_separable(3, 8, kernel=2), "depthwise_separable: kernel must be odd, found 2; 1 or 3"),
+    (lambda: depthwise_separable(3, 8, kernel=2), "depthwise_separable: kernel should be odd, not 2; 1 or 3"),
     (lambda: basic(3, 0), "basic: outputs"),
-    (lambda: basic(3, 8, drop=1.0), r"basic: drop must be at least 0 and below 1, found 1\.0"),
-    (lambda: bottleneck(3, 30), "bottleneck: outputs must be a multiple of expansion=4, found 30; 28 or 32"),
-    (lambda: bottleneck(3, 2), "bottleneck: outputs must be a multiple of expansion=4, found 2; 4 would do"),
+    (lambda: basic(3, 8, drop=1.0), r"basic: drop should be a number from 0 to below 1, not 1\.0"),
+    (lambda: bottleneck(3, 30), "bottleneck: outputs should be a multiple of expansion=4, not 30; 28 or 32"),
+    (lambda: bottleneck(3, 2), "bottleneck: outputs should be a multiple of expansion=4, not 2; 4 would do"),
     (
         lambda: bottleneck(3, 32, groups=3),
-        r"bottleneck: width \(outputs=32 / expansion=4\) .* groups=3, found 8",
+        r"bottleneck: width \(outputs=32 / expansion=4\) .* groups=3, not 8",
     ),
-    (lambda: bottleneck(3, 32, width=7, groups=2), "bottleneck: width must be a multiple of groups=2"),
+    (lambda: bottleneck(3, 32, width=7, groups=2), "bottleneck: width should be a multiple of groups=2"),
     (lambda: bottleneck(3, 32, width=0), "bottleneck: width"),
     (lambda: bottleneck(3, 32, drop=-0.1), "bottleneck: drop"),
-    (lambda: stage(basic, 3, 8, 0), "stage: blocks .* found 0"),
-    (lambda: stage(basic(3, 8), 3, 8, 1), "stage: block must be a function"),
-    (lambda: stage(None, 3, 8, 1), "stage: block must be a function"),  # type: ignore[arg-type]
-    (lambda: stage(basic, 3, 8, 2, drop=(0.0, 2.0)), r"stage: drop\[1\] .* found 2\.0"),
+    (lambda: stage(basic, 3, 8, 0), "stage: blocks .* not 0"),
+    (lambda: stage(basic(3, 8), 3, 8, 1), "stage: block should be a function"),
+    (lambda: stage(None, 3, 8, 1), "stage: block should be a function"),  # type: ignore[arg-type]
+    (lambda: stage(basic, 3, 8, 2, drop=(0.0, 2.0)), r"stage: drop\[1\] .* not 2\.0"),
     (lambda: Residual(nn.Identity(), drop=1.5), "Residual: drop"),
-    (lambda: inverted_residual(8, 8, expand=0), "inverted_residual: expand .* above 0, found 0"),
-    (lambda: inverted_residual(8, 8, kernel=4), "inverted_residual: kernel must be odd, found 4"),
+    (lambda: inverted_residual(8, 8, expand=0), "inverted_residual: expand .* above 0, not 0"),
+    (lambda: inverted_residual(8, 8, kernel=4), "inverted_residual: kernel should be odd, not 4"),
     (lambda: inverted_residual(8, 8, squeeze=0.25), "inverted_residual: squeeze"),  # type: ignore[arg-type]
-    (lambda: inverted_residual(8, 8, drop=float("nan")), "inverted_residual: drop .* found nan"),
+    (lambda: inverted_residual(8, 8, drop=float("nan")), "inverted_residual: drop .* not nan"),
     (lambda: squeeze_excite(8, reduction=0), "squeeze_excite: reduction"),
     (lambda: max_pool(0), "max_pool: size"),
-    (lambda: avg_pool(2, padding=2), "avg_pool: padding must be at most half the size, 1 of 2, found 2"),
-    (lambda: head(8, 0), "head: classes .* found 0"),
-    (lambda: head(8, 2, dropout=1), "head: dropout .* found 1"),
-    (lambda: head(8, 2, hidden=0), "head: hidden .* found 0"),
-    (lambda: head(8, 2, act=nn.ReLU()), "head: act must be a function"),
-    (lambda: stem(0, 8), "stem: inputs .* found 0"),
-    (lambda: stem(3, 8, padding=-1), "stem: padding .* at least 0, found -1"),
-    (lambda: stem(3, 8, pool=0), "stem: pool .* found 0"),
-    (lambda: stem(3, 8, act="relu"), "stem: act must be a function"),  # type: ignore[arg-type]
-    (lambda: dense_head(8, 2, size=0), "dense_head: size .* found 0"),
-    (lambda: dense_head(8, 2, size=1, hidden=0), "dense_head: hidden .* found 0"),
-    (lambda: dense_head(8, 2, size=1, dropout=1), "dense_head: dropout .* found 1"),
-    (lambda: dense_head(8, 2, size=1, act=nn.ReLU()), "dense_head: act must be a function"),
+    (lambda: avg_pool(2, padding=2), "avg_pool: padding should be at most half the size, 1 of 2, not 2"),
+    (lambda: head(8, 0), "head: classes .* not 0"),
+    (lambda: head(8, 2, dropout=1), "head: dropout .* not 1"),
+    (lambda: head(8, 2, hidden=0), "head: hidden .* not 0"),
+    (lambda: head(8, 2, act=nn.ReLU()), "head: act should be a function"),
+    (lambda: stem(0, 8), "stem: inputs .* not 0"),
+    (lambda: stem(3, 8, padding=-1), "stem: padding .* of 0 or more, not -1"),
+    (lambda: stem(3, 8, pool=0), "stem: pool .* not 0"),
+    (lambda: stem(3, 8, act="relu"), "stem: act should be a function"),  # type: ignore[arg-type]
+    (lambda: dense_head(8, 2, size=0), "dense_head: size .* not 0"),
+    (lambda: dense_head(8, 2, size=1, hidden=0), "dense_head: hidden .* not 0"),
+    (lambda: dense_head(8, 2, size=1, dropout=1), "dense_head: dropout .* not 1"),
+    (lambda: dense_head(8, 2, size=1, act=nn.ReLU()), "dense_head: act should be a function"),
     (lambda: dropout(-0.5), "dropout: rate"),
     (lambda: stochastic_depth(1), "stochastic_depth: rate"),
     (lambda: rising(1.0, [2]), "rising: rate"),
     (lambda: standardise(channels=0), "standardise: channels"),
     (lambda: standardise(MEAN), "standardise: mean was given without std"),
     (lambda: standardise(std=STD), "standardise: std was given without mean"),
-    (lambda: standardise(MEAN, STD, channels=1), "mean must have one number for each of 1 channels, found 3"),
-    (lambda: standardise((127.0, 127.0, 127.0), STD), r"mean must lie in \[0, 1\].*divide by 255"),
-    (lambda: standardise(MEAN, (0.1, 0.0, 0.1)), "std must be finite and above 0"),
-    (lambda: Standardise(3).fit(MEAN, (0.1, float("nan"), 0.1)), "Standardise.fit: std must be finite"),
+    (lambda: standardise(MEAN, STD, channels=1), "mean should have one number for each of 1 channels, not 3"),
+    (lambda: standardise((127.0, 127.0, 127.0), STD), r"mean should lie in \[0, 1\].*divide by 255"),
+    (lambda: standardise(MEAN, (0.1, 0.0, 0.1)), "std should be finite and above 0"),
+    (lambda: Standardise(3).fit(MEAN, (0.1, float("nan"), 0.1)), "Standardise.fit: std should be finite"),
 ]
 
 
@@ -601,7 +601,7 @@ def test_a_bad_argument_is_refused_in_one_sentence_that_names_the_builder(case: 
     with pytest.raises(ValueError, match=message) as refusal:
         build()
     text = str(refusal.value)
-    assert "found" in text or "given without" in text
+    assert "found" in text or ", not " in text or "own, not" in text or "given without" in text
     assert "\n" not in text
     assert not text.endswith(".")
 

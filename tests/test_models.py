@@ -322,12 +322,12 @@ def test_a_model_uses_the_activation_it_is_given(make: Callable[..., nn.Sequenti
 
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: models.resnet(0), "resnet: classes .* found 0"),
+    (lambda: models.resnet(0), "resnet: classes .* not 0"),
     (lambda: models.resnet(10, channels=0), "resnet: channels"),
-    (lambda: models.resnet(10, widths=(8, 16)), "resnet: widths and blocks .* found 2 widths and 3 blocks"),
-    (lambda: models.resnet(10, widths=(), blocks=()), r"resnet: widths must be a tuple .* found \(\)"),
-    (lambda: models.resnet(10, widths=64), "resnet: widths must be a tuple .* found 64"),  # type: ignore[arg-type]
-    (lambda: models.resnet(10, blocks=(4, 0, 8)), r"resnet: blocks\[1\] .* found 0"),
+    (lambda: models.resnet(10, widths=(8, 16)), "resnet: widths and blocks .* not 2 widths and 3 blocks"),
+    (lambda: models.resnet(10, widths=(), blocks=()), r"resnet: widths should be a tuple .* not \(\)"),
+    (lambda: models.resnet(10, widths=64), "resnet: widths should be a tuple .* not 64"),  # type: ignore[arg-type]
+    (lambda: models.resnet(10, blocks=(4, 0, 8)), r"resnet: blocks\[1\] .* not 0"),
     (
         lambda: models.resnet(10, widths=(120, 242, 384)),
         r"resnet: widths\[1\]=242 .* expansion=4.*240 or 244",
@@ -337,10 +337,10 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: models.resnet(10, drop=1.0), "resnet: drop "),
     (lambda: models.resnet(10, dropout=1.0), "resnet: dropout"),
     (lambda: models.resnet(10, act=nn.ReLU()), "resnet: act .* pass ReLU itself"),
-    (lambda: models.resnet(10, mean=(0.5,), std=(0.5,)), "mean must have one number for each of 3"),
-    (lambda: models.convnet(10, widths=(8, -1)), r"convnet: widths\[1\] .* found -1"),
+    (lambda: models.resnet(10, mean=(0.5,), std=(0.5,)), "mean should have one number for each of 3"),
+    (lambda: models.convnet(10, widths=(8, -1)), r"convnet: widths\[1\] .* not -1"),
     (lambda: models.convnet(10, dropout=-1), "convnet: dropout"),
-    (lambda: models.mobilenet(10, width=0), "mobilenet: width .* above 0, found 0"),
+    (lambda: models.mobilenet(10, width=0), "mobilenet: width .* above 0, not 0"),
     (lambda: models.mobilenet(10, stem_stride=0), "mobilenet: stem_stride"),
     (lambda: models.mobilenet(10, drop=2), "mobilenet: drop "),
 ]

@@ -466,12 +466,12 @@ REFUSED_PARTS: list[tuple[Callable[[], object], object, str]] = [
         r"nothing in part 'head\.first' fits: .*linear\.weight \(20, 64\).*linear\.weight \(24, 64\)",
     ),
     (partial(small_vgg, "A"), ("stages.0.pool",), r"nothing in part 'stages\.0\.pool' fits: .* no tensors"),
-    (partial(small_vgg, "A"), "head", "parts must be a tuple of one name or more, found 'head'"),
-    (partial(small_vgg, "A"), (), r"parts must be a tuple of one name or more, found \(\)"),
+    (partial(small_vgg, "A"), "head", "parts should be a tuple of one name or more, not 'head'"),
+    (partial(small_vgg, "A"), (), r"parts should be a tuple of one name or more, not \(\)"),
     (Ends, None, "no parameter of the trained Ends fits this model.* it has head.weight"),
     (partial(models.convnet, 3, widths=(5, 6)), None, "no parameter of the trained Sequential fits"),
     (nn.Flatten, None, "no parameter of the trained Flatten fits this model .* it has none"),
-    (dict, None, "trained must be a module, found dict"),
+    (dict, None, "trained should be a module, not dict"),
 ]
 
 
@@ -587,18 +587,18 @@ def test_a_network_learns(make: Callable[..., nn.Module]) -> None:
 
 
 REFUSED: list[tuple[Callable[[], object], str]] = [
-    (lambda: models.resnet18(0), "resnet18: classes .* found 0"),
-    (lambda: models.resnet34(10, channels=0), "resnet34: channels .* found 0"),
-    (lambda: models.resnext50(True), "resnext50: classes .* found True"),
-    (lambda: models.resnet34(10, stem=64), "resnet34: stem must be a function that makes a module"),  # type: ignore[arg-type]
-    (lambda: models.resnet18(10, head=nn.Linear(512, 10)), "resnet18: head must be a function"),
-    (lambda: models.resnet18(10, stem=partial(stem, pool=0)), "stem: pool .* found 0"),
-    (lambda: models.resnet18(10, mean=(0.5,), std=(0.5,)), "mean must have one number for each of 3"),
-    (lambda: models.vgg(10, configuration="F"), "vgg: configuration must be one of A, B, C, D, E, found 'F'"),
-    (lambda: models.vgg(10, resolution=31), "vgg: resolution must be at least 32, .* found 31"),
-    (lambda: models.vgg(10, resolution=64.0), "vgg: resolution must be a whole number"),  # type: ignore[arg-type]
-    (lambda: models.vgg(10, widths=(64, 128)), "vgg: widths must be 5 numbers.* found 2"),
-    (lambda: models.vgg(10, widths=(1, 2, 3, 4, 0)), r"vgg: widths\[4\] .* found 0"),
+    (lambda: models.resnet18(0), "resnet18: classes .* not 0"),
+    (lambda: models.resnet34(10, channels=0), "resnet34: channels .* not 0"),
+    (lambda: models.resnext50(True), "resnext50: classes .* not True"),
+    (lambda: models.resnet34(10, stem=64), "resnet34: stem should be a function that makes a module"),  # type: ignore[arg-type]
+    (lambda: models.resnet18(10, head=nn.Linear(512, 10)), "resnet18: head should be a function"),
+    (lambda: models.resnet18(10, stem=partial(stem, pool=0)), "stem: pool .* not 0"),
+    (lambda: models.resnet18(10, mean=(0.5,), std=(0.5,)), "mean should have one number for each of 3"),
+    (lambda: models.vgg(10, configuration="F"), "vgg: configuration should be one of A, B, C, D, E, not 'F'"),
+    (lambda: models.vgg(10, resolution=31), "vgg: resolution should be at least 32, .* not 31"),
+    (lambda: models.vgg(10, resolution=64.0), "vgg: resolution should be a whole number"),  # type: ignore[arg-type]
+    (lambda: models.vgg(10, widths=(64, 128)), "vgg: widths should be 5 numbers.* not 2"),
+    (lambda: models.vgg(10, widths=(1, 2, 3, 4, 0)), r"vgg: widths\[4\] .* not 0"),
     (lambda: models.vgg(10, hidden=0), "vgg: hidden"),
     (lambda: models.vgg(10, dropout=1.0), "vgg: dropout"),
     (lambda: models.mini_resnet(10, blocks=0), "mini_resnet: blocks"),

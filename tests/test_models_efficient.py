@@ -102,12 +102,12 @@ def test_a_map_of_one_pixel_is_pointed_out() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"classes": 0}, "classes must be a whole number"),
-        ({"classes": 10, "variant": "b8"}, "variant must be one of b0, .*, b7, found 'b8'"),
-        ({"classes": 10, "variant": 3}, "variant must be one of"),
-        ({"classes": 10, "dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"classes": 0}, "classes should be a whole number"),
+        ({"classes": 10, "variant": "b8"}, "variant should be one of b0, .*, b7, not 'b8'"),
+        ({"classes": 10, "variant": 3}, "variant should be one of"),
+        ({"classes": 10, "dropout": 1.0}, "dropout should be a number from 0 to below 1"),
         ({"classes": 10, "channels": 1, "weights": "imagenet"}, "3 channels, found channels=1"),
-        ({"classes": 10, "weights": True}, "weights must be the path"),
+        ({"classes": 10, "weights": True}, "weights should be the path"),
         ({"classes": 10, "mean": (0.5,) * 3}, "mean was given without std"),
         ({"classes": 10, "weights": "absent.safetensors"}, "there is no file absent.safetensors"),
     ],

@@ -172,7 +172,7 @@ def test_the_model_and_torch_are_left_as_they_were(data: Data) -> None:
 def test_mistakes_are_one_sentence(data: Data, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="steps should be a whole number"):
         profile(network(), data, RECIPE, steps=0)
-    with pytest.raises(ValueError, match="threads should be whole numbers"):
+    with pytest.raises(ValueError, match="threads should be a whole number"):
         profile(network(), data, RECIPE, threads=(0,))
     with pytest.raises(ValueError, match="would lie in"):
         profile(network(), data, RECIPE, trace=tmp_path / "none" / "t.json")

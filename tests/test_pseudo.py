@@ -173,7 +173,7 @@ def test_no_images_keep_nothing() -> None:
         ({"threshold": math.nan}, "threshold should be"),
         ({"threshold": "high"}, "threshold should be"),
         ({"threshold": True}, "threshold should be"),
-        ({"threshold": 0.8, "temperature": 0.0}, "temperature should be a finite number above 0, not 0.0"),
+        ({"threshold": 0.8, "temperature": 0.0}, "temperature should be a number above 0, not 0.0"),
         ({"threshold": 0.8, "temperature": math.inf}, "temperature should be"),
         ({"threshold": 0.8, "per_class": 0}, "per_class should be a whole number of 1 or more, not 0"),
         ({"threshold": 0.8, "per_class": 1.5}, "per_class should be"),
@@ -469,7 +469,7 @@ def test_fixmatchs_views_are_images_of_unchanged_labels() -> None:
     ("settings", "words"),
     [
         ({"threshold": 1}, "FixMatch's threshold should be"),
-        ({"weight": 0}, "FixMatch's weight should be a finite number above 0"),
+        ({"weight": 0}, "FixMatch's weight should be a number above 0"),
         ({"ratio": 0}, "FixMatch's ratio should be a whole number of 1 or more"),
         ({"weak": "Flip"}, "FixMatch's weak should be a list of steps"),
         ({"weak": [Flip]}, r"holds the class Flip; call it: Flip\(\.\.\.\)"),

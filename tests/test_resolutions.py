@@ -120,7 +120,7 @@ def test_one_whose_head_fits_a_single_size_is_measured_there(data: Data) -> None
 
 def test_mistakes_are_one_sentence(net: nn.Module, data: Data) -> None:
     assert data.val is not None
-    with pytest.raises(ValueError, match="whole number of pixels of 1 or more, not 0"):
+    with pytest.raises(ValueError, match="whole number of 1 or more, not 0"):
         by_resolution(trainer(), net, data.val, [8, 0])
     with pytest.raises(ValueError, match=r"not 8\.5"):
         by_resolution(trainer(), net, data.val, [8.5])  # type: ignore[list-item]

@@ -1,6 +1,5 @@
 """Views of stored images: what happens to a batch of uint8 images between the data set and the model."""
 
-from budgetnet.augment import check as check
 from budgetnet.augment import draw as draw
 from budgetnet.augment.auto import RandAugment as RandAugment
 from budgetnet.augment.auto import TrivialAugmentWide as TrivialAugmentWide

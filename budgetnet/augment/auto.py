@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
 from budgetnet.augment.operations import WARPS, operate, warp, warp_maps
+from budgetnet.values import whole
 
 Magnitudes = Callable[[int, int, int], Tensor]
 
@@ -39,8 +40,8 @@ class RandAugment:
 
     def __post_init__(self) -> None:
         _check("RandAugment", self)
-        check.whole("RandAugment's operations", self.operations, 0, 100)
-        check.whole("RandAugment's magnitude", self.magnitude, 0, self.bins - 1)
+        whole("RandAugment's operations", self.operations, 0, 100)
+        whole("RandAugment's magnitude", self.magnitude, 0, self.bins - 1)
 
     def draw(self, generator: Generator, count: int, height: int, width: int) -> tuple[list[str], Tensor]:
         """One operation for each image and its signed magnitude, float64 (count,)."""
@@ -150,8 +151,8 @@ def _whole_numbers(images: Tensor) -> Tensor:
 
 
 def _check(name: str, step: RandAugment | TrivialAugmentWide) -> None:
-    check.whole(f"{name}'s bins", step.bins, 2, 10_000)
+    whole(f"{name}'s bins", step.bins, 2, 10_000)
     if step.interpolation not in ("nearest", "bilinear"):
         found = repr(step.interpolation)
-        raise ValueError(f'{name}\'s interpolation must be "nearest" or "bilinear", found {found}')
+        raise ValueError(f'{name}\'s interpolation should be "nearest" or "bilinear", not {found}')
     object.__setattr__(step, "fill", check.colour(f"{name}'s fill", step.fill))

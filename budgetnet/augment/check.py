@@ -3,29 +3,15 @@
 import math
 from typing import Any
 
+from budgetnet import values
+
 Span = tuple[float, float]
 
 
 def number(name: str, value: Any, low: float, high: float) -> float:
-    """`value`, when it is a number within [low, high].
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} must be a number {_within(low, high)}, found {value!r}")
-    return value
-
-
-def whole(name: str, value: Any, low: int, high: int) -> int:
-    """`value`, when it is a whole number within [low, high].
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}, found {value!r}")
-    return value
+    """`value`, when it is a number within [low, high]. Raises ValueError."""
+    values.number(name, value, least=low, most=None if math.isinf(high) else high)
+    return value  # type: ignore[no-any-return]
 
 
 def span(name: str, value: Any, low: float, high: float) -> Span:
@@ -35,10 +21,10 @@ def span(name: str, value: Any, low: float, high: float) -> Span:
         ValueError: it is not.
     """
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{name} must be a pair (from, to) of numbers {_within(low, high)}, found {value!r}")
+        raise ValueError(f"{name} should be a pair (from, to) of numbers, not {value!r}")
     first, last = (number(f"each end of {name}", end, low, high) for end in value)
     if first > last:
-        raise ValueError(f"{name} must be a pair (from, to) in rising order, found {value!r}: swap its ends")
+        raise ValueError(f"{name} should be a pair (from, to) in rising order, not {value!r}: swap its ends")
     return first, last
 
 
@@ -62,7 +48,7 @@ def colour(name: str, value: Any) -> float | tuple[float, ...]:
     if not isinstance(value, (tuple, list)):
         return number(name, value, 0.0, 1.0)
     if len(value) not in (1, 3):
-        raise ValueError(f"{name} must have 1 or 3 channels, found {len(value)} in {value!r}")
+        raise ValueError(f"{name} should have 1 or 3 channels, not {len(value)} in {value!r}")
     return tuple(number(f"each channel of {name}", part, 0.0, 1.0) for part in value)
 
 
@@ -76,7 +62,3 @@ def channels_match(step: object, value: object, channels: int) -> None:
         raise ValueError(
             f"{step!r} fills with {len(value)} channels but the images have {channels}: give a single number"
         )
-
-
-def _within(low: float, high: float) -> str:
-    return f"of at least {low:g}" if math.isinf(high) else f"within [{low:g}, {high:g}]"

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from budgetnet.augment import check, draw
 from budgetnet.augment.pieces import Pass, in_pieces, unit
 from budgetnet.augment.steps import Colour
+from budgetnet.values import true_or_false
 
 LUMA = (0.2989, 0.587, 0.114)
 """How much red, green and blue count in grey, as torchvision has it."""
@@ -59,8 +60,7 @@ class Jitter:
             object.__setattr__(self, name, value)
         hue = check.number_or_span("Jitter's hue", self.hue, (0.0, 0.5), (-0.5, 0.5))
         object.__setattr__(self, "hue", hue)
-        if not isinstance(self.exact_hue, bool):
-            raise ValueError(f"Jitter's exact_hue must be True or False, found {self.exact_hue!r}")
+        true_or_false("Jitter's exact_hue", self.exact_hue)
 
     def factors(self, generator: draw.Source, count: int) -> tuple[Tensor, Tensor]:
         """(count, 4) factors of brightness, contrast, saturation and hue, and the order that they act in."""
@@ -266,8 +266,8 @@ def _checked(matrices: object, step: Colour, count: int, channels: int, device: 
         return torch.cat([matrices, matrices.new_zeros(count, channels, channels)], dim=2).double()
     found = f"{matrices.dtype} {tuple(matrices.shape)}" if isinstance(matrices, Tensor) else repr(matrices)
     raise ValueError(
-        f"the matrices of {step!r} must be a floating CPU tensor of shape {shapes[0]} or {shapes[1]}, "
-        f"found {found}"
+        f"the matrices of {step!r} should be a floating CPU tensor of shape {shapes[0]} or {shapes[1]}, "
+        f"not {found}"
     )
 
 

@@ -79,8 +79,8 @@ def checked_images(step: object, images: object, given: Tensor) -> Tensor:
     else:
         found = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
     raise ValueError(
-        f"step {name(step)} must answer float images of {given.shape[0]} x {given.shape[1]} channels on "
-        f"{given.device}, as it was given, found {found}"
+        f"step {name(step)} should answer float images of {given.shape[0]} x {given.shape[1]} channels on "
+        f"{given.device}, as it was given, not {found}"
     )
 
 
@@ -89,7 +89,7 @@ def _checked_labels(step: object, labels: object, count: int, classes: int) -> T
         return labels
     found = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
     raise ValueError(
-        f"step {name(step)} must answer labels of shape ({count},) or ({count}, {classes}), found {found}"
+        f"step {name(step)} should answer labels of shape ({count},) or ({count}, {classes}), not {found}"
     )
 
 

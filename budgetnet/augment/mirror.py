@@ -8,6 +8,7 @@ from torch import Tensor
 from budgetnet.augment import check, draw
 from budgetnet.augment.steps import Place
 from budgetnet.augment.warp import same
+from budgetnet.values import true_or_false
 
 _MASK = 0xFFFFFFFF
 
@@ -30,8 +31,7 @@ class Flip:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "p", check.number("Flip's p", self.p, 0.0, 1.0))
-        if not isinstance(self.vertical, bool):
-            raise ValueError(f"Flip's vertical must be True or False, found {self.vertical!r}")
+        true_or_false("Flip's vertical", self.vertical)
 
     def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) with 1 or -1 on the diagonal; see `Warp`."""
@@ -75,8 +75,7 @@ class AlternatingFlip:
     fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.vertical, bool):
-            raise ValueError(f"AlternatingFlip's vertical must be True or False, found {self.vertical!r}")
+        true_or_false("AlternatingFlip's vertical", self.vertical)
 
     def placed(self, place: Place) -> Mirror:
         """The mirror of this batch."""

@@ -108,7 +108,7 @@ class Erase:
         object.__setattr__(self, "ratio", check.span("Erase's ratio", self.ratio, 0.01, 100.0))
         if isinstance(self.value, str):
             if self.value != "noise":
-                raise ValueError(f'Erase\'s value must be a brightness or "noise", found {self.value!r}')
+                raise ValueError(f'Erase\'s value should be a brightness or "noise", not {self.value!r}')
         else:
             object.__setattr__(self, "value", check.colour("Erase's value", self.value))
 
@@ -177,6 +177,6 @@ def mix_labels(labels: Tensor, share: Tensor, classes: int) -> Tensor:
 def _check(name: str, step: Mixup | Cutmix) -> None:
     alpha = check.number(f"{name}'s alpha", step.alpha, 0.0, 1000.0)
     if alpha == 0:
-        raise ValueError(f"{name}'s alpha must be above 0, found 0: leave the step out of the list instead")
+        raise ValueError(f"{name}'s alpha should be above 0, not 0: leave the step out of the list instead")
     object.__setattr__(step, "alpha", alpha)
     object.__setattr__(step, "p", check.number(f"{name}'s p", step.p, 0.0, 1.0))

@@ -124,7 +124,7 @@ def test_view(images: Tensor, *, resize: int, crop: int) -> Tensor:
     _check_images(images)
     for name, size in (("resize", resize), ("crop", crop)):
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number of pixels of at least 1, found {size!r}")
+            raise ValueError(f"{name} should be a whole number of pixels of at least 1, not {size!r}")
     if crop > resize:
         raise ValueError(f"crop {crop} is larger than the side {resize} of what it is cut from")
     with torch.no_grad(), full_precision(images.device):
@@ -229,19 +229,19 @@ def check_view(images: Tensor, labels: Tensor, resolution: int, classes: int, ge
     _check_images(images)
     if tuple(labels.shape) not in ((len(images),), (len(images), classes)):
         raise ValueError(
-            f"labels must be of shape ({len(images)},) or ({len(images)}, {classes}), "
-            f"found {tuple(labels.shape)}"
+            f"labels should be of shape ({len(images)},) or ({len(images)}, {classes}), "
+            f"not {tuple(labels.shape)}"
         )
     if not isinstance(resolution, int) or resolution < 1:
-        raise ValueError(f"resolution must be a whole number of pixels of at least 1, found {resolution!r}")
+        raise ValueError(f"resolution should be a whole number of pixels of at least 1, not {resolution!r}")
     if generator.device.type != "cpu":
-        raise ValueError(f"generator must be on the CPU, found it on {generator.device}: torch.Generator()")
+        raise ValueError(f"generator should be on the CPU, not on {generator.device}: torch.Generator()")
 
 
 def _check_images(images: Tensor) -> None:
     if images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] in (1, 3) and images.numel() > 0:
         return
     raise ValueError(
-        f"images must be uint8 of shape (B, 1 or 3, H, W) with at least one pixel, "
-        f"found {images.dtype} {tuple(images.shape)}"
+        f"images should be uint8 of shape (B, 1 or 3, H, W) with at least one pixel, "
+        f"not {images.dtype} {tuple(images.shape)}"
     )

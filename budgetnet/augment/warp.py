@@ -10,6 +10,7 @@ from torch import Tensor
 
 from budgetnet.augment import check, draw
 from budgetnet.augment.steps import REFLECT, Warp
+from budgetnet.values import whole
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Crop:
         object.__setattr__(self, "scale", check.span("Crop's scale", self.scale, 0.0, 1.0))
         object.__setattr__(self, "ratio", check.span("Crop's ratio", self.ratio, 0.01, 100.0))
         if self.scale[1] == 0:
-            raise ValueError(f"Crop's scale must reach above 0, found {self.scale!r}: give (0.08, 1.0)")
+            raise ValueError(f"Crop's scale should reach above 0, not {self.scale!r}: give (0.08, 1.0)")
 
     def boxes(self, generator: draw.Source, count: int, height: int, width: int) -> tuple[Tensor, ...]:
         """(top, left, height, width) of each image's box, int64 (count,) each, in pixels of the image."""
@@ -119,7 +120,7 @@ class CenterCrop:
     def __post_init__(self) -> None:
         check.number("CenterCrop's part", self.part, 0.0, 1.0)
         if self.part == 0:
-            raise ValueError("CenterCrop's part must be above 0, found 0: give 224/256, or 1 for the square")
+            raise ValueError("CenterCrop's part should be above 0, not 0: give 224/256, or 1 for the square")
 
     def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) from the whole frame into the central square, the same for each; see `Warp`."""
@@ -149,7 +150,7 @@ class Translate:
     def __post_init__(self) -> None:
         if isinstance(self.fraction, (tuple, list)):
             if len(self.fraction) != 2:
-                raise ValueError(f"Translate's fraction must be a number or a pair, found {self.fraction!r}")
+                raise ValueError(f"Translate's fraction should be a number or a pair, not {self.fraction!r}")
             parts = tuple(check.number("Translate's fraction", part, 0.0, 1.0) for part in self.fraction)
             object.__setattr__(self, "fraction", parts)
         else:
@@ -185,9 +186,9 @@ class Shift:
     fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check.whole("Shift's pixels", self.pixels, 1, 1 << 16)
+        whole("Shift's pixels", self.pixels, 1, 1 << 16)
         if isinstance(self.fill, str) and self.fill != REFLECT:
-            raise ValueError(f"Shift's fill must be 'reflect' or a brightness, found {self.fill!r}")
+            raise ValueError(f"Shift's fill should be 'reflect' or a brightness, not {self.fill!r}")
         if not isinstance(self.fill, str):
             object.__setattr__(self, "fill", check.colour("Shift's fill", self.fill))
 
@@ -229,7 +230,7 @@ def draw_maps(steps: Sequence[Warp], source: draw.Source, count: int, height: in
     last = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(count, 3)
     if not torch.equal(maps[:, :, 2], last.expand(len(steps), count, 3)):
         step = next(step for step, one in zip(steps, maps) if not torch.equal(one[:, 2], last))
-        raise ValueError(f"the maps of {step!r} must be affine: the last row of each is (0, 0, 1)")
+        raise ValueError(f"the maps of {step!r} should be affine: the last row of each is (0, 0, 1)")
     return maps
 
 
@@ -237,7 +238,7 @@ def _map(step: Warp, maps: object, count: int) -> Tensor:
     shape = (count, 3, 3)
     if not isinstance(maps, Tensor) or tuple(maps.shape) != shape or not maps.is_floating_point():
         found = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
-        raise ValueError(f"the maps of {step!r} must be a floating tensor of shape {shape}, found {found}")
+        raise ValueError(f"the maps of {step!r} should be a floating tensor of shape {shape}, not {found}")
     if maps.device.type != "cpu":
-        raise ValueError(f"the maps of {step!r} must be drawn on the CPU, found them on {maps.device}")
+        raise ValueError(f"the maps of {step!r} should be drawn on the CPU, not on {maps.device}")
     return maps.double()

@@ -1,11 +1,12 @@
 """Refusals of arguments that no layer can be built from: one sentence each, naming the builder."""
 
-import math
 from collections.abc import Callable, Collection
 from numbers import Integral, Real
 from typing import TypeAlias
 
 from torch import nn
+
+from budgetnet.values import above_zero, share, whole
 
 Norm: TypeAlias = Callable[[int], nn.Module]
 """A function from a channel count to a normalisation, such as `nn.BatchNorm2d`."""
@@ -17,8 +18,14 @@ Act: TypeAlias = Callable[[], nn.Module]
 def require_counts(builder: str, *, least: int = 1, **counts: object) -> None:
     """Refuse every count that is not a whole number of at least `least`, with a ValueError."""
     for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, Integral) or count < least:
-            raise ValueError(f"{builder}: {name} must be a whole number of at least {least}, found {count!r}")
+        whole(f"{builder}: {name}", _plain(count), least)
+
+
+def _plain(value: object) -> object:
+    """A number of another library, such as numpy's, as Python's own."""
+    if isinstance(value, int | float):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
 
 
 def require_stages(builder: str, **counts: object) -> None:
@@ -27,27 +34,25 @@ def require_stages(builder: str, **counts: object) -> None:
     for name, stages in counts.items():
         if isinstance(stages, str) or not isinstance(stages, Collection) or not len(stages):
             raise ValueError(
-                f"{builder}: {name} must be a tuple of one number for each stage, found {stages!r}"
+                f"{builder}: {name} should be a tuple of one number for each stage, not {stages!r}"
             )
         require_counts(builder, **{f"{name}[{index}]": count for index, count in enumerate(stages)})
         lengths[name] = len(stages)
     if len(set(lengths.values())) > 1:
         found = " and ".join(f"{length} {name}" for name, length in lengths.items())
-        raise ValueError(f"{builder}: {' and '.join(lengths)} must be equally long, found {found}")
+        raise ValueError(f"{builder}: {' and '.join(lengths)} should be equally long, not {found}")
 
 
 def require_rates(builder: str, **rates: object) -> None:
     """Refuse every rate outside [0, 1), with a ValueError: at 1 nothing would be left to learn from."""
     for name, rate in rates.items():
-        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= float(rate) < 1:
-            raise ValueError(f"{builder}: {name} must be at least 0 and below 1, found {rate!r}")
+        share(f"{builder}: {name}", _plain(rate))
 
 
 def require_positive(builder: str, **numbers: object) -> None:
     """Refuse every number that is not finite and above 0, with a ValueError."""
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, Real) or not 0 < float(number) < math.inf:
-            raise ValueError(f"{builder}: {name} must be a finite number above 0, found {number!r}")
+        above_zero(f"{builder}: {name}", _plain(number))
 
 
 def require_multiple(builder: str, name: str, count: int, factor_name: str, factor: int) -> None:
@@ -56,7 +61,7 @@ def require_multiple(builder: str, name: str, count: int, factor_name: str, fact
         below, above = count - count % factor, count - count % factor + factor
         nearest = f"{below} or {above}" if below else f"{above}"
         raise ValueError(
-            f"{builder}: {name} must be a multiple of {factor_name}={factor}, found {count}; "
+            f"{builder}: {name} should be a multiple of {factor_name}={factor}, not {count}; "
             f"{nearest} would do"
         )
 
@@ -69,8 +74,8 @@ def require_makers(builder: str, *, optional: bool = False, **makers: object) ->
         if isinstance(maker, nn.Module):
             kind = type(maker).__name__
             raise ValueError(
-                f"{builder}: {name} must be a function that makes a module, so that every layer has its own, "
-                f"found one module, {kind}(...); pass {kind} itself, or a lambda that returns it"
+                f"{builder}: {name} should be a function that makes a module, so that every layer has its "
+                f"own, not one module, {kind}(...); pass {kind} itself, or a lambda that returns it"
             )
         if not callable(maker):
-            raise ValueError(f"{builder}: {name} must be a function that makes a module, found {maker!r}")
+            raise ValueError(f"{builder}: {name} should be a function that makes a module, not {maker!r}")

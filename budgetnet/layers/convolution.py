@@ -44,7 +44,7 @@ def conv_norm_act(
     if padding is None:
         if reach % 2 and stride == 1:
             raise ValueError(
-                f"{name}: kernel must be odd to keep the resolution at stride 1, found {kernel}; "
+                f"{name}: kernel should be odd to keep the resolution at stride 1, not {kernel}; "
                 f"say padding, or take kernel {kernel - 1} or {kernel + 1}"
             )
         padding = reach // 2
@@ -133,5 +133,5 @@ def require_odd_kernel(builder: str, kernel: int) -> None:
     require_counts(builder, kernel=kernel)
     if kernel % 2 == 0:
         raise ValueError(
-            f"{builder}: kernel must be odd, found {kernel}; {kernel - 1} or {kernel + 1} would do"
+            f"{builder}: kernel should be odd, not {kernel}; {kernel - 1} or {kernel + 1} would do"
         )

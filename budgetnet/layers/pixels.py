@@ -75,17 +75,17 @@ class Standardise(nn.Module):
         for name, values in (("mean", means), ("std", stds)):
             if len(values) != channels:
                 raise ValueError(
-                    f"{caller}: {name} must have one number for each of {channels} channels, "
-                    f"found {len(values)}"
+                    f"{caller}: {name} should have one number for each of {channels} channels, "
+                    f"not {len(values)}"
                 )
         if not all(0 <= value <= 1 for value in means):
             raise ValueError(
-                f"{caller}: mean must lie in [0, 1], as pixels do, found {means}; "
+                f"{caller}: mean should lie in [0, 1], as pixels do, not {means}; "
                 "divide by 255 if these are of bytes"
             )
         if not all(0 < value < math.inf for value in stds):
             raise ValueError(
-                f"{caller}: std must be finite and above 0, found {stds}; "
+                f"{caller}: std should be finite and above 0, not {stds}; "
                 "a channel at 0 is the same in every pixel and is better left out"
             )
         # Shaped by copy_ and not by assignment, so that device and dtype stay what the user made them.
@@ -97,12 +97,12 @@ class Standardise(nn.Module):
         """(B, C, H, W) floats in [0, 1] -> (B, C, H, W); ValueError for bytes and other channel counts."""
         if not x.is_floating_point():
             raise ValueError(
-                f"Standardise: images must be floats in [0, 1], found {x.dtype}; divide bytes by 255"
+                f"Standardise: images should be floats in [0, 1], not {x.dtype}; divide bytes by 255"
             )
         # One channel would broadcast against three without a word.
         if x.ndim < 3 or x.shape[-3] != self.mean.shape[0]:
             raise ValueError(
-                f"Standardise: images must be (B, {self.mean.shape[0]}, H, W), found {tuple(x.shape)}; "
+                f"Standardise: images should be (B, {self.mean.shape[0]}, H, W), not {tuple(x.shape)}; "
                 "build the model with the `channels` of the data"
             )
         return (x - self.mean) / self.std

@@ -69,5 +69,5 @@ def _require_window(builder: str, size: int, stride: int, padding: int) -> None:
     require_counts(builder, least=0, padding=padding)
     if padding > size // 2:
         raise ValueError(
-            f"{builder}: padding must be at most half the size, {size // 2} of {size}, found {padding}"
+            f"{builder}: padding should be at most half the size, {size // 2} of {size}, not {padding}"
         )

@@ -148,7 +148,7 @@ def stage(
     rates = tuple(drop) if isinstance(drop, Sequence) else (drop,) * blocks
     if len(rates) != blocks:
         raise ValueError(
-            f"{name}: drop must be one rate or one for each of the {blocks} blocks, found {len(rates)} rates"
+            f"{name}: drop should be one rate or one for each of the {blocks} blocks, not {len(rates)} rates"
         )
     require_rates(name, **{f"drop[{index}]": rate for index, rate in enumerate(rates)})
     layers = []

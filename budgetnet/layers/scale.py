@@ -44,7 +44,7 @@ def batch_norm(
     require_counts("batch_norm", channels=channels)
     require_positive("batch_norm", momentum=momentum, eps=eps)
     if momentum > 1:
-        raise ValueError(f"batch_norm: momentum must be above 0 and at most 1, found {momentum!r}")
+        raise ValueError(f"batch_norm: momentum should be above 0 and at most 1, not {momentum!r}")
     norm = nn.BatchNorm2d(channels, eps=eps, momentum=momentum)
     if not weight:
         assert isinstance(norm.weight, torch.nn.Parameter)

@@ -51,12 +51,12 @@ def efficientnet(
     name = "efficientnet"
     require_counts(name, classes=classes, channels=channels)
     if variant not in _VARIANTS:
-        raise ValueError(f"{name}: variant must be one of {', '.join(_VARIANTS)}, found {variant!r}")
+        raise ValueError(f"{name}: variant should be one of {', '.join(_VARIANTS)}, not {variant!r}")
     if dropout is not None:
         require_rates(name, dropout=dropout)
     if weights is not None and not isinstance(weights, str | os.PathLike):
         raise ValueError(
-            f'{name}: weights must be the path of a safetensors file, or "{_PUBLISHED}", found {weights!r}'
+            f'{name}: weights should be the path of a safetensors file, or "{_PUBLISHED}", not {weights!r}'
         )
     if weights is not None and channels != 3:
         raise ValueError(

@@ -25,7 +25,7 @@ def inherit(model: nn.Module, trained: nn.Module, parts: Sequence[str] | None = 
     """
     for role, network in (("model", model), ("trained", trained)):
         if not isinstance(network, nn.Module):
-            raise ValueError(f"inherit: {role} must be a module, found {type(network).__name__}")
+            raise ValueError(f"inherit: {role} should be a module, not {type(network).__name__}")
     own, theirs = model.state_dict(), trained.state_dict()
     fitting = [name for name, tensor in theirs.items() if name in own and own[name].shape == tensor.shape]
     if parts is None:
@@ -48,7 +48,7 @@ def inherit(model: nn.Module, trained: nn.Module, parts: Sequence[str] | None = 
 def _within(parts: Sequence[str], fitting: list[str], model: nn.Module, trained: nn.Module) -> list[str]:
     if isinstance(parts, str) or not parts:
         raise ValueError(
-            f'inherit: parts must be a tuple of one name or more, found {parts!r}; write parts=("head",)'
+            f'inherit: parts should be a tuple of one name or more, not {parts!r}; write parts=("head",)'
         )
     for part in parts:
         for role, network in (("trained model", trained), ("model", model)):

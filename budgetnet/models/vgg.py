@@ -95,15 +95,15 @@ def _kernels(name: str, configuration: str, resolution: int, widths: int) -> tup
     """The kernels of each stage, where there is a width for each and a map is left after all of them."""
     if configuration not in _CONFIGURATIONS:
         raise ValueError(
-            f"{name}: configuration must be one of {', '.join(_CONFIGURATIONS)}, found {configuration!r}"
+            f"{name}: configuration should be one of {', '.join(_CONFIGURATIONS)}, not {configuration!r}"
         )
     kernels = _CONFIGURATIONS[configuration]
     if widths != len(kernels):
-        raise ValueError(f"{name}: widths must be {len(kernels)} numbers, one for each stage, found {widths}")
+        raise ValueError(f"{name}: widths should be {len(kernels)} numbers, one for each stage, not {widths}")
     if resolution < _DIVIDED:
         raise ValueError(
-            f"{name}: resolution must be at least {_DIVIDED}, since {len(kernels)} max pools divide it by "
-            f"{_DIVIDED}, found {resolution}"
+            f"{name}: resolution should be at least {_DIVIDED}, since {len(kernels)} max pools divide it by "
+            f"{_DIVIDED}, not {resolution}"
         )
     return kernels
 

@@ -22,6 +22,7 @@ from budgetnet.profiling.scopes import EVALUATION, PART, Scopes, modules, module
 from budgetnet.profiling.values import Part, PhaseProfile, Profile
 from budgetnet.recipe import Phase, PseudoLabels, Recipe
 from budgetnet.trainer import Trainer
+from budgetnet.values import whole
 
 WARM = 3
 """Steps before anything is timed, and after the number of threads has changed."""
@@ -49,10 +50,9 @@ def profile(
 
         print(profile(model, data, recipe, steps=20))
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"profile's steps should be a whole number of at least 1, not {steps!r}")
-    if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in threads):
-        raise ValueError(f"profile's threads should be whole numbers of at least 1, not {list(threads)!r}")
+    whole("profile's steps", steps)
+    for n in threads:
+        whole("each of profile's threads", n)
     places = traces(trace, len(recipe.phases)) if trace is not None else []
     trainer = trainer or Trainer(show=False)
     if trainer.device.type == "cuda":

@@ -8,5 +8,3 @@ from budgetnet.pseudo.keeping import keep as keep
 from budgetnet.pseudo.keeping import sharpen as sharpen
 from budgetnet.pseudo.listing import read_csv as read_csv
 from budgetnet.pseudo.listing import write_csv as write_csv
-from budgetnet.recipe import FixMatch as FixMatch
-from budgetnet.recipe import PseudoLabels as PseudoLabels

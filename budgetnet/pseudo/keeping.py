@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import Split
-from budgetnet.recipe import above_zero, check_keeping
+from budgetnet.values import above_zero, share, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
     >>> sharpen(torch.tensor([0.6, 0.4], dtype=torch.float64), 0.5).tolist()
     [0.6923076923076923, 0.3076923076923077]
     """
-    above_zero("sharpen", "temperature", temperature)
+    above_zero("sharpen's temperature", temperature)
     _check_probabilities("sharpen", probabilities)
     logarithms = probabilities.double().log()
     # Divided after the largest is at 0: so nothing overflows however small the temperature is.
@@ -87,7 +87,10 @@ def keep(
 
         kept = keep(trainer.predict(model, data.unlabelled).probabilities, 0.8)
     """
-    check_keeping("keep", threshold, temperature, per_class)
+    share("keep's threshold", threshold)
+    above_zero("keep's temperature", temperature)
+    if per_class is not None:
+        whole("keep's per_class", per_class)
     if probabilities.ndim != 2:
         raise ValueError(f"keep takes probabilities (N, K), found {tuple(probabilities.shape)}")
     if not len(probabilities):

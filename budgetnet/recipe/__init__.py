@@ -16,5 +16,3 @@ from budgetnet.recipe.recipe import defaults as defaults
 from budgetnet.recipe.testing import Test as Test
 from budgetnet.recipe.unlabelled import FixMatch as FixMatch
 from budgetnet.recipe.unlabelled import PseudoLabels as PseudoLabels
-from budgetnet.recipe.unlabelled import above_zero as above_zero
-from budgetnet.recipe.unlabelled import check_keeping as check_keeping

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import Parameter
 
 from budgetnet.optim import OptimizerFactory, joint, takes_names
-from budgetnet.recipe.check import above_zero, made
+from budgetnet.recipe.check import made
 from budgetnet.schedule import (
     Measured,
     Schedule,
@@ -21,6 +21,7 @@ from budgetnet.schedule import (
     stretched,
     value,
 )
+from budgetnet.values import above_zero
 
 Named = tuple[str, Parameter]
 
@@ -53,9 +54,9 @@ class Group:
         made("Group", "optimizer", self.optimizer)
         if isinstance(self.optimizer, Groups):
             raise ValueError("Group's optimizer should be one optimizer, not Groups; list all groups in one")
-        above_zero("Group", "times", self.times)
+        above_zero("Group's times", self.times)
         if isinstance(self.lr, int | float):
-            above_zero("Group", "lr", self.lr)
+            above_zero("Group's lr", self.lr)
         elif self.lr is not None and not is_schedule(self.lr):
             raise ValueError(
                 f"Group's lr should be a number, a schedule such as Linear(0.1) or None, not {self.lr!r}"

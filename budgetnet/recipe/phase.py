@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from budgetnet.augment import Step, listed
 from budgetnet.optim import OptimizerFactory, monitored_by
-from budgetnet.recipe.check import above_zero, made, one_of, whole
+from budgetnet.recipe.check import made
 from budgetnet.recipe.groups import stretched_optimizer
 from budgetnet.recipe.testing import Test
 from budgetnet.recipe.unlabelled import FixMatch, PseudoLabels
@@ -22,6 +22,7 @@ from budgetnet.schedule import (
     monitors,
     stretched,
 )
+from budgetnet.values import above_zero, one_of, whole
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Ramp:
 
     def __post_init__(self) -> None:
         for name in ("first", "last", "multiple"):
-            whole("Ramp", name, getattr(self, name))
+            whole(f"Ramp's {name}", getattr(self, name))
 
     def __call__(self, t: float) -> int:
         """The resolution at progress t in [0, 1): both ends are reached, each value for an equal time."""
@@ -64,8 +65,8 @@ class EarlyStop:
     least: float = 0.0
 
     def __post_init__(self) -> None:
-        whole("EarlyStop", "patience", self.patience)
-        one_of("EarlyStop", "monitor", self.monitor, MONITORS)
+        whole("EarlyStop's patience", self.patience)
+        one_of("EarlyStop's monitor", self.monitor, MONITORS)
         if not self.least >= 0:
             raise ValueError(f"EarlyStop's least should be 0 or more, not {self.least!r}")
 
@@ -112,17 +113,17 @@ class Phase:
     name: str = ""
 
     def __post_init__(self) -> None:
-        whole("Phase", "epochs", self.epochs)
+        whole("Phase's epochs", self.epochs)
         if isinstance(self.resolution, int):
-            whole("Phase", "resolution", self.resolution)
+            whole("Phase's resolution", self.resolution)
         elif not callable(self.resolution):
             raise ValueError(f"Phase's resolution should be pixels or a Ramp, not {self.resolution!r}")
-        above_zero("Phase", "views", self.views)
+        above_zero("Phase's views", self.views)
         if self.batch_size is not None:
-            whole("Phase", "batch_size", self.batch_size)
+            whole("Phase's batch_size", self.batch_size)
         if self.optimizer is not None:
             made("Phase", "optimizer", self.optimizer)
-        one_of("Phase", "start", self.start, ("last", "best"))
+        one_of("Phase's start", self.start, ("last", "best"))
         object.__setattr__(self, "augment", listed("Phase", "augment", self.augment))
         self._check_parts()
         self._check_rate()
@@ -154,7 +155,7 @@ class Phase:
         if not self.learns:
             return
         if isinstance(self.lr, int | float):
-            above_zero("Phase", "lr", self.lr)
+            above_zero("Phase's lr", self.lr)
         elif not is_schedule(self.lr):
             raise ValueError(
                 f"Phase's lr should be a number or a schedule such as Cosine(0.1), not {self.lr!r}"

@@ -10,9 +10,10 @@ from torch import nn
 from budgetnet.identity import described_value
 from budgetnet.loss import LabelSmoothingLoss, Loss
 from budgetnet.optim import SGD, OptimizerFactory
-from budgetnet.recipe.check import above_zero, made, one_of, whole
+from budgetnet.recipe.check import made
 from budgetnet.recipe.groups import stretched_optimizer
 from budgetnet.recipe.phase import Phase
+from budgetnet.values import above_zero, number, one_of, whole
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,8 @@ class BackOff:
     limit: int = 3
 
     def __post_init__(self) -> None:
-        number = isinstance(self.factor, int | float) and not isinstance(self.factor, bool)
-        if not number or not 0 < self.factor < 1:
-            raise ValueError(f"BackOff's factor should be in (0, 1), not {self.factor!r}")
-        whole("BackOff", "limit", self.limit)
+        number("BackOff's factor", self.factor, above=0, below=1)
+        whole("BackOff's limit", self.limit)
 
 
 @dataclass(frozen=True)
@@ -85,15 +84,15 @@ class Recipe:
         object.__setattr__(self, "phases", tuple(phases))
         for name in ("optimizer", "loss"):
             made("Recipe", name, getattr(self, name))
-        whole("Recipe", "batch_size", self.batch_size)
-        whole("Recipe", "seed", self.seed, least=0)
+        whole("Recipe's batch_size", self.batch_size)
+        whole("Recipe's seed", self.seed, 0)
         if self.clip is not None:
-            above_zero("Recipe", "clip", self.clip)
-        one_of("Recipe", "keep", self.keep, ("last", "best", "averaged"))
+            above_zero("Recipe's clip", self.clip)
+        one_of("Recipe's keep", self.keep, ("last", "best", "averaged"))
         if isinstance(self.measure, str) or not isinstance(self.measure, Sequence):
             raise ValueError(f"Recipe's measure should be a list such as ['val'], not {self.measure!r}")
         for split in self.measure:
-            one_of("Recipe", "measure", split, ("train", "val", "test"))
+            one_of("Recipe's measure", split, ("train", "val", "test"))
         object.__setattr__(self, "measure", tuple(self.measure))
         if self.average is not None and not isinstance(self.average, EMA):
             raise ValueError(f"Recipe's average should be an EMA(decay) or None, not {self.average!r}")
@@ -106,7 +105,7 @@ class Recipe:
 
     def scaled(self, factor: float) -> Self:
         """The whole recipe made shorter (or longer) in proportion: 0.05 is a twentieth of the views."""
-        above_zero("scaled", "factor", factor)
+        above_zero("scaled's factor", factor)
         phases = [phase.scaled(factor) for phase in self.phases]
         lengths = [short.epochs / long.epochs for short, long in zip(phases, self.phases)]
         optimizers = [stretched_optimizer(self.optimizer, length) for length in lengths]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from budgetnet.augment import Step, listed
-from budgetnet.recipe.check import whole
+from budgetnet.values import true_or_false, whole
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,10 @@ class Test:
     def __post_init__(self) -> None:
         for name in ("resize", "crop"):
             if getattr(self, name) is not None:
-                whole("Test", name, getattr(self, name))
-        whole("Test", "views", self.views)
-        whole("Test", "shift", self.shift, least=0)
-        if not isinstance(self.mirror, bool):
-            raise ValueError(f"Test's mirror should be True or False, not {self.mirror!r}")
+                whole(f"Test's {name}", getattr(self, name))
+        whole("Test's views", self.views)
+        whole("Test's shift", self.shift, 0)
+        true_or_false("Test's mirror", self.mirror)
         if self.crop is not None and self.shift >= self.crop:
             raise ValueError(f"Test's shift should be below its crop of {self.crop} pixels, not {self.shift}")
         if self.resize is not None and self.crop is not None and self.resize < self.crop:

@@ -1,10 +1,10 @@
 """What a phase says about unlabelled images: label them and keep what is sure, or ask for consistency."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from budgetnet.augment import Erase, Flip, RandAugment, Step, Translate, listed
+from budgetnet.values import above_zero, share, whole
 
 # budgetnet's and torchvision's steps that mix images.
 _MIXING = ("Mixup", "Cutmix", "MixUp", "CutMix")
@@ -28,7 +28,10 @@ class PseudoLabels:
     per_class: int | None = None
 
     def __post_init__(self) -> None:
-        check_keeping("PseudoLabels", self.threshold, self.temperature, self.per_class)
+        share("PseudoLabels's threshold", self.threshold)
+        above_zero("PseudoLabels's temperature", self.temperature)
+        if self.per_class is not None:
+            whole("PseudoLabels's per_class", self.per_class)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,9 @@ class FixMatch:
     )
 
     def __post_init__(self) -> None:
-        _below_one("FixMatch", "threshold", self.threshold)
-        above_zero("FixMatch", "weight", self.weight)
-        _whole("FixMatch", "ratio", self.ratio)
+        share("FixMatch's threshold", self.threshold)
+        above_zero("FixMatch's weight", self.weight)
+        whole("FixMatch's ratio", self.ratio)
         for name in ("weak", "strong"):
             object.__setattr__(self, name, _steps(name, getattr(self, name)))
 
@@ -74,34 +77,3 @@ def _steps(name: str, given: object) -> tuple[Step, ...]:
                 "the phase's augment, which the labelled images see"
             )
     return steps
-
-
-def _number(found: object) -> bool:
-    """Whether `found` is an int or a float, and finite."""
-    return isinstance(found, int | float) and not isinstance(found, bool) and math.isfinite(found)
-
-
-def _below_one(owner: str, name: str, found: float) -> None:
-    """Refuse what is no number in [0, 1)."""
-    if not _number(found) or not 0 <= found < 1:
-        raise ValueError(f"{owner}'s {name} should be a number from 0 to below 1, not {found!r}")
-
-
-def above_zero(owner: str, name: str, found: float) -> None:
-    """Refuse what is no finite number above 0."""
-    if not _number(found) or found <= 0:
-        raise ValueError(f"{owner}'s {name} should be a finite number above 0, not {found!r}")
-
-
-def _whole(owner: str, name: str, found: object) -> None:
-    """Refuse what is no whole number from 1."""
-    if isinstance(found, bool) or not isinstance(found, int) or found < 1:
-        raise ValueError(f"{owner}'s {name} should be a whole number of 1 or more, not {found!r}")
-
-
-def check_keeping(owner: str, threshold: float, temperature: float, per_class: int | None) -> None:
-    """Refuse settings by which nothing can be kept."""
-    _below_one(owner, "threshold", threshold)
-    above_zero(owner, "temperature", temperature)
-    if per_class is not None:
-        _whole(owner, "per_class", per_class)

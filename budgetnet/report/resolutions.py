@@ -20,6 +20,7 @@ from budgetnet.report.png import blank, write
 from budgetnet.run import Run
 from budgetnet.text import aligned
 from budgetnet.trainer import Trainer, measured
+from budgetnet.values import whole
 
 PLOT = "resolutions.png"
 """What the plot in a run's folder is called."""
@@ -146,7 +147,7 @@ def by_resolution(
         cost = macs(model, size, channels=channels)
         rows.append(AtResolution(size, resize, found.accuracy, found.top5, found.loss, cost, pace))
     if all(row.reason for row in rows):
-        raise ValueError(f"none of these resolutions can be rows: {rows[-1].reason}")
+        raise ValueError(f"none of these resolutions can be measured: {rows[-1].reason}")
     return Resolutions(tuple(rows), len(split), tuple(sorted(set(trained))))
 
 
@@ -200,8 +201,7 @@ def _checked(resolutions: Iterable[int]) -> list[int]:
     """The resolutions in rising order, each once. Raises ValueError for what is none."""
     given = list(resolutions)
     for size in given:
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"a resolution should be a whole number of pixels of 1 or more, not {size!r}")
+        whole("a resolution in pixels", size)
     if not given:
         raise ValueError("there are no resolutions to measure at; name some: [64, 96, 128]")
     return sorted(set(given))

@@ -22,6 +22,7 @@ from budgetnet.sweep.job import FAILED, FAILURE, Job, kind_of
 from budgetnet.sweep.shared import shared_size
 from budgetnet.sweep.workers import trained
 from budgetnet.trainer import Session, Trainer, TrainingFailed, check_out, seconds
+from budgetnet.values import whole
 
 
 @dataclass(frozen=True)
@@ -259,5 +260,4 @@ def with_seed(plan: Plan, seed: int) -> Plan:
 
 def check_count(n: int) -> None:
     """Refuse a number of seeds that is none."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"seeds should be a whole number of 1 or more, not {n!r}")
+    whole("seeds", n)

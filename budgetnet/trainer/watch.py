@@ -14,6 +14,7 @@ from budgetnet.engine import Event, TrainingFailed, TrainingStep
 from budgetnet.recipe import Phase
 from budgetnet.run import Note, Run
 from budgetnet.text import duration, percent
+from budgetnet.values import whole
 
 SECONDS_BETWEEN = 0.2
 """Seconds between two looks at a step's figures for the bar."""
@@ -53,8 +54,7 @@ class Every:
 
 def every(n: int, watcher: Watcher | PerRun) -> Every:
     """The watcher, told of every `n`-th step only, and of all epochs and notes: `every(100, print)`."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"every's n should be a whole number of 1 or more, not {n!r}")
+    whole("every's n", n)
     check_watchers([watcher])
     return Every(n, watcher)
 

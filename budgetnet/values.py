@@ -1,0 +1,63 @@
+"""Values that users give, checked in one grammar of refusal: "X should be A, not B"."""
+
+import difflib
+import math
+from collections.abc import Sequence
+
+
+def whole(name: str, value: object, least: int = 1, most: int | None = None) -> None:
+    """Refuse what is no whole number within these bounds. Raises ValueError."""
+    good = isinstance(value, int) and not isinstance(value, bool) and least <= value
+    if not good or (isinstance(value, int) and most is not None and value > most):
+        bounds = f"of {least:,} or more" if most is None else f"from {least:,} to {most:,}"
+        raise ValueError(f"{name} should be a whole number {bounds}, not {value!r:.100}")
+
+
+def number(
+    name: str,
+    value: object,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Refuse what is no finite number within these bounds. Raises ValueError."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        low = (least is None or value >= least) and (above is None or value > above)
+        if low and (most is None or value <= most) and (below is None or value < below):
+            return
+    raise ValueError(f"{name} should be a number{_bounds(least, above, most, below)}, not {value!r:.100}")
+
+
+def _bounds(least: float | None, above: float | None, most: float | None, below: float | None) -> str:
+    low = f" above {above:g}" if above is not None else f" from {least:g}" if least is not None else ""
+    if most is not None:
+        return f"{low} to {most:g}"
+    if below is not None:
+        return f"{low} {'to' if least is not None else 'and'} below {below:g}"
+    return low if least is None else f" of {least:g} or more"
+
+
+def above_zero(name: str, value: object) -> None:
+    """Refuse what is no finite number above 0. Raises ValueError."""
+    number(name, value, above=0)
+
+
+def share(name: str, value: object) -> None:
+    """Refuse what is no number from 0 to below 1. Raises ValueError."""
+    number(name, value, least=0, below=1)
+
+
+def true_or_false(name: str, value: object) -> None:
+    """Refuse what is neither True nor False. Raises ValueError."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} should be True or False, not {value!r:.100}")
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse what is none of the choices, and name the nearest one. Raises ValueError."""
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name} should be one of {', '.join(choices)}, not {value!r:.100}{hint}")
