@@ -31,7 +31,7 @@ from budgetnet.augment import (
 )
 from budgetnet.augment.steps import fuses
 from budgetnet.trainer import Trainer
-from budgetnet.trainer import trainer as trainer_module
+from budgetnet.trainer import session as session_module
 from tests.pretended import pretended
 from tests.test_speed import photos as data
 from tests.test_speed import recipe, smallest
@@ -186,8 +186,8 @@ def test_on_cuda_all_but_the_draws_is_made_there_and_nothing_is_waited_for(
 def trained(monkeypatch: pytest.MonkeyPatch, make: Any) -> tuple[Any, float, list[str]]:
     """A training with these views: its model's weights, its loss, and what it said."""
     said: list[str] = []
-    monkeypatch.setattr("budgetnet.trainer.trainer.Watch.say", lambda self, text: said.append(text))
-    monkeypatch.setattr(trainer_module, "fused_views", lambda *_: make)
+    monkeypatch.setattr("budgetnet.trainer.session.Watch.say", lambda self, text: said.append(text))
+    monkeypatch.setattr(session_module, "fused_views", lambda *_: make)
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     phase = recipe().phases[0]
     made = recipe(phases=[type(phase)(2, 16, 0.05, augment=[Rotate(20), Crop(), Flip()])])

@@ -18,7 +18,7 @@ from budgetnet.engine.training import Training
 from budgetnet.files import Checkpoint
 from budgetnet.modelfile import Card, card
 from budgetnet.report import by_resolution
-from budgetnet.trainer.end import _result
+from budgetnet.trainer.session import _result
 
 
 def quiet() -> Trainer:

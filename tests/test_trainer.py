@@ -40,6 +40,7 @@ from budgetnet import (
 )
 from budgetnet.engine.parts import Average
 from budgetnet.engine.randomness import drawn, order
+from budgetnet.trainer import Channel
 
 
 def recipe(*phases: Phase, **changes: Any) -> Recipe:
@@ -69,11 +70,11 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 def test_images_are_kept_interleaved_only_where_nothing_acts_on_them(
     changes: dict[str, Any], model: nn.Module, data: Data
 ) -> None:
-    assert set(quiet().ready(model, data, recipe()).interleaved) == {"train", "val"}
-    assert not quiet().ready(model, data, recipe(phase(), phase(**changes))).interleaved
+    assert set(quiet().ready(model, data, recipe()).execution.interleaved) == {"train", "val"}
+    assert not quiet().ready(model, data, recipe(phase(), phase(**changes))).execution.interleaved
     beside = quiet()
-    beside.alone = False
-    assert not beside.ready(model, data, recipe()).interleaved
+    beside.channel = Channel(alone=False)
+    assert not beside.ready(model, data, recipe()).execution.interleaved
 
 
 def test_interleaved_images_change_no_bit(model: nn.Module, data: Data) -> None:
@@ -81,7 +82,7 @@ def test_interleaved_images_change_no_bit(model: nn.Module, data: Data) -> None:
     for alone in (True, False):
         model.load_state_dict(fresh)
         trainer = quiet()
-        trainer.alone = alone
+        trainer.channel = Channel(alone=alone)
         run = trainer.fit(model, data, recipe(measure=("train", "val")))
         figures = [(e.train_loss, e.train_eval_loss, e.val_loss, e.val_accuracy) for e in run.history]
         found.append((state(model), figures))

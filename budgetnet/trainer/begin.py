@@ -2,23 +2,24 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from budgetnet import guard
 from budgetnet.budget import built
+from budgetnet.compare import Difference
 from budgetnet.data import Data
-from budgetnet.engine import Engine, Speed, check, check_views, choose, trial
-from budgetnet.files import locked
-from budgetnet.modelfile import check_weight
+from budgetnet.engine import Engine, Speed, Training, Way, check, check_views, choose, trial
+from budgetnet.files import Checkpoint, locked
+from budgetnet.modelfile import Card, check_weight, described
 from budgetnet.process import check_launch, steadfast_output
-from budgetnet.recipe import Recipe
-from budgetnet.run import Run
+from budgetnet.recipe import Phase, Recipe
+from budgetnet.run import Epoch, Run
 from budgetnet.trainer.chain import contract, follow, higher, resumed
-from budgetnet.trainer.record import Begun, card_after
 from budgetnet.trainer.stop import seconds
 
 
@@ -39,6 +40,39 @@ def checked(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
         for phase in recipe.phases:
             check_weight(model, card_after(model, data, phase))
     return list(dict.fromkeys([*data.notes, *guard.before(data, recipe), *noted]))
+
+
+@dataclass
+class Begun:
+    """A training that was checked and may begin: it goes on from `held`, or follows `earlier`.
+
+    `moved` says what lets its last bits differ from those of an uninterrupted run.
+    """
+
+    model: nn.Module
+    data: Data
+    recipe: Recipe
+    run: Run
+    notes: list[str]
+    limit: float | None
+    contract: dict[str, Any]
+    way: Way
+    held: Checkpoint | None = None
+    earlier: Run | None = None
+    claims: ExitStack = field(default_factory=ExitStack)
+    started: bool = False
+    changed: Sequence[Difference] = ()
+    moved: Sequence[str] = ()
+
+    @property
+    def session(self) -> tuple[int, tuple[Epoch, ...]]:
+        """The number of this session, from 1, and the epochs of the sessions before it."""
+        if self.held is not None:
+            words = self.held.state
+            return int(words["session"]), tuple(Epoch.read(line) for line in words["earlier"])
+        earlier = tuple(self.earlier.history) if self.earlier is not None else ()
+        number = 1 + max((epoch.session for epoch in earlier), default=1)
+        return (number, earlier) if self.earlier is not None else (1, ())
 
 
 def begin(
@@ -105,3 +139,16 @@ def _joined() -> int:
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return 1
     return torch.distributed.get_world_size()
+
+
+def card_of(training: Training, phase: Phase) -> Card:
+    return card_after(training.model, training.data, phase)
+
+
+def card_after(model: nn.Module, data: Data, phase: Phase) -> Card:
+    """The card of a model after a phase on these data."""
+    resize, crop = phase.test.at(phase.last_resolution)
+    _, channels, height, width = data.train.shape
+    looks: dict[str, Any] = {"mirror": phase.test.mirror, "shift": phase.test.shift}
+    sizes: dict[str, Any] = {"resize": resize, "crop": crop, "channels": channels, "stored": (height, width)}
+    return described(model, classes=data.classes, shape=data.shape, **sizes, **looks)

@@ -3,28 +3,22 @@
 import json
 import platform
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from budgetnet import guard
 from budgetnet.budget import external, ledger, stated
-from budgetnet.compare import Difference
-from budgetnet.data import Data
-from budgetnet.engine import Training, Way
-from budgetnet.files import Checkpoint, checkpoint, discard, reason, unwritable, write_whole
+from budgetnet.engine import Training
+from budgetnet.files import checkpoint, reason, write_whole
 from budgetnet.identity import digests, mark
-from budgetnet.modelfile import Card, described
 from budgetnet.process import VERSION
 from budgetnet.pseudo import write_csv
-from budgetnet.recipe import Phase, Recipe
-from budgetnet.run import METRICS, RECORD, Epoch, Note, Pace, Run
+from budgetnet.run import Note, Pace, Run
 from budgetnet.text import counted, duration, percent
+from budgetnet.trainer.begin import Begun
 from budgetnet.trainer.changes import line
 
 _LONGEST = 200_000
@@ -32,54 +26,8 @@ _MODULES = 200
 """Modules of which a record tells each one at most."""
 
 
-@dataclass
-class Begun:
-    """A training that was checked and may begin: it goes on from `held`, or follows `earlier`.
-
-    `moved` says what lets its last bits differ from those of an uninterrupted run.
-    """
-
-    model: nn.Module
-    data: Data
-    recipe: Recipe
-    run: Run
-    notes: list[str]
-    limit: float | None
-    contract: dict[str, Any]
-    way: Way
-    held: Checkpoint | None = None
-    earlier: Run | None = None
-    claims: ExitStack = field(default_factory=ExitStack)
-    started: bool = False
-    changed: Sequence[Difference] = ()
-    moved: Sequence[str] = ()
-
-    @property
-    def session(self) -> tuple[int, tuple[Epoch, ...]]:
-        """The number of this session, from 1, and the epochs of the sessions before it."""
-        if self.held is not None:
-            words = self.held.state
-            return int(words["session"]), tuple(Epoch.read(line) for line in words["earlier"])
-        earlier = tuple(self.earlier.history) if self.earlier is not None else ()
-        number = 1 + max((epoch.session for epoch in earlier), default=1)
-        return (number, earlier) if self.earlier is not None else (1, ())
-
-
 def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def card_of(training: Training, phase: Phase) -> Card:
-    return card_after(training.model, training.data, phase)
-
-
-def card_after(model: nn.Module, data: Data, phase: Phase) -> Card:
-    """The card of a model after a phase on these data."""
-    resize, crop = phase.test.at(phase.last_resolution)
-    _, channels, height, width = data.train.shape
-    looks: dict[str, Any] = {"mirror": phase.test.mirror, "shift": phase.test.shift}
-    sizes: dict[str, Any] = {"resize": resize, "crop": crop, "channels": channels, "stored": (height, width)}
-    return described(model, classes=data.classes, shape=data.shape, **sizes, **looks)
 
 
 def open_record(run: Run, training: Training, begun: Begun) -> None:
@@ -233,7 +181,7 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
 
 
-def closing(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
+def last_lines(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
     """What a run says at its end."""
     lines = []
     for way, title in (("val", "validation"), ("val_plain", "validation, plainly"), ("test", "test")):
@@ -274,20 +222,3 @@ def unkept(run: Run, why: str) -> str:
         "weights still: keep them with budgetnet.save(model, 'elsewhere.safetensors')"
         f"{resume if goes_on else ''}"
     )
-
-
-@contextmanager
-def unmade(begun: Begun) -> Iterator[None]:
-    """Within it a run is set up; where its folder cannot be written, that is left as it was. ValueError."""
-    run, new = begun.run, []
-    try:
-        if run.place is not None and begun.held is None:
-            paths = [run.place / name for name in (RECORD, METRICS, guard.SEEN)]
-            paths += source_paths(run).values()
-            new = [path for path in paths if not path.exists()]
-        yield
-    except (OSError, ValueError) as error:
-        for path in new:
-            discard(path)
-        raise unwritable(run.folder or Path(), error) if isinstance(error, OSError) else error from None
-    begun.started = True

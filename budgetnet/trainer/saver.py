@@ -9,7 +9,7 @@ from budgetnet.engine import Event, NotSaveable, NotWritten, Training, TrainingS
 from budgetnet.files import checkpoint, reason
 from budgetnet.modelfile import write
 from budgetnet.run import METRICS, MODEL, Epoch, Note, Run
-from budgetnet.trainer.record import card_of
+from budgetnet.trainer.begin import card_of
 from budgetnet.trainer.stop import Stop, Stopped
 
 EVERY = 60.0

@@ -15,7 +15,7 @@ from budgetnet.files import check_place, checkpoint, free_bytes
 from budgetnet.optim import OptimizerFactory
 from budgetnet.recipe import PseudoLabels, Recipe
 from budgetnet.text import size
-from budgetnet.trainer.record import Begun
+from budgetnet.trainer.begin import Begun
 
 EPOCH = 1300
 """Bytes of an epoch in a checkpoint's history, some more than in a file of metrics."""

@@ -1,12 +1,6 @@
 """Trainer: the face of training: fit, epochs, evaluate, predict."""
 
-import signal
-import sys
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -17,52 +11,30 @@ from torch import nn
 from budgetnet import guard
 from budgetnet.augment import check_within
 from budgetnet.budget import check_fit
-from budgetnet.console import Watch
 from budgetnet.data import Data, Split
 from budgetnet.engine import (
     TRIED,
-    Compiled,
     Engine,
     Evaluation,
-    Event,
-    Execution,
-    NotWritten,
-    Portions,
     Prediction,
     Speed,
-    State,
     Training,
     answers,
     check_logits,
-    check_optimizer,
     check_speed,
     check_views,
     device_of,
     evaluate,
-    fused_views,
-    interleaved,
-    moved,
-    on_device,
-    remember,
-    restore,
-    settle,
-    steps,
     trial,
 )
-from budgetnet.files import locked, new_folder
+from budgetnet.files import new_folder
 from budgetnet.modelfile import card
-from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.recipe import Recipe, Test
-from budgetnet.run import Epoch, Note, Run
+from budgetnet.run import Epoch, Run
 from budgetnet.trainer.begin import Session, begin, checked
-from budgetnet.trainer.changes import adapt
-from budgetnet.trainer.end import end
 from budgetnet.trainer.images import Images, gather, measured, tested
-from budgetnet.trainer.record import Begun, beginning, card_of, listed, open_record, unmade
-from budgetnet.trainer.saver import Saver
-from budgetnet.trainer.space import room
-from budgetnet.trainer.stop import Stop, Stopped
-from budgetnet.trainer.watch import Channel, PerRun, Screen, Watcher, Watchers, check_watchers
+from budgetnet.trainer.session import epochs, set_up
+from budgetnet.trainer.watch import Audience, Channel, PerRun, Watcher, check_watchers
 
 
 class Trainer:
@@ -196,109 +168,12 @@ class Trainer:
         begun = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
         if make is not None and begun.held is None:
             begun.run.folder = make()
-        return self._epochs(begun)
-
-    def _epochs(self, begun: Begun) -> Iterator[Epoch]:
-        run, place = begun.run, None
-        if begun.held is None:
-            run.settle()
-            place = run.place
-        try:
-            with begun.claims:
-                if place is not None:
-                    begun.claims.enter_context(locked(place))
-                yield from self._claimed(begun)
-        except ValueError:
-            if not begun.started and place is not None:
-                with suppress(OSError):
-                    place.rmdir()
-            raise
-
-    def _claimed(self, begun: Begun) -> Iterator[Epoch]:
-        """The epochs of a training whose folder is this process's alone."""
-        run, channel = begun.run, self.channel
-        fill_closed()
-        watch, stop = Watch(self.show, channel.tell), Stop(begun.limit, channel.deserted)
-        begun.notes += room(begun)
-        told = Watchers(Screen(watch, begun.recipe.phases))
-        with unmade(begun):
-            training = self._set_up(begun, told.tell)
-        saver = Saver(run, stop, training, begun.contract, saved=begun.held is not None)
-        told.add(saver, partial(_guarded, training, run))
-        if self.aside is not None and not self.show:
-            told.add(partial(_not_to_be_missed, self.aside))
-        training.execution.portions = Portions(pause=saver.between, tell=told.tell)
-        # What a recipe's own functions print, or the loop over the epochs, ends no training either.
-        with steadfast_output(), watch, stop.listening(), ExitStack() as stack:
-            clock = time.perf_counter()
-            try:
-                stack.enter_context(told.open(self.watch, run, saver.save))
-                for note in beginning(begun, training):
-                    told.tell(note)
-                yield from _epochs(training, told)
-            except GeneratorExit:
-                # A `break` in the user's loop: an ordinary end, which no checkpoint can repeat, and out of
-                # which nothing can be raised.
-                training.execution.portions.pause = lambda: None
-                try:
-                    end(training, run, clock, None)
-                except NotWritten as error:
-                    try:
-                        warnings.warn(str(error), RuntimeWarning, stacklevel=2)
-                    except RuntimeWarning:
-                        # Where warnings are errors, this one is not: see above.
-                        told.tell(Note("disk", str(error)))
-                raise
-            except Stopped as stopped:
-                end(training, run, clock, stopped)
-                _leave(stopped)
-                return
-            except BaseException as error:
-                end(training, run, clock, error)
-                raise
-            try:
-                end(training, run, clock, None)
-            except Stopped as stopped:
-                end(training, run, clock, stopped)
-                _leave(stopped)
-
-    def _set_up(self, begun: Begun, tell: Callable[[Note], None]) -> Training:
-        """Move everything to its place and write the record of what is about to run."""
-        model, run, held, alone = begun.model, begun.run, begun.held, self.channel.alone
-        settle(model, begun.data.train, self.engine, begun.recipe.phases[0].resolutions[0])
-        data = moved(begun.data, self.device)
-        recipe = replace(begun.recipe, loss=on_device(begun.recipe.loss, self.device, model))
-        # Beside others, who share the images' memory, each would have a copy.
-        execution = Execution(alone=alone, interleaved=interleaved(data, recipe) if alone else {})
-        if begun.way.chosen != "eager":
-            execution.compiled = Compiled(model, recipe, begun.way)
-            execution.fused = fused_views(self.device, recipe, begun.way)
-        session, earlier = begun.session
-        training = Training(
-            model,
-            data,
-            recipe,
-            self.engine,
-            State(data.train),
-            session,
-            earlier,
-            lambda note: tell(listed(note, training, run)),
-            execution,
-        )
-        remember(training)
-        if held is not None:
-            restore(training, held)
-            adapt(training, begun.changed)
-            check_optimizer(training, held)
-        run.model = model
-        run.rewind([*earlier, *training.state.history])
-        open_record(run, training, begun)
-        return training
+        return epochs(begun, self.engine, Audience(self.show, self.watch, self.channel, self.aside))
 
     def ready(self, model: nn.Module, data: Data, recipe: Recipe) -> Training:
         """A training that is checked and set up as `fit` does it, without a folder: what `steps` takes."""
         begun = begin(model, data, recipe, None, engine=self.engine, speed=self.speed, session=Session())
-        return self._set_up(begun, lambda note: None)
+        return set_up(begun, self.engine, lambda note: None, alone=self.channel.alone)
 
     def evaluate(
         self,
@@ -381,39 +256,3 @@ class Trainer:
                 f"the model tells {found.shape[1]} classes apart, and {len(names)} names were given"
             )
         return Prediction(labels, found, names, given.names, given.findings)
-
-
-def _epochs(training: Training, told: Watchers) -> Iterator[Epoch]:
-    """The epochs of a training of which everybody is told, until its end or one that a watcher asks for."""
-    with closing(steps(training)) as events:
-        for event in events:
-            told(event)
-            if isinstance(event, Epoch):
-                # Whoever looks at the model between two epochs sees it as the phase tests it.
-                phase = training.recipe.phases[event.phase - 1]
-                training.model.card = card_of(training, phase)  # type: ignore[assignment]
-                yield event
-            if told.ending and training.kept is not None:
-                return
-
-
-def _guarded(training: Training, run: Run, event: Event | Note) -> None:
-    """Tell of what the figures of an epoch show."""
-    if isinstance(event, Epoch):
-        phase, keep = training.recipe.phases[event.phase - 1], training.recipe.keep
-        for text in guard.after_epoch(run.history, phase, keep=keep):
-            training.tell(Note("guard", text))
-
-
-def _not_to_be_missed(aside: Callable[[str], None], event: Event | Note) -> None:
-    if isinstance(event, Note) and event.kind == "bits":
-        aside(str(event))
-
-
-def _leave(stopped: Stopped) -> None:
-    """Go on as whoever sent the signal expects; in a notebook the run's caller gets it back."""
-    interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules
-    if stopped.signal_number == signal.SIGINT and not interactive:
-        raise KeyboardInterrupt
-    if stopped.signal_number not in (None, signal.SIGINT):
-        raise SystemExit(128 + stopped.signal_number)

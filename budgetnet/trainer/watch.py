@@ -83,6 +83,18 @@ class Channel:
     deserted: Callable[[], bool] = lambda: False
 
 
+@dataclass(frozen=True)
+class Audience:
+    """Who is told of a run: the screen, the user's own watchers, who asked for it beside others, and who is
+    told `aside`, where nothing is shown, of what must not be missed.
+    """
+
+    show: bool
+    users: Sequence[Watcher | PerRun]
+    channel: Channel
+    aside: Callable[[str], None] | None
+
+
 class Watchers:
     """Tells the trainer's own watchers, and then the user's, of each event.
 

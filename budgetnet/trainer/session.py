@@ -1,0 +1,288 @@
+"""Session: one run from its first step in this process to its end, however it ends."""
+
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from budgetnet import guard
+from budgetnet.console import Watch
+from budgetnet.engine import (
+    Compiled,
+    Engine,
+    Event,
+    Execution,
+    Kept,
+    NotWritten,
+    Portions,
+    State,
+    Training,
+    check_optimizer,
+    evaluate,
+    fused_views,
+    interleaved,
+    mixed,
+    moved,
+    on_device,
+    remember,
+    restore,
+    settle,
+    steps,
+)
+from budgetnet.files import checkpoint, discard, locked, unwritable
+from budgetnet.modelfile import difference, write
+from budgetnet.process import fill_closed, steadfast_output
+from budgetnet.run import METRICS, MODEL, RECORD, Epoch, Note, Run, pace
+from budgetnet.trainer.begin import Begun, card_of
+from budgetnet.trainer.changes import adapt
+from budgetnet.trainer.record import (
+    beginning,
+    close,
+    last_lines,
+    listed,
+    now,
+    open_record,
+    source_paths,
+    unkept,
+)
+from budgetnet.trainer.saver import Saver, insist
+from budgetnet.trainer.space import room
+from budgetnet.trainer.stop import Stop, Stopped
+from budgetnet.trainer.watch import Audience, Screen, Watchers
+
+
+def epochs(begun: Begun, engine: Engine, audience: Audience) -> Iterator[Epoch]:
+    """The epochs of a run that was checked; where it is refused all the same, it leaves no folder."""
+    run, new = begun.run, begun.held is None
+    if new:
+        run.settle()
+    place, files = run.place if new else None, list[Path]()
+    try:
+        with begun.claims:
+            if place is not None:
+                begun.claims.enter_context(locked(place))
+                paths = [place / name for name in (RECORD, METRICS, guard.SEEN)]
+                files = [path for path in (*paths, *source_paths(run).values()) if not path.exists()]
+            yield from _claimed(begun, engine, audience, files)
+    except ValueError:
+        if not begun.started and place is not None:
+            with suppress(OSError):
+                place.rmdir()
+        raise
+
+
+def _claimed(begun: Begun, engine: Engine, audience: Audience, files: Sequence[Path]) -> Iterator[Epoch]:
+    """The epochs of a run whose folder is this process's alone; `files` are those that it will have made."""
+    run, channel = begun.run, audience.channel
+    fill_closed()
+    watch, stop = Watch(audience.show, channel.tell), Stop(begun.limit, channel.deserted)
+    begun.notes += room(begun)
+    told = Watchers(Screen(watch, begun.recipe.phases))
+    try:
+        training = set_up(begun, engine, told.tell, alone=channel.alone)
+    except (OSError, ValueError) as error:
+        for path in files:
+            discard(path)
+        raise unwritable(run.folder or Path(), error) if isinstance(error, OSError) else error from None
+    begun.started = True
+    saver = Saver(run, stop, training, begun.contract, saved=begun.held is not None)
+    told.add(saver, partial(_guarded, training, run))
+    if audience.aside is not None and not audience.show:
+        told.add(partial(_not_to_be_missed, audience.aside))
+    training.execution.portions = Portions(pause=saver.between, tell=told.tell)
+    # What a recipe's own functions print, or the loop over the epochs, ends no training either.
+    with steadfast_output(), watch, stop.listening(), ExitStack() as stack:
+        clock = time.perf_counter()
+        try:
+            stack.enter_context(told.open(audience.users, run, saver.save))
+            for note in beginning(begun, training):
+                told.tell(note)
+            yield from _told(training, told)
+        except GeneratorExit:
+            # A `break` in the user's loop: an ordinary end, which no checkpoint can repeat, and out of
+            # which nothing can be raised.
+            training.execution.portions.pause = lambda: None
+            try:
+                end(training, run, clock, None)
+            except NotWritten as error:
+                try:
+                    warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+                except RuntimeWarning:
+                    # Where warnings are errors, this one is not: see above.
+                    told.tell(Note("disk", str(error)))
+            raise
+        except Stopped as stopped:
+            end(training, run, clock, stopped)
+            _leave(stopped)
+            return
+        except BaseException as error:
+            end(training, run, clock, error)
+            raise
+        try:
+            end(training, run, clock, None)
+        except Stopped as stopped:
+            end(training, run, clock, stopped)
+            _leave(stopped)
+
+
+def set_up(begun: Begun, engine: Engine, tell: Callable[[Note], None], *, alone: bool = True) -> Training:
+    """Move everything to its place and write the record of what is about to run."""
+    model, run, held = begun.model, begun.run, begun.held
+    settle(model, begun.data.train, engine, begun.recipe.phases[0].resolutions[0])
+    data = moved(begun.data, engine.device)
+    recipe = replace(begun.recipe, loss=on_device(begun.recipe.loss, engine.device, model))
+    # Beside others, who share the images' memory, each would have a copy.
+    execution = Execution(alone=alone, interleaved=interleaved(data, recipe) if alone else {})
+    if begun.way.chosen != "eager":
+        execution.compiled = Compiled(model, recipe, begun.way)
+        execution.fused = fused_views(engine.device, recipe, begun.way)
+    session, earlier = begun.session
+    training = Training(
+        model,
+        data,
+        recipe,
+        engine,
+        State(data.train),
+        session,
+        earlier,
+        lambda note: tell(listed(note, training, run)),
+        execution,
+    )
+    remember(training)
+    if held is not None:
+        restore(training, held)
+        adapt(training, begun.changed)
+        check_optimizer(training, held)
+    run.model = model
+    run.rewind([*earlier, *training.state.history])
+    open_record(run, training, begun)
+    return training
+
+
+def _told(training: Training, told: Watchers) -> Iterator[Epoch]:
+    """The epochs of a training of which everybody is told, until its end or one that a watcher asks for."""
+    with closing(steps(training)) as events:
+        for event in events:
+            told(event)
+            if isinstance(event, Epoch):
+                # Whoever looks at the model between two epochs sees it as the phase tests it.
+                phase = training.recipe.phases[event.phase - 1]
+                training.model.card = card_of(training, phase)  # type: ignore[assignment]
+                yield event
+            if told.ending and training.kept is not None:
+                return
+
+
+def _guarded(training: Training, run: Run, event: Event | Note) -> None:
+    """Tell of what the figures of an epoch show."""
+    if isinstance(event, Epoch):
+        phase, keep = training.recipe.phases[event.phase - 1], training.recipe.keep
+        for text in guard.after_epoch(run.history, phase, keep=keep):
+            training.tell(Note("guard", text))
+
+
+def _not_to_be_missed(aside: Callable[[str], None], event: Event | Note) -> None:
+    if isinstance(event, Note) and event.kind == "bits":
+        aside(str(event))
+
+
+def _leave(stopped: Stopped) -> None:
+    """Go on as whoever sent the signal expects; in a notebook the run's caller gets it back."""
+    interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules
+    if stopped.signal_number == signal.SIGINT and not interactive:
+        raise KeyboardInterrupt
+    if stopped.signal_number not in (None, signal.SIGINT):
+        raise SystemExit(128 + stopped.signal_number)
+
+
+def end(training: Training, run: Run, begun: float, error: BaseException | None) -> None:
+    """Put the kept weights into the model, save them, and close the record.
+
+    Raises NotWritten where all else went well, and the disk did not take it.
+    """
+    kept, unwritten = training.kept, ""
+    status = "finished" if error is None else "failed"
+    if isinstance(error, Stopped):
+        status = error.status
+    elif error is not None and not isinstance(error, Exception):
+        status = "stopped"
+    result: dict[str, Any] = {}
+    if kept is not None:
+        phase = training.phase_of(kept)
+        training.model.load_state_dict(kept.state)
+        training.model.eval()
+        training.model.card = card_of(training, phase)  # type: ignore[assignment]
+        result = _result(training, kept) if error is None else {}
+        if run.place is not None:
+            described, path = card_of(training, phase), run.place / MODEL
+            unwritten = insist(lambda: write(training.model, kept.state, described, path))
+    if unwritten and error is None:
+        status, error = "failed", NotWritten(unkept(run, unwritten), run)
+    spent = time.perf_counter() - begun
+    result["seconds"] = round(float(run.record.get("seconds_before", 0.0)) + spent, 3)
+    told = "" if error is not None or kept is None or run.place is None else difference(path, training.model)
+    if told:
+        run.record["notes"] = [*run.record.get("notes", []), told]
+    failure = {"error": str(error)} if isinstance(error, Exception) and status == "failed" else {}
+    sessions = run.record.get("sessions", [])
+    if sessions:
+        sessions[-1] |= {"ended": now(), "status": status, "seconds": round(spent, 3)}
+    times = pace(training.state.history, result["seconds"])
+    entries = {"time": times.json(), "ended": now(), "sessions": sessions, **failure}
+    unclosed = insist(lambda: close(run, status=status, result=result, **entries))
+    if unclosed and error is None:
+        error = NotWritten(unkept(run, unclosed), run)
+        run.record |= {"status": "failed", "error": str(error)}
+    if run.status == "finished" and run.place is not None:
+        checkpoint.remove(run.place)
+    if isinstance(error, NotWritten):
+        raise error
+    if unwritten or unclosed:
+        training.tell(Note("disk", unkept(run, unwritten or unclosed)))
+    if told:
+        training.tell(Note("disk", told))
+    for line in last_lines(run, result, times):
+        training.tell(Note("end", line))
+    if run.folder is not None and "test_accuracy" in result:
+        for note in guard.selection(run.folder.parent):
+            training.tell(Note("guard", note))
+
+
+def _result(training: Training, kept: Kept) -> dict[str, Any]:
+    """The kept weights' final figures, on validation and on test where there are any."""
+    result: dict[str, Any] = {"epoch": kept.epoch.number, "phase": kept.epoch.phase}
+    data, phase = training.data, training.phase_of(kept)
+    plain = phase.test.plain
+    ways = {"val": (data.val, phase.test), "test": (data.test, plain)}
+    if plain != phase.test:
+        ways["val_plain"] = (data.val, plain)
+    for way, (split, test) in ways.items():
+        if split is None or not len(split):
+            continue
+        known = kept.validation if way == "val" else None
+        # The very views that the epoch was measured on, where views are drawn.
+        passed = kept.epoch.number - len(training.earlier) - 1
+        found = known or evaluate(
+            training.model,
+            split,
+            data.classes,
+            test,
+            engine=training.engine,
+            resolution=phase.last_resolution,
+            batch_size=phase.batch_size or training.recipe.batch_size,
+            seed=mixed(training.seed, passed),
+            portions=training.execution.portions,
+        )
+        result |= {
+            f"{way}_accuracy": found.accuracy,
+            f"{way}_top5": found.top5,
+            f"{way}_loss": found.loss,
+        }
+        result |= {f"{way}_images": found.images, f"{way}_resolution": found.resolution}
+    return result
