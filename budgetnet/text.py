@@ -1,14 +1,26 @@
 """Text: tables, units, and names that come from elsewhere, as a person reads them on any terminal."""
 
 import math
+import operator
 import re
 import unicodedata
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from decimal import Decimal
 
 # Control characters, what turns the direction of writing, and halves of characters, which nothing shows.
 _HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+
+_WRITTEN = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)\s*([A-Za-z]*)")
+COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
+_ENDINGS = (("", 1000), ("b", 1000), ("ib", 1024))
+BYTES = {"": 1, "b": 1} | {
+    f"{letter}{ending}": base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for ending, base in _ENDINGS
+}
+"""What the endings of a written amount stand for, in small letters."""
 
 
 def harmless(text: str) -> str:
@@ -93,3 +105,25 @@ def size(count: float) -> str:
         if size >= 1000:
             size, unit = size / 1000, larger
     return f"{size:.3g} {unit}"
+
+
+def quantity(written: object, units: Mapping[str, int]) -> Decimal | None:
+    """What a person wrote as an exact number: 2e6, "300_000", "2M" with COUNTS, "1.5KiB" with BYTES.
+
+    None for anything else, and for what has more than 18 digits or 40 characters.
+    """
+    if isinstance(written, bool):
+        return None
+    if isinstance(written, str):
+        match = _WRITTEN.fullmatch(written.strip()) if len(written) <= 40 else None
+        unit = None if match is None else units.get(match[2].lower())
+        if match is None or unit is None:
+            return None
+        return Decimal(match[1].replace("_", "").replace(",", "")) * unit
+    if isinstance(written, float):
+        return Decimal(written) if abs(written) < math.inf else None  # a nan compares false
+    try:
+        number = operator.index(written)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return Decimal(number) if abs(number) <= 10**18 else None

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import operator
-import re
-from decimal import Decimal
+from budgetnet.text import BYTES, COUNTS, quantity
 
 MOST, WIDEST = 10**18, 65_536
 """The largest amount, and the most pixels of a side: far above any network, and far below what overflows."""
 _LONGEST = 40
-_WRITTEN = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)\s*([A-Za-z]*)")
-_COUNTED = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
-_BYTES = {
-    "": 1,
-    "b": 1,
-    "k": 10**3,
-    "kb": 10**3,
-    "kib": 2**10,
-    "m": 10**6,
-    "mb": 10**6,
-    "mib": 2**20,
-    "g": 10**9,
-    "gb": 10**9,
-    "gib": 2**30,
-}
 _EXAMPLES = {
     "params": '2_000_000, "2M" or "300k"',
     "macs": '400_000_000, "400M" or "1.5G"',
@@ -33,7 +16,7 @@ _EXAMPLES = {
 
 def amount(written: object, limit: str) -> int:
     """The whole number written for the limit "params", "macs" or "bytes"; ValueError for anything else."""
-    found = _written(written, _BYTES if limit == "bytes" else _COUNTED)
+    found = quantity(written, BYTES if limit == "bytes" else COUNTS)
     if found is None or not 0 < found <= MOST or found != found.to_integral_value():
         raise ValueError(
             f"{limit}={_shown(written)} is not a budget, which is a whole number above 0: write "
@@ -44,7 +27,7 @@ def amount(written: object, limit: str) -> int:
 
 def pixels(written: object) -> int:
     """A resolution: a whole number of pixels above 0; ValueError otherwise."""
-    found = None if isinstance(written, str) else _written(written, {})
+    found = None if isinstance(written, str) else quantity(written, {})
     if found is None or not 0 < found <= WIDEST or found != found.to_integral_value():
         raise ValueError(
             f"resolution={_shown(written)} is not a whole number of pixels above 0: write resolution=96 for "
@@ -59,21 +42,3 @@ def _shown(written: object) -> str:
         return "a number of more than 18 digits"
     told = repr(written)
     return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
-
-
-def _written(written: object, units: dict[str, int]) -> Decimal | None:
-    if isinstance(written, bool):
-        return None
-    if isinstance(written, str):
-        match = _WRITTEN.fullmatch(written.strip()) if len(written) <= _LONGEST else None
-        unit = None if match is None else units.get(match[2].lower())
-        if match is None or unit is None:
-            return None
-        return Decimal(match[1].replace("_", "").replace(",", "")) * unit
-    if isinstance(written, float):
-        return Decimal(written) if abs(written) < float("inf") else None  # a nan compares false
-    try:
-        number = operator.index(written)  # type: ignore[arg-type]
-    except TypeError:
-        return None
-    return Decimal(number) if abs(number) <= MOST else None

@@ -6,11 +6,10 @@ import resource
 from pathlib import Path
 
 from budgetnet.data.kinds import DataError
+from budgetnet.text import BYTES, quantity
 
 MEMORY_SHARE = 0.25
 """Images from files are read into memory when they take at most this share of what is free."""
-_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
-_UNITS |= {f"{unit}I": 1024**k for k, unit in enumerate(("K", "M", "G", "T"), start=1)}
 
 
 def fits_memory(size: int) -> bool:
@@ -74,7 +73,7 @@ def _number(path: str | Path, pattern: str) -> int:
 
 
 def _bytes(stated: str) -> int:
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", stated.upper())
-    if found is None or found[2] not in _UNITS:
+    found = quantity(stated, BYTES)
+    if found is None:
         raise DataError(f"BUDGETNET_MEMORY should be a size such as 2GB or 512MiB, but found {stated!r:.60}")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(found)

@@ -171,19 +171,23 @@ def evaluate(
             logits = portions.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
             tally.add(logits, labels)
-        loss, top5, pairs = tally.read()
+        return _figures(tally, images_seen, crop, classes)
+
+
+def _figures(tally: "_Tally", images: int, resolution: int, classes: tuple[str, ...]) -> Evaluation:
+    loss, top5, pairs = tally.read()
     right = {truth: times for truth, said, times in pairs if truth == said}
     there: Counter[int] = Counter()
     for truth, _, times in pairs:
         there[truth] += times
     return Evaluation(
-        accuracy=sum(right.values()) / images_seen if images_seen else math.nan,
-        top5=top5 / images_seen if images_seen else math.nan,
-        loss=loss / images_seen if images_seen else math.nan,
-        images=images_seen,
-        resolution=crop,
+        accuracy=sum(right.values()) / images if images else math.nan,
+        top5=top5 / images if images else math.nan,
+        loss=loss / images if images else math.nan,
+        images=images,
+        resolution=resolution,
         classes=classes,
-        per_class=tuple(right.get(k, 0) / there[k] if there[k] else math.nan for k in range(count)),
+        per_class=tuple(right.get(k, 0) / there[k] if there[k] else math.nan for k in range(len(classes))),
         pairs=pairs,
     )
 

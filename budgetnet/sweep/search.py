@@ -52,10 +52,8 @@ def sweep(
     sweep.json and sweep.csv, lie in the folder `name` in the trainer's `out`, by default a new numbered one;
     with `resume` the finished runs in it (without a name: in the latest) are not trained again, and those
     that were interrupted go on exactly. `together` runs, or "auto", are trained at once, as for `seeds`. A
-    trial whose training fails is ranked last.
-    Raises ValueError for an impossible combination, data without validation images, and a folder in use.
-
-    ::
+    trial whose training fails is ranked last. Raises ValueError for an impossible combination, data without
+    validation images, and a folder in use.
 
         found = sweep(Trainer(), read_plan("mine.py"), over={"recipe.phases.0.lr": [0.01, 0.03, 0.1]})
         print(found)
