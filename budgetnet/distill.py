@@ -150,8 +150,8 @@ class Distill:
 
     def _logits(self, images: Tensor, classes: int) -> Tensor:
         seen = images if self.resolution is None else resize(images, (self.resolution, self.resolution))
-        held = next(chain(self.model.parameters(), self.model.buffers()), seen)
-        if held.device != seen.device:
+        weight = next(chain(self.model.parameters(), self.model.buffers()), seen)
+        if weight.device != seen.device:
             self.model.to(seen.device)
         with _evaluating(self.model):
             try:
@@ -161,10 +161,10 @@ class Distill:
                 check_fit(self.model, (seen.shape[-2], seen.shape[-1]), channels=seen.shape[1])
                 raise
         if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(images), classes):
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
                 f"Distill's teacher {self.teacher!r} should give logits ({len(images)}, {classes}), "
-                f"gave {found}: name one that was trained on the same classes"
+                f"gave {given}: name one that was trained on the same classes"
             )
         return logits.float()
 

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from budgetnet.augment import check, draw
 from budgetnet.augment.operations import WARPS, operate, warp, warp_maps
-from budgetnet.values import whole
+from budgetnet.values import one_of, whole
 
 Magnitudes = Callable[[int, int, int], Tensor]
 
@@ -152,7 +152,5 @@ def _whole_numbers(images: Tensor) -> Tensor:
 
 def _check(name: str, step: RandAugment | TrivialAugmentWide) -> None:
     whole(f"{name}'s bins", step.bins, 2, 10_000)
-    if step.interpolation not in ("nearest", "bilinear"):
-        found = repr(step.interpolation)
-        raise ValueError(f'{name}\'s interpolation should be "nearest" or "bilinear", not {found}')
+    one_of(f"{name}'s interpolation", step.interpolation, ("nearest", "bilinear"))
     object.__setattr__(step, "fill", check.colour(f"{name}'s fill", step.fill))

@@ -15,11 +15,7 @@ def number(name: str, value: Any, low: float, high: float) -> float:
 
 
 def span(name: str, value: Any, low: float, high: float) -> Span:
-    """`value` as a tuple, when it is a pair of numbers (from, to) in rising order within [low, high].
-
-    Raises:
-        ValueError: it is not.
-    """
+    """`value` as a tuple: a pair of numbers (from, to), rising, within [low, high]. Raises ValueError."""
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(f"{name} should be a pair (from, to) of numbers, not {value!r}")
     first, last = (number(f"each end of {name}", end, low, high) for end in value)
@@ -29,22 +25,14 @@ def span(name: str, value: Any, low: float, high: float) -> Span:
 
 
 def number_or_span(name: str, value: Any, single: Span, pair: Span) -> float | Span:
-    """`value`, when it is a number within `single` or a pair (from, to) within `pair`.
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """`value`, when it is a number within `single` or a pair (from, to) within `pair`. Raises ValueError."""
     if isinstance(value, (tuple, list)):
         return span(name, value, *pair)
     return number(name, value, *single)
 
 
 def colour(name: str, value: Any) -> float | tuple[float, ...]:
-    """`value`, when it is a brightness in [0, 1], or a tuple of one for each channel (1 or 3 of them).
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """`value`: a brightness in [0, 1], or a tuple with one for each of 1 or 3 channels. Raises ValueError."""
     if not isinstance(value, (tuple, list)):
         return number(name, value, 0.0, 1.0)
     if len(value) not in (1, 3):
@@ -53,11 +41,7 @@ def colour(name: str, value: Any) -> float | tuple[float, ...]:
 
 
 def channels_match(step: object, value: object, channels: int) -> None:
-    """Refuse a colour of another number of channels than the images that meet it.
-
-    Raises:
-        ValueError: the tuple `value` has neither one entry nor `channels`.
-    """
+    """Refuse a colour of another number of channels than the images that meet it. Raises ValueError."""
     if isinstance(value, tuple) and len(value) not in (1, channels):
         raise ValueError(
             f"{step!r} fills with {len(value)} channels but the images have {channels}: give a single number"

@@ -131,10 +131,10 @@ def jitter_matrices(factors: Tensor, order: Tensor, channels: int, used: Tensor 
     if used is not None:
         acts = used.t().repeat_interleave(2, dim=1)[:, :, None, None]
         steps = torch.where(acts, steps, torch.eye(channels, dtype=steps.dtype, device=steps.device))
-    found = steps[0]
+    product = steps[0]
     for step in steps[1:]:
-        found = draw.product(step, found)
-    pixels, means = found.view(count, 2, channels, channels).unbind(dim=1)
+        product = draw.product(step, product)
+    pixels, means = product.view(count, 2, channels, channels).unbind(dim=1)
     return torch.cat([pixels, pixels.new_zeros(count, channels, 1), means - pixels], dim=2)
 
 
@@ -172,7 +172,7 @@ def combine(steps: Sequence[Any], source: draw.Source, count: int, channels: int
     Raises:
         ValueError: a step's matrices are not a floating CPU tensor of one of the two shapes of `Colour`.
     """
-    found: tuple[Tensor, Tensor, Tensor] | None = None
+    combined: tuple[Tensor, Tensor, Tensor] | None = None
     for step in steps:
         matrices = _checked(step.matrices(source, count, channels), step, count, channels, source.device)
         one, added, by_mean = (
@@ -182,13 +182,13 @@ def combine(steps: Sequence[Any], source: draw.Source, count: int, channels: int
         )
         # A mean goes through the step as a pixel does that is itself the mean; so does an offset.
         of_means = one + by_mean
-        if found is not None:
-            pixels, means, offset = found
+        if combined is not None:
+            pixels, means, offset = combined
             added = draw.product(of_means, offset) + added
             one, of_means = draw.product(one, pixels), draw.product(of_means, means)
-        found = one, of_means, added
-    assert found is not None
-    pixels, means, offset = found
+        combined = one, of_means, added
+    assert combined is not None
+    pixels, means, offset = combined
     return torch.cat([pixels, offset, means - pixels], dim=2)
 
 
@@ -264,10 +264,10 @@ def _checked(matrices: object, step: Colour, count: int, channels: int, device: 
         if matrices.shape == shapes[1]:
             return matrices.double()
         return torch.cat([matrices, matrices.new_zeros(count, channels, channels)], dim=2).double()
-    found = f"{matrices.dtype} {tuple(matrices.shape)}" if isinstance(matrices, Tensor) else repr(matrices)
+    given = f"{matrices.dtype} {tuple(matrices.shape)}" if isinstance(matrices, Tensor) else repr(matrices)
     raise ValueError(
         f"the matrices of {step!r} should be a floating CPU tensor of shape {shapes[0]} or {shapes[1]}, "
-        f"not {found}"
+        f"not {given}"
     )
 
 

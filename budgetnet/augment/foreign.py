@@ -75,21 +75,21 @@ def checked_images(step: object, images: object, given: Tensor) -> Tensor:
     if isinstance(images, Tensor) and images.ndim == 4 and images.shape[:2] == given.shape[:2]:
         if images.is_floating_point() and images.device == given.device:
             return images.as_subclass(Tensor).float()
-        found = f"{images.dtype} on {images.device}"
+        kind = f"{images.dtype} on {images.device}"
     else:
-        found = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        kind = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
     raise ValueError(
         f"step {name(step)} should answer float images of {given.shape[0]} x {given.shape[1]} channels on "
-        f"{given.device}, as it was given, not {found}"
+        f"{given.device}, as it was given, not {kind}"
     )
 
 
 def _checked_labels(step: object, labels: object, count: int, classes: int) -> Tensor:
     if isinstance(labels, Tensor) and tuple(labels.shape) in ((count,), (count, classes)):
         return labels
-    found = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+    kind = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
     raise ValueError(
-        f"step {name(step)} should answer labels of shape ({count},) or ({count}, {classes}), not {found}"
+        f"step {name(step)} should answer labels of shape ({count},) or ({count}, {classes}), not {kind}"
     )
 
 

@@ -96,19 +96,19 @@ class _Fused:
         self, numbers: Tensor, count: int, channels: int, height: int, width: int, resolution: int
     ) -> list[Tensor]:
         """What each group needs to know of each image: maps, or matrices of colours."""
-        stream, stored, found = draw.Stream(numbers), (height, width), []
+        stream, stored, parameters = draw.Stream(numbers), (height, width), []
         for group, size in self._sized(stored, resolution):
             if group.kind == "colour":
-                found.append(colour.combine(group.steps, stream, count, channels).float())
+                parameters.append(colour.combine(group.steps, stream, count, channels).float())
                 continue
             same = torch.eye(3, dtype=torch.float64, device=stream.device).expand(1, count, 3, 3)
             maps = read.drawn(group.steps, stream, count, stored) if group.steps else same
             places = read.positions(maps)
             if not _only_mirrors(group):
                 places = [read.pack(places, _look(group, stored, size, channels), stored)]
-            found.append(places[0])
+            parameters.append(places[0])
             stored = size
-        return found
+        return parameters
 
     def pixels(self, images: Tensor, parameters: Sequence[Tensor], resolution: int) -> Tensor:
         """The images uint8 (B, C, H, W) as their `parameters` say."""

@@ -117,9 +117,9 @@ class Erase:
         areas, ratios = draw.areas_and_ratios(generator, count, height * width, self.scale, self.ratio)
         heights, widths = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
         valid = (heights < height) & (widths < width)
-        found, (heights, widths) = draw.first_valid(valid, heights, widths)
+        fits, (heights, widths) = draw.first_valid(valid, heights, widths)
         heights, widths = heights.long(), widths.long()
-        erased = draw.chance(generator, count, self.p) & found
+        erased = draw.chance(generator, count, self.p) & fits
         heights, widths = heights * erased, widths * erased
         top = draw.below(generator, height - heights + 1)
         left = draw.below(generator, width - widths + 1)

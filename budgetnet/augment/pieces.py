@@ -49,7 +49,7 @@ def in_pieces(passes: Sequence[Pass], images: Tensor) -> Tensor:
 
 
 def _some(passes: Sequence[Pass], images: Tensor, which: slice) -> Tensor:
-    found = images
+    pixels = images
     for at, one in enumerate(passes):
-        found = one.work(found if not at or passes[at - 1].bounded else found.clamp_(0, 1), which)
-    return found
+        pixels = one.work(pixels if not at or passes[at - 1].bounded else pixels.clamp_(0, 1), which)
+    return pixels

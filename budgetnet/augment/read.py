@@ -110,16 +110,16 @@ def reading(
         moves: whether there is anything but mirrors among the warps.
     """
     count, _, height, width = shape
-    found = positions(maps)
+    composed = positions(maps)
     if not moves:
-        mirrors = found[0] if found else torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
+        mirrors = composed[0] if composed else torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
 
         def resized(some: Tensor, which: slice) -> Tensor:
             return mirror(resize(some, size), mirrors[which])
 
         return Pass(resized, size, math.prod(size), bounded=True)
     look = look_of((height, width), size, fills, _leave_frame(maps, height, width))
-    lines = lines_of(draw.send(pack(found, look, (height, width)), device), look)
+    lines = lines_of(draw.send(pack(composed, look, (height, width)), device), look)
 
     def work(some: Tensor, which: slice) -> Tensor:
         return through(some, [one.at(which) for one in lines], look)
@@ -137,15 +137,15 @@ def look_of(stored: Size, size: Size, fills: Sequence[Fill], leaves: Sequence[bo
 
 def positions(maps: Tensor) -> list[Tensor]:
     """Where the view looks in the image that each of the warps (warps, B, 3, 3) is given: (B, 3, 3) each."""
-    found: list[Tensor] = []
+    composed: list[Tensor] = []
     for one in reversed(maps.unbind()):
-        found.insert(0, draw.product(one, found[0]) if found else one)
-    return found
+        composed.insert(0, draw.product(one, composed[0]) if composed else one)
+    return composed
 
 
-def pack(found: Sequence[Tensor], look: Look, stored: Size) -> Tensor:
+def pack(composed: Sequence[Tensor], look: Look, stored: Size) -> Tensor:
     """(1 + warps seen, B, 2, 4) float32: the whole read's map, and those of the frames that are seen."""
-    chosen = torch.stack([found[index] for index in (0, *look.seen)])
+    chosen = torch.stack([composed[index] for index in (0, *look.seen)])
     return _unit_maps(chosen, stored, look.grid)
 
 
@@ -182,11 +182,11 @@ def lines_of(packed: Tensor, look: Look) -> list[Lines]:
         down = maps[:, :, 1, None] * y + maps[:, :, 2, None]
         return Lines(across[:, :, None, :], down[:, :, :, None], reach)
 
-    found = [lines(packed[0])]
+    grids = [lines(packed[0])]
     for map_and_edge in packed[1:]:
         half_frame = map_and_edge[:, :, 3:]
-        found.append(lines(map_and_edge[:, :, :3] * half_frame, half_frame[..., None] + 0.5))
-    return found
+        grids.append(lines(map_and_edge[:, :, :3] * half_frame, half_frame[..., None] + 0.5))
+    return grids
 
 
 def through(images: Tensor, lines: Sequence[Lines], look: Look) -> Tensor:

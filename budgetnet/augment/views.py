@@ -104,9 +104,9 @@ def act(
         (step,) = group.steps
         images, labels = _other(step, images, labels, classes, generator)
         if sized and tuple(images.shape[-2:]) != asked:
-            found = tuple(images.shape[-2:])
+            size = tuple(images.shape[-2:])
             raise ValueError(
-                f"step {foreign.name(step)} answers images of {found} pixels where the resolution is "
+                f"step {foreign.name(step)} answers images of {size} pixels where the resolution is "
                 f"{asked[0]}: leave sizes to the resolution"
             )
     return in_pieces(passes, images), labels
@@ -145,15 +145,15 @@ def looks(images: Tensor, *, mirror: bool = False, shift: int = 0) -> list[tuple
     if shift >= min(images.shape[-2:]):
         sides = " x ".join(str(side) for side in images.shape[-2:])
         raise ValueError(f"a test's shift should be below the sides of its views, {sides}, not {shift}")
-    found = [(1.0, images)]
+    views = [(1.0, images)]
     if shift:
         height, width = images.shape[-2:]
         wide = F.pad(images, (shift,) * 4, "reflect")
         corners = (0, 2 * shift)
-        found = [(0.5, images), *((0.25, wide[..., k : k + height, k : k + width]) for k in corners)]
+        views = [(0.5, images), *((0.25, wide[..., k : k + height, k : k + width]) for k in corners)]
     if mirror:
-        found = [(weight / 2, look) for weight, one in found for look in (one, one.flip(-1))]
-    return found
+        views = [(weight / 2, look) for weight, one in views for look in (one, one.flip(-1))]
+    return views
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:

@@ -69,13 +69,13 @@ class Crop:
         areas, ratios = draw.areas_and_ratios(generator, count, height * width, self.scale, self.ratio)
         widths, heights = (areas * ratios).sqrt().round(), (areas / ratios).sqrt().round()
         valid = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
-        found, (first_height, first_width) = draw.first_valid(valid, heights, widths)
+        fits, (first_height, first_width) = draw.first_valid(valid, heights, widths)
         central_height, central_width = self._central(height, width)
-        box_height = torch.where(found, first_height, central_height).long()
-        box_width = torch.where(found, first_width, central_width).long()
+        box_height = torch.where(fits, first_height, central_height).long()
+        box_width = torch.where(fits, first_width, central_width).long()
         tops, lefts = height - box_height, width - box_width
-        tops = torch.where(found, draw.below(generator, tops + 1), tops // 2)
-        lefts = torch.where(found, draw.below(generator, lefts + 1), lefts // 2)
+        tops = torch.where(fits, draw.below(generator, tops + 1), tops // 2)
+        lefts = torch.where(fits, draw.below(generator, lefts + 1), lefts // 2)
         return tops, lefts, box_height, box_width
 
     def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
@@ -237,8 +237,8 @@ def draw_maps(steps: Sequence[Warp], source: draw.Source, count: int, height: in
 def _map(step: Warp, maps: object, count: int) -> Tensor:
     shape = (count, 3, 3)
     if not isinstance(maps, Tensor) or tuple(maps.shape) != shape or not maps.is_floating_point():
-        found = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
-        raise ValueError(f"the maps of {step!r} should be a floating tensor of shape {shape}, not {found}")
+        kind = f"{maps.dtype} {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
+        raise ValueError(f"the maps of {step!r} should be a floating tensor of shape {shape}, not {kind}")
     if maps.device.type != "cpu":
         raise ValueError(f"the maps of {step!r} should be drawn on the CPU, not on {maps.device}")
     return maps.double()

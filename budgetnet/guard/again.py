@@ -58,8 +58,8 @@ def _hashes(before: Past) -> Tensor:
     """The hashes of the images that were learnt from, int64 (n,); none where they are not known."""
     if before.folder:
         try:
-            found = read_seen(Path(before.folder))
+            digests = read_seen(Path(before.folder))
         except ValueError:
-            found = None
-        return found if found is not None else torch.empty(0, dtype=torch.int64)
+            digests = None
+        return digests if digests is not None else torch.empty(0, dtype=torch.int64)
     return torch.from_numpy(np.frombuffer(before.hashes, "<i8").astype(np.int64))

@@ -72,13 +72,13 @@ def look_alikes(train: Split, *others: Split) -> tuple[Alike, ...]:
 
 def _alike(train: Split, base: Base, other: Split) -> tuple[list[Pair], int]:
     """Find the pairs of one other split, less those that say nothing in a set whose images are all alike."""
-    found, looked = _pairs(train, base, other, None)
-    if len(found) > MANY * looked:
+    pairs, looked = _pairs(train, base, other, None)
+    if len(pairs) > MANY * looked:
         own, count = _pairs(train, base, train, 500)
-        if len(own) * looked > 0.5 * len(found) * count:
-            found = [pair for pair in found if pair.likeness >= SAME]
-            found = found if len(found) >= 0.1 * looked else []
-    return found, looked
+        if len(own) * looked > 0.5 * len(pairs) * count:
+            pairs = [pair for pair in pairs if pair.likeness >= SAME]
+            pairs = pairs if len(pairs) >= 0.1 * looked else []
+    return pairs, looked
 
 
 def _pairs(train: Split, base: Base, other: Split, most: int | None) -> tuple[list[Pair], int]:
@@ -154,6 +154,6 @@ def _gradients(images: Tensor, side: int, *, grey: bool = False) -> Tensor:
     if pixels.shape[2:] != (side, side):
         pixels = adaptive_avg_pool2d(pixels, side)
     across, down = pixels[..., 1:] - pixels[..., :-1], pixels[..., 1:, :] - pixels[..., :-1, :]
-    found = torch.cat([across.flatten(1), down.flatten(1)], dim=1)
-    unit: Tensor = found / found.norm(dim=1, keepdim=True).clamp(min=1.0)
+    gradients = torch.cat([across.flatten(1), down.flatten(1)], dim=1)
+    unit: Tensor = gradients / gradients.norm(dim=1, keepdim=True).clamp(min=1.0)
     return unit

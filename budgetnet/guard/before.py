@@ -21,9 +21,9 @@ def before(data: Data, recipe: Recipe) -> list[str]:
     missing; measuring that is not plain; schedules that never move and stops that never come. Takes seconds
     where there are tens of thousands of images.
     """
-    told = [note for note in data.notes if "byte for byte" in note]
+    notes = [note for note in data.notes if "byte for byte" in note]
     return [
-        *(told or data.overlaps()),
+        *(notes or data.overlaps()),
         *_alike(data),
         *_unlabelled(data),
         *_small(data),
@@ -83,9 +83,9 @@ def _common(split: Split, unlabelled: Split) -> list[tuple[int, int]]:
         return [(at, first[digest]) for at, digest in own if digest in first]
     # STL-10's file holds its pictures column by column.
     column = unlabelled.images.stride(-1) > unlabelled.images.stride(-2)
-    wanted, offered = _lines(split, column=column), _lines(unlabelled, column=column)
-    here = torch.isin(wanted, offered).nonzero().flatten()
-    there = torch.isin(offered, wanted).nonzero().flatten()
+    needed, offered = _lines(split, column=column), _lines(unlabelled, column=column)
+    here = torch.isin(needed, offered).nonzero().flatten()
+    there = torch.isin(offered, needed).nonzero().flatten()
     known: dict[bytes, int] = {}
     for at, digest in zip(there.tolist(), unlabelled.subset(there).digests()):
         known.setdefault(digest, at)

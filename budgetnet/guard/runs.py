@@ -74,23 +74,23 @@ def chained(data: Data, earlier: Mapping[str, Any], seen: Tensor | None = None) 
 
 def _records(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """The records of the runs in a folder by the runs' names, in order."""
-    found = []
+    records = []
     for path in sorted(folder.glob(f"*/{RECORD}")):
         try:
             record = json.loads(read_whole(path, LONGEST_RECORD))
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(record, dict):
-            found.append((path.parent.name, record))
-    return found
+            records.append((path.parent.name, record))
+    return records
 
 
 def _entry(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     """The mapping under these keys; an empty one where there is none."""
-    found: Any = record
+    value: Any = record
     for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return dict(found) if isinstance(found, Mapping) else {}
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _listed(record: Mapping[str, Any]) -> list[str]:

@@ -49,9 +49,9 @@ def read_seen(folder: str | Path) -> Tensor | None:
         return None
     try:
         stored = read_sealed(path)
-        found = [(name, stored.kinds[name], len(shape)) for name, shape in stored.shapes.items()]
-        if found != [("train", "I64", 1)]:
-            raise ValueError(f"its one tensor should be train, int64 (n,), and it holds {str(found)[:80]}")
+        entries = [(name, stored.kinds[name], len(shape)) for name, shape in stored.shapes.items()]
+        if entries != [("train", "I64", 1)]:
+            raise ValueError(f"its one tensor should be train, int64 (n,), and it holds {str(entries)[:80]}")
         return stored.tensors()["train"]
     except (OSError, ValueError) as error:
         raise ValueError(

@@ -39,8 +39,8 @@ def require_stages(builder: str, **counts: object) -> None:
         require_counts(builder, **{f"{name}[{index}]": count for index, count in enumerate(stages)})
         lengths[name] = len(stages)
     if len(set(lengths.values())) > 1:
-        found = " and ".join(f"{length} {name}" for name, length in lengths.items())
-        raise ValueError(f"{builder}: {' and '.join(lengths)} should be equally long, not {found}")
+        listed = " and ".join(f"{length} {name}" for name, length in lengths.items())
+        raise ValueError(f"{builder}: {' and '.join(lengths)} should be equally long, not {listed}")
 
 
 def require_rates(builder: str, **rates: object) -> None:

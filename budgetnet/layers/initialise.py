@@ -49,10 +49,10 @@ def dirac(model: nn.Module) -> None:
     stay as they were, and nothing else changes. Frozen weights are left alone. Raises ValueError for a model
     without a convolution that learns. Reference: https://arxiv.org/abs/2404.00498, section 3.3.
     """
-    found = [m for m in model.modules() if isinstance(m, _CONVS) and m.weight.requires_grad]
-    if not found:
+    convolutions = [m for m in model.modules() if isinstance(m, _CONVS) and m.weight.requires_grad]
+    if not convolutions:
         raise ValueError("dirac: the model should have a convolution that learns, and has none")
-    for module in found:
+    for module in convolutions:
         # Entry by entry, which on meta costs time and does nothing.
         if module.weight.is_meta:
             continue

@@ -55,8 +55,8 @@ class _FewBits(nn.Module):
         if self.training:
             self.scale.zero_()
         scale = self._scale(self.weight.detach(), self.scale)
-        found: Tensor = _Round.apply(self.weight, scale, self.most)
-        return found
+        weight: Tensor = _Round.apply(self.weight, scale, self.most)
+        return weight
 
     def _scale(self, weight: Tensor, given: Tensor) -> Tensor:
         """The scales, of the weight's dimensions, each a number that bfloat16 has.
@@ -114,8 +114,8 @@ class QuantisedConv2d(_FewBits, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H/stride, W/stride)."""
-        found: Tensor = self._conv_forward(x, self.rounded(), self.bias)
-        return found
+        out: Tensor = self._conv_forward(x, self.rounded(), self.bias)
+        return out
 
     def extra_repr(self) -> str:
         """What `print` shows between the brackets."""

@@ -74,9 +74,9 @@ class Whiten(nn.Conv2d):
         moments = torch.zeros(size, size, dtype=torch.float64, device=self.weight.device)
         patches = 0
         for images in batches:
-            found = F.unfold(images.double(), self.kernel_size).transpose(1, 2).reshape(-1, size)
-            moments += found.T @ found
-            patches += len(found)
+            rows = F.unfold(images.double(), self.kernel_size).transpose(1, 2).reshape(-1, size)
+            moments += rows.T @ rows
+            patches += len(rows)
         if not patches or not bool(moments.isfinite().all()):
             what = "numbers that are not finite" if patches else "no patch"
             raise ValueError(f"Whiten.fit_to: expected patches of images, and found {what}")
@@ -94,5 +94,5 @@ def whitening(moments: Tensor, eps: float) -> Tensor:
     heavy = rows.abs() >= 0.5 * rows.abs().amax(dim=1, keepdim=True)
     first = rows.gather(1, heavy.int().argmax(dim=1, keepdim=True))
     scales: Tensor = first.sign() / (values.flip(0)[:, None].clamp(min=0) + eps).sqrt()
-    found: Tensor = rows * scales
-    return found
+    filters: Tensor = rows * scales
+    return filters

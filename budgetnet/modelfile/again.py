@@ -46,13 +46,13 @@ def difference(path: Path, model: nn.Module) -> str:
     )
 
 
-def _fresh(path: Path, found: Card, model: nn.Module) -> nn.Module:
+def _fresh(path: Path, card: Card, model: nn.Module) -> nn.Module:
     """A model made anew with the file's tensors; of no known builder, a copy whose own were wiped out."""
-    made = built(model)
-    if found.builder is not None:
+    origin = built(model)
+    if card.builder is not None:
         return load(path)
-    if made is not None and not external(model):
-        return load(path, made.make, *made.args, **made.kwargs)
+    if origin is not None and not external(model):
+        return load(path, origin.make, *origin.args, **origin.kwargs)
     copied = copy.deepcopy(model)
     with torch.no_grad():
         for tensor in copied.state_dict(keep_vars=True).values():
@@ -61,13 +61,13 @@ def _fresh(path: Path, found: Card, model: nn.Module) -> nn.Module:
     return copied
 
 
-def _given(model: nn.Module, fresh: nn.Module, found: Card) -> tuple[Tensor, Tensor] | None:
+def _given(model: nn.Module, fresh: nn.Module, card: Card) -> tuple[Tensor, Tensor] | None:
     """The logits of both for the same images; None where the model takes none, or answers as it likes."""
     place = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     fresh.to(place)
     drawn = torch.Generator().manual_seed(0)
-    for side in (found.crop,) if found.crop is not None else _SIDES:
-        images = torch.rand(2, found.channels, side, side, generator=drawn).to(place)
+    for side in (card.crop,) if card.crop is not None else _SIDES:
+        images = torch.rand(2, card.channels, side, side, generator=drawn).to(place)
         try:
             ours, again, theirs = (_logits(each, images) for each in (model, model, fresh))
         except Exception:
@@ -80,8 +80,8 @@ def _given(model: nn.Module, fresh: nn.Module, found: Card) -> tuple[Tensor, Ten
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
     with _tested(model), random_states_kept(), torch.no_grad():
         torch.default_generator.manual_seed(0)
-        found: Tensor = model(images)
-        return found.detach().float().cpu()
+        logits: Tensor = model(images)
+        return logits.detach().float().cpu()
 
 
 @contextmanager

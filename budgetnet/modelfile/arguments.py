@@ -35,12 +35,12 @@ def encoded(value: object) -> Any:
 
     Raises NotPortable for what has no such form, or is more than `decoded` takes back.
     """
-    found = _encoded(value)
+    entries = _encoded(value)
     try:
-        check_size(found)
+        check_size(entries)
     except ValueError:
         raise NotPortable from None
-    return found
+    return entries
 
 
 def _encoded(value: object) -> Any:
@@ -70,18 +70,18 @@ def check_size(value: Any) -> None:
     """Raise ValueError for a JSON value that is larger or deeper than a network's description needs to be."""
     waiting, seen = [(value, 1)], 0
     while waiting:
-        held, depth = waiting.pop()
+        part, depth = waiting.pop()
         seen += 1
-        if isinstance(held, dict | list):
+        if isinstance(part, dict | list):
             if depth > 2 * DEEPEST:  # each level of arguments is two of JSON
                 raise ValueError(f"its arguments are nested deeper than {DEEPEST} levels")
-            items = [*held, *held.values()] if isinstance(held, dict) else held
+            items = [*part, *part.values()] if isinstance(part, dict) else part
             if len(items) + seen > MOST:
                 raise ValueError(f"its arguments are more than {MOST:,} values")
             waiting += [(item, depth + 1) for item in items]
-        elif isinstance(held, str) and len(held) > LONGEST:
-            raise ValueError(f"its arguments have a text of {len(held):,} characters, more than {LONGEST:,}")
-        elif isinstance(held, int | float) and not abs(held) <= HIGHEST:
+        elif isinstance(part, str) and len(part) > LONGEST:
+            raise ValueError(f"its arguments have a text of {len(part):,} characters, more than {LONGEST:,}")
+        elif isinstance(part, int | float) and not abs(part) <= HIGHEST:
             raise ValueError(f"its arguments have a number above {HIGHEST:,}")
 
 
@@ -99,20 +99,20 @@ def _decoded(value: Any) -> Any:
         return [_decoded(item) for item in value]
     if not isinstance(value, dict):
         return value
-    ((kind, held),) = value.items() if len(value) == 1 else ((None, None),)
-    if kind == "tuple" and isinstance(held, list):
-        return tuple(_decoded(item) for item in held)
-    if kind == "dict" and isinstance(held, dict):
-        return {key: _decoded(item) for key, item in held.items()}
-    if kind == "partial" and isinstance(held, list) and len(held) == 3:
-        made, args, keywords = (_decoded(item) for item in held)
-        if callable(made) and isinstance(args, list) and isinstance(keywords, dict):
-            return partial(made, *args, **keywords)
-    if kind == "layers" and held in layers.__all__:
-        return getattr(layers, held)
-    found = vars(nn).get(held) if kind == "torch.nn" and isinstance(held, str) else None
-    if isinstance(found, type) and issubclass(found, nn.Module):
-        return found
+    ((kind, content),) = value.items() if len(value) == 1 else ((None, None),)
+    if kind == "tuple" and isinstance(content, list):
+        return tuple(_decoded(item) for item in content)
+    if kind == "dict" and isinstance(content, dict):
+        return {key: _decoded(item) for key, item in content.items()}
+    if kind == "partial" and isinstance(content, list) and len(content) == 3:
+        function, args, keywords = (_decoded(item) for item in content)
+        if callable(function) and isinstance(args, list) and isinstance(keywords, dict):
+            return partial(function, *args, **keywords)
+    if kind == "layers" and content in layers.__all__:
+        return getattr(layers, content)
+    module = vars(nn).get(content) if kind == "torch.nn" and isinstance(content, str) else None
+    if isinstance(module, type) and issubclass(module, nn.Module):
+        return module
     raise ValueError(f"it should name layers of budgetnet or torch.nn, not {value!r:.80}")
 
 

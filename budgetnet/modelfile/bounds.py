@@ -42,9 +42,9 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         given = {tensor.untyped_storage()._cdata for tensor in _tensors((args, kwargs))}
-        for tensor in _tensors(found):
+        for tensor in _tensors(result):
             if tensor.untyped_storage()._cdata in given:
                 continue  # a view, or what was changed in place
             if tensor.numel() > self.largest:
@@ -54,7 +54,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.work += tensor.numel() * _each(func, args)
         if self.work > MOST_WORK:
             raise TooMuch(f"more than {MOST_WORK:,} operations for one image")
-        return found
+        return result
 
 
 def ordinary(arguments: Any, widest: int, side: int | None) -> bool:

@@ -43,28 +43,28 @@ class Card:
 
 def card(model: nn.Module) -> Card | None:
     """The card of a trained or loaded model, None where it has none."""
-    found = getattr(model, "card", None)
-    return found if isinstance(found, Card) else None
+    noted = getattr(model, "card", None)
+    return noted if isinstance(noted, Card) else None
 
 
 def described(model: nn.Module, **entries: Any) -> Card:
     """A card for `model`: how Budget.build built it, with `entries` (classes, resize, crop, channels)."""
-    made = built(model)
+    how = built(model)
     entries["external"] = external(model)
-    if made is None:
+    if how is None:
         return Card(origin=f"a {type(model).__name__}", **entries)
-    make = made.make
+    make = how.make
     if isinstance(make, Quantised):
         entries["quantised"], make = make.options(), make.make
     name = getattr(make, "__qualname__", repr(make))
     origin = f"{getattr(make, '__module__', '')}.{name}".lstrip(".")
-    budget = made.budget.describe()
+    budget = how.budget.describe()
     try:
         builder = public_name(make, models)
-        keywords = dict(made.kwargs)
+        keywords = dict(how.kwargs)
         if entries["external"] and "weights" in keywords:
             keywords["weights"] = None  # the file holds what became of them
-        arguments = encoded([list(made.args), keywords])
+        arguments = encoded([list(how.args), keywords])
     except NotPortable:
         return Card(origin=origin, budget=budget, **entries)
     return Card(builder=builder, arguments=arguments, origin=origin, budget=budget, **entries)

@@ -37,14 +37,14 @@ def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: 
 
 def check_weight(model: nn.Module, described: Card) -> None:
     """Raises OverBudget where the file of `model` with this card would be over its budget's bytes."""
-    made = built(model)
-    if made is None or made.budget.bytes is None:
+    origin = built(model)
+    if origin is None or origin.budget.bytes is None:
         return
     tensors = {
         f"{name}.{key}".lstrip("."): form for name, own in forms(model).items() for key, form in own.items()
     }
     words = metadata(_words(described))
-    weight, most = head(tensors, words) + sum(map(size, tensors.values())), made.budget.bytes
+    weight, most = head(tensors, words) + sum(map(size, tensors.values())), origin.budget.bytes
     if weight > most:
         raise OverBudget(
             f"{weight:,} bytes as saved, {sum(map(len, words.values())):,} of them the description of the "
@@ -101,61 +101,61 @@ def _card(words: Mapping[str, Any], sealed: bool) -> Card:
         )
     if sealed != (version == FORMAT):
         raise ValueError("its digests are missing" if version == FORMAT else "format 1 has no digests")
-    entries = {name: held for name, held in words.items() if name not in ("format", "version")}
+    entries = {name: word for name, word in words.items() if name not in ("format", "version")}
     unknown = set(entries) - {field.name for field in fields(Card)}
     if unknown:
         raise ValueError(f"it has an entry {min(unknown)!r:.40}, which cards do not have")
     sides = entries.get("stored")
     entries["stored"] = tuple(sides) if isinstance(sides, list) else sides
-    found = Card(**{**entries, "classes": _names(entries.get("classes", []))})
-    _check(found)
-    return found
+    card = Card(**{**entries, "classes": _names(entries.get("classes", []))})
+    _check(card)
+    return card
 
 
-def _names(found: Any) -> tuple[str, ...]:
-    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
-        raise ValueError(f"its classes should be a list of names, not {found!r:.60}")
-    return tuple(found)
+def _names(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"its classes should be a list of names, not {names!r:.60}")
+    return tuple(names)
 
 
-def _check(found: Card) -> None:
+def _check(card: Card) -> None:
     for name in ("resize", "crop"):
-        side = getattr(found, name)
+        side = getattr(card, name)
         if side is not None and not _within(side, LARGEST_SIDE):
             raise ValueError(f"its {name} should be from 1 to {LARGEST_SIDE:,} pixels, not {side!r:.40}")
-    _check_stored(found)
-    if not _within(found.channels, MOST_CHANNELS):
-        raise ValueError(f"its channels should be from 1 to {MOST_CHANNELS:,}, not {found.channels!r:.40}")
-    if not isinstance(found.mirror, bool):
-        raise ValueError(f"its mirror should be true or false, not {found.mirror!r:.40}")
-    if found.shift != 0 and not _within(found.shift, LARGEST_SIDE):
-        raise ValueError(f"its shift should be from 0 to {LARGEST_SIDE:,} pixels, not {found.shift!r:.40}")
+    _check_stored(card)
+    if not _within(card.channels, MOST_CHANNELS):
+        raise ValueError(f"its channels should be from 1 to {MOST_CHANNELS:,}, not {card.channels!r:.40}")
+    if not isinstance(card.mirror, bool):
+        raise ValueError(f"its mirror should be true or false, not {card.mirror!r:.40}")
+    if card.shift != 0 and not _within(card.shift, LARGEST_SIDE):
+        raise ValueError(f"its shift should be from 0 to {LARGEST_SIDE:,} pixels, not {card.shift!r:.40}")
     for name in ("origin", "external"):
-        if not isinstance(getattr(found, name), str):
-            raise ValueError(f"its {name} should be text, not {getattr(found, name)!r:.40}")
-    if found.builder is not None and not isinstance(found.builder, str):
-        raise ValueError(f"its builder should be a name, not {found.builder!r:.40}")
-    if found.quantised is not None:
-        options = found.quantised
+        if not isinstance(getattr(card, name), str):
+            raise ValueError(f"its {name} should be text, not {getattr(card, name)!r:.40}")
+    if card.builder is not None and not isinstance(card.builder, str):
+        raise ValueError(f"its builder should be a name, not {card.builder!r:.40}")
+    if card.quantised is not None:
+        options = card.quantised
         if not isinstance(options, dict) or set(options) != {"bits", "ends", "keep"}:
             raise ValueError(f"its quantised should be bits, ends and keep, not {options!r:.80}")
         Quantised(nn.Module, **options)
-    if found.budget is not None:
+    if card.budget is not None:
         # Written amounts ("9e999999999") are for people: Budget.describe gives whole numbers.
-        limits = found.budget.values() if isinstance(found.budget, dict) else [None]
+        limits = card.budget.values() if isinstance(card.budget, dict) else [None]
         if not all(held is True or _within(held, HIGHEST_LIMIT) for held in limits):
-            raise ValueError(f"its budget should be limits as whole numbers, not {found.budget!r:.80}")
-        Budget.read(found.budget)
+            raise ValueError(f"its budget should be limits as whole numbers, not {card.budget!r:.80}")
+        Budget.read(card.budget)
 
 
-def _check_stored(found: Card) -> None:
-    sides, pair = found.stored, isinstance(found.stored, tuple) and len(found.stored) == 2
+def _check_stored(card: Card) -> None:
+    sides, pair = card.stored, isinstance(card.stored, tuple) and len(card.stored) == 2
     if sides is not None and not (pair and all(_within(side, LARGEST_SIDE) for side in sides)):
         raise ValueError(
             f"its stored should be a height and a width from 1 to {LARGEST_SIDE:,} pixels, not {sides!r:.40}"
         )
-    if found.shape not in ("crop", "squash"):
-        raise ValueError(f"its shape should be crop or squash, not {found.shape!r:.40}")
+    if card.shape not in ("crop", "squash"):
+        raise ValueError(f"its shape should be crop or squash, not {card.shape!r:.40}")
 
 
 def _within(number: Any, most: int) -> bool:

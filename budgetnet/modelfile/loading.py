@@ -52,23 +52,21 @@ def load(
     target = resolved(path)
     if target.is_dir():
         target = target / MODEL
-    stored, found = opened(target)
+    stored, card = opened(target)
     if make is None:
-        model = _from_card(found, stored)
+        model = _from_card(card, stored)
     else:
-        model = _built(found, stored, _quantised(found, make), args, kwargs)
+        model = _built(card, stored, _quantised(card, make), args, kwargs)
     _fill(model, stored, plainly=make is None)
-    if found.external:
-        model.external = found.external  # type: ignore[assignment]
-        made = built(model)
-        if made is not None:
-            made.budget.check(model)  # as it was built anew, it looked as if from scratch
-    model.card = found  # type: ignore[assignment]
-    remember(
-        model, Past(classes=found.classes, folder=str(target.parent if target.name == MODEL else target))
-    )
+    if card.external:
+        model.external = card.external  # type: ignore[assignment]
+        origin = built(model)
+        if origin is not None:
+            origin.budget.check(model)  # as it was built anew, it looked as if from scratch
+    model.card = card  # type: ignore[assignment]
+    remember(model, Past(classes=card.classes, folder=str(target.parent if target.name == MODEL else target)))
     ready: nn.Module = model.eval().to(device)
-    if found.quantised is not None:
+    if card.quantised is not None:
         # As they lay when it was evaluated: sums are taken in the order of the memory, to the last bit.
         ready.to(memory_format=torch.channels_last)
     return ready
@@ -101,46 +99,46 @@ def _fill(model: nn.Module, stored: Stored, *, plainly: bool = False) -> None:
             tensor.copy_(tensors[name])
 
 
-def _from_card(found: Card, stored: Stored) -> nn.Module:
+def _from_card(card: Card, stored: Stored) -> nn.Module:
     path = stored.path
-    if found.builder is None:
+    if card.builder is None:
         raise BadModelFile(
-            f"{path} holds {one_line(found.origin) or 'a model'}, which budgetnet cannot build by itself; "
+            f"{path} holds {one_line(card.origin) or 'a model'}, which budgetnet cannot build by itself; "
             f"name its builder: budgetnet.load({str(path)!r}, make, ...)"
         )
-    if found.builder not in models.__all__ or found.builder == "inherit":
+    if card.builder not in models.__all__ or card.builder == "inherit":
         raise BadModelFile(
-            f"{path}'s card names the builder {found.builder!r:.80}, which budgetnet.models does not have"
+            f"{path}'s card names the builder {card.builder!r:.80}, which budgetnet.models does not have"
         )
-    make = getattr(models, found.builder)
+    make = getattr(models, card.builder)
     try:
-        args, keywords = decoded(found.arguments)
+        args, keywords = decoded(card.arguments)
         if "weights" in keywords:
             keywords = {**keywords, "weights": None}  # a load fetches nothing, whatever a card says
         check_repeats(make, args, keywords, len(stored.shapes))
         # Shapes are compared before any memory is taken: a card may promise more than the file holds.
-        make = _quantised(found, make)
+        make = _quantised(card, make)
         with torch.device("meta"), _bounded(len(stored.shapes)):
             planned = make(*args, **keywords)
         _compare(planned, stored)
         widest = max((len(tensor) for tensor in saved_tensors(planned).values() if tensor.ndim), default=1)
-        if not ordinary([args, keywords], widest, found.crop):
-            check_run(planned, found.channels, found.crop)
-        return _built(found, stored, make, tuple(args), keywords)
+        if not ordinary([args, keywords], widest, card.crop):
+            check_run(planned, card.channels, card.crop)
+        return _built(card, stored, make, tuple(args), keywords)
     except (OverBudget, NotFromScratch, BadModelFile, MemoryError):
         raise
     except TooMuch as error:
         raise BadModelFile(f"{path}'s card describes a network that asks for {error}") from None
     except Exception as error:  # whatever torch says of arguments that nobody would write
-        told = one_line(str(error)) or type(error).__name__
-        raise BadModelFile(f"{path} has a damaged card: {told}") from None
+        reason = one_line(str(error)) or type(error).__name__
+        raise BadModelFile(f"{path} has a damaged card: {reason}") from None
 
 
-def _quantised(found: Card, make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def _quantised(card: Card, make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """The builder, with the bits that a card says, where it says any and the builder does not."""
-    if found.quantised is None or isinstance(make, Quantised):
+    if card.quantised is None or isinstance(make, Quantised):
         return make
-    return Quantised(make, **found.quantised)
+    return Quantised(make, **card.quantised)
 
 
 @contextmanager
@@ -165,7 +163,7 @@ def _bounded(tensors: int) -> Iterator[None]:
 
 
 def _built(
-    found: Card,
+    card: Card,
     stored: Stored,
     make: Callable[..., nn.Module],
     args: tuple[Any, ...],
@@ -173,17 +171,17 @@ def _built(
 ) -> nn.Module:
     """What `make` makes, within the card's budget; torch's own randomness is left as found."""
     with torch.random.fork_rng(devices=[]):
-        if not found.budget:
+        if not card.budget:
             return make(*args, **keywords)
-        budget = Budget.read(found.budget)
+        budget = Budget.read(card.budget)
         if budget.bytes is None:
             return budget.build(make, *args, **keywords)
         # What is on the disk is loaded, also where an earlier budgetnet counted its tensors alone.
         wider = replace(budget, bytes=budget.bytes + len(stored.head) + DESCRIPTION)
         model: nn.Module = wider.build(make, *args, **keywords)
-        made = built(model)
-        assert made is not None
-        model.built = replace(made, budget=budget)  # type: ignore[assignment]
+        origin = built(model)
+        assert origin is not None
+        model.built = replace(origin, budget=budget)  # type: ignore[assignment]
         return model
 
 
@@ -193,15 +191,15 @@ def _compare(model: nn.Module, stored: Stored) -> None:
     expected = {name: (list(tensor.shape), _kind(tensor.dtype)) for name, tensor in saved.items()}
     expected |= {name: (list(shape), _kind(dtype)) for name, (dtype, shape) in packed_forms(model).items()}
     kinds = stored.kinds
-    held = {name: (shape, _stored_kind(kinds[name])) for name, shape in stored.shapes.items()}
-    for name in [*expected, *sorted(held)]:
+    shapes = {name: (shape, _stored_kind(kinds[name])) for name, shape in stored.shapes.items()}
+    for name in [*expected, *sorted(shapes)]:
         shape, kind = expected.get(name, ("none", ""))
-        found, found_kind = held.get(name, ("none", ""))
-        if (shape, kind) != (found, found_kind):
-            of, found_of = (f" of {kind}s", f" of {found_kind}s") if shape == found else ("", "")
+        shape_there, kind_there = shapes.get(name, ("none", ""))
+        if (shape, kind) != (shape_there, kind_there):
+            of, found_of = (f" of {kind}s", f" of {kind_there}s") if shape == shape_there else ("", "")
             raise BadModelFile(
                 f"{stored.path} does not fit its model: {one_line(name)} should have shape {shape}{of}, "
-                f"found {str(found)[:80]}{found_of}"
+                f"found {str(shape_there)[:80]}{found_of}"
             )
 
 

@@ -14,23 +14,23 @@ def packed_forms(model: nn.Module) -> dict[str, Form]:
 
 def packed(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state's tensors as they are in a file."""
-    found = dict(tensors)
+    entries = dict(tensors)
     for prefix, part in _packing(model):
         own = {key: tensors[prefix + key] for key in part.packed()}
-        found |= {prefix + key: tensor for key, tensor in part.pack(own).items()}
-    return found
+        entries |= {prefix + key: tensor for key, tensor in part.pack(own).items()}
+    return entries
 
 
 def unpacked(model: nn.Module, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse. Raises ValueError for what `packed` would not have given."""
-    found = dict(stored)
+    tensors = dict(stored)
     for prefix, part in _packing(model):
         own = {key: stored[prefix + key] for key in part.packed()}
         try:
-            found |= {prefix + key: tensor for key, tensor in part.unpack(own).items()}
+            tensors |= {prefix + key: tensor for key, tensor in part.unpack(own).items()}
         except ValueError as error:
             raise ValueError(f"its packed weights of {prefix.rstrip('.') or 'the model'}: {error}") from None
-    return found
+    return tensors
 
 
 def _packing(model: nn.Module) -> Iterator[tuple[str, Packs]]:

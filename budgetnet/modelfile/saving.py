@@ -23,23 +23,23 @@ def save(
     where one can be made: a RuntimeWarning says if that gives other logits.
     """
     check_state(model)
-    made = built(model)
-    if made is not None:
-        made.budget.check(model)
-    found = card(model) or described(model)
-    entries = {name: getattr(found, name) for name in ("classes", "resize", "crop", "channels")}
+    origin = built(model)
+    if origin is not None:
+        origin.budget.check(model)
+    noted = card(model) or described(model)
+    entries = {name: getattr(noted, name) for name in ("classes", "resize", "crop", "channels")}
     if classes:
         entries["classes"] = tuple(classes)
     if resolution is not None:
         entries["resize"] = entries["crop"] = resolution
-    target, found = Path(path), replace(found, **entries)
-    check_weight(model, found)
+    target, noted = Path(path), replace(noted, **entries)
+    check_weight(model, noted)
     try:
-        write(model, model.state_dict(), found, target)
+        write(model, model.state_dict(), noted, target)
     except OSError as error:
         raise ValueError(
             f"{target} cannot be written: {error.strerror or error}; choose another path"
         ) from None
-    told = difference(target, model)
-    if told:
-        warnings.warn(told, RuntimeWarning, stacklevel=2)
+    differs = difference(target, model)
+    if differs:
+        warnings.warn(differs, RuntimeWarning, stacklevel=2)

@@ -155,13 +155,13 @@ def _fill(
 
 
 def _matched(
-    model: nn.Sequential, found: Mapping[str, Sequence[int]], source: str, variant: str
+    model: nn.Sequential, shapes: Mapping[str, Sequence[int]], source: str, variant: str
 ) -> dict[str, str]:
     """Which name found fills which tensor of `model`. Raises ValueError for other networks' weights."""
     pairs = {}
     for ours, tensor in model.state_dict().items():
-        theirs = ours if ours in found else ours.replace("head.linear.", "classifier.1.")
-        shape = list(found[theirs]) if theirs in found else None
+        theirs = ours if ours in shapes else ours.replace("head.linear.", "classifier.1.")
+        shape = list(shapes[theirs]) if theirs in shapes else None
         if shape == list(tensor.shape):
             pairs[ours] = theirs
         elif ours.startswith("features.") and not (shape is None and ours.endswith(".num_batches_tracked")):
@@ -169,7 +169,7 @@ def _matched(
                 f"efficientnet: {source} does not hold the weights of {variant}: {ours} should have shape "
                 f"{list(tensor.shape)}, found {shape or 'none'}; name the variant that they are of"
             )
-    foreign = [key for key in found if key.startswith("features.") and key not in pairs]
+    foreign = [key for key in shapes if key.startswith("features.") and key not in pairs]
     if foreign:
         raise ValueError(
             f"efficientnet: {source} does not hold the weights of {variant}, which has no {foreign[0]}; name "

@@ -91,6 +91,6 @@ def mobilenet(
 
 def _scaled(planes: int, width: float) -> int:
     """The multiple of 8 nearest to planes * width, at least 8, and never more than a tenth below it."""
-    wanted = planes * width
-    nearest = max(8, int(wanted + 4) // 8 * 8)
-    return nearest + 8 if nearest < 0.9 * wanted else nearest
+    exact = planes * width
+    nearest = max(8, int(exact + 4) // 8 * 8)
+    return nearest + 8 if nearest < 0.9 * exact else nearest

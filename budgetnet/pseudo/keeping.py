@@ -96,9 +96,9 @@ def keep(
     if not len(probabilities):
         nothing = torch.zeros(0, dtype=torch.int64)
         return Kept(nothing, nothing, torch.zeros(0), threshold, temperature)
-    found = probabilities.detach().cpu()
-    confidence = sharpen(found, temperature).amax(dim=1).float()
-    labels = found.argmax(dim=1) if labels is None else labels.cpu()
+    chances = probabilities.detach().cpu()
+    confidence = sharpen(chances, temperature).amax(dim=1).float()
+    labels = chances.argmax(dim=1) if labels is None else labels.cpu()
     positions = (confidence > torch.tensor(threshold)).nonzero().flatten()
     if per_class is not None:
         positions = _most_confident(positions, labels, confidence, per_class)
@@ -127,15 +127,15 @@ def _kind(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check_probabilities(owner: str, found: Tensor) -> None:
+def _check_probabilities(owner: str, probabilities: Tensor) -> None:
     """Refuse what are no probabilities over the last dimension."""
-    if found.is_floating_point() and found.ndim and found.shape[-1]:
+    if probabilities.is_floating_point() and probabilities.ndim and probabilities.shape[-1]:
         # What is summed in half precision is this far from one.
-        tolerance = 1e-4 if torch.finfo(found.dtype).eps < 1e-5 else 2e-2
-        sums = found.double().sum(dim=-1)
-        if bool((found >= 0).all()) and bool(((sums - 1).abs() <= tolerance).all()):
+        tolerance = 1e-4 if torch.finfo(probabilities.dtype).eps < 1e-5 else 2e-2
+        sums = probabilities.double().sum(dim=-1)
+        if bool((probabilities >= 0).all()) and bool(((sums - 1).abs() <= tolerance).all()):
             return
-    shape = f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}"
+    shape = f"{str(probabilities.dtype).removeprefix('torch.')} {tuple(probabilities.shape)}"
     raise ValueError(
         f"{owner} takes probabilities, at least 0 and with rows that sum to one, found {shape} that are not: "
         "apply softmax to logits"

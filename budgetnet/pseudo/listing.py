@@ -64,7 +64,7 @@ def read_csv(path: str | Path, unlabelled: Split, classes: Sequence[str]) -> Kep
     column, names = _called(unlabelled)
     places = {name: position for position, name in enumerate(names)}
     known = {name: label for label, name in enumerate(classes)}
-    found: dict[int, tuple[int, float, float, float]] = {}
+    rows: dict[int, tuple[int, float, float, float]] = {}
     for number, row in _rows(target, column, _SPARE + _LONGEST_ROW * len(unlabelled)):
         where = f"line {number} of {target}"
         if row[column] not in places:
@@ -73,7 +73,7 @@ def read_csv(path: str | Path, unlabelled: Split, classes: Sequence[str]) -> Kep
                 "unlabelled images: read it with the split that it was written for"
             )
         position = places[row[column]]
-        if position in found:
+        if position in rows:
             raise ValueError(
                 f"{where} lists the {column} {row[column]!r:.200} a second time: keep one of them"
             )
@@ -83,8 +83,8 @@ def read_csv(path: str | Path, unlabelled: Split, classes: Sequence[str]) -> Kep
                 f"{', '.join(classes)[:80]}"
             )
         confidence, threshold, temperature = (_figure(row, name, where) for name in _COLUMNS[1:])
-        found[position] = known[row["label"]], confidence, threshold, temperature
-    ordered = sorted(found.items())
+        rows[position] = known[row["label"]], confidence, threshold, temperature
+    ordered = sorted(rows.items())
     settings = {row[2:] for _, row in ordered if not math.isnan(row[2] + row[3])}
     if len(settings) > 1:
         raise ValueError(f"{target} mixes several thresholds or temperatures: keep the rows of one of them")
@@ -147,10 +147,10 @@ def _rows(path: Path, column: str, most: int) -> Iterator[tuple[int, dict[str, s
 def _figure(row: dict[str, str], name: str, where: str) -> float:
     """The number in a column; NaN where an optional one is not there."""
     try:
-        found = float(row.get(name, "nan"))
+        figure = float(row.get(name, "nan"))
     except ValueError:
-        found = math.inf
-    if math.isinf(found) or (name == "confidence" and not 0 <= found <= 1):
-        wanted = "a number in [0, 1]" if name == "confidence" else "a number"
-        raise ValueError(f"{where} should have {wanted} as {name}, not {row[name]!r:.80}")
-    return found
+        figure = math.inf
+    if math.isinf(figure) or (name == "confidence" and not 0 <= figure <= 1):
+        expected = "a number in [0, 1]" if name == "confidence" else "a number"
+        raise ValueError(f"{where} should have {expected} as {name}, not {row[name]!r:.80}")
+    return figure

@@ -1,7 +1,7 @@
 """Groups: several optimizers for parts of one model, each with a learning rate of its own, as a value."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Self
 
@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import Parameter
 
 from budgetnet.optim import OptimizerFactory, joint, takes_names
-from budgetnet.recipe.check import made
 from budgetnet.schedule import (
     Measured,
     Schedule,
@@ -24,6 +23,14 @@ from budgetnet.schedule import (
 from budgetnet.values import above_zero
 
 Named = tuple[str, Parameter]
+
+
+def called(owner: str, name: str, value: object) -> None:
+    """Refuse an optimizer or a loss that was not called yet, or cannot be."""
+    if isinstance(value, type) and is_dataclass(value):
+        raise ValueError(f"{owner}'s {name} is the class {value.__name__}; call it: {value.__name__}(...)")
+    if not callable(value):
+        raise ValueError(f"{owner}'s {name} should be callable, such as SGD() or a loss, not {value!r}")
 
 
 def covers(pattern: str, name: str) -> bool:
@@ -51,7 +58,7 @@ class Group:
             raise ValueError(f"Group's parts should be names such as 'head' or '*.bias', not {self.parts!r}")
         if not isinstance(self.parts, str):
             object.__setattr__(self, "parts", tuple(self.parts))
-        made("Group", "optimizer", self.optimizer)
+        called("Group", "optimizer", self.optimizer)
         if isinstance(self.optimizer, Groups):
             raise ValueError("Group's optimizer should be one optimizer, not Groups; list all groups in one")
         above_zero("Group's times", self.times)
@@ -96,7 +103,7 @@ class Groups:
         if not isinstance(groups, Sequence) or not groups or not all(isinstance(g, Group) for g in groups):
             raise ValueError(f"Groups's groups should be a list of at least one Group, not {self.groups!r}")
         object.__setattr__(self, "groups", tuple(groups))
-        made("Groups", "rest", self.rest)
+        called("Groups", "rest", self.rest)
 
     def __call__(self, parameters: Iterable[Any]) -> torch.optim.Optimizer:
         named = list(parameters)

@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from budgetnet.augment import Step, listed
 from budgetnet.optim import OptimizerFactory, monitored_by
-from budgetnet.recipe.check import made
-from budgetnet.recipe.groups import stretched_optimizer
+from budgetnet.recipe.groups import called, stretched_optimizer
 from budgetnet.recipe.testing import Test
 from budgetnet.recipe.unlabelled import FixMatch, PseudoLabels
 from budgetnet.schedule import (
@@ -75,9 +74,9 @@ class EarlyStop:
         sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
         best, since = -math.inf, 0
         for epoch in history:
-            found = sign * epoch.measure(self.monitor)
-            if found > best + (self.least if best > -math.inf else 0.0):
-                best, since = found, 0
+            figure = sign * epoch.measure(self.monitor)
+            if figure > best + (self.least if best > -math.inf else 0.0):
+                best, since = figure, 0
             else:
                 since += 1
         return since >= self.patience
@@ -122,7 +121,7 @@ class Phase:
         if self.batch_size is not None:
             whole("Phase's batch_size", self.batch_size)
         if self.optimizer is not None:
-            made("Phase", "optimizer", self.optimizer)
+            called("Phase", "optimizer", self.optimizer)
         one_of("Phase's start", self.start, ("last", "best"))
         object.__setattr__(self, "augment", listed("Phase", "augment", self.augment))
         self._check_parts()
@@ -131,15 +130,15 @@ class Phase:
 
     def _check_parts(self) -> None:
         for name in ("trains", "calibrates"):
-            found = getattr(self, name)
-            if found is None and name == "trains":
+            patterns = getattr(self, name)
+            if patterns is None and name == "trains":
                 continue
-            names = isinstance(found, Sequence) and not isinstance(found, str)
-            if not names or not all(isinstance(part, str) for part in found):
+            names = isinstance(patterns, Sequence) and not isinstance(patterns, str)
+            if not names or not all(isinstance(part, str) for part in patterns):
                 raise ValueError(
-                    f"Phase's {name} should be a list of module names such as ['head'], not {found!r}"
+                    f"Phase's {name} should be a list of module names such as ['head'], not {patterns!r}"
                 )
-            object.__setattr__(self, name, tuple(found))
+            object.__setattr__(self, name, tuple(patterns))
         if self.trains == () and not self.calibrates:
             raise ValueError(
                 "Phase's trains should be a list of module names such as ['head'], and is empty; "
@@ -214,8 +213,8 @@ class Phase:
     @property
     def monitors(self) -> set[str]:
         """The figures that the phase's own decisions read."""
-        found = {self.stop.monitor} if self.stop else set()
-        return found | monitored_by(self.optimizer) | (monitors(self.lr) if self.learns else set())
+        stopping = {self.stop.monitor} if self.stop else set()
+        return stopping | monitored_by(self.optimizer) | (monitors(self.lr) if self.learns else set())
 
     def scaled(self, factor: float) -> Self:
         """The phase with `factor` times as many views in all; schedules and patience shrink in proportion.

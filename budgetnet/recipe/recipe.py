@@ -10,8 +10,7 @@ from torch import nn
 from budgetnet.identity import described_value
 from budgetnet.loss import LabelSmoothingLoss, Loss
 from budgetnet.optim import SGD, OptimizerFactory
-from budgetnet.recipe.check import made
-from budgetnet.recipe.groups import stretched_optimizer
+from budgetnet.recipe.groups import called, stretched_optimizer
 from budgetnet.recipe.phase import Phase
 from budgetnet.values import above_zero, number, one_of, whole
 
@@ -83,7 +82,7 @@ class Recipe:
             raise ValueError(f"Recipe's phases should be a list of at least one Phase, not {self.phases!r}")
         object.__setattr__(self, "phases", tuple(phases))
         for name in ("optimizer", "loss"):
-            made("Recipe", name, getattr(self, name))
+            called("Recipe", name, getattr(self, name))
         whole("Recipe's batch_size", self.batch_size)
         whole("Recipe's seed", self.seed, 0)
         if self.clip is not None:
@@ -115,9 +114,9 @@ class Recipe:
         own = [replace(p, optimizer=p.optimizer or o) for p, o in zip(phases, optimizers)]
         return replace(self, phases=own)
 
-    def changed(self, path: str, found: object) -> Self:
+    def changed(self, path: str, new_value: object) -> Self:
         """The recipe with one value changed, by its dotted path: "batch_size", "phases.0.lr.peak"."""
-        new: Self = with_value(self, path.split("."), found, "recipe")
+        new: Self = with_value(self, path.split("."), new_value, "recipe")
         return new
 
     def describe(self, *, model: nn.Module | None = None) -> dict[str, Any]:
@@ -127,14 +126,14 @@ class Recipe:
         return described
 
 
-def with_value(owner: Any, path: list[str], found: object, where: str) -> Any:
+def with_value(owner: Any, path: list[str], new_value: object, where: str) -> Any:
     """`owner` with the value at `path` replaced by `found`; `where` names the owner in refusals."""
     name, rest = path[0], path[1:]
     if isinstance(owner, tuple):
         if not name.isdigit() or int(name) >= len(owner):
             raise ValueError(f"{where} has the numbers 0 to {len(owner) - 1}, not {name!r}")
         at = int(name)
-        item = with_value(owner[at], rest, found, f"{where}.{at}") if rest else found
+        item = with_value(owner[at], rest, new_value, f"{where}.{at}") if rest else new_value
         return (*owner[:at], item, *owner[at + 1 :])
     if not is_dataclass(owner) or isinstance(owner, type):
         raise ValueError(
@@ -145,26 +144,26 @@ def with_value(owner: Any, path: list[str], found: object, where: str) -> Any:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
         raise ValueError(f"{where} has no {name!r}; {hint}")
-    new = with_value(getattr(owner, name), rest, found, f"{where}.{name}") if rest else found
+    new = with_value(getattr(owner, name), rest, new_value, f"{where}.{name}") if rest else new_value
     return replace(owner, **{name: new})
 
 
 def defaults(value: object) -> dict[str, dict[str, Any]]:
     """The options that have defaults, described, of each class of which there is a value in `value`."""
-    found: dict[str, dict[str, Any]] = {}
+    options: dict[str, dict[str, Any]] = {}
     if is_dataclass(value) and not isinstance(value, type):
         own = {}
         for field in fields(value):
-            found |= defaults(getattr(value, field.name))
+            options |= defaults(getattr(value, field.name))
             if field.default is not MISSING:
                 own[field.name] = described_value(field.default)
             elif field.default_factory is not MISSING:
                 own[field.name] = described_value(field.default_factory())
-        found[type(value).__name__] = own
+        options[type(value).__name__] = own
     elif isinstance(value, Mapping):
         for item in value.values():
-            found |= defaults(item)
+            options |= defaults(item)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for item in value:
-            found |= defaults(item)
-    return found
+            options |= defaults(item)
+    return options

@@ -87,13 +87,13 @@ class Plateau:
         rising = self.monitor.endswith("accuracy")
         rate, best, bad = self.peak, -math.inf if rising else math.inf, 0
         for epoch in history:
-            found = epoch.measure(self.monitor)
+            figure = epoch.measure(self.monitor)
             if rising:
-                better = found > (best * (1 + self.threshold) if best > -math.inf else best)
+                better = figure > (best * (1 + self.threshold) if best > -math.inf else best)
             else:
-                better = found < (best * (1 - self.threshold) if best < math.inf else best)
+                better = figure < (best * (1 - self.threshold) if best < math.inf else best)
             if better:
-                best, bad = found, 0
+                best, bad = figure, 0
             else:
                 bad += 1
             if bad > self.patience:
