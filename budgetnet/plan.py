@@ -55,19 +55,19 @@ class Plan:
         """The model, its weights drawn from the recipe's seed; torch's own randomness is left as found."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
-            made = _called(self.path, "model", self.make_model, self.model_options)
-        if not isinstance(made, nn.Module):
-            raise PlanError(f"{self.path}: model() should return an nn.Module, and returned {made!r:.100}")
-        return made
+            model = _called(self.path, "model", self.make_model, self.model_options)
+        if not isinstance(model, nn.Module):
+            raise PlanError(f"{self.path}: model() should return an nn.Module, and returned {model!r:.100}")
+        return model
 
     def data(self) -> Data:
         """The data; loaded, and downloaded where they are missing."""
-        made = _called(self.path, "data", self.make_data, self.data_options)
-        if not isinstance(made, Data):
+        data = _called(self.path, "data", self.make_data, self.data_options)
+        if not isinstance(data, Data):
             raise PlanError(
-                f"{self.path}: data() should return a Data, such as digits(), and returned {made!r:.100}"
+                f"{self.path}: data() should return a Data, such as digits(), and returned {data!r:.100}"
             )
-        return made
+        return data
 
     def changed(self, setting: str) -> "Plan":
         """The plan with one value changed, such as "recipe.batch_size=256" or "data.held_out=500".
@@ -140,20 +140,20 @@ def read_plan(name: str | Path) -> Plan:
     source = sources(path, shelf())
     try:
         with _beside(path):
-            found = runpy.run_path(str(path), run_name=RECIPE_FILE)
+            names = runpy.run_path(str(path), run_name=RECIPE_FILE)
     except (Exception, SystemExit) as error:
         raise PlanError(f"{_where(path, error)}: {type(error).__name__}: {error}") from error
     for part, kind in (("model", "a function"), ("data", "a function"), ("recipe", "a Recipe")):
-        if part not in found:
+        if part not in names:
             raise PlanError(
                 f"{path} should define model(), data() and recipe, and has no {part}; "
                 f"`budgetnet copy quickstart` gives an example"
             )
-        good = isinstance(found[part], Recipe) if part == "recipe" else callable(found[part])
+        good = isinstance(names[part], Recipe) if part == "recipe" else callable(names[part])
         if not good:
-            raise PlanError(f"{path}: {part} should be {kind}, not {found[part]!r:.100}")
-    title = (found.get("__doc__") or path.stem).strip().splitlines()[0]
-    return Plan(path, title, found["model"], found["data"], found["recipe"], source=source)
+            raise PlanError(f"{path}: {part} should be {kind}, not {names[part]!r:.100}")
+    title = (names.get("__doc__") or path.stem).strip().splitlines()[0]
+    return Plan(path, title, names["model"], names["data"], names["recipe"], source=source)
 
 
 def shelf() -> Path:
@@ -165,12 +165,12 @@ def shelf() -> Path:
 
 def titles() -> dict[str, str]:
     """The names of the recipes that budgetnet brings along, each with the first line of its docstring."""
-    found = {}
+    by_name = {}
     for path in sorted(shelf().glob("*.py")):
         if not path.stem.startswith("_"):
             text = ast.get_docstring(ast.parse(path.read_text())) or ""
-            found[path.stem] = text.splitlines()[0] if text else ""
-    return found
+            by_name[path.stem] = text.splitlines()[0] if text else ""
+    return by_name
 
 
 def _find(name: str) -> Path:

@@ -103,16 +103,16 @@ def steadfast_output() -> Iterator[tuple[Steadfast, Steadfast]]:
     What somebody else puts in their place meanwhile stays.
     """
     before = sys.stdout, sys.stderr
-    found = Steadfast(before[0]), Steadfast(before[1])
-    sys.stdout, sys.stderr = cast(TextIO, found[0]), cast(TextIO, found[1])
+    streams = Steadfast(before[0]), Steadfast(before[1])
+    sys.stdout, sys.stderr = cast(TextIO, streams[0]), cast(TextIO, streams[1])
     try:
-        yield found
+        yield streams
     finally:
-        for stream in found:
+        for stream in streams:
             stream.flush()
-        if cast(object, sys.stdout) is found[0]:
+        if cast(object, sys.stdout) is streams[0]:
             sys.stdout = before[0]
-        if cast(object, sys.stderr) is found[1]:
+        if cast(object, sys.stderr) is streams[1]:
             sys.stderr = before[1]
 
 

@@ -28,7 +28,7 @@ def harmless(text: str) -> str:
 
     Names of files and classes come from elsewhere. Tabs and ends of lines stay.
     """
-    return _HARMFUL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return _HARMFUL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def inline(text: str) -> str:

@@ -16,29 +16,29 @@ _EXAMPLES = {
 
 def amount(written: object, limit: str) -> int:
     """The whole number written for the limit "params", "macs" or "bytes"; ValueError for anything else."""
-    found = quantity(written, BYTES if limit == "bytes" else COUNTS)
-    if found is None or not 0 < found <= MOST or found != found.to_integral_value():
+    count = quantity(written, BYTES if limit == "bytes" else COUNTS)
+    if count is None or not 0 < count <= MOST or count != count.to_integral_value():
         raise ValueError(
             f"{limit}={_shown(written)} is not a budget, which is a whole number above 0: write "
             f"{_EXAMPLES[limit]}; {MOST:,} is the most"
         )
-    return int(found)
+    return int(count)
 
 
 def pixels(written: object) -> int:
     """A resolution: a whole number of pixels above 0; ValueError otherwise."""
-    found = None if isinstance(written, str) else quantity(written, {})
-    if found is None or not 0 < found <= WIDEST or found != found.to_integral_value():
+    count = None if isinstance(written, str) else quantity(written, {})
+    if count is None or not 0 < count <= WIDEST or count != count.to_integral_value():
         raise ValueError(
             f"resolution={_shown(written)} is not a whole number of pixels above 0: write resolution=96 for "
             f"96x96 images; {WIDEST:,} is the most"
         )
-    return int(found)
+    return int(count)
 
 
 def _shown(written: object) -> str:
     """What was written, in few characters; Python itself refuses to write out numbers of many digits."""
     if isinstance(written, int) and abs(written) > MOST:
         return "a number of more than 18 digits"
-    told = repr(written)
-    return told if len(told) <= _LONGEST else f"{told[:_LONGEST]}..."
+    shown = repr(written)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."

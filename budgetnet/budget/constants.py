@@ -25,13 +25,13 @@ def check_constants(model: nn.Module, resolution: int, *, channels: int) -> None
     if not own:
         return
     watch, _ = watched(model, resolution, channels)
-    found = [each for each in watch.constants if each.path in own]
+    own_constants = [each for each in watch.constants if each.path in own]
     how = built(model)
-    if how is not None and found:
+    if how is not None and own_constants:
         fresh = build_on_meta(how.make, how.args, how.kwargs, limits={})
-        made = {each.path for each in hidden(walk(fresh).modules)}
-        found = [each for each in found if each.path in made]
-    for each in found:
+        planned_constants = {each.path for each in hidden(walk(fresh).modules)}
+        own_constants = [each for each in own_constants if each.path in planned_constants]
+    for each in own_constants:
         name = each.path.rpartition(".")[2].partition("[")[0]
         raise ValueError(
             f"{type(model).__name__} should register the tensors that its forward reads, and {each.path}, of "

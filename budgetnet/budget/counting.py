@@ -34,13 +34,13 @@ def ledger(
         print(ledger(torchvision.models.resnet18(), resolution=224))
     """
     model = bare(model)
-    found = walk(model)
+    walked = walk(model)
     watch, resolved = (None, None) if resolution is None else watched(model, resolution, channels)
-    notes = _notes(found.modules, found.aliases, watch)
+    notes = _notes(walked.modules, walked.aliases, watch)
     filed = forms(model)
     owners: dict[int, str] = {}
     rows = []
-    for name, module in found.modules.items():
+    for name, module in walked.modules.items():
         seen = None if watch is None else watch.seen.get(name, Seen())
         weight = sum(map(size, filed[name].values()))
         rows.append(_row(name, module, owners, seen, notes[name], weight))

@@ -54,17 +54,17 @@ class Packs(Protocol):
 
 def forms(model: nn.Module) -> dict[str, dict[str, Form]]:
     """The saved tensors of each module by its name, each shared tensor once, as they are in a file."""
-    found: dict[str, dict[str, Form]] = {}
+    by_module: dict[str, dict[str, Form]] = {}
     seen: set[int] = set()
     for name, module in walk(model).modules.items():
         packed = module.packed() if isinstance(module, Packs) else {}
-        own = found[name] = {}
+        own = by_module[name] = {}
         for key, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is None or key in module._non_persistent_buffers_set or id(tensor) in seen:
                 continue
             seen.add(id(tensor))
             own[key] = packed.get(key, (tensor.dtype, tuple(tensor.shape)))
-    return found
+    return by_module
 
 
 def saved_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -71,41 +71,41 @@ def hidden(modules: Mapping[str, nn.Module]) -> Iterator[Hidden]:
         for key, value in (*vars(module).items(), *_of_classes(type(module))):
             if isinstance(value, _PLAIN) or key in _TORCHS:
                 continue
-            for found in held(value, prefix + key):
-                foreign = [each for each in found.tensors if id(each) not in own]
+            for inner in held(value, prefix + key):
+                foreign = [each for each in inner.tensors if id(each) not in own]
                 if any(_memory(each) not in memory for each in foreign):
-                    yield found
+                    yield inner
 
 
 def refuse_hidden(modules: Mapping[str, nn.Module]) -> None:
     """Refuse, with a ValueError, modules with weights and tensors that learn in plain attributes."""
-    found = [each for each in hidden(modules) if _weighs(each)]
-    if not found:
+    weighing = [each for each in hidden(modules) if _weighs(each)]
+    if not weighing:
         return
-    first, model = found[0], type(next(iter(modules.values()))).__name__
-    count = sum(tensor.numel() for each in found for tensor in each.tensors if not is_lazy(tensor))
+    first, model = weighing[0], type(next(iter(modules.values()))).__name__
+    count = sum(tensor.numel() for each in weighing for tensor in each.tensors if not is_lazy(tensor))
     kind = type(first.what).__name__ if isinstance(first.what, nn.Module) else "tensor that learns"
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    more = f" and {len(weighing) - 1} more" if len(weighing) > 1 else ""
     raise ValueError(
         f"{model} should hold its weights where torch finds them, and {first.path} ({kind}){more}, of "
         f"{count:,} numbers in all, would be neither counted, trained nor saved: {_way_out(first)}"
     )
 
 
-def _weighs(found: Hidden) -> bool:
-    if isinstance(found.what, nn.Module):
+def _weighs(tensor: Hidden) -> bool:
+    if isinstance(tensor.what, nn.Module):
         return True
-    learns = found.what.requires_grad and found.what.is_leaf
-    return isinstance(found.what, nn.Parameter) or learns
+    learns = tensor.what.requires_grad and tensor.what.is_leaf
+    return isinstance(tensor.what, nn.Parameter) or learns
 
 
-def _way_out(found: Hidden) -> str:
-    if isinstance(found.what, Tensor):
+def _way_out(tensor: Hidden) -> str:
+    if isinstance(tensor.what, Tensor):
         lists = {"list": "nn.ParameterList", "dict": "nn.ParameterDict"}
-        made = lists.get(found.holder, "nn.Parameter as an attribute of its own")
-        return f"make it an {made}, or register_buffer what does not learn"
+        advice = lists.get(tensor.holder, "nn.Parameter as an attribute of its own")
+        return f"make it an {advice}, or register_buffer what does not learn"
     lists = {"list": "an nn.ModuleList", "dict": "an nn.ModuleDict"}
-    return f"make it {lists.get(found.holder, 'an attribute of its own, or part of an nn.ModuleList')}"
+    return f"make it {lists.get(tensor.holder, 'an attribute of its own, or part of an nn.ModuleList')}"
 
 
 def _memory(tensor: Tensor) -> int:

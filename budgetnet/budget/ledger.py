@@ -71,8 +71,8 @@ class Ledger:
 
     def cost(self, limit: str) -> int | None:
         """What counts against a budget's limit, "params", "macs" or "bytes"; None for MACs not counted."""
-        found: int | None = self.saved if limit == "bytes" else getattr(self, limit)
-        return found
+        cost: int | None = self.saved if limit == "bytes" else getattr(self, limit)
+        return cost
 
     @cached_property
     def macs(self) -> int | None:

@@ -80,13 +80,13 @@ class Budget:
     @property
     def limits(self) -> dict[str, int]:
         """The limits that are set, of "params", "macs" and "bytes", in that order."""
-        found = {"params": self.params, "macs": self.macs, "bytes": self.bytes}
-        return {limit: most for limit, most in found.items() if most is not None}
+        limits = {"params": self.params, "macs": self.macs, "bytes": self.bytes}
+        return {limit: most for limit, most in limits.items() if most is not None}
 
     def describe(self) -> dict[str, int]:
         """The budget's options that are set, as JSON-able values, which `Budget.read` takes back."""
-        found = {option.name: getattr(self, option.name) for option in fields(self)}
-        return {option: value for option, value in found.items() if value is not None and value is not False}
+        given = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {option: value for option, value in given.items() if value is not None and value is not False}
 
     @classmethod
     def read(cls, described: Mapping[str, Any]) -> Budget:
@@ -105,16 +105,16 @@ class Budget:
         Raises OverBudget over any limit, and NotFromScratch for external weights where `scratch` is set.
         """
         self._check_scratch(type(model).__name__, external(model))
-        found = ledger(model)
-        over = excesses(found, self.limits)
+        costs = ledger(model)
+        over = excesses(costs, self.limits)
         if self.resolution is not None and all(
             excess < _FAR * self.limits[limit] for limit, excess in over.items()
         ):
-            found = ledger(model, self.resolution)
-        refusal = over_budget(found, self.limits)
+            costs = ledger(model, self.resolution)
+        refusal = over_budget(costs, self.limits)
         if refusal is not None:
             raise refusal
-        return found
+        return costs
 
     def build(
         self, make: Callable[Arguments, Network], /, *args: Arguments.args, **kwargs: Arguments.kwargs
@@ -136,11 +136,11 @@ class Budget:
         self._check_scratch(builder_name(make), external(planned))
         expected = self.check(planned)
         model = make(*args, **kwargs)
-        found = ledger(model)
-        if (found.params, found.bytes) != (expected.params, expected.bytes):
+        counted = ledger(model)
+        if (counted.params, counted.bytes) != (expected.params, expected.bytes):
             raise ValueError(
                 f"{builder_name(make)} made {expected.params:,} parameters ({expected.bytes:,} bytes) when "
-                f"it was counted and {found.params:,} ({found.bytes:,} bytes) when it was built: make it "
+                f"it was counted and {counted.params:,} ({counted.bytes:,} bytes) when it was built: make it "
                 "return the same network for the same arguments"
             )
         if hasattr(model, "built") and built(model) is None:
@@ -211,5 +211,5 @@ class Built:
 
 def built(model: nn.Module) -> Built | None:
     """How `Budget.build` made `model`, None for a model made elsewhere."""
-    found = getattr(model, "built", None)
-    return found if isinstance(found, Built) else None
+    origin = getattr(model, "built", None)
+    return origin if isinstance(origin, Built) else None

@@ -181,17 +181,17 @@ def build_on_meta(
         warnings.simplefilter("ignore")  # loading weights to meta warns of each of them
         try:
             with torch.device("meta"):
-                made: object = make(*args, **kwargs)
+                network: object = make(*args, **kwargs)
         except Exception as error:
-            made = _with_values(make, args, kwargs, error)
+            network = _with_values(make, args, kwargs, error)
     if registrations.stopped is not None:  # raised inside a builder that catches everything
         raise registrations.stopped
-    if not isinstance(made, nn.Module):
+    if not isinstance(network, nn.Module):
         raise ValueError(
-            f"{builder_name(make)} returned a {type(made).__name__} where a builder returns an nn.Module: "
+            f"{builder_name(make)} returned a {type(network).__name__} where a builder returns an nn.Module: "
             "pass a function that returns the network"
         )
-    return made
+    return network
 
 
 def _with_values(

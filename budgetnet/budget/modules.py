@@ -23,9 +23,9 @@ class Walk:
 
 def walk(model: nn.Module) -> Walk:
     """Every module of `model` once; ValueError where weights are not there to be counted."""
-    found = Walk()
+    walked = Walk()
     first_names: dict[int, str] = {}
-    for name, module in _visit("", model, first_names, found.aliases):
+    for name, module in _visit("", model, first_names, walked.aliases):
         tensors = (*module._parameters.values(), *module._buffers.values())
         if any(tensor is not None and is_lazy(tensor) for tensor in tensors):
             raise ValueError(
@@ -37,9 +37,9 @@ def walk(model: nn.Module) -> Walk:
                 f"{called(name, module)} is quantised, and packed weights can be neither counted nor "
                 "trained: count and train the model in floating point, and quantise what comes out"
             )
-        found.modules[name] = module
-    refuse_hidden(found.modules)
-    return found
+        walked.modules[name] = module
+    refuse_hidden(walked.modules)
+    return walked
 
 
 def check_state(model: nn.Module) -> None:

@@ -27,14 +27,14 @@ def redundant(first_name: str, first: nn.Linear, second: nn.Linear) -> list[str]
 def straight_in_sequence(modules: dict[str, nn.Module]) -> dict[str, str]:
     """Second Linear -> first Linear, for those that stand side by side in an nn.Sequential."""
     names = {id(module): name for name, module in modules.items()}
-    found = {}
+    following = {}
     for module in modules.values():
         if isinstance(module, nn.Sequential):
             children = [child for child in module if not isinstance(child, nn.Identity)]
             for first, second in pairwise(children):
                 if isinstance(first, nn.Linear) and isinstance(second, nn.Linear):
-                    found[names[id(second)]] = names[id(first)]
-    return found
+                    following[names[id(second)]] = names[id(first)]
+    return following
 
 
 def uneven(module: nn.Module, seen: Seen) -> list[str]:

@@ -162,18 +162,18 @@ class _Search:
         plan, limits = self.plan(**self.setting(point)), self.budget.limits
         try:
             model = build_on_meta(plan.make, plan.args, plan.kwargs, limits)
-            found = ledger(model)
-            if self.budget.resolution is not None and (in_full or _within(found, limits)):
-                found = ledger(model, self.budget.resolution)
+            costs = ledger(model)
+            if self.budget.resolution is not None and (in_full or _within(costs, limits)):
+                costs = ledger(model, self.budget.resolution)
         except BuildingStopped as stop:
             refusal = over_while_building(stop, limits)
             return _Trial(point, refusal.ledger, str(refusal))
         except DoesNotFit as misfit:
-            return _Trial(point, found, str(misfit))
+            return _Trial(point, costs, str(misfit))
         except Exception as error:
             error.add_note(f"while counting {_setting(self.setting(point))}")
             raise
-        return _Trial(point, found)
+        return _Trial(point, costs)
 
     def fits(self, trial: _Trial) -> bool:
         return not trial.note and _within(trial.ledger, self.budget.limits)
@@ -218,8 +218,8 @@ class _Search:
         )
 
 
-def _within(found: Ledger, limits: Mapping[str, int]) -> bool:
-    return all(excess <= 0 for excess in excesses(found, limits).values())
+def _within(costs: Ledger, limits: Mapping[str, int]) -> bool:
+    return all(excess <= 0 for excess in excesses(costs, limits).values())
 
 
 def _moved(point: Point, axis: int, index: int) -> Point:

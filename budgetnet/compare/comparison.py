@@ -128,13 +128,13 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path]) -> Comparison:
 
 def _shown(group: Group) -> dict[str, Any]:
     """What of a group is compared with others: what its runs share, and some that may vary within it."""
-    found = shared(group.runs[0])
+    same = shared(group.runs[0])
     if group.fingerprint("test") is not None:
-        found["data"]["fingerprints"]["test"] = group.fingerprint("test")
+        same["data"]["fingerprints"]["test"] = group.fingerprint("test")
     for key in ("scale", "threads"):
-        held = list(dict.fromkeys(str(run.record.get(key)) for run in group.runs))
-        found[key] = ", ".join(held)
-    return found
+        texts = list(dict.fromkeys(str(run.record.get(key)) for run in group.runs))
+        same[key] = ", ".join(texts)
+    return same
 
 
 def _contrasts(groups: Sequence[Group]) -> Iterator[Contrast]:
@@ -173,8 +173,8 @@ def _notes(groups: Sequence[Group]) -> Iterator[str]:
             )
     for group in groups:
         for run in group.runs:
-            held = run.record.get("notes")
-            yield from (f"{group.name}: {note}" for note in (held if isinstance(held, list) else []))
+            notes = run.record.get("notes")
+            yield from (f"{group.name}: {note}" for note in (notes if isinstance(notes, list) else []))
     if len(groups) > 1 and any(len(group.finished) == 1 for group in groups):
         yield "one run is one draw: train each side with several seeds (budgetnet run RECIPE --seeds 3)"
 
@@ -200,7 +200,7 @@ def _unfinished(run: Run) -> str:
 
 def _described(group: Group) -> dict[str, Any]:
     figures = (*TITLES, "val_loss", "test_loss", "seconds", "images_per_second")
-    found = {what: group.figure(what) for what in figures}
+    values = {what: group.figure(what) for what in figures}
     return {
         "name": group.name,
         "external": group.external,
@@ -213,7 +213,7 @@ def _described(group: Group) -> dict[str, Any]:
             }
             for run in group.runs
         ],
-        "figures": {what: figure.json() for what, figure in found.items() if figure.n},
+        "figures": {what: figure.json() for what, figure in values.items() if figure.n},
     }
 
 

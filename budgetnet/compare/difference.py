@@ -57,10 +57,10 @@ def differences(values: Sequence[Any], path: str = "") -> list[Difference]:
 
 
 def _below(values: Sequence[Any], places: Sequence[tuple[Any, str]]) -> list[Difference]:
-    found = []
+    below = []
     for at, path in places:
-        found += differences([_item(value, at) for value in values], path)
-    return found
+        below += differences([_item(value, at) for value in values], path)
+    return below
 
 
 def _item(value: Any, at: Any) -> Any:

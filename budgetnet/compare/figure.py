@@ -78,9 +78,9 @@ def measured(run: Run, name: str) -> float:
     return number(getattr(kept, name, math.nan)) if kept and name.startswith("train_") else math.nan
 
 
-def number(found: Any) -> float:
+def number(value: Any) -> float:
     """`found` where it is a number, NaN for anything else."""
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else math.nan
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def _kept(run: Run) -> Epoch | None:

@@ -53,7 +53,7 @@ class Group:
 
     def fingerprint(self, split: str) -> str | None:
         """The fingerprint of the images of a split, None where there is none."""
-        return next((found for run in self.runs if (found := fingerprint(run, split))), None)
+        return next((digest for run in self.runs if (digest := fingerprint(run, split))), None)
 
 
 def called(run: Run) -> str:
@@ -63,16 +63,16 @@ def called(run: Run) -> str:
 
 def fingerprint(run: Run, split: str) -> str | None:
     """The fingerprint of the images of a run's split, None where there is none."""
-    found = _mapping(_mapping(run.record.get("data")).get("fingerprints")).get(split)
-    return found if isinstance(found, str) else None
+    digest = _mapping(_mapping(run.record.get("data")).get("fingerprints")).get(split)
+    return digest if isinstance(digest, str) else None
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
     """The runs in groups of those that differ in nothing but their seed, in the order of their first run."""
-    found: dict[str, list[Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(json.dumps(shared(run), sort_keys=True, default=str), []).append(run)
-    return [Group(_letter(at), tuple(members)) for at, members in enumerate(found.values())]
+        groups.setdefault(json.dumps(shared(run), sort_keys=True, default=str), []).append(run)
+    return [Group(_letter(at), tuple(members)) for at, members in enumerate(groups.values())]
 
 
 def shared(run: Run) -> dict[str, Any]:
@@ -109,13 +109,13 @@ def read_runs(runs: Run | str | Path | Sequence[Run | str | Path]) -> list[Run]:
     given = [runs] if isinstance(runs, Run | str | Path) else list(runs)
     if not given:
         raise ValueError("there is nothing to compare: name at least one run's folder, such as runs/run-1")
-    found: dict[object, Run] = {}
+    by_file: dict[object, Run] = {}
     for item in given:
         if isinstance(item, Run):
-            found.setdefault(item.folder.resolve() if item.folder else id(item), item)
-        elif Path(item).resolve() not in found:
-            found[Path(item).resolve()] = _read(Path(item))
-    return list(found.values())
+            by_file.setdefault(item.folder.resolve() if item.folder else id(item), item)
+        elif Path(item).resolve() not in by_file:
+            by_file[Path(item).resolve()] = _read(Path(item))
+    return list(by_file.values())
 
 
 def _read(folder: Path) -> Run:
@@ -126,12 +126,12 @@ def _read(folder: Path) -> Run:
     return run
 
 
-def _mapping(found: Any) -> Mapping[str, Any]:
-    return found if isinstance(found, Mapping) else {}
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _untested(found: Any) -> dict[str, Any]:
-    return {split: value for split, value in _mapping(found).items() if split != "test"}
+def _untested(recipe: Any) -> dict[str, Any]:
+    return {split: value for split, value in _mapping(recipe).items() if split != "test"}
 
 
 def _letter(at: int) -> str:

@@ -49,9 +49,9 @@ class Checkpoint:
 
     def unfit(self, what: str, expected: str, found: object) -> BadCheckpoint:
         """The refusal of a checkpoint that is as it was written, and holds what its run would not."""
-        told = one_line(str(found))[:80] or "empty"
+        shown = one_line(str(found))[:80] or "empty"
         return BadCheckpoint(
-            f"the checkpoint {self.path} is not one of this run: {what} should be {expected}, not {told}; "
+            f"the checkpoint {self.path} is not one of this run: {what} should be {expected}, not {shown}; "
             "remove it, to go on from the one before it, or train anew"
         )
 
@@ -108,21 +108,21 @@ def read(path: Path) -> Checkpoint:
         body = sealed["body"]
         if _digest(body.encode()) != sealed["sha256"]:
             raise BadCheckpoint(f"the checkpoint {path} is damaged: {STATE} is not what was written")
-        found = json.loads(body)
-        if found["format"] != FORMAT:
+        sealed_state = json.loads(body)
+        if sealed_state["format"] != FORMAT:
             raise BadCheckpoint(
-                f"the checkpoint {path} has format {found['format']!r:.40}, and this budgetnet reads "
+                f"the checkpoint {path} has format {sealed_state['format']!r:.40}, and this budgetnet reads "
                 f"{FORMAT}: go on with the version that wrote it"
             )
-        step, state = found["step"], found["state"]
+        step, state = sealed_state["step"], sealed_state["state"]
         if path.name.partition(".")[0] != _name(step):
             raise BadCheckpoint(f"the checkpoint {path} is that of step {step!r:.40}, under another's name")
         if not isinstance(state, dict):
             raise BadCheckpoint(f"the checkpoint {path} is damaged: its state is no JSON object")
-        if regular_size(path / TENSORS) != found["bytes"]:
+        if regular_size(path / TENSORS) != sealed_state["bytes"]:
             raise BadCheckpoint(f"the checkpoint {path} is damaged: {TENSORS} has not the length written")
         packed = read_whole(path / TENSORS)
-        if _digest(packed) != found["sha256"]:
+        if _digest(packed) != sealed_state["sha256"]:
             raise BadCheckpoint(f"the checkpoint {path} is damaged: {TENSORS} is not what was written")
         return Checkpoint(step, unpack(packed), state, path)
     except BadCheckpoint:

@@ -18,10 +18,10 @@ _SUFFIX = 8
 
 def regular_size(path: Path) -> int:
     """The bytes of a file. Raises OSError where there is none, and for a pipe or device, which has no end."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "this is no regular file", str(path))
-    return found.st_size
+    return status.st_size
 
 
 def read_whole(path: Path, most: int | None = None) -> bytes:
@@ -138,10 +138,10 @@ def discard(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         os.unlink(path)
         return
     for name in os.listdir(path):
@@ -157,11 +157,11 @@ def reason(error: OSError) -> str:
 def free_bytes(folder: Path) -> int | None:
     """What the disk of a folder still takes from this user; None where it does not tell."""
     try:
-        found = os.statvfs(folder)
+        status = os.statvfs(folder)
     except OSError:
         return None
     # Some file systems, such as those over a network, say nothing but zeros.
-    return found.f_bavail * found.f_frsize if found.f_blocks else None
+    return status.f_bavail * status.f_frsize if status.f_blocks else None
 
 
 def check_place(out: str | Path, *names: str) -> Path:
@@ -170,18 +170,18 @@ def check_place(out: str | Path, *names: str) -> Path:
     `names` are those of the folders to be made in `out`. It is tried: a folder with a small file is made in
     `out`, or in the nearest folder above it that is there, and removed. Gives that folder. Raises ValueError.
     """
-    wanted = Path(out)
+    folder = Path(out)
     check_names(str(out), *names)
     try:
-        there = _nearest(wanted.absolute())
-        _check_lengths(there, wanted.absolute(), names)
+        there = _nearest(folder.absolute())
+        _check_lengths(there, folder.absolute(), names)
         probe = Path(mkdtemp(prefix=".budgetnet-", suffix=".part", dir=there))
         try:
             write_new(probe / "probe", _PROBE)
         finally:
             discard(probe)
     except OSError as error:
-        raise unwritable(wanted, error) from None
+        raise unwritable(folder, error) from None
     return there
 
 
@@ -267,8 +267,8 @@ def _nearest(path: Path) -> Path:
 
 def _check_lengths(there: Path, wanted: Path, names: tuple[str, ...]) -> None:
     longest, deepest = os.pathconf(there, "PC_NAME_MAX"), os.pathconf(there, "PC_PATH_MAX")
-    made = [*wanted.relative_to(there).parts, *(f"{name}{'-' * _SUFFIX}" for name in names)]
+    new_names = [*wanted.relative_to(there).parts, *(f"{name}{'-' * _SUFFIX}" for name in names)]
     whole = os.fsencode(wanted.joinpath(*names))
     # A run's own files and the names that they have while they are written need some room, too.
-    if any(len(os.fsencode(part)) > longest for part in made) or len(whole) + 100 > deepest:
+    if any(len(os.fsencode(part)) > longest for part in new_names) or len(whole) + 100 > deepest:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))

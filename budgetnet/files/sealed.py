@@ -63,23 +63,23 @@ class Stored:
         if self.data_sha256 is not None and _sha256(memoryview(content)[start:]) != self.data_sha256:
             raise Damaged(f"{self.path} is damaged: its tensors are not those that were written")
         try:
-            found: dict[str, Tensor] = unpack(content)
+            tensors: dict[str, Tensor] = unpack(content)
         except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{self.path} holds tensors that cannot be read: {_brief(error)}") from None
-        return found
+        return tensors
 
 
 def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors as a file takes them: on the CPU, without gaps, and none in the memory of another."""
-    found: dict[str, Tensor] = {}
+    by_name: dict[str, Tensor] = {}
     taken: set[int] = set()
     for name, tensor in tensors.items():
         # channels_last weights are not contiguous.
-        held = tensor.detach().cpu().contiguous()
-        memory = held.untyped_storage()._cdata
-        found[name] = held.clone() if memory in taken else held
+        own = tensor.detach().cpu().contiguous()
+        memory = own.untyped_storage()._cdata
+        by_name[name] = own.clone() if memory in taken else own
         taken.add(memory)
-    return found
+    return by_name
 
 
 def metadata(words: Mapping[str, Any]) -> dict[str, str]:
@@ -138,8 +138,8 @@ def read_sealed(path: Path) -> Stored:
             if len(names) > MOST_TENSORS:
                 raise Damaged(f"{path} holds {len(names):,} tensors, and {MOST_TENSORS:,} are taken at most")
             slices = {name: stored.get_slice(name) for name in names}
-            shapes = {name: list(held.get_shape()) for name, held in slices.items()}
-            kinds = {name: str(held.get_dtype()) for name, held in slices.items()}
+            shapes = {name: list(tensor_slice.get_shape()) for name, tensor_slice in slices.items()}
+            kinds = {name: str(tensor_slice.get_dtype()) for name, tensor_slice in slices.items()}
     except Damaged:
         raise
     except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:

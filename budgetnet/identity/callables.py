@@ -34,8 +34,8 @@ def of_callable(value: Any, within: Within) -> Any:
 
 def methods_of(kind: type, within: Within) -> dict[str, Any]:
     """What the user's own classes of an object do, and which others they build on."""
-    found, bases = methods(kind)
-    described = within.deeper(kind).all(found)
+    defined, bases = methods(kind)
+    described = within.deeper(kind).all(defined)
     return {name: part for name, part in (("methods", described), ("bases", bases)) if part}
 
 
@@ -107,7 +107,7 @@ def _file_code(file: str) -> str:
 
 def _partial(value: "functools.partial[Any]", within: Within) -> dict[str, Any]:
     function = within.of(value.func)
-    held = {} if isinstance(function, str) else {"function": function}
+    whole = {} if isinstance(function, str) else {"function": function}
     name = function if isinstance(function, str) else function.get("class", type(value.func).__name__)
     keywords = within.all(value.keywords)
-    return {"arguments": within.of(value.args), **keywords, **held, "class": f"partial {name}"}
+    return {"arguments": within.of(value.args), **keywords, **whole, "class": f"partial {name}"}

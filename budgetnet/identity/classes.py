@@ -43,17 +43,17 @@ def called(kind: type) -> str:
 
 def methods(kind: type) -> tuple[dict[str, Any], list[str]]:
     """What the user's classes define, by name, and the names of the libraries' classes that they build on."""
-    found: dict[str, Any] = {}
+    defined: dict[str, Any] = {}
     bases = []
     for owner in kind.__mro__[:-1]:
         if whose_class(owner) == USER:
             for name, value in _defined(owner):
-                found[name if owner is kind else f"{owner.__name__}.{name}"] = value
+                defined[name if owner is kind else f"{owner.__name__}.{name}"] = value
         elif whose_class(owner) == INSTALLED:
             bases.append(f"{called(owner)} {_version(owner)}")
         elif owner.__module__ not in ("typing", "abc", "builtins"):
             bases.append(called(owner))
-    return found, bases if bases != ["Module"] else []
+    return defined, bases if bases != ["Module"] else []
 
 
 def attributes(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,17 +61,17 @@ def attributes(value: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Private ones of a library's objects are left out.
     """
-    kind, held = type(value), dict(_held(value))
+    kind, own_attributes = type(value), dict(_held(value))
     if kind.__module__.startswith("torch._dynamo"):
         # The compiler's own; what it compiles is a part.
         return {}, {}
     if whose_class(kind) == KNOWN:
         whole = kind.__module__.startswith("torch.distributions")
-        public = {name: item for name, item in held.items() if whole or not name.startswith("_")}
+        public = {name: item for name, item in own_attributes.items() if whole or not name.startswith("_")}
         return ({}, public) if kind.__module__.startswith(_ENTERED) else (public, {})
     own = _changed_by_itself(kind)
-    moving = {name: item for name, item in held.items() if name in own}
-    return {name: item for name, item in held.items() if name not in own}, moving
+    moving = {name: item for name, item in own_attributes.items() if name in own}
+    return {name: item for name, item in own_attributes.items() if name not in own}, moving
 
 
 def free_name(name: str, taken: Collection[str] = ()) -> str:
@@ -86,11 +86,11 @@ def _changed_by_itself(kind: type) -> set[str]:
         if whose_class(owner) == USER:
             own |= {name: item for name, item in vars(owner).items() if isinstance(item, FunctionType)}
     reached = [name for name in own if name in _CALLED or (name.startswith("__") and name not in _MAKING)]
-    found: set[str] = set()
+    changed: set[str] = set()
     for name in reached:
-        found |= changed_attributes(own[name])
+        changed |= changed_attributes(own[name])
         reached += [other for other in read_attributes(own[name]) if other in own and other not in reached]
-    return found
+    return changed
 
 
 def _held(value: Any) -> Iterator[tuple[str, Any]]:
@@ -119,8 +119,8 @@ def _defined(owner: type) -> Iterator[tuple[str, Any]]:
             continue
         if isinstance(value, MemberDescriptorType | GetSetDescriptorType):
             continue
-        made = getattr(value, "__func__", value)
-        if generated and isinstance(made, FunctionType) and made.__code__.co_filename.startswith("<"):
+        function = getattr(value, "__func__", value)
+        if generated and isinstance(function, FunctionType) and function.__code__.co_filename.startswith("<"):
             continue
         if generated and type(value).__name__ == "_tuplegetter":
             continue

@@ -122,17 +122,17 @@ def _tree(code: CodeType, names: dict[str, Any]) -> ast.Module | None:
     text = "".join(linecache.getlines(name, names))
     if not text:
         return None
-    held = _trees.get(name)
-    if held is None or held[0] != text:
+    parsed = _trees.get(name)
+    if parsed is None or parsed[0] != text:
         try:
-            held = (text, ast.parse(text))
+            parsed = (text, ast.parse(text))
         except (SyntaxError, ValueError, RecursionError):
-            held = (text, None)
-        _trees[name] = held
+            parsed = (text, None)
+        _trees[name] = parsed
     # A file may have been edited after it was executed; what was there before can be told at no cost.
-    if held[1] is not None and _edited(name) and not _compiles_to(text, code):
+    if parsed[1] is not None and _edited(name) and not _compiles_to(text, code):
         return None
-    return held[1]
+    return parsed[1]
 
 
 def _edited(name: str) -> bool:
@@ -146,20 +146,20 @@ def _compiles_to(text: str, code: CodeType) -> bool:
     """Whether this text has a function with just this code; nothing of it is executed."""
     name = code.co_filename
     if name not in _codes or _codes[name][0] != text:
-        found = [compile(text, name, "exec", dont_inherit=True)]
-        for held in found:
-            found += [part for part in held.co_consts if isinstance(part, CodeType)]
-        _codes[name] = (text, found)
+        compiled = [compile(text, name, "exec", dont_inherit=True)]
+        for each in compiled:
+            compiled += [part for part in each.co_consts if isinstance(part, CodeType)]
+        _codes[name] = (text, compiled)
     return code in _codes[name][1]
 
 
 def _found(tree: ast.Module, code: CodeType) -> Lines | None:
     """The function or lambda of the tree that this code was compiled from."""
-    found = [node for node in ast.walk(tree) if isinstance(node, Lines) and _begins(node, code)]
-    if len(found) < 2:
-        return found[0] if found else None
+    nodes = [node for node in ast.walk(tree) if isinstance(node, Lines) and _begins(node, code)]
+    if len(nodes) < 2:
+        return nodes[0] if nodes else None
     # Several in one line: the smallest that all of the code lies in.
-    inside = [node for node in found if isinstance(node, ast.Lambda) and _holds(node.body, code)]
+    inside = [node for node in nodes if isinstance(node, ast.Lambda) and _holds(node.body, code)]
     if not inside:
         return None
     return min(inside, key=lambda node: len(plain(node.body)))

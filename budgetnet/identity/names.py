@@ -38,36 +38,36 @@ def uses(function: FunctionType) -> dict[str, Any]:
         return {}
     read = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} & _names(function.__code__)
     changed = changes(node)
-    found: dict[str, Any] = {}
+    used: dict[str, Any] = {}
     # A module's own names for itself say where it lies.
     for name in sorted(name for name in read & names.keys() if not name.startswith("__")):
         value = names[name]
         if isinstance(value, ModuleType):
-            found |= dict(_of_module(node, name, value))
+            used |= dict(_of_module(node, name, value))
         else:
-            found[name] = _apart(value, name in changed)
-    return found | dict(_imported(node, function.__code__.co_filename))
+            used[name] = _apart(value, name in changed)
+    return used | dict(_imported(node, function.__code__.co_filename))
 
 
 def closes_over(function: FunctionType) -> dict[str, Any]:
     """What a function closes over, by name; but for its own class, which a method without arguments of
     `super()` holds."""
     node = node_of(function.__code__, function.__globals__)
-    changed, found = changes(node) if node is not None else set(), {}
+    changed, values = changes(node) if node is not None else set(), {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
         try:
             value = cell.cell_contents
         except ValueError:  # not assigned yet
             continue
         if name != "__class__" and value is not function:
-            found[name] = _apart(value, name in changed)
-    return found
+            values[name] = _apart(value, name in changed)
+    return values
 
 
 def changes(node: Lines) -> set[str]:
     """The names of what a function changes itself: `LOG.append(x)`, `CACHE[k] = x`, `global COUNT`."""
-    found = {name for part in ast.walk(node) if isinstance(part, _DECLARED) for name in part.names}
-    return found | {place.id for place in _changed(node) if isinstance(place, ast.Name)}
+    declared = {name for part in ast.walk(node) if isinstance(part, _DECLARED) for name in part.names}
+    return declared | {place.id for place in _changed(node) if isinstance(place, ast.Name)}
 
 
 def changed_attributes(function: FunctionType) -> set[str]:
@@ -139,11 +139,11 @@ def _changed(node: Lines) -> Iterator[ast.expr]:
 
 def _names(code: CodeType) -> set[str]:
     """The names that a function's code, or that of a function within it, does not take from itself."""
-    found = set(code.co_names)
+    names = set(code.co_names)
     for part in code.co_consts:
         if isinstance(part, CodeType):
-            found |= _names(part)
-    return found
+            names |= _names(part)
+    return names
 
 
 def _of_module(node: Lines, name: str, module: ModuleType) -> Iterator[tuple[str, Any]]:

@@ -27,26 +27,26 @@ def sources(path: Path, shelf: Path | None = None) -> dict[str, str]:
     """
     folder = path.resolve().parent
     folders = [folder, *([shelf.resolve()] if shelf is not None else [])]
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     waiting = [path.resolve()]
-    while waiting and len(found) < _MOST:
+    while waiting and len(texts) < _MOST:
         file = waiting.pop()
         home = next(each for each in folders if file.is_relative_to(each))
         name = ".".join(file.relative_to(home).parts)
         try:
-            text = "" if name in found or file.stat().st_size > _LONGEST else file.read_text()
+            text = "" if name in texts or file.stat().st_size > _LONGEST else file.read_text()
             tree = ast.parse(text)
         except (OSError, ValueError, SyntaxError, RecursionError):
             continue
         if text:
-            found[name] = text
+            texts[name] = text
             waiting += [other for other in _imported(tree, folders, file) if other != file]
-    return found
+    return texts
 
 
-def digests(found: Mapping[str, str]) -> dict[str, str]:
+def digests(texts: Mapping[str, str]) -> dict[str, str]:
     """The SHA-256 (hex) of each text, as `sha256sum` gives it of the file."""
-    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in found.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
 
 def commit(path: Path) -> dict[str, Any] | None:
@@ -97,7 +97,7 @@ def _imported(tree: ast.Module, folders: list[Path], file: Path) -> Iterator[Pat
         for name in names:
             parts = name.split(".")
             for depth in range(1, len(parts) + 1):
-                found = (module_file(base, ".".join(parts[:depth])) for base in bases)
-                there = next((each.resolve() for each in found if each is not None), None)
+                files = (module_file(base, ".".join(parts[:depth])) for base in bases)
+                there = next((each.resolve() for each in files if each is not None), None)
                 if there is not None and any(there.is_relative_to(each) for each in folders):
                     yield there

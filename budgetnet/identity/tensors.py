@@ -29,19 +29,19 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _of_one(tensor: Tensor) -> str:
-    held = _digests.get(id(tensor))
-    if held is not None and held[0]() is tensor and held[1] == tensor._version:
-        return held[2]
+    known = _digests.get(id(tensor))
+    if known is not None and known[0]() is tensor and known[1] == tensor._version:
+        return known[2]
     digest = hashlib.sha256(f" {tensor.dtype} {list(tensor.shape)}".encode())
     if not tensor.is_meta:
         flat = tensor.detach().to("cpu")
         flat = flat.to_dense() if flat.layout != torch.strided else flat
         flat = flat.int_repr() if flat.is_quantized else flat
         digest.update(flat.resolve_conj().resolve_neg().flatten().contiguous().view(torch.uint8).numpy().data)
-    found = digest.hexdigest()[:12]
+    short = digest.hexdigest()[:12]
     if not tensor.is_inference():
-        _digests[id(tensor)] = (weakref.ref(tensor), tensor._version, found)
-    return found
+        _digests[id(tensor)] = (weakref.ref(tensor), tensor._version, short)
+    return short
 
 
 def of_array(value: Any) -> str | None:

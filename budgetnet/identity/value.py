@@ -133,9 +133,9 @@ def _described(value: Any, within: Within) -> Any:
 
 def _told(value: Any, within: Within) -> Any:
     for describe in (_plain, _collection, of_callable, _tensor, _thing):
-        found = describe(value, within)
-        if found is not None:
-            return found
+        description = describe(value, within)
+        if description is not None:
+            return description
     text = repr(value)
     return text if text == without_addresses(text) else unknown(value)
 
@@ -213,9 +213,9 @@ def _thing(value: Any, within: Within) -> Any:
     name = getattr(value, "__qualname__", None)
     if callable(value) and isinstance(name, str):
         owner = getattr(value, "__self__", None)
-        held = owner is not None and not isinstance(owner, ModuleType | type)
+        bound = owner is not None and not isinstance(owner, ModuleType | type)
         text = f"{getattr(value, '__module__', None)}.{name}"
-        return {"class": f"method {text}", "self": within.of(owner)} if held else text
+        return {"class": f"method {text}", "self": within.of(owner)} if bound else text
     if hasattr(value, "__dict__") or whose_class(type(value)) == USER:
         return bounded(_object(value, within))
     return None
@@ -245,8 +245,8 @@ def _own(module: nn.Module, within: Within, *, code: bool = True) -> dict[str, A
 def _network(module: nn.Module, within: Within) -> dict[str, Any]:
     """A module that is no part of the model which learns: with its parts and all that their tensors hold."""
     entry = _own(module, within)
-    held = {**module._parameters, **module._buffers}
-    tensors = {name: tensor for name, tensor in held.items() if tensor is not None}
+    own = {**module._parameters, **module._buffers}
+    tensors = {name: tensor for name, tensor in own.items() if tensor is not None}
     if tensors:
         entry["tensors"] = of_tensors(tensors)
     for name, part in module._modules.items():
@@ -258,8 +258,8 @@ def _scripted(value: Any) -> Any:
     """A function or module of TorchScript, by its graph."""
     graph = value.inlined_graph if isinstance(value, torch.jit.ScriptModule) else value.graph
     text = "\n".join(line.partition(" # ")[0] for line in str(graph).splitlines())
-    held = of_tensors(dict(value.state_dict())) if isinstance(value, torch.jit.ScriptModule) else ""
-    return {"class": type(value).__name__, "code": short_digest(text), "tensors": held}
+    tensors = of_tensors(dict(value.state_dict())) if isinstance(value, torch.jit.ScriptModule) else ""
+    return {"class": type(value).__name__, "code": short_digest(text), "tensors": tensors}
 
 
 def _says_all(value: object) -> bool:

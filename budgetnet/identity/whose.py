@@ -25,8 +25,8 @@ def _folders() -> tuple[str, ...]:
     """Where the code lies that is known by its name: Python's, torch's and budgetnet's own."""
     paths = sysconfig.get_paths()
     torch_file = torch.__file__ or ""
-    found = (paths["stdlib"], paths["platstdlib"], os.path.dirname(torch_file), Path(__file__).parents[1])
-    return tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in found)
+    folders = (paths["stdlib"], paths["platstdlib"], os.path.dirname(torch_file), Path(__file__).parents[1])
+    return tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in folders)
 
 
 @cache

@@ -49,9 +49,9 @@ class Within:
 
         Where it was called meanwhile, what it left there for the next call is no part of what was asked for.
         """
-        held = _first.get((id(owner), what))
-        if held is not None and held[0]() is owner:
-            return held[1]
+        first = _first.get((id(owner), what))
+        if first is not None and first[0]() is owner:
+            return first[1]
         described = self.all(values)
         with suppress(TypeError):  # of what nothing can refer to weakly
             _first[id(owner), what] = (weakref.ref(owner), described)

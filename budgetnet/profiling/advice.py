@@ -17,19 +17,19 @@ def advise(phases: Sequence[PhaseProfile], data: Data, device: torch.device) -> 
     # The phase that most of the time goes into.
     phase = max(phases, key=lambda each: each.epochs * each.epoch_seconds)
     shares = {part.name: part.share for part in phase.parts}
-    found = [*_data(phase, shares, data, device), *_threads(phase)]
+    sentences = [*_data(phase, shares, data, device), *_threads(phase)]
     if shares.get("rest", 0.0) > REST:
-        found.append(
+        sentences.append(
             f"{100 * shares['rest']:.0f} % of a step of {phase.name} is neither data nor network: the step "
             "is so short that what surrounds it shows; a larger batch_size makes it matter less"
         )
     evaluation = phase.epoch_evaluation / phase.epoch_seconds
     if evaluation > EVALUATION:
-        found.append(
+        sentences.append(
             f"{100 * evaluation:.0f} % of an epoch of {phase.name} is evaluation: give its epochs more views "
             "(and make them fewer), or hold fewer images out"
         )
-    return tuple(found)
+    return tuple(sentences)
 
 
 def _data(phase: PhaseProfile, shares: dict[str, float], data: Data, device: torch.device) -> list[str]:

@@ -118,11 +118,11 @@ class _Session:
         """A training of this phase alone, whose one epoch is long enough for all steps."""
         images = len(self.whole.data.train)
         size = self.phase.steps(images, self.recipe.batch_size)[1]
-        wanted = WARM + 2 * self.steps + len(self.threads) * (WARM + self.steps) + 2
+        count = WARM + 2 * self.steps + len(self.threads) * (WARM + self.steps) + 2
         phase = replace(
             self.phase,
             resolution=self.phase.last_resolution,
-            views=wanted * size / images,
+            views=count * size / images,
             batch_size=size,
             stop=None,
             start="last",
@@ -189,9 +189,9 @@ class _Session:
         """The phase's figures, a step."""
         phase, data = self.phase, self.whole.data
         epoch_steps, size = phase.steps(len(data.train), self.recipe.batch_size)
-        spent = {name: found for name, found in self.parts.items() if found}
+        spent = {name: seconds for name, seconds in self.parts.items() if seconds}
         spent["rest"] = max(0.0, self.bare - sum(spent.values()))
-        parts = (Part(name, found / self.steps, found / self.bare) for name, found in spent.items())
+        parts = (Part(name, seconds / self.steps, seconds / self.bare) for name, seconds in spent.items())
         events = self.profiler.events()
         measured = [data.splits[name] for name in self.recipe.measure if name in data.splits]
         return PhaseProfile(

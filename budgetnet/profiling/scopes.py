@@ -52,7 +52,7 @@ def _hooks(name: str) -> tuple[Callable[..., None], Callable[..., None]]:
         scopes.append(record_function(name))
         scopes[-1].__enter__()
 
-    def leave(module: nn.Module, given: Any, found: Any) -> None:
+    def leave(module: nn.Module, given: Any, output: Any) -> None:
         if scopes:
             scopes.pop().__exit__(None, None, None)
 
@@ -61,22 +61,22 @@ def _hooks(name: str) -> tuple[Callable[..., None], Callable[..., None]]:
 
 def operators(events: Any, steps: int) -> tuple[Operator, ...]:
     """The costliest operators among torch's events of `steps` steps, by their own time."""
-    found = (
+    costs = (
         (event.name, event.self_cpu_time_total, event.self_device_time_total)
         for event in _of_steps(events)
         if not event.name.startswith((PART, MODULE, "ProfilerStep"))
     )
-    return _costliest(found, steps)
+    return _costliest(costs, steps)
 
 
 def modules(events: Any, steps: int) -> tuple[Operator, ...]:
     """The costliest innermost modules, by the time of their forward pass with all that it calls."""
-    found = (
+    costs = (
         (event.name.removeprefix(MODULE), event.cpu_time_total, event.device_time_total)
         for event in _of_steps(events)
         if event.name.startswith(MODULE)
     )
-    return _costliest(found, steps)
+    return _costliest(costs, steps)
 
 
 def _of_steps(events: Any) -> Iterator[Any]:
@@ -88,12 +88,16 @@ def _of_steps(events: Any) -> Iterator[Any]:
             yield event
 
 
-def _costliest(found: Iterable[tuple[str, float, float]], steps: int) -> tuple[Operator, ...]:
+def _costliest(costs: Iterable[tuple[str, float, float]], steps: int) -> tuple[Operator, ...]:
     """The costliest names, from (name, microseconds on the host, microseconds on the device) a call."""
     sums: dict[str, list[float]] = {}
-    for name, host, device in found:
-        held = sums.setdefault(name, [0.0, 0.0, 0.0])
-        held[0], held[1], held[2] = held[0] + 1, held[1] + host, held[2] + device
+    for name, host, device in costs:
+        sums_of = sums.setdefault(name, [0.0, 0.0, 0.0])
+        sums_of[0], sums_of[1], sums_of[2] = (
+            sums_of[0] + 1,
+            sums_of[1] + host,
+            sums_of[2] + device,
+        )
     each = (
         Operator(name, calls / steps, host / 1e6 / steps, device / 1e6 / steps)
         for name, (calls, host, device) in sums.items()

@@ -121,8 +121,8 @@ class PhaseProfile:
             f"{duration(self.epochs * self.epoch_seconds)}"
         )
         if self.threads:
-            told = ", ".join(f"{1000 * found:.2f} ms with {n}" for n, found in self.threads.items())
-            parts.append(f"a step by the number of threads: {told}")
+            timings = ", ".join(f"{1000 * found:.2f} ms with {n}" for n, found in self.threads.items())
+            parts.append(f"a step by the number of threads: {timings}")
         for title, found in (("operator", self.operators), ("module, forward", self.modules)):
             if found:
                 parts.append(_costs(title, found, self.seconds))
@@ -153,11 +153,11 @@ class Profile:
 
     def json(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
-        told = {
+        entries = {
             name: _plain(getattr(self, name)) for name in ("device", "threads", "precision", "peak_bytes")
         }
-        told |= {"seconds": _plain(self.seconds), "profiled": _plain(self.profiled)}
-        return {**told, "phases": [phase.json() for phase in self.phases], "advice": list(self.advice)}
+        entries |= {"seconds": _plain(self.seconds), "profiled": _plain(self.profiled)}
+        return {**entries, "phases": [phase.json() for phase in self.phases], "advice": list(self.advice)}
 
     def __str__(self) -> str:
         threads = "" if self.device.startswith("cuda") else f", {counted(self.threads, 'thread')}"
@@ -173,10 +173,10 @@ class Profile:
         )
 
 
-def _costs(title: str, found: tuple[Operator, ...], whole: float) -> str:
-    device = any(each.device_seconds for each in found)
+def _costs(title: str, operators: tuple[Operator, ...], whole: float) -> str:
+    device = any(each.device_seconds for each in operators)
     rows = [[title, "calls a step", *(["CUDA ms"] if device else []), "CPU ms"]]
-    for each in found:
+    for each in operators:
         cells = [each.name, f"{each.calls:,.3g}"]
         cells += [f"{1000 * each.device_seconds:.3f}"] if device else []
         rows.append([*cells, f"{1000 * each.seconds:.3f}"])

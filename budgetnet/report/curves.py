@@ -61,8 +61,8 @@ def save_curves(runs: Run | str | Path | Sequence[Run | str | Path], path: str |
 
 def points(run: Run, name: str) -> Points:
     """(epoch, value) of what a run measured under `name`, such as "val_loss", where it is a number."""
-    found = [(epoch.number, epoch.measure(name)) for epoch in run.history]
-    return [(number, value) for number, value in found if math.isfinite(value)]
+    figures = [(epoch.number, epoch.measure(name)) for epoch in run.history]
+    return [(number, value) for number, value in figures if math.isfinite(value)]
 
 
 def borders(history: Sequence[Epoch]) -> list[float]:
@@ -96,16 +96,16 @@ def _lines(axes: Any, group: Group, name: str, *, color: str, label: str) -> Non
     scale = 100 if name.endswith("accuracy") else 1
     thin = len(group.runs) > 1
     for run in group.runs:
-        found = points(run, name)
+        figures = points(run, name)
         axes.plot(
-            [number for number, _ in found],
-            [scale * value for _, value in found],
+            [number for number, _ in figures],
+            [scale * value for _, value in figures],
             color=color,
             label=label,
             linewidth=0.8 if thin else 1.5,
             alpha=0.8 if thin else 1.0,
             # A line through one point would not be seen.
-            marker="." if len(found) < 3 else "",
+            marker="." if len(figures) < 3 else "",
         )
         label = "_nolegend_"
 

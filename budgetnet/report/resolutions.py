@@ -82,8 +82,8 @@ class Resolutions:
         """Rows, best and trained resolutions as one JSON object; what was not measured is null."""
         rows = [{name: _finite(value) for name, value in asdict(row).items()} for row in self.rows]
         fits = [{"fits": row.fits, "marks": self.marks(row)} for row in self.rows]
-        found = {"images": self.images, "trained": list(self.trained), "best": self.best.resolution}
-        return json.dumps({**found, "rows": [row | more for row, more in zip(rows, fits)]}, indent=2)
+        entries = {"images": self.images, "trained": list(self.trained), "best": self.best.resolution}
+        return json.dumps({**entries, "rows": [row | more for row, more in zip(rows, fits)]}, indent=2)
 
     def _cells(self, row: AtResolution) -> tuple[str, ...]:
         if not row.fits:
@@ -140,12 +140,14 @@ def by_resolution(
             # The first images of all pay for what the device sets up once.
             evaluate(model, moved.subset(slice(_WARM)), names, test, engine=trainer.engine, resolution=size)
         begun = time.perf_counter()
-        found = evaluate(
+        evaluation = evaluate(
             model, moved, names, test, engine=trainer.engine, resolution=size, batch_size=batch_size
         )
-        pace = found.images / (time.perf_counter() - begun)
+        pace = evaluation.images / (time.perf_counter() - begun)
         cost = macs(model, size, channels=channels)
-        rows.append(AtResolution(size, resize, found.accuracy, found.top5, found.loss, cost, pace))
+        rows.append(
+            AtResolution(size, resize, evaluation.accuracy, evaluation.top5, evaluation.loss, cost, pace)
+        )
     if all(row.reason for row in rows):
         raise ValueError(f"none of these resolutions can be measured: {rows[-1].reason}")
     return Resolutions(tuple(rows), len(split), tuple(sorted(set(trained))))
@@ -155,32 +157,32 @@ def trained_at(run: Run) -> tuple[int, ...]:
     """The resolutions in pixels that the phases of a run were trained at, rising; of a ramp its two ends."""
     recipe = run.record.get("recipe")
     phases = recipe.get("phases") if isinstance(recipe, Mapping) else None
-    found: set[int] = set()
+    sizes: set[int] = set()
     for phase in phases if isinstance(phases, Sequence) else ():
-        told = phase.get("resolution") if isinstance(phase, Mapping) else None
-        ends = [told.get("first"), told.get("last")] if isinstance(told, Mapping) else [told]
-        found |= {end for end in ends if isinstance(end, int)}
-    return tuple(sorted(found))
+        size = phase.get("resolution") if isinstance(phase, Mapping) else None
+        ends = [size.get("first"), size.get("last")] if isinstance(size, Mapping) else [size]
+        sizes |= {end for end in ends if isinstance(end, int)}
+    return tuple(sorted(sizes))
 
 
-def save_plot(found: Resolutions, path: str | Path, *, title: str = "") -> None:
+def save_plot(resolutions: Resolutions, path: str | Path, *, title: str = "") -> None:
     """Draw accuracy and MACs against resolution into a PNG file, the trained and the best marked.
 
     Raises ValueError where the file cannot be written, and `NoPlot` without matplotlib.
     """
     figure = blank(8, 4.5)
     axes = figure.subplots()
-    _draw(axes, found)
+    _draw(axes, resolutions)
     if title:
         axes.set_title(title)
     write(figure, path)
 
 
-def _draw(axes: Any, found: Resolutions) -> None:
+def _draw(axes: Any, resolutions: Resolutions) -> None:
     """The two curves into matplotlib's axes."""
-    rows, best = [row for row in found.rows if row.fits], found.best
+    rows, best = [row for row in resolutions.rows if row.fits], resolutions.best
     sizes = [row.resolution for row in rows]
-    for number, size in enumerate(found.trained):
+    for number, size in enumerate(resolutions.trained):
         label = "trained at" if number == 0 else None
         axes.axvline(size, color="0.6", linestyle="--", linewidth=1, label=label, zorder=0)
     axes.plot(sizes, [100 * row.accuracy for row in rows], "o-", color="C0", label="accuracy")
@@ -191,7 +193,7 @@ def _draw(axes: Any, found: Resolutions) -> None:
     costs.set_ylim(bottom=0)
     costs.set_ylabel("MACs per image (millions)")
     axes.set_xlabel("resolution (pixels)")
-    axes.set_ylabel(f"accuracy (%) on {found.images:,} images")
+    axes.set_ylabel(f"accuracy (%) on {resolutions.images:,} images")
     handles = [each.get_legend_handles_labels() for each in (axes, costs)]
     both = (first + second for first, second in zip(*handles))
     axes.figure.legend(*both, loc="outside lower center", ncols=4, frameon=False)

@@ -38,15 +38,15 @@ def curve(recipe: Recipe, what: What) -> list[Stretch]:
 
     A schedule that answers to the history, such as a Plateau, is shown as if nothing had happened yet.
     """
-    found: list[Stretch] = []
+    stretches: list[Stretch] = []
     begun = 0
     for number, phase in enumerate(recipe.phases, start=1):
         count = min(max(20 * phase.epochs, 200), 4000)
         times = [*(k / count for k in range(count)), 1 - 1e-6]
         points = tuple((begun + t * phase.epochs, _value(phase, what, t)) for t in times)
-        found.append(Stretch(phase.name or f"phase {number}", phase.epochs, points))
+        stretches.append(Stretch(phase.name or f"phase {number}", phase.epochs, points))
         begun += phase.epochs
-    return found
+    return stretches
 
 
 def _value(phase: Phase, what: What, t: float) -> float:

@@ -73,11 +73,11 @@ class Epoch:
     @classmethod
     def read(cls, line: str) -> Self:
         """The epoch that `line` holds. Raises ValueError, KeyError or TypeError for what is none."""
-        found = json.loads(line)
+        words = json.loads(line)
         entries: dict[str, Any] = {}
-        for wanted in fields(cls):
-            if wanted.name in found or wanted.default is MISSING:
-                entries[wanted.name] = _typed(wanted.name, wanted.type, found[wanted.name])
+        for field in fields(cls):
+            if field.name in words or field.default is MISSING:
+                entries[field.name] = _typed(field.name, field.type, words[field.name])
         return cls(**entries)
 
 
@@ -99,18 +99,18 @@ class Note:
         return self.text if self.kind in _PLAIN else f"note: {self.text}"
 
 
-def _typed(name: str, kind: Any, held: Any) -> Any:
+def _typed(name: str, kind: Any, value: Any) -> Any:
     """A figure of an epoch as JSON gave it, where it is of the field's type; null is NaN."""
-    if kind is float and held is None:
+    if kind is float and value is None:
         return math.nan
-    whole = isinstance(held, int) and not isinstance(held, bool) and abs(held) < HIGHEST
-    if not (whole if kind is int else whole or isinstance(held, float) if kind is float else _text(held)):
-        raise ValueError(f"its {name} should be {kind.__name__}, and is {held!r:.40}")
-    return held
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < HIGHEST
+    if not (whole if kind is int else whole or isinstance(value, float) if kind is float else _text(value)):
+        raise ValueError(f"its {name} should be {kind.__name__}, and is {value!r:.40}")
+    return value
 
 
-def _text(held: Any) -> bool:
-    return isinstance(held, str)
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _finite(value: Any) -> Any:

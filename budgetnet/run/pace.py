@@ -40,9 +40,9 @@ class Pace:
 
     def json(self) -> dict[str, Any]:
         """The figures as plain JSON values, null where there is none."""
-        found: dict[str, Any] = {"images_per_second": _plain(self.images_per_second)}
-        found |= {f"{name}_seconds": _plain(spent) for name, spent in self.seconds.items()}
-        return found | {f"{name}_share": _plain(part) for name, part in self.shares.items()}
+        entries: dict[str, Any] = {"images_per_second": _plain(self.images_per_second)}
+        entries |= {f"{name}_seconds": _plain(spent) for name, spent in self.seconds.items()}
+        return entries | {f"{name}_share": _plain(part) for name, part in self.shares.items()}
 
 
 def pace(epochs: Sequence[Epoch], seconds: float | None = None) -> Pace:

@@ -31,12 +31,12 @@ def wrong(record: Any) -> str:
     if not isinstance(record, dict):
         return "is not"
     for name, kinds in _RECORDED.items():
-        held = record.get(name, kinds[0]())
-        if not isinstance(held, kinds) or isinstance(held, bool):
-            return f"its {name} should be {_KINDS[kinds[0]]}, not {held!r:.60}"
-    for name, held in record.get("result", {}).items():
-        if isinstance(held, bool) or not isinstance(held, int | float | NoneType):
-            return f"its result's {name:.40} should be a number, not {held!r:.60}"
+        value = record.get(name, kinds[0]())
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            return f"its {name} should be {_KINDS[kinds[0]]}, not {value!r:.60}"
+    for name, value in record.get("result", {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float | NoneType):
+            return f"its result's {name:.40} should be a number, not {value!r:.60}"
     for session in record.get("sessions", []):
         if not isinstance(session, dict) or not isinstance(session.get("seconds", 0.0), int | float):
             return f"its sessions should be objects with seconds, not {session!r:.60}"
@@ -47,11 +47,11 @@ def beyond(record: Any) -> str:
     """What of a JSON value is larger or deeper than whatever shows it could bear, in words; "" for none."""
     waiting = [(record, 1)]
     while waiting:
-        held, depth = waiting.pop()
-        if isinstance(held, int) and abs(held) >= HIGHEST:
-            return f"{str(held)[:20]}... is larger than any number here"
-        if isinstance(held, dict | list):
+        value, depth = waiting.pop()
+        if isinstance(value, int) and abs(value) >= HIGHEST:
+            return f"{str(value)[:20]}... is larger than any number here"
+        if isinstance(value, dict | list):
             if depth > _DEEPEST:
                 return f"is nested deeper than {_DEEPEST} levels"
-            waiting += [(item, depth + 1) for item in (held.values() if isinstance(held, dict) else held)]
+            waiting += [(item, depth + 1) for item in (value.values() if isinstance(value, dict) else value)]
     return ""

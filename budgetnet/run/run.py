@@ -69,8 +69,8 @@ class Run:
     @property
     def best(self) -> Epoch | None:
         """The epoch of the highest validation accuracy (lowest loss among equals), if any."""
-        found = [epoch for epoch in self.history if not math.isnan(epoch.val_accuracy)]
-        return max(found, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss), default=None)
+        validated = [epoch for epoch in self.history if not math.isnan(epoch.val_accuracy)]
+        return max(validated, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss), default=None)
 
     @property
     def place(self) -> Path | None:
@@ -183,13 +183,13 @@ def _history(path: Path) -> tuple[list[Epoch], str]:
         return [], ""
     except (OSError, ValueError) as error:
         return [], str(error)
-    found: list[Epoch] = []
+    epochs: list[Epoch] = []
     try:
         for line in content.split(b"\n"):
             if line.strip():
-                found.append(Epoch.read(line.decode()))
-                if found[-1].number != len(found):
-                    raise ValueError(f"epoch {len(found)} has the number {found.pop().number}")
+                epochs.append(Epoch.read(line.decode()))
+                if epochs[-1].number != len(epochs):
+                    raise ValueError(f"epoch {len(epochs)} has the number {epochs.pop().number}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return found, str(error) or type(error).__name__
-    return found, ""
+        return epochs, str(error) or type(error).__name__
+    return epochs, ""
