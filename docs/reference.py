@@ -93,7 +93,8 @@ def find(module: str, name: str) -> Found | None:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    ours = str(node.module).startswith("budgetnet.")
+                    # What a face names of itself is one of its files.
+                    ours = str(node.module).startswith("budgetnet.") and node.module != module
                     return find(str(node.module), alias.name) if ours else None
         elif isinstance(node, Function | ast.ClassDef) and node.name == name:
             return Found(name, module, node, ast.get_docstring(node) or "")

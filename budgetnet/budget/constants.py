@@ -12,9 +12,8 @@ from budgetnet.budget.modules import walk
 
 
 def check_constants(model: nn.Module, resolution: int, *, channels: int) -> None:
-    """
-    Raises ValueError for a tensor in a plain attribute that the forward reads in evaluation mode: it is not
-    moved to a device, and a saved model has none of it.
+    """Raises ValueError for a tensor in a plain attribute that the forward reads in evaluation mode: it is
+    not moved to a device, and a saved model has none of it.
 
     Views of registered tensors pass, and so does what the model's builder does not make: a forward has.
     """

@@ -21,9 +21,8 @@ Arguments = ParamSpec("Arguments")
 def ledger(
     model: nn.Module, resolution: int | tuple[int, int] | None = None, *, channels: int | None = None
 ) -> Ledger:
-    """
-    What `model` costs, module by module; with a resolution in pixels also output shapes, MACs and activation
-    bytes.
+    """What `model` costs, module by module; with a resolution in pixels also output shapes, MACs and
+    activation bytes.
 
     Parameters are the unique elements of `model.parameters()`, each attributed to its first owner. MACs are
     half the operations that torch's FlopCounterMode sees in one evaluation of one image (1, channels,
@@ -55,9 +54,8 @@ def macs(model: nn.Module, resolution: int | tuple[int, int], *, channels: int |
 
 
 def count(make: Callable[Arguments, nn.Module], /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
-    """
-    The unique parameters of what `make(*args, **kwargs)` builds, with nothing allocated and no random number
-    drawn.
+    """The unique parameters of what `make(*args, **kwargs)` builds, with nothing allocated and no random
+    number drawn.
 
         count(torch.nn.Conv2d, 3, 64, kernel_size=3)  # 1792
     """

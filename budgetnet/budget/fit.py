@@ -35,8 +35,7 @@ def traced_once() -> Iterator[None]:
 
 
 class DoesNotFit(ValueError):
-    """
-    A model's input does not fit at a resolution.
+    """A model's input does not fit at a resolution.
 
     `module` is the dotted name of the innermost module that failed ("" for the model itself), `given` the
     shape of its input, `resolution` (height, width), and `smallest` the smallest resolution that fits, None
@@ -56,9 +55,8 @@ class DoesNotFit(ValueError):
 
 
 def check_fit(model: nn.Module, resolution: int | tuple[int, int], *, channels: int | None = None) -> None:
-    """
-    Raises `DoesNotFit` if `model` cannot take one image (1, channels, resolution, resolution) in evaluation
-    mode.
+    """Raises `DoesNotFit` if `model` cannot take one image (1, channels, resolution, resolution) in
+    evaluation mode.
 
     Nothing is computed or allocated and the model is left as it was: a copy on the meta device is tried; only
     a model whose forward reads values is tried on a CPU copy. Without `channels` those of the first Conv2d

@@ -11,9 +11,8 @@ from budgetnet.text import aligned
 
 @dataclass(frozen=True)
 class Row:
-    """
-    What one module costs by itself, without the modules inside it, so that the rows of a ledger add up to its
-    totals.
+    """What one module costs by itself, without the modules inside it, so that the rows of a ledger add up to
+    its totals.
 
     `params`, `trainable` and `buffers` are elements, `bytes` those of its tensors in a file; `shape` (its
     first output, batch included), `macs` and `activation_bytes` (of outputs newly made) are None without a

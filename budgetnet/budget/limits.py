@@ -24,8 +24,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True, init=False, repr=False)
 class Budget:
-    """
-    The most that a network may cost: parameters, MACs for one image at a resolution, bytes as saved.
+    """The most that a network may cost: parameters, MACs for one image at a resolution, bytes as saved.
 
     Amounts are whole numbers or written: "2M", "300k", "1.5M", "10B" parameters or MACs; "300KB" (300,000) or
     "300KiB" (307,200) bytes, those of the whole file that `save` writes: tensors, the table of their names,
@@ -99,8 +98,7 @@ class Budget:
         return cls(**described)
 
     def check(self, model: nn.Module) -> Ledger:
-        """
-        The ledger of `model`, with MACs where a resolution is set.
+        """The ledger of `model`, with MACs where a resolution is set.
 
         Raises OverBudget over any limit, and NotFromScratch for external weights where `scratch` is set.
         """
@@ -119,8 +117,7 @@ class Budget:
     def build(
         self, make: Callable[Arguments, Network], /, *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Network:
-        """
-        What `make(*args, **kwargs)` returns if it is within budget; any callable that makes an nn.Module.
+        """What `make(*args, **kwargs)` returns if it is within budget; any callable that makes an nn.Module.
 
         It is called on the meta device first, where nothing is allocated and no random number is drawn,
         counted, and called again for real only when it passes. Raises OverBudget and NotFromScratch, and
@@ -153,8 +150,8 @@ class Budget:
         return model
 
     def widest(self, make: Callable[..., nn.Module], widths: Iterable[Any]) -> Spent:
-        """
-        The search `spend` over one knob: the last of the rising `widths` that keeps `make(width)` in budget.
+        """The search `spend` over one knob: the last of the rising `widths` that keeps `make(width)` in
+        budget.
 
             Budget(params="100k").widest(lambda width: nn.Linear(64, width), range(100, 5000, 100)).build()
         """
@@ -163,8 +160,7 @@ class Budget:
     def spend(
         self, make: Callable[..., nn.Module], /, knobs: Mapping[str, Iterable[Any]], **fixed: Any
     ) -> Spent:
-        """
-        The setting of free `knobs` for which `make(**knobs, **fixed)` leaves least of the budget unspent.
+        """The setting of free `knobs` for which `make(**knobs, **fixed)` leaves least of the budget unspent.
 
         The values of each knob stand in order of rising cost. Few settings are all counted; of many, the
         longest knob is bisected for each setting of the others. Networks are made on the meta device only.

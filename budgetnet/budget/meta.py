@@ -34,8 +34,7 @@ _MANY = (
 
 
 class BuildingStopped(BaseException):
-    """
-    A builder went so far over the limit that it was not waited for; says what was alive at that moment.
+    """A builder went so far over the limit that it was not waited for; says what was alive at that moment.
 
     No Exception, so that a builder which tries one thing after another does not catch it and go on.
     """
@@ -164,8 +163,7 @@ def build_on_meta(
     kwargs: Mapping[str, Any],
     limits: Mapping[str, int],
 ) -> nn.Module:
-    """
-    What `make` returns, built on the meta device; every random state is afterwards as before.
+    """What `make` returns, built on the meta device; every random state is afterwards as before.
 
     A builder that reads values of its tensors (`torch.linspace(...).tolist()`) is called again, with only
     those parameters on meta that go beyond 32 MiB. Raises ValueError for what is no builder, and
@@ -296,8 +294,7 @@ def twin(
 
 
 def copy_to(model: nn.Module, device: str) -> nn.Module:
-    """
-    A copy of `model` in evaluation mode on "meta" or "cpu", with nothing allocated elsewhere.
+    """A copy of `model` in evaluation mode on "meta" or "cpu", with nothing allocated elsewhere.
 
     It has none of the model's hooks, which are the user's and would see tensors that they do not expect.
     """
@@ -310,12 +307,4 @@ def copy_to(model: nn.Module, device: str) -> nn.Module:
             memo[id(module.built)] = module.built  # whatever its arguments hold is no part of the network
     for parameter in model.parameters():
         memo[id(parameter)] = nn.Parameter(twin_of(parameter, device), parameter.requires_grad)
-    try:
-        with _Twins(device):
-            copied = copy.deepcopy(model, memo)
-    except Exception as error:
-        raise ValueError(
-            f"{type(model).__name__} cannot be copied, so it cannot be tried at a resolution "
-            f"({first_line(error)}): keep what cannot be copied out of the module"
-        ) from error
-    return copied.eval()
+    return twin(model, device, memo=memo).eval()

@@ -33,8 +33,8 @@ def stated(owner: object) -> str:
 
 
 def external(model: nn.Module) -> str:
-    """
-    What external weights `model`, or a part of it, began from; "" for a model that is trained from scratch.
+    """What external weights `model`, or a part of it, began from; "" for a model that is trained from
+    scratch.
 
     A model says so itself, with a string in its attribute `external`; `models.efficientnet(weights=...)` and
     `Budget.build` of a torchvision or timm builder set it.

@@ -55,8 +55,7 @@ class StepUp:
 
 @dataclass(frozen=True, repr=False)
 class Spent:
-    """
-    How a budget was spent: the chosen `knobs`, their `ledger`, and the `slack` left of each limit.
+    """How a budget was spent: the chosen `knobs`, their `ledger`, and the `slack` left of each limit.
 
     `next` is, for each knob, what one step up would cost, None where the last value was taken; `tried` is the
     number of settings counted.

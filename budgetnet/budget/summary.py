@@ -115,8 +115,8 @@ def summary(
     channels: int | None = None,
     blocks: bool = False,
 ) -> Summary:
-    """
-    The layers of `model` as torchsummary lists them, for an image of `resolution` pixels, with right totals.
+    """The layers of `model` as torchsummary lists them, for an image of `resolution` pixels, with right
+    totals.
 
     Layers are the modules that hold no others, and those with parameters of their own. `blocks=True` lists
     every module but the model itself, Sequential and ModuleList, as torchsummary does, so that rows have its

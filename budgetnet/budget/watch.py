@@ -79,9 +79,8 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass
 class Watch:
-    """
-    One watched pass: `seen` by first name, in `returned` name and output shape of every call that ended, in
-    order, and in `calls` the stack of modules that have not returned.
+    """One watched pass: `seen` by first name, in `returned` name and output shape of every call that ended,
+    in order, and in `calls` the stack of modules that have not returned.
     """
 
     copied: nn.Module

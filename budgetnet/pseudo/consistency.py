@@ -6,8 +6,8 @@ from torch import Tensor
 
 
 def fixmatch_loss(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """
-    The loss of B unlabelled images, and the share of them that counted: two float32 scalars on their device.
+    """The loss of B unlabelled images, and the share of them that counted: two float32 scalars on their
+    device.
 
     Both logits are (B, K). The label of an image is what its weak view is called; it counts when that
     probability is at least `threshold`, and then its loss is the cross-entropy of the strong view with it.

@@ -8,8 +8,7 @@ from budgetnet.pseudo.keeping import Kept, check_within
 
 
 def join(train: Split, unlabelled: Split, kept: Kept) -> Split:
-    """
-    The training images, and after them the kept ones with the labels that they were given.
+    """The training images, and after them the kept ones with the labels that they were given.
 
     The result lies where `train` lies, and only what is kept is copied out of `unlabelled`; where one of both
     is on disk and they do not fit into memory, nothing is copied. `train` itself comes back when nothing is
@@ -66,9 +65,8 @@ def _room(where: torch.device, size: int) -> bool:
 
 
 def apart(unlabelled: Split, *held_out: Split | None) -> Split:
-    """
-    The unlabelled images that lie in none of the `held_out` splits, byte for byte; `unlabelled` itself when
-    that is all of them.
+    """The unlabelled images that lie in none of the `held_out` splits, byte for byte; `unlabelled` itself
+    when that is all of them.
 
     Whatever is judged on validation and test images should not have learnt from them, not even without their
     labels. Splits that are None are passed over. Every image is read once.

@@ -11,9 +11,8 @@ from budgetnet.values import above_zero, share, whole
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """
-    The unlabelled images that were kept: their `positions` in the split, int64 (n,) rising, with the `labels`
-    int64 (n,) that they were given and the `confidence` float32 (n,) in it, all on the CPU.
+    """The unlabelled images that were kept: their `positions` in the split, int64 (n,) rising, with the
+    `labels` int64 (n,) that they were given and the `confidence` float32 (n,) in it, all on the CPU.
 
     `threshold` and `temperature` are those that they were kept at, NaN where a list does not say. Raises
     ValueError unless these fit together.
@@ -49,8 +48,7 @@ class Kept:
 
 
 def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
-    """
-    p ** (1 / temperature), rows summing to one again: (..., K) -> float64 (..., K).
+    """p ** (1 / temperature), rows summing to one again: (..., K) -> float64 (..., K).
 
     Below 1 it moves probability towards the largest, above 1 away from it; it never changes their order.
     Computed as a softmax of logarithms, so that small temperatures are safe. Raises ValueError for what are
@@ -74,8 +72,7 @@ def keep(
     *,
     labels: Tensor | None = None,
 ) -> Kept:
-    """
-    The images whose largest probability, sharpened, is strictly above `threshold`.
+    """The images whose largest probability, sharpened, is strictly above `threshold`.
 
     `probabilities` are (N, K), one row for each unlabelled image, and `labels` (N,) what each is called: its
     most probable class by default, the first of equals. Compared are float32 confidences; with

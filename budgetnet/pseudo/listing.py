@@ -21,9 +21,8 @@ _SPARE, _LONGEST_ROW = 2**16, 2048
 
 
 def write_csv(path: str | Path, kept: Kept, unlabelled: Split, classes: Sequence[str]) -> None:
-    """
-    List what was kept, whole or not at all: columns file (or index, where the split has no names), label (the
-    class's name), confidence, threshold, temperature.
+    """List what was kept, whole or not at all: columns file (or index, where the split has no names), label
+    (the class's name), confidence, threshold, temperature.
 
     Raises ValueError when `kept` does not fit the split or the classes, names that are not unique, and a file
     that cannot be written.
@@ -54,8 +53,7 @@ def write_csv(path: str | Path, kept: Kept, unlabelled: Split, classes: Sequence
 
 
 def read_csv(path: str | Path, unlabelled: Split, classes: Sequence[str]) -> Kept:
-    """
-    What `write_csv` listed, or a list made elsewhere with at least its first three columns, as `Kept`.
+    """What `write_csv` listed, or a list made elsewhere with at least its first three columns, as `Kept`.
 
     Threshold and temperature are NaN where the list has none, or no rows. Raises ValueError naming file and
     line for an image or class that is not there, an image listed twice, and numbers that are none.

@@ -12,9 +12,8 @@ _MIXING = ("Mixup", "Cutmix", "MixUp", "CutMix")
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """
-    For `Phase.pseudo`: before the phase the model labels the unlabelled images, and what it is sure of joins
-    the training images.
+    """For `Phase.pseudo`: before the phase the model labels the unlabelled images, and what it is sure of
+    joins the training images.
 
     An image is kept when the model's largest probability, sharpened at `temperature`, is above `threshold`;
     of each class at most the `per_class` most confident. Below a temperature of 1 this is the same as a lower
@@ -36,9 +35,8 @@ class PseudoLabels:
 
 @dataclass(frozen=True)
 class FixMatch:
-    """
-    For `Phase.pseudo`: at each step the label that the model gives to a weak view of an unlabelled image, if
-    it is sure, is what it should say of a strong view.
+    """For `Phase.pseudo`: at each step the label that the model gives to a weak view of an unlabelled image,
+    if it is sure, is what it should say of a strong view.
 
     A batch of B labelled images goes with `ratio` * B unlabelled ones, whose loss (see `fixmatch_loss`) is
     added `weight` times. `weak` and `strong` are the steps of the two views. The strong one is by default the
