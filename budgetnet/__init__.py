@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from budgetnet.budget import ledger as ledger
     from budgetnet.budget import macs as macs
     from budgetnet.budget import summary as summary
+    from budgetnet.compression import compress as compress
     from budgetnet.data import Data as Data
     from budgetnet.data import Split as Split
     from budgetnet.data import arrays as arrays
@@ -96,6 +97,7 @@ _ROOMS = {
     "augment": "AlternatingFlip CenterCrop Crop Cutmix Erase Flip Grayscale Jitter Mixup RandAugment Rotate "
     "Shift Translate TrivialAugmentWide",
     "budget": "Budget DoesNotFit Ledger OverBudget check_fit count ledger macs summary",
+    "compression": "compress",
     "data": "Data Split arrays cifar10 digits folder stl10 tiny_imagenet",
     "distill": "Distill",
     "layers": "Quantised",

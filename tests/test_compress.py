@@ -21,6 +21,7 @@ from budgetnet import (
     Run,
     Split,
     Trainer,
+    compress,
     layers,
     ledger,
     load,
@@ -28,6 +29,7 @@ from budgetnet import (
     save,
 )
 from budgetnet.budget import NotFromScratch, built
+from budgetnet.compression import shrink
 from budgetnet.layers import QuantisedConv2d, QuantisedLinear
 from budgetnet.modelfile import BadModelFile, card, check_weight, described, read_card, write
 
@@ -292,3 +294,106 @@ def test_a_builder_of_ones_own_is_quantised_as_the_card_says(tmp_path: Path) -> 
 def test_external_weights_are_seen_through_quantising() -> None:
     with pytest.raises(NotFromScratch):
         Budget("50M", scratch=True).build(layers.Quantised(torchvision.models.resnet18), weights="DEFAULT")
+
+
+def beside(large: nn.Module) -> None:
+    """Let every second channel of a network add nothing."""
+    with torch.no_grad():
+        for norm in large.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.weight.uniform_(0.5, 1.5)
+                for tensor in (norm.bias, norm.running_mean):
+                    tensor.normal_()  # type: ignore[union-attr]
+                norm.weight[1::2] = 0
+                norm.bias[1::2] = 0
+
+
+@pytest.mark.parametrize("block", [layers.basic, layers.bottleneck])
+def test_a_network_without_its_idle_channels_says_the_same(block: Callable[..., nn.Module]) -> None:
+    torch.manual_seed(0)
+    options = {
+        "blocks": (2, 1),
+        "block": block,
+        "stem_kernel": 3,
+        "stem_pool": False,
+        "mean": [0.5],
+        "std": [0.2],
+    }
+    large = models.resnet(5, channels=1, widths=(16, 32), stem=16, **options).eval()
+    small = models.resnet(5, channels=1, widths=(8, 16), stem=8, **options).eval()
+    beside(large)
+    shrink(large, small, (1, 1, 16, 16))
+    images = torch.rand(4, 1, 16, 16)
+    torch.testing.assert_close(logits(small, images), logits(large, images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda share: models.mobilenet(5, width=share, last=int(64 * share), mean=[0.5] * 3, std=[0.2] * 3),
+        lambda share: models.speednet(5, widths=(int(16 * share), int(32 * share), int(32 * share))),
+        lambda share: models.mini_resnet(5, resolution=32, blocks=2, width=int(16 * share), hidden=64),
+        lambda share: models.convnet(5, widths=(int(16 * share), int(32 * share))),
+    ],
+    ids=["depthwise", "speednet", "flattened", "plain"],
+)
+def test_a_narrower_network_of_each_kind_is_filled(make: Callable[[float], nn.Module]) -> None:
+    small = make(0.5)
+    shrink(make(1.0), small, (1, 3, 32, 32))
+    assert logits(small, torch.rand(2, 3, 32, 32)).isfinite().all()
+
+
+def test_what_is_no_narrower_copy_is_refused() -> None:
+    with pytest.raises(ValueError, match="narrower one of the same builder"):
+        shrink(models.convnet(3, widths=(8, 16)), models.convnet(4, widths=(8, 16)), (1, 3, 16, 16))
+    dense = [models.vgg(5, resolution=32, widths=(8,) * 4 + (last,), hidden=16) for last in (16, 8)]
+    with pytest.raises(ValueError, match="cannot be left out one by one"):
+        shrink(*dense, (1, 3, 32, 32))
+
+
+def test_a_run_is_compressed_to_the_bytes_that_are_asked_for(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = learn(small(), tmp_path)
+    trainer = Trainer(show=False, out=tmp_path)
+    few = compress(run, toy(), bytes=ledger(quantised(5)).saved, epochs=1, trainer=trainer)
+    assert (few.before.bits, few.after.bits, few.after.params) == (32, 5, few.before.params)
+    limit = ledger(quantised(4)).saved - 1500
+    done = compress(run.folder or "", toy(), bytes=limit, epochs=2, trainer=trainer, name="small")
+    assert done.run.folder == tmp_path / "small-1"
+    assert done.after.bytes == (tmp_path / "small-1" / "model.safetensors").stat().st_size <= limit
+    assert done.after.params < done.before.params
+    assert done.after.accuracy == done.run.record["result"]["val_accuracy"]
+    assert done.run.record["compressed"]["after"]["bytes"] == done.after.bytes
+    assert "bytes as saved" in str(done)
+    again = compress(done.run, toy(), bytes=limit - 1000, epochs=1, trainer=trainer, name="smaller")
+    assert again.after.bytes <= limit - 1000
+
+
+def test_what_cannot_be_compressed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"should be of Budget\.build"):
+        compress(models.convnet(3), toy())
+    trainer = Trainer(show=False, out=tmp_path)
+    with pytest.raises(OverBudget, match="does not fit"):
+        compress(small(), toy(), bytes="3KB", trainer=trainer)
+    mine = Budget("1M").build(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    )
+    with pytest.raises(OverBudget, match="bytes as saved"):
+        compress(mine, toy(), bytes="1KB", trainer=trainer)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_command_compresses_a_run_by_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from budgetnet.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(main, ["run", "quickstart", "--scale", "0.1"])
+    assert told.exit_code == 0, told.output
+    told = CliRunner().invoke(main, ["compress", "quickstart-1", "--bytes", "30KB", "--epochs", "1"])
+    assert told.exit_code == 0, told.output
+    file = tmp_path / "runs" / "quickstart_30kb-1" / "model.safetensors"
+    assert file.stat().st_size <= 30_000
+    assert f"{file.stat().st_size:,}" in told.output

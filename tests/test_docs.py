@@ -29,6 +29,7 @@ TUTORIALS = (
     pytest.param(DOCS / "recipes.md", marks=pytest.mark.slow),
     DOCS / "networks.md",
     DOCS / "guard.md",
+    pytest.param(DOCS / "compress.md", marks=pytest.mark.slow),
     DOCS / "watching.md",
     DOCS / "data.md",
     pytest.param(DOCS / "semi.md", marks=pytest.mark.slow),
