@@ -229,9 +229,9 @@ def test_classes_of_equal_logits_are_called_in_order_everywhere() -> None:
     logits = torch.tensor([[1.0, 2, 2, 0, 2, 2, 2, 2], [0.0] * 8])
     tally = _Tally(8, torch.device("cpu"))
     tally.add(logits, torch.tensor([7, 4]))
-    _, near, pairs = tally.read()
-    assert near == 1  # class 7 is behind 1, 2, 4, 5 and 6; class 4 the fifth of eight equals
-    assert pairs == ((4, 0, 1), (7, 1, 1))
+    found = tally.evaluation(2, 8, tuple("abcdefgh"))
+    assert found.top5 == 0.5  # class 7 is behind 1, 2, 4, 5 and 6; class 4 the fifth of eight equals
+    assert found.pairs == ((4, 0, 1), (7, 1, 1))
 
 
 class Rounded(nn.Module):
@@ -260,9 +260,9 @@ def test_evaluation_prediction_and_pseudo_labels_call_ties_alike() -> None:
 def test_a_network_that_says_no_numbers_is_never_right() -> None:
     tally = _Tally(9, torch.device("cpu"))
     tally.add(torch.full((3, 9), torch.nan), torch.tensor([1, 2, 8]))
-    _, near, pairs = tally.read()
-    assert near == 0
-    assert all(said == 0 for _, said, _ in pairs)
+    found = tally.evaluation(3, 8, tuple("abcdefghi"))
+    assert found.top5 == 0
+    assert all(said == 0 for _, said, _ in found.pairs)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from budgetnet.engine.measure import Evaluation as Evaluation
 from budgetnet.engine.measure import Prediction as Prediction
 from budgetnet.engine.measure import answers as answers
 from budgetnet.engine.measure import evaluate as evaluate
-from budgetnet.engine.memory import Portions as Portions
+from budgetnet.engine.memory import Chunks as Chunks
 from budgetnet.engine.memory import device_of as device_of
 from budgetnet.engine.memory import moved as moved
 from budgetnet.engine.memory import out_of_memory as out_of_memory
@@ -26,7 +26,7 @@ from budgetnet.engine.speed import PARTS as PARTS
 from budgetnet.engine.speed import Clock as Clock
 from budgetnet.engine.speed import Compiled as Compiled
 from budgetnet.engine.speed import Speed as Speed
-from budgetnet.engine.speed import Way as Way
+from budgetnet.engine.speed import SpeedChoice as SpeedChoice
 from budgetnet.engine.speed import check_speed as check_speed
 from budgetnet.engine.speed import choose as choose
 from budgetnet.engine.speed import fused_views as fused_views

@@ -19,7 +19,7 @@ SMALL = 1 << 16
 """A model of fewer numbers is looked at as one tensor."""
 
 
-class Sentry:
+class FiniteCheck:
     """Looks at all that a training goes on from after each step: at once on a CPU, without waiting on CUDA.
 
     There it looks as soon as the device has come to the step before.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from budgetnet.engine.finite import Sentry, Undo, check_finite, check_loss
+from budgetnet.engine.finite import FiniteCheck, Undo, check_finite, check_loss
 from budgetnet.engine.measure import Evaluation, evaluate
 from budgetnet.engine.parts import Average, forget, learning, plain_mean, train_mode
 from budgetnet.engine.randomness import mixed, order, own_randomness
@@ -146,7 +146,7 @@ def _learn(training: Training, phase: Phase, history: list[Epoch], laps: _Laps) 
         state.sums = torch.zeros(3, device=device)
         state.clock.clear()
     train_mode(training.model, phase.trains, phase.calibrates)
-    rate, sentry = 0.0, Sentry(training)
+    rate, finite_check = 0.0, FiniteCheck(training)
     undo = Undo(training, recipe.on_nan) if recipe.on_nan is not None and state.optimizer else None
     batches = [indices[i * size : (i + 1) * size] for i in range(state.done, count)]
     where: dict[str, Any] = {"epochs": phase.epochs, "history": history, "steps": phase.epochs * count}
@@ -168,7 +168,7 @@ def _learn(training: Training, phase: Phase, history: list[Epoch], laps: _Laps) 
             state.sums += figures
             state.clock.end()
             state.done, state.step = i + 1, state.step + 1
-            sentry.step(training, rate)
+            finite_check.step(training, rate)
             state.spent = laps.spent
             yield TrainingStep(
                 number=state.step,
@@ -251,7 +251,7 @@ def _measure(training: Training, phase: Phase, name: str) -> Evaluation | None:
         resolution=phase.last_resolution,
         batch_size=phase.batch_size or training.recipe.batch_size,
         seed=mixed(training.seed, len(training.state.history)),
-        portions=training.execution.portions,
+        chunks=training.execution.chunks,
     )
 
 

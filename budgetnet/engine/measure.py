@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Finding, Interleaved, Split, at_hand, reading
-from budgetnet.engine.memory import Portions
+from budgetnet.engine.memory import Chunks
 from budgetnet.engine.randomness import TEST, drawn, order, own_randomness, reseed
 from budgetnet.recipe import Test
 
@@ -135,13 +134,13 @@ def evaluate(
     resolution: int,
     batch_size: int = 256,
     seed: int = 0,
-    portions: Portions | None = None,
+    chunks: Chunks | None = None,
 ) -> Evaluation:
     """The figures of `model` over `split`, tested as `test` says for a phase that ends at `resolution`.
 
-    Where memory runs out a batch goes through in parts, as `portions` remembers.
+    Where memory runs out a batch goes through in parts, as `chunks` remembers.
     """
-    portions = portions or Portions()
+    chunks = chunks or Chunks()
     resize, crop = test.at(resolution)
     count = len(classes)
     tally, augmented = _Tally(count, engine.device), _augmented(test)
@@ -159,7 +158,7 @@ def evaluate(
         reading(split, batches) as source,
     ):
         for number, chosen in enumerate(batches):
-            portions.pause()
+            chunks.pause()
             # A model that draws in a test too is measured the same each time.
             reseed(engine.device, drawn(seed, TEST, number))
             images, labels = source[chosen]
@@ -168,28 +167,10 @@ def evaluate(
                 images, labels = view(
                     images, labels, test.augment, resolution=crop, classes=count, generator=generator
                 )
-            logits = portions.through(seen if augmented else plainly, images)
+            logits = chunks.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
             tally.add(logits, labels)
-        return _figures(tally, images_seen, crop, classes)
-
-
-def _figures(tally: "_Tally", images: int, resolution: int, classes: tuple[str, ...]) -> Evaluation:
-    loss, top5, pairs = tally.read()
-    right = {truth: times for truth, said, times in pairs if truth == said}
-    there: Counter[int] = Counter()
-    for truth, _, times in pairs:
-        there[truth] += times
-    return Evaluation(
-        accuracy=sum(right.values()) / images if images else math.nan,
-        top5=top5 / images if images else math.nan,
-        loss=loss / images if images else math.nan,
-        images=images,
-        resolution=resolution,
-        classes=classes,
-        per_class=tuple(right.get(k, 0) / there[k] if there[k] else math.nan for k in range(len(classes))),
-        pairs=pairs,
-    )
+        return tally.evaluation(images_seen, crop, classes)
 
 
 class _Tally:
@@ -216,15 +197,29 @@ class _Tally:
             behind = (logits < own) | ((logits == own) & (self._numbers >= truth))
             self._near += (behind.sum(dim=1) > self._classes - BEST).sum()
 
-    def read(self) -> tuple[float, int, tuple[tuple[int, int, int], ...]]:
-        """The sum of the losses, how many images are among their best five, and what was taken for what."""
+    def evaluation(self, images: int, resolution: int, classes: tuple[str, ...]) -> Evaluation:
+        """The figures of what was added; the device is waited for here."""
         said, truth = torch.cat(self._said), torch.cat(self._truth)
         loss, near = torch.stack((self._loss, self._near.double())).tolist()
+        top5 = round(near) if self._classes > BEST else len(truth)
         # Never as large as all pairs of classes: only those that there are.
-        found, times = torch.unique((truth * self._classes + said).cpu(), return_counts=True)
-        counted = zip(found.tolist(), times.tolist(), strict=True)
-        pairs = tuple((*divmod(pair, self._classes), images) for pair, images in counted)
-        return loss, round(near) if self._classes > BEST else len(truth), pairs
+        numbers, times = torch.unique((truth * self._classes + said).cpu(), return_counts=True)
+        counted = zip(numbers.tolist(), times.tolist(), strict=True)
+        pairs = tuple((*divmod(pair, self._classes), count) for pair, count in counted)
+        right, there = [0] * self._classes, [0] * self._classes
+        for label, answer, count in pairs:
+            there[label] += count
+            right[label] += count * (label == answer)
+        return Evaluation(
+            accuracy=sum(right) / images if images else math.nan,
+            top5=top5 / images if images else math.nan,
+            loss=loss / images if images else math.nan,
+            images=images,
+            resolution=resolution,
+            classes=classes,
+            per_class=tuple(r / t if t else math.nan for r, t in zip(right, there)),
+            pairs=pairs,
+        )
 
 
 def _augmented(test: Test) -> bool:
@@ -271,14 +266,14 @@ def answers(
     resize: int,
     crop: int,
     test: Test | None = None,
-    portions: Portions | None = None,
+    chunks: Chunks | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Labels (N,) and class probabilities (N, K) on the CPU for batches of uint8 images (B, C, H, W).
 
     Each image is looked at as `test` says, once without it. Labels are those of the largest logits: different
     logits may have the same probability.
     """
-    looked, portions = test or Test(), portions or Portions()
+    looked, chunks = test or Test(), chunks or Chunks()
     labels, found = [torch.empty(0, dtype=torch.int64)], list[Tensor]()
 
     def seen(images: Tensor) -> Tensor:
@@ -287,8 +282,8 @@ def answers(
 
     with trying(model):
         for images in batches:
-            portions.pause()
-            logits = portions.through(seen, images)
+            chunks.pause()
+            logits = chunks.through(seen, images)
             labels.append(logits.argmax(dim=1))
             found.append(logits.softmax(dim=1))
     if not found:

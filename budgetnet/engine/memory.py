@@ -35,7 +35,7 @@ def _nothing() -> None:
 
 
 @dataclass
-class Portions:
+class Chunks:
     """How images that are only looked at go through a model: each batch in so many `parts`.
 
     `pause` is called between two batches and may raise; `tell` is told what is worth knowing.

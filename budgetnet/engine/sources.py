@@ -101,7 +101,7 @@ def label(training: Training, phase: Phase, how: PseudoLabels) -> Kept:
             resize=resize,
             crop=crop,
             test=phase.test,
-            portions=training.execution.portions,
+            chunks=training.execution.chunks,
         )
     return keep(probabilities, how.threshold, how.temperature, how.per_class, labels=labels)
 

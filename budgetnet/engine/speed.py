@@ -26,7 +26,7 @@ STATIC = 4
 
 
 @dataclass(frozen=True)
-class Way:
+class SpeedChoice:
     """How the training step is executed, `chosen` for the reason `why`."""
 
     chosen: Literal["eager", "compile", "graphs"]
@@ -42,20 +42,20 @@ def check_speed(speed: str, device: torch.device) -> None:
         raise ValueError(f"speed 'graphs' records CUDA graphs, and the device is {device}; use 'auto'")
 
 
-def choose(speed: Speed, device: torch.device, model: nn.Module, recipe: Recipe, train: Split) -> Way:
+def choose(speed: Speed, device: torch.device, model: nn.Module, recipe: Recipe, train: Split) -> SpeedChoice:
     """The way for this training of `model` on the images of `train`.
 
     What it says depends on nothing but its arguments, so that the same training always runs the same way.
     """
     if speed != "auto":
-        return Way(speed, "asked for")
+        return SpeedChoice(speed, "asked for")
     if device.type != "cuda":
-        return Way("eager", "on a CPU compiled steps were no faster, and took minutes to compile")
+        return SpeedChoice("eager", "on a CPU compiled steps were no faster, and took minutes to compile")
     work = _work(model, recipe, train)
     size = f"about {work:.1e} multiply-accumulates in all"
     if work < PAYS:
-        return Way("eager", f"{size}: over before compiling would have paid")
-    return Way("compile", f"{size}: enough for compiling to pay")
+        return SpeedChoice("eager", f"{size}: over before compiling would have paid")
+    return SpeedChoice("compile", f"{size}: enough for compiling to pay")
 
 
 def _work(model: nn.Module, recipe: Recipe, train: Split) -> float:
@@ -74,9 +74,9 @@ def _sizes(recipe: Recipe) -> set[int]:
     return {phase.resolution_at(k / 64) for phase in recipe.phases for k in range(64) if phase.learns}
 
 
-def fused_views(device: torch.device, recipe: Recipe, way: Way) -> FusedViews | None:
+def fused_views(device: torch.device, recipe: Recipe, choice: SpeedChoice) -> FusedViews | None:
     """The views of a training whose steps are compiled, where compiling them pays: not on a CPU."""
-    if way.chosen == "eager" or device.type != "cuda":
+    if choice.chosen == "eager" or device.type != "cuda":
         return None
     return FusedViews(sizes_open=len(_sizes(recipe)) > STATIC)
 
@@ -88,9 +88,9 @@ class Compiled:
     are left open. Nothing is compiled before the first call.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, way: Way) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, choice: SpeedChoice) -> None:
         self._open = len(_sizes(recipe)) > STATIC
-        self._graphs = way.chosen == "graphs" and not self._open
+        self._graphs = choice.chosen == "graphs" and not self._open
         # Else the compiler draws masks of dropout of its own, and the training is another one.
         options: dict[str, Any] = {"fallback_random": True}
         if self._graphs:

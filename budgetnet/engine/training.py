@@ -10,7 +10,7 @@ from budgetnet.augment import FusedViews
 from budgetnet.data import Data, Interleaved
 from budgetnet.engine.hidden import Hidden
 from budgetnet.engine.measure import Engine
-from budgetnet.engine.memory import Portions
+from budgetnet.engine.memory import Chunks
 from budgetnet.engine.randomness import SESSION, mixed
 from budgetnet.engine.speed import Compiled
 from budgetnet.engine.state import Kept, State
@@ -39,14 +39,14 @@ class Execution:
     """How steps are executed, which changes no result.
 
     They call what the model was `compiled` to, if it was, and make their views by `fused`, where that is
-    compiled; what fails to compile is given up. `portions` say how images go through the model where nothing
+    compiled; what fails to compile is given up. `chunks` say how images go through the model where nothing
     is learnt. `interleaved` copies of splits, by name, are read instead of them. Where others use the memory
     too, and it is not `alone`, a step that it does not suffice for is tried again when it is.
     """
 
     compiled: Compiled | None = None
     fused: FusedViews | None = None
-    portions: Portions = field(default_factory=Portions)
+    chunks: Chunks = field(default_factory=Chunks)
     interleaved: dict[str, Interleaved] = field(default_factory=dict)
     alone: bool = True
 

@@ -13,7 +13,7 @@ from budgetnet import guard
 from budgetnet.budget import built
 from budgetnet.compare import Difference
 from budgetnet.data import Data
-from budgetnet.engine import Engine, Speed, Training, Way, check, check_views, choose, trial
+from budgetnet.engine import Engine, Speed, SpeedChoice, Training, check, check_views, choose, trial
 from budgetnet.files import Checkpoint, locked
 from budgetnet.modelfile import Card, check_weight, described
 from budgetnet.process import check_launch, steadfast_output
@@ -43,7 +43,7 @@ def checked(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
 
 
 @dataclass
-class Begun:
+class Start:
     """A training that was checked and may begin: it goes on from `held`, or follows `earlier`.
 
     `moved` says what lets its last bits differ from those of an uninterrupted run.
@@ -56,7 +56,7 @@ class Begun:
     notes: list[str]
     limit: float | None
     contract: dict[str, Any]
-    way: Way
+    speed_choice: SpeedChoice
     held: Checkpoint | None = None
     earlier: Run | None = None
     claims: ExitStack = field(default_factory=ExitStack)
@@ -84,7 +84,7 @@ def begin(
     engine: Engine,
     speed: Speed,
     session: Session,
-) -> Begun:
+) -> Start:
     """Everything checked and read that can be refused; nothing is moved or written yet."""
     limit, launched = seconds(session.max_time), check_launch(_joined())
     allow = (session.allow,) if isinstance(session.allow, str) else tuple(session.allow)
@@ -103,8 +103,11 @@ def begin(
     with steadfast_output():
         check_views(data, recipe, engine.device)
         notes += trial(model, data, recipe, engine)
-    way = choose(speed, engine.device, model, recipe, data.train)
-    wanted = contract(model, data, recipe, engine) | {"speed": way.chosen, "source": run.record.get("source")}
+    speed_choice = choose(speed, engine.device, model, recipe, data.train)
+    wanted = contract(model, data, recipe, engine) | {
+        "speed": speed_choice.chosen,
+        "source": run.record.get("source"),
+    }
     if session.resume is not None:
         folder = Path(session.resume)
         # Claimed before it is read: nobody else may go on with it meanwhile.
@@ -121,17 +124,19 @@ def begin(
         asked = run.record if found.changed or not earlier.record.get("recipe") else {}
         run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
         run.settle()
-        begun = Begun(model, data, recipe, run, [*notes, *found.notes], limit, wanted, way, found.held)
-        begun.claims, begun.changed, begun.moved = claims, found.changed, found.moved
-        return begun
-    begun = Begun(model, data, recipe, run, notes, limit, wanted, way)
+        start = Start(
+            model, data, recipe, run, [*notes, *found.notes], limit, wanted, speed_choice, found.held
+        )
+        start.claims, start.changed, start.moved = claims, found.changed, found.moved
+        return start
+    start = Start(model, data, recipe, run, notes, limit, wanted, speed_choice)
     if session.after is None:
-        begun.notes += guard.again(model, data)
+        start.notes += guard.again(model, data)
     else:
-        begun.earlier = follow(model, session.after, data)
-        begun.notes += guard.chained(data, begun.earlier.record, guard.read_seen(Path(session.after)))
-        begun.notes += higher(recipe, begun.earlier.history)
-    return begun
+        start.earlier = follow(model, session.after, data)
+        start.notes += guard.chained(data, start.earlier.record, guard.read_seen(Path(session.after)))
+        start.notes += higher(recipe, start.earlier.history)
+    return start
 
 
 def _joined() -> int:

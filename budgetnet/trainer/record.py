@@ -18,7 +18,7 @@ from budgetnet.process import VERSION
 from budgetnet.pseudo import write_csv
 from budgetnet.run import Note, Pace, Run
 from budgetnet.text import counted, duration, percent
-from budgetnet.trainer.begin import Begun
+from budgetnet.trainer.begin import Start
 from budgetnet.trainer.changes import line
 
 _LONGEST = 200_000
@@ -30,44 +30,44 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
-def open_record(run: Run, training: Training, begun: Begun) -> None:
+def open_record(run: Run, training: Training, start: Start) -> None:
     """The record of what is about to run."""
     sessions = list(run.record.get("sessions", []))
-    sessions.append({"started": now(), "from_step": training.state.step, **begun.contract["where"]})
-    if begun.moved:
-        sessions[-1]["moved"] = list(begun.moved)
-    if begun.held is not None:
-        guard.mark(training.model, begun.data, guard.image_hashes(begun.data.train), anew=True)
+    sessions.append({"started": now(), "from_step": training.state.step, **start.contract["where"]})
+    if start.moved:
+        sessions[-1]["moved"] = list(start.moved)
+    if start.held is not None:
+        guard.mark(training.model, start.data, guard.image_hashes(start.data.train), anew=True)
     # A record that was damaged tells of no recipe, and is written anew.
-    if begun.held is not None and run.record.get("recipe"):
+    if start.held is not None and run.record.get("recipe"):
         before = sum(float(session.get("seconds", 0.0)) for session in sessions)
         run.note(status="running", sessions=sessions, seconds_before=before, result={})
-        if run.source and digests(run.source) != begun.held.state["contract"].get("source"):
+        if run.source and digests(run.source) != start.held.state["contract"].get("source"):
             sessions[-1]["source"] = digests(run.source)
             _keep_source(run, len(sessions))
             run.note(sessions=sessions)
-        if begun.changed:
-            sessions[-1]["changed"] = [line(difference) for difference in begun.changed]
-            run.note(sessions=sessions, **_asked(training, begun))
+        if start.changed:
+            sessions[-1]["changed"] = [line(difference) for difference in start.changed]
+            run.note(sessions=sessions, **_asked(training, start))
         return
     counts = ledger(training.model)
     _keep_source(run)
-    _remember(run, training, begun)
+    _remember(run, training, start)
     run.note(
         status="running",
         started=now(),
-        **_asked(training, begun),
+        **_asked(training, start),
         model={
             "class": type(training.model).__name__,
             "parameters": counts.params,
             "bytes": counts.bytes,
-            **_computes(begun.contract),
+            **_computes(start.contract),
         },
         external=_origins(training),
-        after=str(begun.earlier.folder) if begun.earlier is not None else None,
-        notes=list(begun.notes),
+        after=str(start.earlier.folder) if start.earlier is not None else None,
+        notes=list(start.notes),
         device=_device_name(training.engine.device),
-        speed={"chosen": begun.way.chosen, "why": begun.way.why},
+        speed={"chosen": start.speed_choice.chosen, "why": start.speed_choice.why},
         threads=torch.get_num_threads(),
         versions={
             "budgetnet": VERSION,
@@ -105,21 +105,21 @@ def _short(described: Any) -> Any:
     return described if len(json.dumps(described)) <= _LONGEST else mark(described)
 
 
-def _asked(training: Training, begun: Begun) -> dict[str, Any]:
+def _asked(training: Training, start: Start) -> dict[str, Any]:
     """What the run is of: its recipe, data, budget and precision."""
     data = training.data
     return {
-        "described": begun.contract["described"],
-        "recipe": begun.contract["recipe"],
+        "described": start.contract["described"],
+        "recipe": start.contract["recipe"],
         "seed": training.recipe.seed,
         "data": {
             "name": data.name,
             "classes": list(data.classes),
             "images": {name: len(split) for name, split in data.splits.items()},
-            "fingerprints": begun.contract["data"]["fingerprints"],
+            "fingerprints": start.contract["data"]["fingerprints"],
         },
-        "budget": begun.contract["budget"],
-        "precision": begun.contract["precision"],
+        "budget": start.contract["budget"],
+        "precision": start.contract["precision"],
     }
 
 
@@ -130,29 +130,29 @@ def _origins(training: Training) -> str:
     return "; ".join(dict.fromkeys(name for name in found if name))
 
 
-def _remember(run: Run, training: Training, begun: Begun) -> None:
+def _remember(run: Run, training: Training, start: Start) -> None:
     """Leave word, with the model and in the folder, of which images it learns from, here and before."""
     # Of images that were moved nothing is known yet.
-    data = begun.data
+    data = start.data
     pseudo = any(phase.pseudo is not None for phase in training.recipe.phases)
     more = [data.unlabelled] if pseudo and data.unlabelled is not None else []
     hashes = guard.image_hashes(data.train, *more)
-    earlier = begun.earlier.folder if begun.earlier is not None else None
+    earlier = start.earlier.folder if start.earlier is not None else None
     before = guard.read_seen(earlier) if earlier is not None else None
     if before is not None:
         hashes = torch.unique(torch.cat([before, hashes]))
     if run.place is not None:
         guard.write_seen(run.place, hashes)
     # The weights of a run that is followed overwrote those that the model came with.
-    guard.mark(training.model, data, hashes, anew=begun.earlier is not None)
+    guard.mark(training.model, data, hashes, anew=start.earlier is not None)
 
 
-def beginning(begun: Begun, training: Training) -> Iterator[Note]:
+def beginning(start: Start, training: Training) -> Iterator[Note]:
     """What is said before the first step of a session."""
-    yield from (Note("check", text) for text in begun.notes)
-    yield from (Note("bits", text) for text in begun.moved)
-    if begun.held is not None:
-        yield Note("resume", f"going on in {begun.run.folder} {place(training)}")
+    yield from (Note("check", text) for text in start.notes)
+    yield from (Note("bits", text) for text in start.moved)
+    if start.held is not None:
+        yield Note("resume", f"going on in {start.run.folder} {place(training)}")
 
 
 def listed(note: Note, training: Training, run: Run) -> Note:

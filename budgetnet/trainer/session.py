@@ -14,13 +14,13 @@ from typing import Any
 from budgetnet import guard
 from budgetnet.console import Watch
 from budgetnet.engine import (
+    Chunks,
     Compiled,
     Engine,
     Event,
     Execution,
     Kept,
     NotWritten,
-    Portions,
     State,
     Training,
     check_optimizer,
@@ -39,7 +39,7 @@ from budgetnet.files import checkpoint, discard, locked, unwritable
 from budgetnet.modelfile import difference, write
 from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.run import METRICS, MODEL, RECORD, Epoch, Note, Run, pace
-from budgetnet.trainer.begin import Begun, card_of
+from budgetnet.trainer.begin import Start, card_of
 from budgetnet.trainer.changes import adapt
 from budgetnet.trainer.record import (
     beginning,
@@ -57,57 +57,57 @@ from budgetnet.trainer.stop import Stop, Stopped
 from budgetnet.trainer.watch import Audience, Screen, Watchers
 
 
-def epochs(begun: Begun, engine: Engine, audience: Audience) -> Iterator[Epoch]:
+def epochs(start: Start, engine: Engine, audience: Audience) -> Iterator[Epoch]:
     """The epochs of a run that was checked; where it is refused all the same, it leaves no folder."""
-    run, new = begun.run, begun.held is None
+    run, new = start.run, start.held is None
     if new:
         run.settle()
     place, files = run.place if new else None, list[Path]()
     try:
-        with begun.claims:
+        with start.claims:
             if place is not None:
-                begun.claims.enter_context(locked(place))
+                start.claims.enter_context(locked(place))
                 paths = [place / name for name in (RECORD, METRICS, guard.SEEN)]
                 files = [path for path in (*paths, *source_paths(run).values()) if not path.exists()]
-            yield from _claimed(begun, engine, audience, files)
+            yield from _claimed(start, engine, audience, files)
     except ValueError:
-        if not begun.started and place is not None:
+        if not start.started and place is not None:
             with suppress(OSError):
                 place.rmdir()
         raise
 
 
-def _claimed(begun: Begun, engine: Engine, audience: Audience, files: Sequence[Path]) -> Iterator[Epoch]:
+def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[Path]) -> Iterator[Epoch]:
     """The epochs of a run whose folder is this process's alone; `files` are those that it will have made."""
-    run, channel = begun.run, audience.channel
+    run, channel = start.run, audience.channel
     fill_closed()
-    watch, stop = Watch(audience.show, channel.tell), Stop(begun.limit, channel.deserted)
-    begun.notes += room(begun)
-    told = Watchers(Screen(watch, begun.recipe.phases))
+    watch, stop = Watch(audience.show, channel.tell), Stop(start.limit, channel.deserted)
+    start.notes += room(start)
+    told = Watchers(Screen(watch, start.recipe.phases))
     try:
-        training = set_up(begun, engine, told.tell, alone=channel.alone)
+        training = set_up(start, engine, told.tell, alone=channel.alone)
     except (OSError, ValueError) as error:
         for path in files:
             discard(path)
         raise unwritable(run.folder or Path(), error) if isinstance(error, OSError) else error from None
-    begun.started = True
-    saver = Saver(run, stop, training, begun.contract, saved=begun.held is not None)
+    start.started = True
+    saver = Saver(run, stop, training, start.contract, saved=start.held is not None)
     told.add(saver, partial(_guarded, training, run))
     if audience.aside is not None and not audience.show:
         told.add(partial(_not_to_be_missed, audience.aside))
-    training.execution.portions = Portions(pause=saver.between, tell=told.tell)
+    training.execution.chunks = Chunks(pause=saver.between, tell=told.tell)
     # What a recipe's own functions print, or the loop over the epochs, ends no training either.
     with steadfast_output(), watch, stop.listening(), ExitStack() as stack:
         clock = time.perf_counter()
         try:
             stack.enter_context(told.open(audience.users, run, saver.save))
-            for note in beginning(begun, training):
+            for note in beginning(start, training):
                 told.tell(note)
             yield from _told(training, told)
         except GeneratorExit:
             # A `break` in the user's loop: an ordinary end, which no checkpoint can repeat, and out of
             # which nothing can be raised.
-            training.execution.portions.pause = lambda: None
+            training.execution.chunks.pause = lambda: None
             try:
                 end(training, run, clock, None)
             except NotWritten as error:
@@ -131,18 +131,18 @@ def _claimed(begun: Begun, engine: Engine, audience: Audience, files: Sequence[P
             _leave(stopped)
 
 
-def set_up(begun: Begun, engine: Engine, tell: Callable[[Note], None], *, alone: bool = True) -> Training:
+def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone: bool = True) -> Training:
     """Move everything to its place and write the record of what is about to run."""
-    model, run, held = begun.model, begun.run, begun.held
-    settle(model, begun.data.train, engine, begun.recipe.phases[0].resolutions[0])
-    data = moved(begun.data, engine.device)
-    recipe = replace(begun.recipe, loss=on_device(begun.recipe.loss, engine.device, model))
+    model, run, held = start.model, start.run, start.held
+    settle(model, start.data.train, engine, start.recipe.phases[0].resolutions[0])
+    data = moved(start.data, engine.device)
+    recipe = replace(start.recipe, loss=on_device(start.recipe.loss, engine.device, model))
     # Beside others, who share the images' memory, each would have a copy.
     execution = Execution(alone=alone, interleaved=interleaved(data, recipe) if alone else {})
-    if begun.way.chosen != "eager":
-        execution.compiled = Compiled(model, recipe, begun.way)
-        execution.fused = fused_views(engine.device, recipe, begun.way)
-    session, earlier = begun.session
+    if start.speed_choice.chosen != "eager":
+        execution.compiled = Compiled(model, recipe, start.speed_choice)
+        execution.fused = fused_views(engine.device, recipe, start.speed_choice)
+    session, earlier = start.session
     training = Training(
         model,
         data,
@@ -157,11 +157,11 @@ def set_up(begun: Begun, engine: Engine, tell: Callable[[Note], None], *, alone:
     remember(training)
     if held is not None:
         restore(training, held)
-        adapt(training, begun.changed)
+        adapt(training, start.changed)
         check_optimizer(training, held)
     run.model = model
     run.rewind([*earlier, *training.state.history])
-    open_record(run, training, begun)
+    open_record(run, training, start)
     return training
 
 
@@ -201,7 +201,7 @@ def _leave(stopped: Stopped) -> None:
         raise SystemExit(128 + stopped.signal_number)
 
 
-def end(training: Training, run: Run, begun: float, error: BaseException | None) -> None:
+def end(training: Training, run: Run, start: float, error: BaseException | None) -> None:
     """Put the kept weights into the model, save them, and close the record.
 
     Raises NotWritten where all else went well, and the disk did not take it.
@@ -224,7 +224,7 @@ def end(training: Training, run: Run, begun: float, error: BaseException | None)
             unwritten = insist(lambda: write(training.model, kept.state, described, path))
     if unwritten and error is None:
         status, error = "failed", NotWritten(unkept(run, unwritten), run)
-    spent = time.perf_counter() - begun
+    spent = time.perf_counter() - start
     result["seconds"] = round(float(run.record.get("seconds_before", 0.0)) + spent, 3)
     told = "" if error is not None or kept is None or run.place is None else difference(path, training.model)
     if told:
@@ -277,7 +277,7 @@ def _result(training: Training, kept: Kept) -> dict[str, Any]:
             resolution=phase.last_resolution,
             batch_size=phase.batch_size or training.recipe.batch_size,
             seed=mixed(training.seed, passed),
-            portions=training.execution.portions,
+            chunks=training.execution.chunks,
         )
         result |= {
             f"{way}_accuracy": found.accuracy,

@@ -15,7 +15,7 @@ from budgetnet.files import check_place, checkpoint, free_bytes
 from budgetnet.optim import OptimizerFactory
 from budgetnet.recipe import PseudoLabels, Recipe
 from budgetnet.text import size
-from budgetnet.trainer.begin import Begun
+from budgetnet.trainer.begin import Start
 
 EPOCH = 1300
 """Bytes of an epoch in a checkpoint's history, some more than in a file of metrics."""
@@ -130,11 +130,11 @@ def _optimizer_state(make: OptimizerFactory, parameters: list[nn.Parameter]) -> 
     return _bytes(found), len(found)
 
 
-def room(begun: Begun) -> list[str]:
+def room(start: Start) -> list[str]:
     """What is worth noting of the space that a run begins with. Raises ValueError for too little."""
-    place, data = begun.run.place, begun.data
+    place, data = start.run.place, start.data
     if place is None:
         return []
     unlabelled = len(data.unlabelled) if data.unlabelled is not None else 0
-    need = needed(begun.model, begun.recipe, unlabelled=unlabelled, images=len(data.train))
+    need = needed(start.model, start.recipe, unlabelled=unlabelled, images=len(data.train))
     return check_space(place, need, held=taken(place))

@@ -165,15 +165,15 @@ class Trainer:
         before anything was written, leaves none either.
         """
         session = session or Session()
-        begun = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
-        if make is not None and begun.held is None:
-            begun.run.folder = make()
-        return epochs(begun, self.engine, Audience(self.show, self.watch, self.channel, self.aside))
+        start = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
+        if make is not None and start.held is None:
+            start.run.folder = make()
+        return epochs(start, self.engine, Audience(self.show, self.watch, self.channel, self.aside))
 
     def ready(self, model: nn.Module, data: Data, recipe: Recipe) -> Training:
         """A training that is checked and set up as `fit` does it, without a folder: what `steps` takes."""
-        begun = begin(model, data, recipe, None, engine=self.engine, speed=self.speed, session=Session())
-        return set_up(begun, self.engine, lambda note: None, alone=self.channel.alone)
+        start = begin(model, data, recipe, None, engine=self.engine, speed=self.speed, session=Session())
+        return set_up(start, self.engine, lambda note: None, alone=self.channel.alone)
 
     def evaluate(
         self,
