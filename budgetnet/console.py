@@ -150,10 +150,10 @@ class Watch:
         """Whether there is a bar to move."""
         return self._bar is not None or self._tell is not None
 
-    def say(self, text: str) -> None:
-        """One line above the bar."""
+    def say(self, text: str, *, once: bool = False) -> None:
+        """One line above the bar; `once`: that one of several runs says it is enough."""
         if self._tell is not None:
-            self._tell({"say": text})
+            self._tell({"say": text, "once": once})
         if self._console is not None:
             with suppress(Exception):
                 self._console.print(_escape(harmless(text)), soft_wrap=True)

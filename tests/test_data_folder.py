@@ -5,6 +5,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from budgetnet.data import DataError, folder, oddities
-from budgetnet.data.photos import photo
+from budgetnet.data.photos import read_photo
 
 RNG = np.random.default_rng(0)
+
+
+def photo(path: Path, size: int, *, squash: bool) -> Any:
+    """The photo's pixels, or the reason why it cannot be read."""
+    read = read_photo(path, size, squash=squash)
+    return read.odd[0][1] if read.pixels is None else read.pixels
 
 
 def pixels(height: int = 20, width: int = 30) -> np.ndarray:

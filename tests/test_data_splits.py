@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import Data, DataError, Interleaved, Split
-from budgetnet.data import splits as room
+from budgetnet.data import disk as room
 from budgetnet.data.remarks import remarked
 
 

@@ -15,8 +15,8 @@ from budgetnet.data.choose import split as split
 from budgetnet.data.choose import stratified as stratified
 from budgetnet.data.data import Data as Data
 from budgetnet.data.data import Duplicate as Duplicate
-from budgetnet.data.disk import CHUNK as CHUNK
 from budgetnet.data.disk import OnDisk as OnDisk
+from budgetnet.data.disk import chunks as chunks
 from budgetnet.data.disk import joined as joined
 from budgetnet.data.disk import source_of as source_of
 from budgetnet.data.folder import folder as folder

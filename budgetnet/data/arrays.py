@@ -133,25 +133,25 @@ def pixels(given: Images, name: str) -> Tensor:
     what = f"the images of {name}"
     if isinstance(given, Tensor):
         given = dense(given, what)
-    found = f"{str(given.dtype).removeprefix('torch.')} {tuple(given.shape)}"
+    kind = f"{str(given.dtype).removeprefix('torch.')} {tuple(given.shape)}"
     layouts = "(N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels"
     if given.ndim not in (3, 4) or 0 in given.shape or str(given.dtype) == "object":
         way = "reshape them to (N, H, W)" if given.ndim == 2 else "give all of them, of one size, in one"
-        raise DataError(f"{what} are {layouts}, but found {found}: {way}")
+        raise DataError(f"{what} are {layouts}, but found {kind}: {way}")
     images = _tensor(given, what) if _is_sharable(given) else None
     if images is not None and images.is_floating_point():
         images = _rounded(images, name)
     if images is None or images.dtype != torch.uint8:
         raise DataError(
-            f"{what} are uint8 (0 to 255) or floats in [0, 1], but found {found}: {_conversion(given)}"
+            f"{what} are uint8 (0 to 255) or floats in [0, 1], but found {kind}: {_conversion(given)}"
         )
     if images.ndim == 3:
         return images.unsqueeze(1).contiguous()
     first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
     if not first and not last:
-        raise DataError(f"{what} are {layouts}, but found {found}: drop the other channels")
+        raise DataError(f"{what} are {layouts}, but found {kind}: drop the other channels")
     if first and last:
-        raise DataError(f"{what} may be read as (N, H, W, C) or (N, C, H, W), found {found}: make a Split")
+        raise DataError(f"{what} may be read as (N, H, W, C) or (N, C, H, W), found {kind}: make a Split")
     return (images if first else images.permute(0, 3, 1, 2)).contiguous()
 
 

@@ -222,14 +222,14 @@ def _held_out(whole: Split, held_out: HeldOut, seed: int) -> Tensor:
     if len(twice):
         raise DataError(f"index {int(twice[0])}{where} is given twice: each image is held out once")
     in_order, positions = whole.indices.sort()
-    found = torch.searchsorted(in_order, values).clamp(max=len(in_order) - 1)
-    missing = values[in_order[found] != values]
+    at = torch.searchsorted(in_order, values).clamp(max=len(in_order) - 1)
+    missing = values[in_order[at] != values]
     if len(missing):
         span = f"{int(in_order[0])} ... {int(in_order[-1])}"
         raise DataError(
             f"index {int(missing[0])}{where} is not among the {len(whole):,} images (indices {span})"
         )
-    return positions[found].sort().values
+    return positions[at].sort().values
 
 
 def _indices(given: object) -> Tensor:
@@ -241,8 +241,8 @@ def _indices(given: object) -> Tensor:
             f"held_out is a number, a fraction, a file or indices, but found {given!r:.60}"
         ) from None
     if indices.numel() and (indices.ndim != 1 or indices.is_floating_point() or indices.dtype == torch.bool):
-        found = f"{str(indices.dtype).removeprefix('torch.')} {tuple(indices.shape)}"
-        raise DataError(f"held_out as indices is a row of whole numbers, but found {found}")
+        kind = f"{str(indices.dtype).removeprefix('torch.')} {tuple(indices.shape)}"
+        raise DataError(f"held_out as indices is a row of whole numbers, but found {kind}")
     return indices.long().reshape(-1)
 
 

@@ -47,8 +47,8 @@ class Data:
             if len(split) == 0:
                 raise DataError(f"{name} holds no images: a part that is not there is None")
             if split.shape[1:] != self.train.shape[1:]:
-                wanted, found = ("x".join(map(str, part.shape[1:])) for part in (self.train, split))
-                raise DataError(f"{name} has images of {found}, train of {wanted}: store both at one size")
+                wanted, given = ("x".join(map(str, part.shape[1:])) for part in (self.train, split))
+                raise DataError(f"{name} has images of {given}, train of {wanted}: store both at one size")
             low, high = int(split.labels.min()), int(split.labels.max())
             if high >= len(self.classes) or low < (-1 if name == "unlabelled" else 0):
                 worst = high if high >= len(self.classes) else low
@@ -135,16 +135,16 @@ def repeated(splits: Mapping[str, Split]) -> tuple[Duplicate, ...]:
     return tuple(pairs)
 
 
-def overlaps(found: Sequence[Duplicate]) -> tuple[str, ...]:
+def overlaps(shared: Sequence[Duplicate]) -> tuple[str, ...]:
     """Return a sentence for each two splits of these pairs: how many images they share, and one such."""
     pairs: dict[tuple[str, str], list[Duplicate]] = {}
-    for pair in found:
+    for pair in shared:
         pairs.setdefault((pair.first, pair.second), []).append(pair)
     return tuple(_overlap(*names, some) for names, some in pairs.items() if names[0] != names[1])
 
 
-def _overlap(first: str, second: str, found: Sequence[Duplicate]) -> str:
-    images = "1 image occurs" if len(found) == 1 else f"{len(found):,} images occur"
-    example = f"for one {first}[{found[0].first_at}] = {second}[{found[0].second_at}]"
+def _overlap(first: str, second: str, shared: Sequence[Duplicate]) -> str:
+    images = "1 image occurs" if len(shared) == 1 else f"{len(shared):,} images occur"
+    example = f"for one {first}[{shared[0].first_at}] = {second}[{shared[0].second_at}]"
     so = "; what is learnt by heart counts as recognised there" if first == "train" else ""
     return f"{images} in both {first} and {second}, byte for byte ({example}){so}"

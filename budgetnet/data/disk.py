@@ -38,11 +38,11 @@ class File:
         except OSError as error:
             raise self._lost(error) from None
         weakref.finalize(self, os.close, self._descriptor)
-        found = os.fstat(self._descriptor)
-        changed = f"{found.st_mtime_ns} {found.st_ctime_ns}"
-        self.identity = f"{path.resolve()} {found.st_size} {changed} {offset} {count} {item} {axes}"
+        status = os.fstat(self._descriptor)
+        changed = f"{status.st_mtime_ns} {status.st_ctime_ns}"
+        self.identity = f"{path.resolve()} {status.st_size} {changed} {offset} {count} {item} {axes}"
         self.digests: Tensor | None = None
-        if found.st_size < offset + count * self.each:
+        if status.st_size < offset + count * self.each:
             raise self._short()
         # What is read ahead of a random image is not the next one that is asked for.
         os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
@@ -172,17 +172,11 @@ class OnDisk:
             elif len(slots) == len(rows):
                 part.read(here, out)
             elif len(slots):
-                found = torch.empty((len(slots), *self.shape[1:]), dtype=torch.uint8)
-                part.read(here[slots], found)
-                out[slots] = found
+                part_images = torch.empty((len(slots), *self.shape[1:]), dtype=torch.uint8)
+                part.read(here[slots], part_images)
+                out[slots] = part_images
             first += len(part)
         return out
-
-    def chunks(self) -> Iterator[Tensor]:
-        """Yield the images in order as tensors of about 16 MB, each in memory of its own."""
-        step = max(1, CHUNK // max(1, self.shape[1:].numel()))
-        for which in torch.split(torch.arange(len(self)), step):
-            yield self.read(which)
 
     def tensor(self) -> Tensor:
         """Return all images in memory, of which it is remembered where they come from."""
@@ -195,10 +189,17 @@ class OnDisk:
     def __getitem__(self, which: Any) -> Tensor:
         """Return the images at a position, a slice or a row of positions, read into memory."""
         if isinstance(which, tuple):
-            found = self[which[0]]
-            return found[which[1:]] if isinstance(which[0], int) else found[(slice(None), *which[1:])]
+            some = self[which[0]]
+            return some[which[1:]] if isinstance(which[0], int) else some[(slice(None), *which[1:])]
         chosen = torch.arange(len(self))[which]
         return self.read(chosen.reshape(-1))[0] if chosen.ndim == 0 else self.read(chosen)
+
+
+def chunks(images: Tensor | OnDisk) -> Iterator[Tensor]:
+    """Yield images in order as contiguous uint8 (n, C, H, W) of about CHUNK bytes, where they lie."""
+    step = max(1, CHUNK // max(1, images.shape[1:].numel()))
+    for start in range(0, len(images), step):
+        yield images[start : start + step].contiguous()
 
 
 def joined(first: Tensor | OnDisk, second: Tensor | OnDisk) -> OnDisk:

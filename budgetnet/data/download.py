@@ -86,16 +86,16 @@ def download(
             _claim(file, part)
             resumed = file.tell() > 0
             _fetch(url, file, by_hand, limit, (attempts, pause, timeout))
-            found = digest(part)
-            if found != md5 and resumed:
+            came = digest(part)
+            if came != md5 and resumed:
                 # What an earlier call left may be of another file, or spoilt: only a fresh copy can tell.
                 file.truncate(0)
                 _fetch(url, file, by_hand, limit, (attempts, pause, timeout))
-                found = digest(part)
-            if found != md5:
+                came = digest(part)
+            if came != md5:
                 part.unlink()
                 raise Unavailable(
-                    f"{name} came with the MD5 {found}, not {md5}, and was deleted: try again, or {by_hand}"
+                    f"{name} came with the MD5 {came}, not {md5}, and was deleted: try again, or {by_hand}"
                 )
             return part.rename(into / name)
     except OSError as error:

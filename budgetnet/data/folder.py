@@ -60,28 +60,28 @@ def folder(
         raise DataError(
             f'shape is "crop" or "squash", unreadable "skip" or "refuse", found {shape!r}, {unreadable!r}'
         )
-    found = listing(photo_root(root))
-    if "val" in found.parts and held_out is not None:
+    photos = listing(photo_root(root))
+    if "val" in photos.parts and held_out is not None:
         raise DataError(
-            f"{found.root} has a val folder and held_out={held_out!r} was given: leave held_out out"
+            f"{photos.root} has a val folder and held_out={held_out!r} was given: leave held_out out"
         )
-    splits, findings = parts(found, size, squash=shape == "squash", unreadable=unreadable, cache=cache)
+    splits, findings = parts(photos, size, squash=shape == "squash", unreadable=unreadable, cache=cache)
     whole, val = splits["train"], splits.get("val")
-    counts = whole.counts(len(found.classes))
+    counts = whole.counts(len(photos.classes))
     share = held_out if held_out is not None or val is not None else fifth(counts)
-    train, drawn = split(whole, share, seed, per_class=per_class, classes=found.classes)
+    train, drawn = split(whole, share, seed, per_class=per_class, classes=photos.classes)
     if drawn is not None:
-        findings = (*findings, *unheld(counts, drawn.counts(len(found.classes)), found.classes))
+        findings = (*findings, *unheld(counts, drawn.counts(len(photos.classes)), photos.classes))
     rest = left_over(whole, train, drawn) if unlabelled else None
-    name = found.root.resolve().name
-    notes = remarks(found, findings)
+    name = photos.root.resolve().name
+    notes = remarks(photos, findings)
     test = splits.get("test")
-    data = Data(train, val or drawn, test, found.classes, name, rest, notes, findings, shape)
+    data = Data(train, val or drawn, test, photos.classes, name, rest, notes, findings, shape)
     return remarked(data).in_memory()
 
 
 def parts(
-    found: Listing,
+    photos: Listing,
     size: int,
     *,
     squash: bool = False,
@@ -93,10 +93,10 @@ def parts(
     The photos are decoded once and stored in `cache`, as `folder` says. Raises `DataError` for a class of
     which nothing can be read, and as `unreadable` says.
     """
-    splits, findings = read(found, size, squash=squash, cache=cache)
-    lost = _lost(found, findings)
+    splits, findings = read(photos, size, squash=squash, cache=cache)
+    lost = _lost(photos, findings)
     if lost and unreadable == "refuse":
-        raise DataError(f'{_unreadable(found, lost)}: mend or remove them, or pass unreadable="skip"')
+        raise DataError(f'{_unreadable(photos, lost)}: mend or remove them, or pass unreadable="skip"')
     for finding in findings:
         if finding.policy == "refused":
             raise DataError(finding.detail)
@@ -104,25 +104,25 @@ def parts(
 
 
 def read(
-    found: Listing, size: int, *, squash: bool = False, cache: str | os.PathLike[str] | None = None
+    photos: Listing, size: int, *, squash: bool = False, cache: str | os.PathLike[str] | None = None
 ) -> tuple[dict[str, Split], tuple[Finding, ...]]:
     """Return what `parts` does, with what it refuses among the findings."""
     # Pillow is imported with it, which only those who have photos should wait for.
     from budgetnet.data.store import stored
 
-    files = [file for part in found.parts.values() for file in part]
-    kept = stored(found.root, files, size, squash=squash, cache=cache_folder(cache))
-    splits, findings = _splits(found, kept)
-    return splits, (*found.findings, *kept.findings(files), *findings)
+    files = [file for part in photos.parts.values() for file in part]
+    kept = stored(photos.root, files, size, squash=squash, cache=cache_folder(cache))
+    splits, findings = _splits(photos, kept)
+    return splits, (*photos.findings, *kept.findings(files), *findings)
 
 
-def remarks(found: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
+def remarks(photos: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
     """Return the notes on a listing and its photos: first on the folders, then on what cannot be read."""
-    lost = _lost(found, findings)
-    told = {*found.findings, *lost}
+    lost = _lost(photos, findings)
+    told = {*photos.findings, *lost}
     rest = [finding for finding in findings if finding not in told]
-    broken = (f"{_unreadable(found, lost)}, and were skipped",) if lost else ()
-    return (*found.notes, *broken, *sentences(rest))
+    broken = (f"{_unreadable(photos, lost)}, and were skipped",) if lost else ()
+    return (*photos.notes, *broken, *sentences(rest))
 
 
 def photo_root(root: Root) -> Path | dict[str, Path]:
@@ -138,30 +138,30 @@ def _place(folder: str | os.PathLike[str]) -> Path:
     return there if not here.exists() and there.is_dir() else here
 
 
-def _lost(found: Listing, findings: tuple[Finding, ...]) -> list[Finding]:
+def _lost(photos: Listing, findings: tuple[Finding, ...]) -> list[Finding]:
     """Return why photos give no image; links and other files that are no photos are the listing's."""
-    listed = set(found.findings)
+    listed = set(photos.findings)
     return [finding for finding in findings if finding.kind in UNREADABLE and finding not in listed]
 
 
-def _unreadable(found: Listing, lost: list[Finding]) -> str:
+def _unreadable(photos: Listing, lost: list[Finding]) -> str:
     """Return how many photos cannot be read, and the first of each kind with its reason."""
     firsts = list({finding.kind: finding for finding in reversed(lost)}.values())[::-1]
     named = firsts + [finding for finding in lost if finding not in firsts][: max(0, 3 - len(firsts))]
     examples = ", ".join(map(str, named)) + (", ..." if len(lost) > len(named) else "")
-    return f"{len(lost):,} of {sum(map(len, found.parts.values())):,} photos cannot be read: {examples}"
+    return f"{len(lost):,} of {sum(map(len, photos.parts.values())):,} photos cannot be read: {examples}"
 
 
-def _splits(found: Listing, kept: "Stored") -> tuple[dict[str, Split], list[Finding]]:
+def _splits(photos: Listing, kept: "Stored") -> tuple[dict[str, Split], list[Finding]]:
     """Return the parts, each a stretch of the stored images, and the classes that have none there."""
     splits: dict[str, Split] = {}
     findings = []
     first, row = 0, 0
     unreadable = kept.unreadable
-    for name, files in found.parts.items():
+    for name, files in photos.parts.items():
         read = [place for place in range(len(files)) if first + place not in unreadable]
         left, listed = (Counter(files[k].label for k in places) for places in (read, range(len(files))))
-        for label, wanted in enumerate(found.classes):
+        for label, wanted in enumerate(photos.classes):
             if left[label]:
                 continue
             if name != "train":

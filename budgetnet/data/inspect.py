@@ -4,7 +4,9 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from budgetnet.data.choose import fifth, takes
@@ -47,10 +49,10 @@ class Inspection:
             name: {
                 "policy": KINDS[name].policy,
                 "done": KINDS[name].done,
-                "count": len(found),
-                "files": [{"path": inline(one.path), "detail": inline(one.detail)} for one in found],
+                "count": len(some),
+                "files": [{"path": inline(one.path), "detail": inline(one.detail)} for one in some],
             }
-            for name, found in grouped(self.findings).items()
+            for name, some in grouped(self.findings).items()
         }
         return {
             "name": self.name,
@@ -78,13 +80,13 @@ class Inspection:
 
     def _kinds(self) -> Iterator[tuple[str, ...]]:
         """Yield a row for each kind that was found, what is refused first."""
-        for name, found in grouped(self.findings).items():
+        for name, some in grouped(self.findings).items():
             kind = KINDS[name]
             # A refusal is told in whole sentences below.
-            names = [inline(one.path) if kind.policy == "refused" else str(one) for one in found[:3]]
-            examples = ", ".join(names) + (", ..." if len(found) > 3 else "")
+            names = [inline(one.path) if kind.policy == "refused" else str(one) for one in some[:3]]
+            examples = ", ".join(names) + (", ..." if len(some) > 3 else "")
             done = kind.done if kind.done.startswith(kind.policy) else f"{kind.policy}: {kind.done}"
-            yield name, f"{len(found):,}", done, examples
+            yield name, f"{len(some):,}", done, examples
 
     def _classes(self) -> Iterator[tuple[str, ...]]:
         """Yield a row for each class, or for those with the fewest and the most training images."""
@@ -130,22 +132,22 @@ def inspect(
         raise DataError(f"size is the side of the stored images in pixels, from 1, but found {size!r}")
     if shape not in ("crop", "squash"):
         raise DataError(f'shape is "crop" or "squash", but found {shape!r}')
-    found = survey(photo_root(root))
-    name = found.root.resolve().name
-    if not found.parts:
-        return Inspection(name, found.classes, {}, found.findings)
-    if size is not None:
-        splits, findings = read(found, size, squash=shape == "squash", cache=cache)
-        return _of_splits(name, found.classes, splits, (*findings, *_undrawn(splits, found.classes)))
-    kept = cache_folder(cache)
+    photos = survey(photo_root(root))
+    name = photos.root.resolve().name
+    if not photos.parts:
+        return Inspection(name, photos.classes, {}, photos.findings)
+    with nullcontext(cache) if size is not None else _aside(cache_folder(cache)) as place:
+        splits, findings = read(photos, size or SIZE, squash=shape == "squash", cache=place)
+        return _of_splits(name, photos.classes, splits, (*findings, *_undrawn(splits, photos.classes)))
+
+
+def _aside(cache: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder that is removed in the end."""
     try:
-        kept.mkdir(parents=True, exist_ok=True)
-        aside = tempfile.TemporaryDirectory(dir=kept, prefix=".check-")
+        cache.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=cache, prefix=".check-")
     except OSError as error:
-        raise DataError(f"{kept} cannot be written ({error.strerror}): name another cache") from None
-    with aside as held:
-        splits, findings = read(found, SIZE, squash=shape == "squash", cache=held)
-        return _of_splits(name, found.classes, splits, (*findings, *_undrawn(splits, found.classes)))
+        raise DataError(f"{cache} cannot be written ({error.strerror}): name another cache") from None
 
 
 def _undrawn(splits: Mapping[str, Split], classes: tuple[str, ...]) -> list[Finding]:
@@ -158,18 +160,21 @@ def _undrawn(splits: Mapping[str, Split], classes: tuple[str, ...]) -> list[Find
 
 
 def _of_data(data: Data) -> Inspection:
-    found = _of_splits(data.name, data.classes, data.splits, data.findings)
-    phrases = [KINDS[finding.kind].said for finding in found.findings] + ["byte for byte", "cannot be read: "]
+    inspection = _of_splits(data.name, data.classes, data.splits, data.findings)
+    phrases = [KINDS[finding.kind].said for finding in inspection.findings] + [
+        "byte for byte",
+        "cannot be read: ",
+    ]
     phrases = list(dict.fromkeys(phrases))
     notes = tuple(note for note in data.notes if not any(phrase in note for phrase in phrases))
-    return replace(found, notes=notes)
+    return replace(inspection, notes=notes)
 
 
 def _of_splits(
     name: str, classes: tuple[str, ...], splits: Mapping[str, Split], findings: Sequence[Finding]
 ) -> Inspection:
-    found = [*findings, *twice(splits, classes, repeated(splits))]
+    odd = [*findings, *twice(splits, classes, repeated(splits))]
     if "train" in splits:
-        found += rare(splits["train"], classes)
+        odd += rare(splits["train"], classes)
     labelled = {part: split.counts(len(classes)) for part, split in splits.items() if part != "unlabelled"}
-    return Inspection(name, classes, labelled, tuple(dict.fromkeys(found)))
+    return Inspection(name, classes, labelled, tuple(dict.fromkeys(odd)))

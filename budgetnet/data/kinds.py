@@ -107,20 +107,16 @@ TABLE = (
 KINDS = {kind.name: kind for kind in TABLE}
 
 # What a photo is left out for, by the reader; `folder(unreadable="refuse")` refuses these.
-UNREADABLE = frozenset(
-    {
-        *("empty", "truncated", "damaged", "not an image", "bomb", "unknown scale"),
-        *("not a file", "unreadable", "dangling link"),
-    }
-)
+UNREADABLE = frozenset({"empty", "truncated", "damaged", "not an image", "bomb", "unknown scale"})
+UNREADABLE |= {"not a file", "unreadable", "dangling link"}
 
 
 def grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
     """Return the findings by kind, in the order of `TABLE`."""
-    found: dict[str, list[Finding]] = {name: [] for name in KINDS}
+    groups: dict[str, list[Finding]] = {name: [] for name in KINDS}
     for finding in findings:
-        found[finding.kind].append(finding)
-    return {name: some for name, some in found.items() if some}
+        groups[finding.kind].append(finding)
+    return {name: some for name, some in groups.items() if some}
 
 
 def sentences(findings: Iterable[Finding]) -> tuple[str, ...]:
@@ -128,9 +124,11 @@ def sentences(findings: Iterable[Finding]) -> tuple[str, ...]:
     return tuple(_sentence(KINDS[name], some) for name, some in grouped(findings).items())
 
 
-def _sentence(kind: Kind, found: Sequence[Finding]) -> str:
-    examples = ", ".join(inline(finding.path) for finding in found[:3]) + (", ..." if len(found) > 3 else "")
-    return f"{counted(len(found), kind.noun)} {kind.said} ({examples}): {kind.done}"
+def _sentence(kind: Kind, findings: Sequence[Finding]) -> str:
+    examples = ", ".join(inline(finding.path) for finding in findings[:3]) + (
+        ", ..." if len(findings) > 3 else ""
+    )
+    return f"{counted(len(findings), kind.noun)} {kind.said} ({examples}): {kind.done}"
 
 
 def policies() -> str:

@@ -38,9 +38,9 @@ def recall(images: Tensor | OnDisk, question: str, find: Callable[[], Any]) -> A
     if path is None:
         return find()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(path.read_bytes())
-        if found["digest"] == _digest(found["answer"]):
-            return found["answer"]
+        kept = json.loads(path.read_bytes())
+        if kept["digest"] == _digest(kept["answer"]):
+            return kept["answer"]
     # As it will be read: lists for tuples.
     answer = json.loads(json.dumps(find()))
     _write(path, json.dumps({"question": question, "answer": answer, "digest": _digest(answer)}).encode())
@@ -67,17 +67,17 @@ def _digests(file: File, cache: Path | None) -> Tensor:
         if file.digests is None:
             file.digests = _hashed(file)
             if path is not None:
-                found = file.digests.numpy().tobytes()
-                _write(path, found + hashlib.sha256(found).digest())
+                content = file.digests.numpy().tobytes()
+                _write(path, content + hashlib.sha256(content).digest())
     return file.digests
 
 
 def _stored(path: Path, count: int) -> Tensor | None:
     with contextlib.suppress(OSError):
         whole = path.read_bytes()
-        found, digest = whole[:-BYTES], whole[-BYTES:]
-        if len(found) == count * BYTES and hashlib.sha256(found).digest() == digest:
-            return torch.from_numpy(np.frombuffer(found, np.uint8).copy()).view(count, BYTES)
+        content, digest = whole[:-BYTES], whole[-BYTES:]
+        if len(content) == count * BYTES and hashlib.sha256(content).digest() == digest:
+            return torch.from_numpy(np.frombuffer(content, np.uint8).copy()).view(count, BYTES)
     return None
 
 
@@ -86,7 +86,7 @@ def _hashed(file: File) -> Tensor:
     step = max(1, CHUNK // file.each)
     chunks = torch.split(torch.arange(len(file)), step)
     whole = OnDisk([file])
-    found = []
+    hashes = []
     workers = len(os.sched_getaffinity(0))
     title = f"looking at the {len(file):,} images of {file.path.name}"
     long = len(file) * file.each > LONG
@@ -95,10 +95,10 @@ def _hashed(file: File) -> Tensor:
         Progress(title, len(file), unit="images") if long else contextlib.nullcontext() as progress,
     ):
         for chunk, some in zip(chunks, pool.map(lambda chunk: _some(whole.read(chunk)), chunks)):
-            found.append(some)
+            hashes.append(some)
             if progress is not None:
                 progress.add(len(chunk))
-    joined = np.frombuffer(b"".join(found), np.uint8).copy()
+    joined = np.frombuffer(b"".join(hashes), np.uint8).copy()
     return torch.from_numpy(joined).view(len(file), BYTES)
 
 

@@ -81,15 +81,15 @@ def numbers(values: npt.NDArray[Any], classes: tuple[str, ...], name: str) -> Te
 
 def dense(given: Tensor, what: str) -> Tensor:
     """Return a tensor whose values lie one by one in memory, of whichever device. Raises `DataError`."""
-    found, way = "", "tensor.to_dense()"
+    kind, way = "", "tensor.to_dense()"
     if given.device.type == "meta":
-        found, way = "a meta tensor, which holds no values", "one that holds them"
+        kind, way = "a meta tensor, which holds no values", "one that holds them"
     elif given.is_quantized:
-        found, way = "a quantized one", "tensor.dequantize()"
+        kind, way = "a quantized one", "tensor.dequantize()"
     elif given.layout != torch.strided:
-        found = f"one of layout {str(given.layout).removeprefix('torch.')}"
-    if found:
-        raise DataError(f"{what} should be a plain tensor, not {found}: pass {way}")
+        kind = f"one of layout {str(given.layout).removeprefix('torch.')}"
+    if kind:
+        raise DataError(f"{what} should be a plain tensor, not {kind}: pass {way}")
     return given.detach()
 
 

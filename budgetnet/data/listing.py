@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from budgetnet.data.kinds import DataError, Finding, sentences
-from budgetnet.data.parts import ANNOTATIONS, Parts, found, part_of, stated
+from budgetnet.data.parts import ANNOTATIONS, Parts, find_parts, part_of, stated
 from budgetnet.data.walk import ENDINGS, below, folded, loose, subfolders, walk
 
 
@@ -75,7 +75,7 @@ def survey(root: Path | Mapping[str, Path]) -> Listing:
         if isinstance(root, Mapping):
             above, parts = stated(root)
             return _Survey(above).listing(parts)
-        parts = found(root)
+        parts = find_parts(root)
         survey = _Survey(root)
         if parts.folders.get("train") not in (None, root):
             survey.beside()

@@ -24,15 +24,11 @@ def fits_memory(size: int) -> bool:
 
 def free_memory() -> int:
     """Return the bytes of host memory that can be had without swapping and without going over a limit."""
-    left = [_available()]
+    left = [_number("/proc/meminfo", r"MemAvailable:\s*(\d+) kB") * 1024]
     soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if soft != resource.RLIM_INFINITY:
         left.append(soft - _number("/proc/self/status", r"VmData:\s*(\d+) kB") * 1024)
     return max(0, min([*left, *_groups()]))
-
-
-def _available() -> int:
-    return _number("/proc/meminfo", r"MemAvailable:\s*(\d+) kB") * 1024
 
 
 def _groups() -> list[int]:
@@ -66,14 +62,14 @@ def _groups() -> list[int]:
 def _number(path: str | Path, pattern: str) -> int:
     """Return the number that a pattern finds in a file of the system, or 0."""
     try:
-        found = re.search(pattern, Path(path).read_text().strip())
+        match = re.search(pattern, Path(path).read_text().strip())
     except OSError:
         return 0
-    return int(found[1]) if found else 0
+    return int(match[1]) if match else 0
 
 
 def _bytes(stated: str) -> int:
-    found = quantity(stated, BYTES)
-    if found is None:
+    count = quantity(stated, BYTES)
+    if count is None:
         raise DataError(f"BUDGETNET_MEMORY should be a size such as 2GB or 512MiB, but found {stated!r:.60}")
-    return int(found)
+    return int(count)

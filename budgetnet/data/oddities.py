@@ -69,18 +69,18 @@ def opened(path: Path) -> IO[bytes]:
     Raises OSError for what the system refuses.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         if os.path.islink(path):
             raise Unfit("dangling link", "a link that leads nowhere") from None
         raise
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         # A pipe would be waited for without end, and a device may never end.
-        raise Unfit("not a file", f"{_sort(found.st_mode)} instead of a file")
-    if found.st_size == 0:
+        raise Unfit("not a file", f"{_sort(status.st_mode)} instead of a file")
+    if status.st_size == 0:
         raise Unfit("empty", "empty")
-    if found.st_size > BYTES:
-        raise Unfit("bomb", f"{found.st_size:,} bytes are more than the limit of {BYTES:,}")
+    if status.st_size > BYTES:
+        raise Unfit("bomb", f"{status.st_size:,} bytes are more than the limit of {BYTES:,}")
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
@@ -88,8 +88,8 @@ def bound(image: Image.Image, file: IO[bytes]) -> None:
     """Refuse an image of which only the header was read. Raises `Unfit` for too many pixels or scans."""
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and image.width * image.height > most:
-        found = f"{image.width}x{image.height} pixels"
-        raise Unfit("bomb", f"{found} are more than Pillow's limit of {most:,}")
+        size = f"{image.width}x{image.height} pixels"
+        raise Unfit("bomb", f"{size} are more than Pillow's limit of {most:,}")
     if image.info.get("progressive"):
         place = file.tell()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -103,11 +103,11 @@ def _scans(data: mmap.mmap) -> None:
     marker = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
     place, scans = 2, 0
     for _ in range(SEGMENTS):
-        found = marker.search(data, place)
-        if found is None or found[1] == b"\xd9":
+        match = marker.search(data, place)
+        if match is None or match[1] == b"\xd9":
             return
-        place = found.end()
-        scans += found[1] == b"\xda"
+        place = match.end()
+        scans += match[1] == b"\xda"
         if scans > SCANS:
             raise Unfit("bomb", f"more than {SCANS} scans, each a pass over all pixels")
         place += max(2, int.from_bytes(data[place : place + 2], "big"))

@@ -47,8 +47,8 @@ def stated(folders: Mapping[str, Path]) -> tuple[Path, Parts]:
     """Return the folder above the parts that were named one by one, and these. Raises `DataError`."""
     strange = [name for name in folders if name not in ORDER]
     if strange or "train" not in folders:
-        found = ", ".join(map(str, folders)) or "nothing"
-        raise DataError(f"root should name a folder for train, and perhaps for val and test, not for {found}")
+        names = ", ".join(map(str, folders)) or "nothing"
+        raise DataError(f"root should name a folder for train, and perhaps for val and test, not for {names}")
     real = {name: Path(os.path.realpath(folder)) for name, folder in folders.items()}
     for name, folder in real.items():
         for other, above in real.items():
@@ -63,7 +63,7 @@ def stated(folders: Mapping[str, Path]) -> tuple[Path, Parts]:
     return Path(os.path.commonpath(list(absolute.values()))), Parts(absolute)
 
 
-def found(root: Path) -> Parts:
+def find_parts(root: Path) -> Parts:
     """Return the parts in a folder, by their names and by what lies in them; the root alone is train."""
     return _Search(root, tuple(subfolders(root))).parts()
 

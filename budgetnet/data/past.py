@@ -24,13 +24,13 @@ class Past:
 
 def past(model: nn.Module) -> Past | None:
     """What `model` learnt from before, None where nothing is known of it."""
-    found = getattr(model, "past", None)
-    return found if isinstance(found, Past) else None
+    known = getattr(model, "past", None)
+    return known if isinstance(known, Past) else None
 
 
-def remember(model: nn.Module, found: Past) -> None:
+def remember(model: nn.Module, known: Past) -> None:
     """Keep what a model learnt from, as its attribute `past`."""
-    model.past = found  # type: ignore[assignment]
+    model.past = known  # type: ignore[assignment]
 
 
 def hand_on(model: nn.Module, trained: nn.Module) -> None:

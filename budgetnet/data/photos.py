@@ -35,12 +35,6 @@ class Read:
     odd: tuple[tuple[str, str], ...]
 
 
-def photo(path: Path, size: int | Size, *, squash: bool) -> npt.NDArray[np.uint8] | str:
-    """Return the photo as uint8 (3, *size), or the reason why it cannot be read; as `read_photo`."""
-    found = read_photo(path, size, squash=squash)
-    return found.odd[0][1] if found.pixels is None else found.pixels
-
-
 def read_photo(path: Path, size: int | Size, *, squash: bool) -> Read:
     """Return the photo as uint8 (3, *size), or why there is none, whatever the file holds.
 

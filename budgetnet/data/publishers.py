@@ -84,9 +84,9 @@ def _labelled(folder: Path, part: str) -> Split:
     stated = _mapped(folder / f"{part}_y.bin", (-1,), reason="one for each image")
     wrong = ((stated < 1) | (stated > len(STL10_CLASSES))).nonzero().flatten()
     if len(wrong):
-        found = f"{int(stated[wrong[0]])} for image {int(wrong[0])}"
+        label = f"{int(stated[wrong[0]])} for image {int(wrong[0])}"
         raise DataError(
-            f"{folder / f'{part}_y.bin'} should hold labels 1 ... 10, but holds {found}: fetch it again"
+            f"{folder / f'{part}_y.bin'} should hold labels 1 ... 10, but holds {label}: fetch it again"
         )
     reason = f"27,648 for each of the {len(stated):,} labels of {part}_y.bin"
     photos = _images(folder / f"{part}_X.bin", len(stated), reason)
@@ -95,7 +95,8 @@ def _labelled(folder: Path, part: str) -> Split:
 
 def _images(path: Path, count: int, reason: str) -> OnDisk:
     """Return (N, 3, 96, 96) over the file, which stores each channel column by column."""
-    return OnDisk([_on_disk(path, (count, 3, 96, 96), (0, 2, 1), reason=reason)], cache=cache_folder(None))
+    file = File(path, 0, _rows(path, (count, 3, 96, 96), reason), (3, 96, 96), (0, 2, 1))
+    return OnDisk([file], cache=cache_folder(None))
 
 
 def cifar10(
@@ -161,14 +162,6 @@ def _mapped(path: Path, shape: Sequence[int], *, reason: str) -> Tensor:
     except RuntimeError:
         raise _lost(path, "it cannot be opened") from None
     return whole.view(rows, *shape[1:])
-
-
-def _on_disk(path: Path, shape: Sequence[int], axes: tuple[int, int, int], *, reason: str) -> File:
-    """Return a file of images uint8 of this shape, of whose last three lengths `axes` are C, H and W.
-
-    Nothing is read yet; -1 and errors are as in `_mapped`.
-    """
-    return File(path, 0, _rows(path, shape, reason), tuple(shape[1:]), axes)
 
 
 def _rows(path: Path, shape: Sequence[int], reason: str) -> int:

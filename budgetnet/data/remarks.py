@@ -21,9 +21,9 @@ def remarked(data: Data) -> Data:
     notes = [*data.notes, *overlaps(pairs)]
     findings = list(data.findings)
     if data.train.names is not None:
-        found = [*twice(data.splits, data.classes, pairs), *rare(data.train, data.classes)]
-        notes += sentences(finding for finding in found if finding.kind != "in two splits")
-        findings += found
+        odd = [*twice(data.splits, data.classes, pairs), *rare(data.train, data.classes)]
+        notes += sentences(finding for finding in odd if finding.kind != "in two splits")
+        findings += odd
     counts = data.train.counts(len(data.classes))
     empty = [f"'{name}'" for name, count in zip(data.classes, counts) if count == 0]
     if empty:
@@ -34,18 +34,18 @@ def remarked(data: Data) -> Data:
 
 def twice(splits: Mapping[str, Split], classes: Sequence[str], pairs: Sequence[Duplicate]) -> list[Finding]:
     """Return a finding for each image that occurs before, and another where it has another label there."""
-    found = []
+    findings = []
     for pair in pairs:
         first, second = splits[pair.first], splits[pair.second]
         name, other = _name(second, pair.second, pair.second_at), _name(first, pair.first, pair.first_at)
         labels = int(first.labels[pair.first_at]), int(second.labels[pair.second_at])
         if pair.first != pair.second:
-            found.append(Finding("in two splits", name, f"= {other} of {pair.first}"))
+            findings.append(Finding("in two splits", name, f"= {other} of {pair.first}"))
         elif labels[0] == labels[1]:
-            found.append(Finding("duplicate", name, f"= {other}"))
+            findings.append(Finding("duplicate", name, f"= {other}"))
         if labels[0] != labels[1]:
-            found.append(Finding("two labels", name, f"= {other} of class '{classes[labels[0]]}'"))
-    return found
+            findings.append(Finding("two labels", name, f"= {other} of class '{classes[labels[0]]}'"))
+    return findings
 
 
 def _name(split: Split, part: str, place: int) -> str:

@@ -77,12 +77,12 @@ def published(root: Path, source: Source, needed: Sequence[str], *, fetch: bool)
 def _check(archive: Path, source: Source) -> None:
     """Refuse an archive put there by hand that is not the one published."""
     try:
-        found = digest(archive)
+        md5 = digest(archive)
     except OSError as error:
         raise DataError(f"{archive} cannot be read ({error.strerror}): fetch {source.url} again") from None
-    if found != source.md5:
+    if md5 != source.md5:
         raise DataError(
-            f"{archive} has the MD5 {found}, but its publisher states {source.md5}: fetch {source.url} again"
+            f"{archive} has the MD5 {md5}, but its publisher states {source.md5}: fetch {source.url} again"
         )
 
 

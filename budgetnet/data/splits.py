@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import known
-from budgetnet.data.disk import CHUNK, OnDisk, marked, source_of
+from budgetnet.data.disk import OnDisk, chunks, marked, source_of
 from budgetnet.data.kinds import DataError
 from budgetnet.data.labels import renumbered
 from budgetnet.data.memory import fits_memory, free_memory
@@ -45,16 +45,16 @@ class Split:
                     "lists and names"
                 )
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            found = f"{str(self.images.dtype).removeprefix('torch.')} {tuple(self.images.shape)}"
+            kind = f"{str(self.images.dtype).removeprefix('torch.')} {tuple(self.images.shape)}"
             raise DataError(
-                f"a split's images are uint8 (N, C, H, W), but found {found}: see budgetnet.arrays"
+                f"a split's images are uint8 (N, C, H, W), but found {kind}: see budgetnet.arrays"
             )
         for what in ("labels", "indices"):
             values: Tensor = getattr(self, what)
             if values.dtype != torch.int64 or values.shape != self.images.shape[:1]:
-                found = f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
+                kind = f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
                 raise DataError(
-                    f"a split of {len(self.images)} images has as many int64 {what}, but found {found}"
+                    f"a split of {len(self.images)} images has as many int64 {what}, but found {kind}"
                 )
         if self.names is not None and len(self.names) != len(self.images):
             raise DataError(
@@ -206,7 +206,7 @@ class Split:
             return self.images
         else:
             images, at = torch.empty(self.shape, dtype=torch.uint8, device=target), 0
-            for chunk in self._chunks():
+            for chunk in chunks(self.images):
                 images[at : at + len(chunk)].copy_(chunk)
                 at += len(chunk)
         return images if source is None else marked(images, source)
@@ -216,12 +216,6 @@ class Split:
         if isinstance(self.images, OnDisk) and fits_memory(self.images.numel()):
             return replace(self, images=self.images.tensor())
         return self
-
-    def _chunks(self) -> Iterator[Tensor]:
-        """Yield the images in order as contiguous uint8 (n, C, H, W) of about CHUNK bytes, where they lie."""
-        step = max(1, CHUNK // max(1, math.prod(self.shape[1:])))
-        for start in range(0, len(self), step):
-            yield self.images[start : start + step].contiguous()
 
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation of every channel over all pixels of the split, in [0, 1].
@@ -239,7 +233,7 @@ class Split:
     def _mean_std(self) -> tuple[list[float], list[float]]:
         channels = self.shape[1]
         histogram = torch.zeros(channels, 256, dtype=torch.int64, device=self.images.device)
-        for chunk in self._chunks():
+        for chunk in chunks(self.images):
             for channel in range(channels):
                 histogram[channel] += torch.bincount(chunk[:, channel].reshape(-1), minlength=256)
         pixels = self.images.numel() // channels
@@ -255,14 +249,16 @@ class Split:
         """Return a SHA-256 (hex) over shape, images and labels: equal on every device and layout."""
         labels = self.labels.cpu().contiguous().numpy().astype("<i8").data
 
-        def found() -> str:
+        def fingerprint() -> str:
             digest = hashlib.sha256(repr(tuple(self.shape)).encode())
-            for chunk in self._chunks():
+            for chunk in chunks(self.images):
                 digest.update(chunk.cpu().numpy().data)
             digest.update(labels)
             return digest.hexdigest()
 
-        return str(known.recall(self.images, f"fingerprint {hashlib.sha256(labels).hexdigest()}", found))
+        return str(
+            known.recall(self.images, f"fingerprint {hashlib.sha256(labels).hexdigest()}", fingerprint)
+        )
 
     def counts(self, classes: int) -> tuple[int, ...]:
         """Return how many images each class from 0 to classes - 1 has; what has no label does not count."""
@@ -272,11 +268,11 @@ class Split:
     def digests(self) -> Iterator[bytes]:
         """Yield the SHA-256 (32 bytes) of each image's pixels, whatever its label."""
         source = source_of(self.images)
-        found = None if source is None else known.digests(source)
-        if found is not None:
-            together = found.numpy().tobytes()
+        hashes = None if source is None else known.digests(source)
+        if hashes is not None:
+            together = hashes.numpy().tobytes()
             yield from (together[at : at + known.BYTES] for at in range(0, len(together), known.BYTES))
             return
-        for chunk in self._chunks():
+        for chunk in chunks(self.images):
             for image in chunk.cpu().flatten(1).numpy():
                 yield hashlib.sha256(image.data).digest()

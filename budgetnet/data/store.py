@@ -71,11 +71,15 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     content = hashlib.sha256(b"".join(lines)).hexdigest()[:24]
     prefix = f"{re.sub(r'[^A-Za-z0-9_]', '_', root.resolve().name)[:40]}-{size}-{place}-"
     path = cache / f"{prefix}{content}.safetensors"
-    found = _read(path, len(files), size, cache)
-    if found is not None and not any(os.access(root / files[at].path, os.R_OK) for at in found.withheld):
-        return found
+    stored_photos = _read(path, len(files), size, cache)
+    if stored_photos is not None and not any(
+        os.access(root / files[at].path, os.R_OK) for at in stored_photos.withheld
+    ):
+        return stored_photos
     title = f"storing {len(files):,} photos at {size}x{size}"
-    title += " again, for the file that held them is damaged" if found is None and path.exists() else ""
+    title += (
+        " again, for the file that held them is damaged" if stored_photos is None and path.exists() else ""
+    )
     aside: Path | None = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -94,10 +98,10 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
-    found = _read(path, len(files), size, cache)
-    if found is None:
+    stored_photos = _read(path, len(files), size, cache)
+    if stored_photos is None:
         raise DataError(f"{path} was written but cannot be read back: is the disk sound? Name another cache")
-    return found
+    return stored_photos
 
 
 def _read(path: Path, count: int, size: int, cache: Path) -> Stored | None:
@@ -114,11 +118,13 @@ def _read(path: Path, count: int, size: int, cache: Path) -> Stored | None:
         }
     except (OSError, SafetensorError, ValueError, TypeError, IndexError):
         return None
-    found = Stored(OnDisk([images], cache=cache), odd)
+    stored_photos = Stored(OnDisk([images], cache=cache), odd)
     if not all(some and all(kind in KINDS for kind, _ in some) for some in odd.values()):
         return None
-    fits = shape == (count - len(found.unreadable), 3, size, size) and all(0 <= at < count for at in odd)
-    return found if fits and _is_as_written(found.images, report, digest) else None
+    fits = shape == (count - len(stored_photos.unreadable), 3, size, size) and all(
+        0 <= at < count for at in odd
+    )
+    return stored_photos if fits and _is_as_written(stored_photos.images, report, digest) else None
 
 
 def _is_as_written(images: OnDisk, report: bytes, digest: str | None) -> bool:
@@ -134,13 +140,13 @@ def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool, progr
     out.write(bytes(HEADER))
     odd: list[tuple[int, tuple[tuple[str, str], ...]]] = []
     count, digest = 0, hashlib.sha256()
-    for place, found in enumerate(_decoded(paths, size, squash)):
-        if found.pixels is not None:
-            out.write(found.pixels.data)
-            digest.update(hashlib.sha256(found.pixels.data).digest())
+    for place, read in enumerate(_decoded(paths, size, squash)):
+        if read.pixels is not None:
+            out.write(read.pixels.data)
+            digest.update(hashlib.sha256(read.pixels.data).digest())
             count += 1
-        if found.odd:
-            odd.append((place, found.odd))
+        if read.odd:
+            odd.append((place, read.odd))
         progress.add(1)
     report = json.dumps(odd).encode()
     out.write(report)

@@ -52,21 +52,21 @@ def tiny_imagenet(
 
         data = tiny_imagenet("data", held_out=10_000)
     """
-    found = listing(_place(data_root(root), download))
-    if "val" not in found.parts:
+    photos = listing(_place(data_root(root), download))
+    if "val" not in photos.parts:
         raise DataError(
-            f"{found.root} should hold the official validation images in val, and holds none: fetch the set "
+            f"{photos.root} should hold the official validation images in val, and holds none: fetch the set "
             "again, or read it by folder(..., size=64, held_out=0.1)"
         )
-    found = replace(
-        found, findings=tuple(finding for finding in found.findings if not _as_published(finding))
+    photos = replace(
+        photos, findings=tuple(finding for finding in photos.findings if not _as_published(finding))
     )
-    splits, findings = parts(found, SIZE)
+    splits, findings = parts(photos, SIZE)
     findings = tuple(finding for finding in findings if not _as_published(finding))
     official = splits.get("val")
-    names = _names(found.root, found.classes)
+    names = _names(photos.root, photos.classes)
     train, val = split(splits["train"], held_out, seed, per_class=per_class, classes=names)
-    notes = remarks(found, findings) + _sizes(splits["train"], official, len(names))
+    notes = remarks(photos, findings) + _sizes(splits["train"], official, len(names))
     # Held out nothing, such as 0: not the same as nothing said.
     val, test = (official, None) if held_out is None else (val, official)
     return remarked(Data(train, val, test, names, "tiny_imagenet", None, notes, findings)).in_memory()
@@ -82,7 +82,7 @@ def _place(root: Path, download: bool | Source) -> Path:
     """Return the folder of the set, whole or smaller, that is there, else the published one, fetched."""
     source = download if isinstance(download, Source) else TINY_IMAGENET
     for place in (root / source.folder, root):
-        if any(re.fullmatch(r"n\d{8}", found.name) for found in (place / "train").glob("n*")):
+        if any(re.fullmatch(r"n\d{8}", folder.name) for folder in (place / "train").glob("n*")):
             return place
     return published(root, source, NEEDED, fetch=bool(download))
 
@@ -104,10 +104,10 @@ def _names(root: Path, numbers: tuple[str, ...]) -> tuple[str, ...]:
 
 def _sizes(train: Split, val: Split | None, classes: int) -> tuple[str, ...]:
     """Return a note where this is not the whole published set."""
-    found = (len(train), len(val or ()), classes)
-    if found == (100_000, 10_000, 200):
+    sizes = (len(train), len(val or ()), classes)
+    if sizes == (100_000, 10_000, 200):
         return ()
     return (
-        f"{found[0]:,} training and {found[1]:,} official validation images of {classes} classes, "
+        f"{sizes[0]:,} training and {sizes[1]:,} official validation images of {classes} classes, "
         "the published set has 100,000 and 10,000 of 200",
     )

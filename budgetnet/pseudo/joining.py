@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from budgetnet.data import OnDisk, Split, fits_memory, joined
+from budgetnet.data import OnDisk, Split, chunks, fits_memory, joined
 from budgetnet.pseudo.keeping import Kept, check_within
 
 
@@ -49,7 +49,7 @@ def _images(train: Split, unlabelled: Split, rows: Tensor) -> Tensor | OnDisk:
     images[:count].copy_(ours)
     if isinstance(theirs, OnDisk):
         at = count
-        for chunk in theirs.at(rows).chunks():
+        for chunk in chunks(theirs.at(rows)):
             images[at : at + len(chunk)].copy_(chunk)
             at += len(chunk)
     elif theirs.device == ours.device:

@@ -95,8 +95,13 @@ class Note:
     kind: str
     text: str
 
+    @property
+    def plain(self) -> bool:
+        """Whether it only says how this one run goes."""
+        return self.kind in _PLAIN
+
     def __str__(self) -> str:
-        return self.text if self.kind in _PLAIN else f"note: {self.text}"
+        return self.text if self.plain else f"note: {self.text}"
 
 
 def _typed(name: str, kind: Any, value: Any) -> Any:

@@ -110,7 +110,7 @@ class _Workers:
         self.folders: dict[int, Path] = {}
         self.workers: list[_Worker] = []
         self.selector = selectors.DefaultSelector()
-        self.noted: set[str] = set()
+        self.said_once: set[str] = set()
         self.images = 0
         self.signal: int | None = None
         self.urgent = False
@@ -202,11 +202,10 @@ class _Workers:
     def _show(self, name: str, message: dict[str, Any]) -> None:
         if "say" in message:
             text = message["say"]
-            # What is worth noting of one of them is so of all.
-            if text not in self.noted:
+            if text not in self.said_once:
                 self.board.say(text, name)
-            if text.startswith("note: "):
-                self.noted.add(text)
+            if message["once"]:
+                self.said_once.add(text)
         elif "step" in message:
             self.board.step(name, *message["step"])
         elif "images" in message:

@@ -185,7 +185,7 @@ class Screen:
                 self._shown = now
                 self._step(event, now)
         elif isinstance(event, Note):
-            self._watch.say(str(event))
+            self._watch.say(str(event), once=not event.plain)
         else:
             self._watch.epoch(event)
 
