@@ -124,19 +124,9 @@ class Ledger:
 
     def json(self) -> str:
         """The totals and the rows as one JSON object."""
-        totals = (
-            "params",
-            "trainable",
-            "buffers",
-            "bytes",
-            "saved",
-            "macs",
-            "activation_bytes",
-            "resolution",
-        )
-        return json.dumps(
-            {total: getattr(self, total) for total in totals} | {"rows": [asdict(row) for row in self.rows]}
-        )
+        names = ("params", "trainable", "buffers", "bytes", "saved", "macs", "activation_bytes", "resolution")
+        totals = {name: getattr(self, name) for name in names}
+        return json.dumps(totals | {"rows": [asdict(row) for row in self.rows]})
 
 
 def label(name: str) -> str:

@@ -26,11 +26,10 @@ from torch.overrides import TorchFunctionMode
 
 Thing = TypeVar("Thing")
 
-_KEPT = 32 * 2**20  # bytes: parameters put elsewhere than on meta keep their values up to this total
-_FAR_OVER = 8  # times the limit ...
-_MANY = (
-    4096  # ... and this many parameter tensors alive: more than any network that a builder takes a part of
-)
+_KEPT = 32 * 2**20
+"""Bytes of parameters put elsewhere than on meta that keep their values."""
+_FAR_OVER, _MANY = 8, 4096
+"""Times the limit, and parameter tensors: a builder that has more alive than both is stopped."""
 
 
 class BuildingStopped(BaseException):

@@ -40,13 +40,9 @@ def straight_in_sequence(modules: dict[str, nn.Module]) -> dict[str, str]:
 def uneven(module: nn.Module, seen: Seen) -> list[str]:
     """The note for a strided convolution or pool whose padding misses the division by its stride, if so."""
     given, shape = seen.given, seen.shape
-    if (
-        not isinstance(module, _STRIDED)
-        or given is None
-        or shape is None
-        or len(given) != 4
-        or len(shape) != 4
-    ):
+    if not isinstance(module, _STRIDED) or given is None or shape is None:
+        return []
+    if not len(given) == len(shape) == 4:
         return []
     if isinstance(module.padding, str) or getattr(module, "ceil_mode", False):
         return []

@@ -16,8 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from budgetnet.identity.callables import methods_of, of_callable
-from budgetnet.identity.classes import attributes, called, free_name
+from budgetnet.identity.callables import attributes, called, free_name, methods_of, of_callable
 from budgetnet.identity.code import short_digest, unknown
 from budgetnet.identity.names import Unread
 from budgetnet.identity.tensors import of_array, of_generator, of_tensor, of_tensors
