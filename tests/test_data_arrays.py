@@ -226,7 +226,7 @@ def test_digits_are_1797_greys_spread_over_all_of_uint8() -> None:
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(DataError, match=r"digits needs scikit-learn: pip install 'budgetnet\[demo\]'"):
         digits()
 

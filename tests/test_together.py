@@ -25,7 +25,7 @@ from budgetnet.run import Run
 from budgetnet.sweep import seeds, sweep
 from budgetnet.sweep.capacity import Capacity, capacity
 from budgetnet.sweep.grid import changed
-from budgetnet.sweep.job import mark
+from budgetnet.sweep.job import told
 from budgetnet.sweep.shared import share, shared
 
 PROGRAM = "from budgetnet.cli import main; main(prog_name='budgetnet')"
@@ -217,10 +217,10 @@ def test_a_plan_is_replayed_from_its_changes_in_their_order(plan: Plan, here: Pa
     asked = changed(asked.changed("model.width=3"), "recipe.phases.0.lr.peak", 0.3)
     again = read_plan(here / "tiny.py").replayed(asked.changes)
     assert again.describe() == asked.describe()
-    assert mark(again) == mark(asked)
-    assert mark(again) != mark(asked.changed("recipe.seed=4"))
+    assert told(again) == told(asked)
+    assert told(again) != told(asked.changed("recipe.seed=4"))
     # A text that looks like a number is another value.
-    assert mark(changed(plan, "model.width", "3")) != mark(plan.changed("model.width=3"))
+    assert told(changed(plan, "model.width", "3")) != told(plan.changed("model.width=3"))
 
 
 # --- going on

@@ -1,6 +1,7 @@
 """Options that several commands share, and what they ask of a recipe."""
 
 import functools
+import gc
 import os
 import re
 import shlex
@@ -98,6 +99,18 @@ def _changed(plan: "Plan", settings: Sequence[str]) -> "Plan":
             raise first
         waiting, first = refused, None
     return plan
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Within it no garbage is looked for: an import makes none, and the search takes a fifth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

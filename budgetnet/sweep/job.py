@@ -1,6 +1,5 @@
 """Job: one run that a worker is to train, as plain JSON on its way to the worker's process."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ class Job:
         """The job as the worker is told of it; `until` is when it ends, by the system's monotonic clock."""
         return {
             "changes": list(self.plan.changes),
-            "mark": mark(self.plan),
+            "plan": told(self.plan),
             "record": dict(self.record),
             "folder": str(folder),
             "resume": resume,
@@ -48,15 +47,14 @@ class Job:
         }
 
 
-def mark(plan: Plan) -> str:
-    """A text that is the same for plans that train the same, in whichever process they were read."""
-    # What has no source that can be read is the same where the files are that it was made in.
+def told(plan: Plan) -> dict[str, Any]:
+    """What is the same of plans that train the same, in whichever process they were read, as plain JSON."""
     # A text that reads like a number is another value than that number.
     options = described_value([dict(plan.data_options), dict(plan.model_options)])
-    whole = json.dumps([plan.describe(), options], sort_keys=True)
-    text = without_unknown(whole)
-    text += json.dumps(digests(plan.source)) if text != whole else ""
-    return hashlib.sha256(text.encode()).hexdigest()
+    whole = json.dumps({**plan.describe(), "options": options})
+    known = without_unknown(whole)
+    # What has no source that can be read is the same where the files are that it was made in.
+    return {**json.loads(known), "source": digests(plan.source) if known != whole else {}}
 
 
 def engine_of(trainer: Trainer) -> dict[str, Any]:

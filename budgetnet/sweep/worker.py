@@ -20,12 +20,13 @@ from typing import Any
 
 import torch
 
+from budgetnet.compare import differences
 from budgetnet.console import Tell
 from budgetnet.data import Data
 from budgetnet.plan import Plan, read_plan
 from budgetnet.process import steadfast_output
 from budgetnet.run import Run
-from budgetnet.sweep.job import FAILED, FAILURE, kind_of, mark
+from budgetnet.sweep.job import FAILED, FAILURE, kind_of, told
 from budgetnet.sweep.shared import shared
 from budgetnet.trainer import ENDING, Channel, Handler, Session, Trainer
 
@@ -153,11 +154,15 @@ def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: R
 
 def _replayed(plan: Plan, job: Message) -> Plan:
     """The job's plan. Raises ValueError where it is not the one that the parent holds."""
-    with suppress(ValueError):
+    try:
         wanted = plan.replayed(job["changes"])
-        if mark(wanted) == job["mark"]:
-            return wanted
+        parts = [difference.path for difference in differences([job["plan"], told(wanted)])]
+    except ValueError:
+        parts = ["its settings"]
+    if not parts:
+        return wanted
     raise ValueError(
         f"{plan.path} read again is not the recipe that was asked for: it was edited since, or has values "
-        "that cannot be written as settings; train its runs one after another (together=1)"
+        f"that cannot be written as settings ({', '.join(parts[:3])}); train its runs one after another "
+        "(together=1)"
     )

@@ -12,6 +12,7 @@ from budgetnet.cli.options import (
     Machine,
     data_option,
     gathered,
+    importing,
     machine_options,
     scale_option,
     seed_option,
@@ -90,8 +91,9 @@ def command(
     The run is written to a new folder: model.safetensors, run.json, and metrics.jsonl with a line an epoch.
     Ctrl-C and SIGTERM end it at a step's end, ready for --resume.
     """
-    from budgetnet.cli.run import run_dry, run_recipe
-    from budgetnet.trainer import Session
+    with importing():
+        from budgetnet.cli.run import run_dry, run_recipe
+        from budgetnet.trainer import Session
 
     trainer = machine.trainer(show=not (quiet or dry_run))
     if seeds is not None and (ending.after is not None or ending.resume):
