@@ -265,17 +265,17 @@ def orthogonal(matrices: Tensor, steps: int) -> Tensor:
 class Joint(torch.optim.Optimizer):
     """Optimizers of different parameters as one: their parameter groups one after another, one state."""
 
-    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
-        self.parts = list(parts)
-        super().__init__([group for part in parts for group in part.param_groups], {})
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self.optimizers = list(optimizers)
+        super().__init__([group for each in optimizers for group in each.param_groups], {})
         self._share()
 
     def _share(self) -> None:
-        """Let the parts work on these parameter groups and this state, which a load replaces."""
+        """Let them work on these parameter groups and this state, which a load replaces."""
         at = 0
-        for part in self.parts:
-            count = len(part.param_groups)
-            part.param_groups, part.state = self.param_groups[at : at + count], self.state
+        for each in self.optimizers:
+            count = len(each.param_groups)
+            each.param_groups, each.state = self.param_groups[at : at + count], self.state
             at += count
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -284,12 +284,12 @@ class Joint(torch.optim.Optimizer):
         self._share()
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step of every part."""
+        """One step of every optimizer."""
         assert closure is None
-        for part in self.parts:
-            part.step()
+        for each in self.optimizers:
+            each.step()
 
 
-def joint(parts: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
+def joint(optimizers: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer:
     """One optimizer out of several; a single one stays itself."""
-    return parts[0] if len(parts) == 1 else eager(Joint)(parts)
+    return optimizers[0] if len(optimizers) == 1 else eager(Joint)(optimizers)

@@ -57,8 +57,8 @@ def test_each_parameter_is_in_the_first_group_that_names_it_and_frozen_ones_in_n
     optimizer = make(model.named_parameters())
     assert isinstance(optimizer, Joint)
     assert names(model, optimizer) == [["0.bias"], ["1.bias", "3.weight", "3.bias"], ["0.weight"]]
-    assert isinstance(optimizer.parts[0], torch.optim.SGD)
-    assert isinstance(optimizer.parts[1], torch.optim.Adam)
+    assert isinstance(optimizer.optimizers[0], torch.optim.SGD)
+    assert isinstance(optimizer.optimizers[1], torch.optim.Adam)
 
 
 def test_groups_step_as_optimizers_of_their_own_would() -> None:

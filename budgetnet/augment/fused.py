@@ -105,7 +105,7 @@ class _Fused:
             maps = read.drawn(group.steps, stream, count, stored) if group.steps else same
             places = read.positions(maps)
             if not _only_mirrors(group):
-                places = [read.pack(places, _look(group, stored, size, channels), stored)]
+                places = [read.pack(places, _sampling(group, stored, size, channels), stored)]
             parameters.append(places[0])
             stored = size
         return parameters
@@ -120,8 +120,8 @@ class _Fused:
             elif _only_mirrors(group):
                 images = read.mirror(read.resize(images, size), values)
             else:
-                look = _look(group, stored, size, images.shape[1])
-                images = read.through(images, read.lines_of(values, look), look).clamp(0, 1)
+                sampling = _sampling(group, stored, size, images.shape[1])
+                images = read.through(images, read.lines_of(values, sampling), sampling).clamp(0, 1)
             stored = size
         return images
 
@@ -155,6 +155,6 @@ def _only_mirrors(group: Group) -> bool:
     return all(isinstance(step, MIRRORS) for step in group.steps)
 
 
-def _look(group: Group, stored: read.Size, size: read.Size, channels: int) -> read.Look:
+def _sampling(group: Group, stored: read.Size, size: read.Size, channels: int) -> read.Sampling:
     leaves = [not isinstance(step, STAYS) for step in group.steps]
-    return read.look_of(stored, size, read.fills_of(group.steps, channels), leaves)
+    return read.sampling_of(stored, size, read.fills_of(group.steps, channels), leaves)

@@ -30,7 +30,7 @@ def resize(images: Tensor, size: Size) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Look:
+class Sampling:
     """How a read goes, apart from where: on a grid `finer` times the `size` that it is averaged down to.
 
     `reflects` says that the image goes on mirrored; `fills` are seen outside of the warps at `seen`.
@@ -118,21 +118,21 @@ def reading(
             return mirror(resize(some, size), mirrors[which])
 
         return Pass(resized, size, math.prod(size), bounded=True)
-    look = look_of((height, width), size, fills, _leave_frame(maps, height, width))
-    lines = lines_of(draw.send(pack(composed, look, (height, width)), device), look)
+    sampling = sampling_of((height, width), size, fills, _leave_frame(maps, height, width))
+    lines = lines_of(draw.send(pack(composed, sampling, (height, width)), device), sampling)
 
     def work(some: Tensor, which: slice) -> Tensor:
-        return through(some, [one.at(which) for one in lines], look)
+        return through(some, [one.at(which) for one in lines], sampling)
 
-    return Pass(work, size, math.prod(look.grid), bounded=True)
+    return Pass(work, size, math.prod(sampling.grid), bounded=True)
 
 
-def look_of(stored: Size, size: Size, fills: Sequence[Fill], leaves: Sequence[bool]) -> Look:
+def sampling_of(stored: Size, size: Size, fills: Sequence[Fill], leaves: Sequence[bool]) -> Sampling:
     """How to read, where `leaves` says of each warp whether it looks outside the frame."""
     reflects = any(left and fill == REFLECT for left, fill in zip(leaves, fills))
     seen = tuple(index for index, fill in enumerate(fills) if leaves[index] and fill != REFLECT)
     outside = tuple(fills[index] for index in seen)
-    return Look(size, _times_finer(stored, size), reflects, seen, outside)
+    return Sampling(size, _times_finer(stored, size), reflects, seen, outside)
 
 
 def positions(maps: Tensor) -> list[Tensor]:
@@ -143,10 +143,10 @@ def positions(maps: Tensor) -> list[Tensor]:
     return composed
 
 
-def pack(composed: Sequence[Tensor], look: Look, stored: Size) -> Tensor:
+def pack(composed: Sequence[Tensor], sampling: Sampling, stored: Size) -> Tensor:
     """(1 + warps seen, B, 2, 4) float32: the whole read's map, and those of the frames that are seen."""
-    chosen = torch.stack([composed[index] for index in (0, *look.seen)])
-    return _unit_maps(chosen, stored, look.grid)
+    chosen = torch.stack([composed[index] for index in (0, *sampling.seen)])
+    return _unit_maps(chosen, stored, sampling.grid)
 
 
 @dataclass(frozen=True)
@@ -171,9 +171,9 @@ class Lines:
         return self.down + self.across
 
 
-def lines_of(packed: Tensor, look: Look) -> list[Lines]:
+def lines_of(packed: Tensor, sampling: Sampling) -> list[Lines]:
     """The lines of what `pack` gives, on its device."""
-    height, width = look.grid
+    height, width = sampling.grid
     x = torch.arange(width, device=packed.device).mul_(2).add_(1) / width - 1
     y = torch.arange(height, device=packed.device).mul_(2).add_(1) / height - 1
 
@@ -189,11 +189,11 @@ def lines_of(packed: Tensor, look: Look) -> list[Lines]:
     return grids
 
 
-def through(images: Tensor, lines: Sequence[Lines], look: Look) -> Tensor:
+def through(images: Tensor, lines: Sequence[Lines], sampling: Sampling) -> Tensor:
     """The read itself, within [0, 1] but for rounding."""
-    result = _sample(images, lines[0].grid(), look.reflects)
+    result = _sample(images, lines[0].grid(), sampling.reflects)
     scale = 1.0 if images.is_floating_point() else 1 / 255
-    for frame, fill in zip(lines[1:], look.fills):
+    for frame, fill in zip(lines[1:], sampling.fills):
         inside = _inside(frame)
         if fill == 0:
             # One pass less over the images: the scale goes with the mask.
@@ -203,8 +203,8 @@ def through(images: Tensor, lines: Sequence[Lines], look: Look) -> Tensor:
         scale = 1.0
     if scale != 1:
         result.mul_(scale)
-    if look.finer > 1:
-        result = F.avg_pool2d(result, look.finer)
+    if sampling.finer > 1:
+        result = F.avg_pool2d(result, sampling.finer)
     return result
 
 

@@ -85,7 +85,7 @@ class Places:
             for name, value in group.items():
                 if name not in _RATES:
                     self._add(f"{path}.group{at}", name, value, 0)
-        parts = optimizer.parts if isinstance(optimizer, Joint) else [optimizer]
+        parts = optimizer.optimizers if isinstance(optimizer, Joint) else [optimizer]
         for at, part in enumerate(parts):
             if _foreign(type(part)):
                 self.owners[f"{path}.part{at}"] = part

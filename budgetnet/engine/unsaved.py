@@ -299,6 +299,6 @@ def _tried(training: Training, phase: Phase, held: Checkpoint) -> Tried:
                 parameter.grad = None
                 with torch.no_grad():
                     parameter.copy_(values)
-    parts = optimizer.parts if isinstance(optimizer, Joint) else [optimizer]
+    parts = optimizer.optimizers if isinstance(optimizer, Joint) else [optimizer]
     strict = all(type(part).__module__.startswith(("torch.optim", "budgetnet.")) for part in parts)
     return strict, parameters, kept

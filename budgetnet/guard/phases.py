@@ -8,7 +8,7 @@ from budgetnet.recipe import Phase, Recipe
 from budgetnet.schedule import Flat, Reactive, acts, curve
 
 # So many steps of an epoch show whether its rate is 0 throughout.
-LOOKS = 5
+SAMPLES = 5
 # So many epochs are looked at one by one where the rate answers to the history of them all.
 LONGEST = 1_000
 
@@ -29,15 +29,13 @@ def _rate(phase: Phase, steps: int, called: str) -> Iterator[str]:
     if isinstance(phase.lr, int | float) or phase.trains == ():
         return
     if isinstance(phase.lr, Reactive):
-        # Each look reads the whole history: of very long phases the beginning is enough, and the end.
+        # Each call reads the whole history: of very long phases the beginning is enough, and the end.
         counts = [*range(min(phase.epochs, LONGEST)), phase.epochs - 1]
         rates = [[phase.lr.of([Flat()] * k)] for k in dict.fromkeys(counts)]
     else:
-        looks = sorted({steps * look // LOOKS for look in range(LOOKS)} | {steps - 1})
+        at = sorted({steps * k // SAMPLES for k in range(SAMPLES)} | {steps - 1})
         rate = curve(phase.lr, epochs=phase.epochs)
-        rates = [
-            [float(rate((k + step / steps) / phase.epochs)) for step in looks] for k in range(phase.epochs)
-        ]
+        rates = [[float(rate((k + step / steps) / phase.epochs)) for step in at] for k in range(phase.epochs)]
     highest = max(max(epoch) for epoch in rates)
     lowest = min(min(epoch) for epoch in rates)
     if phase.epochs * steps > 1 and highest - lowest <= 1e-9 * highest:

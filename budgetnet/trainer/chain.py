@@ -22,7 +22,7 @@ from budgetnet.run import METRICS, MODEL, Epoch, Run
 from budgetnet.schedule import value
 from budgetnet.trainer.changes import allowed_before, brought_up, line, passed, with_defaults
 
-LOOKS = 200
+SAMPLES = 200
 """At how many places of a phase its learning rate is looked at."""
 
 
@@ -184,7 +184,7 @@ def higher(recipe: Recipe, earlier: list[Epoch]) -> list[str]:
     last = next((epoch.lr for epoch in reversed(earlier) if epoch.lr > 0), None)
     if last is None or not phase.learns:
         return []
-    peak = max(value(phase.lr, k / LOOKS, epochs=phase.epochs) for k in range(LOOKS))
+    peak = max(value(phase.lr, k / SAMPLES, epochs=phase.epochs) for k in range(SAMPLES))
     if peak < 3 * last:
         return []
     return [
