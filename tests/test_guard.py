@@ -35,6 +35,7 @@ from budgetnet import (
     Warmup,
     digits,
 )
+from budgetnet.data import Remark
 from budgetnet.guard import (
     SEEN,
     after_epoch,
@@ -110,7 +111,8 @@ def test_equal_images_are_told_with_what_follows_from_them() -> None:
 
 
 def test_what_the_data_say_of_themselves_already_is_said_once_and_not_looked_for_again() -> None:
-    data = parts(notes=("3 images occur in both train and val, byte for byte (...)", "something else"))
+    overlap = Remark("3 images occur in both train and val, byte for byte (...)", "overlap")
+    data = parts(notes=(overlap, Remark("something else")))
     assert before(data, recipe()) == [data.notes[0]]
 
 

@@ -26,8 +26,10 @@ from budgetnet.data.kinds import KINDS as KINDS
 from budgetnet.data.kinds import UNREADABLE as UNREADABLE
 from budgetnet.data.kinds import DataError as DataError
 from budgetnet.data.kinds import Finding as Finding
+from budgetnet.data.kinds import Remark as Remark
 from budgetnet.data.kinds import Unavailable as Unavailable
 from budgetnet.data.kinds import policies as policies
+from budgetnet.data.kinds import remark_kind as remark_kind
 from budgetnet.data.kinds import sentences as sentences
 from budgetnet.data.known import recall as recall
 from budgetnet.data.labels import class_difference as class_difference

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from budgetnet.data.kinds import DataError, Finding
+from budgetnet.data.kinds import DataError, Finding, Remark
 from budgetnet.data.labels import class_difference, listed
 from budgetnet.data.splits import Split
 
@@ -143,8 +143,8 @@ def overlaps(shared: Sequence[Duplicate]) -> tuple[str, ...]:
     return tuple(_overlap(*names, some) for names, some in pairs.items() if names[0] != names[1])
 
 
-def _overlap(first: str, second: str, shared: Sequence[Duplicate]) -> str:
+def _overlap(first: str, second: str, shared: Sequence[Duplicate]) -> Remark:
     images = "1 image occurs" if len(shared) == 1 else f"{len(shared):,} images occur"
     example = f"for one {first}[{shared[0].first_at}] = {second}[{shared[0].second_at}]"
     so = "; what is learnt by heart counts as recognised there" if first == "train" else ""
-    return f"{images} in both {first} and {second}, byte for byte ({example}){so}"
+    return Remark(f"{images} in both {first} and {second}, byte for byte ({example}){so}", "overlap")

@@ -10,7 +10,7 @@ import torch
 
 from budgetnet.data.choose import HeldOut, fifth, left_over, split
 from budgetnet.data.data import Data
-from budgetnet.data.kinds import UNREADABLE, DataError, Finding, sentences
+from budgetnet.data.kinds import UNREADABLE, DataError, Finding, Remark, sentences
 from budgetnet.data.listing import Listing, listing
 from budgetnet.data.remarks import remarked, unheld
 from budgetnet.data.source import cache_folder, data_root
@@ -121,7 +121,7 @@ def remarks(photos: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
     lost = _lost(photos, findings)
     told = {*photos.findings, *lost}
     rest = [finding for finding in findings if finding not in told]
-    broken = (f"{_unreadable(photos, lost)}, and were skipped",) if lost else ()
+    broken = (Remark(f"{_unreadable(photos, lost)}, and were skipped", "files"),) if lost else ()
     return (*photos.notes, *broken, *sentences(rest))
 
 

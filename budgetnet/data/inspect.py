@@ -12,7 +12,7 @@ from typing import Any, Literal
 from budgetnet.data.choose import fifth, takes
 from budgetnet.data.data import Data, repeated
 from budgetnet.data.folder import Root, photo_root, read
-from budgetnet.data.kinds import KINDS, DataError, Finding, grouped
+from budgetnet.data.kinds import KINDS, DataError, Finding, grouped, remark_kind
 from budgetnet.data.listing import survey
 from budgetnet.data.remarks import rare, twice, unheld
 from budgetnet.data.source import cache_folder
@@ -161,13 +161,7 @@ def _undrawn(splits: Mapping[str, Split], classes: tuple[str, ...]) -> list[Find
 
 def _of_data(data: Data) -> Inspection:
     inspection = _of_splits(data.name, data.classes, data.splits, data.findings)
-    phrases = [KINDS[finding.kind].said for finding in inspection.findings] + [
-        "byte for byte",
-        "cannot be read: ",
-    ]
-    phrases = list(dict.fromkeys(phrases))
-    notes = tuple(note for note in data.notes if not any(phrase in note for phrase in phrases))
-    return replace(inspection, notes=notes)
+    return replace(inspection, notes=tuple(note for note in data.notes if not remark_kind(note)))
 
 
 def _of_splits(

@@ -119,16 +119,33 @@ def grouped(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
     return {name: some for name, some in groups.items() if some}
 
 
+class Remark(str):
+    """A sentence about data, and for programs its `kind`: "files" of findings, "overlap" of splits, or ""."""
+
+    kind: Literal["files", "overlap", ""]
+
+    def __new__(cls, text: str, kind: Literal["files", "overlap", ""] = "") -> "Remark":
+        """The text, with its kind."""
+        remark = super().__new__(cls, text)
+        remark.kind = kind
+        return remark
+
+
+def remark_kind(note: str) -> str:
+    """The kind of a note on data, "" where nobody said one."""
+    return note.kind if isinstance(note, Remark) else ""
+
+
 def sentences(findings: Iterable[Finding]) -> tuple[str, ...]:
     """Return a sentence for each kind: how many, the first few names, what is done with them."""
     return tuple(_sentence(KINDS[name], some) for name, some in grouped(findings).items())
 
 
-def _sentence(kind: Kind, findings: Sequence[Finding]) -> str:
+def _sentence(kind: Kind, findings: Sequence[Finding]) -> Remark:
     examples = ", ".join(inline(finding.path) for finding in findings[:3]) + (
         ", ..." if len(findings) > 3 else ""
     )
-    return f"{counted(len(findings), kind.noun)} {kind.said} ({examples}): {kind.done}"
+    return Remark(f"{counted(len(findings), kind.noun)} {kind.said} ({examples}): {kind.done}", "files")
 
 
 def policies() -> str:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from budgetnet.data import Data, Split, source_of
+from budgetnet.data import Data, Split, remark_kind, source_of
 from budgetnet.guard.alike import look_alikes
 from budgetnet.guard.phases import phase_notes
 from budgetnet.recipe import Recipe
@@ -21,7 +21,7 @@ def before(data: Data, recipe: Recipe) -> list[str]:
     missing; measuring that is not plain; schedules that never move and stops that never come. Takes seconds
     where there are tens of thousands of images.
     """
-    notes = [note for note in data.notes if "byte for byte" in note]
+    notes = [note for note in data.notes if remark_kind(note) == "overlap"]
     return [
         *(notes or data.overlaps()),
         *_alike(data),
