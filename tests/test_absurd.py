@@ -39,6 +39,7 @@ OPTIONS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("count", "recipe.py"): ("--resolution", "--depth", "--budget"),
     ("count", "m.safetensors", "--summary"): ("--resolution", "--depth", "--budget"),
     ("evaluate", "m.safetensors", "recipe.py"): ("--resolution", "--resize", "--resolutions"),
+    ("compress", "m.safetensors", "recipe.py"): ("--bytes", "--epochs"),
     ("predict", "m.safetensors", "photos/a/0.png"): ("--resolution",),
     ("check", "photos"): ("--size",),
 }

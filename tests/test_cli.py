@@ -178,6 +178,7 @@ def test_help_lists_every_command_with_a_whole_sentence() -> None:
         "count",
         "evaluate",
         "predict",
+        "compress",
         "check",
         "compare",
         "list",

@@ -30,6 +30,7 @@ from budgetnet import (
 )
 from budgetnet.budget import NotFromScratch, built
 from budgetnet.compression import shrink
+from budgetnet.files import read_sealed, seal
 from budgetnet.layers import QuantisedConv2d, QuantisedLinear
 from budgetnet.modelfile import BadModelFile, card, check_weight, described, read_card, write
 
@@ -178,6 +179,7 @@ def test_the_first_and_the_last_layer_have_more_bits_and_what_is_kept_has_all() 
     [
         ({"bits": 1}, "bits should be from 2 to 8, not 1"),
         ({"bits": True}, "bits should be from 2 to 8"),
+        ({"bits": 4.0}, "bits should be from 2 to 8"),
         ({"ends": 16}, "ends should be from 2 to 8, not 16"),
         ({"keep": "head"}, "list of module names"),
         ({"keep": ["nose"]}, "which Sequential does not have; its outermost modules are standardise, stem"),
@@ -397,3 +399,55 @@ def test_the_command_compresses_a_run_by_its_recipe(tmp_path: Path, monkeypatch:
     file = tmp_path / "runs" / "quickstart_30kb-1" / "model.safetensors"
     assert file.stat().st_size <= 30_000
     assert f"{file.stat().st_size:,}" in told.output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bits": 4},
+        {"bits": 4, "ends": 8, "keep": "head"},
+        {"bits": [4], "ends": 8, "keep": []},
+        {"bits": 400, "ends": 8, "keep": []},
+        {"bits": 4, "ends": 8, "keep": [], "make": "os.system"},
+        [4, 8],
+    ],
+)
+def test_a_card_that_asks_for_other_bits_is_refused(tmp_path: Path, options: Any) -> None:
+    model = quantised(4)
+    save(model, tmp_path / "a")
+    stored = read_sealed(tmp_path / "a")
+    words = {**(stored.words or {}), "quantised": options}
+    (tmp_path / "b").write_bytes(seal(stored.tensors(), words))
+    with pytest.raises(BadModelFile, match="has a damaged card"):
+        load(tmp_path / "b")
+
+
+def test_a_file_of_other_bits_than_its_card_says_is_refused(tmp_path: Path) -> None:
+    save(quantised(4), tmp_path / "a")
+    stored = read_sealed(tmp_path / "a")
+    for bits in (3, 5, 8):
+        words = {**(stored.words or {}), "quantised": {"bits": bits, "ends": 8, "keep": []}}
+        (tmp_path / "b").write_bytes(seal(stored.tensors(), words))
+        with pytest.raises(BadModelFile, match="does not fit its model"):
+            load(tmp_path / "b")
+
+
+def test_phases_that_calibrate_or_learn_a_part_keep_the_promise(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    phases = [
+        Phase(1, 16, lr=0.05),
+        Phase(1, 24, trains=(), calibrates=["*"]),
+        Phase(1, 24, lr=0.01, trains=["head"]),
+    ]
+    model = quantised(4)
+    run = Trainer(show=False, out=tmp_path).fit(model, toy(), Recipe(phases, batch_size=8))
+    assert run.folder is not None
+    images = torch.rand(4, 3, 24, 24)
+    assert torch.equal(logits(load(run.folder), images), logits(model, images))
+    # What did not learn in the last phase is what it was: the rounded weights are, too.
+    after = Trainer(show=False, out=tmp_path).fit(
+        quantised(4), toy(), Recipe([Phase(1, 24, lr=0.01, trains=["head"])], batch_size=8), after=run.folder
+    )
+    assert after.model is not None
+    ours, theirs = run.model.get_submodule("stem.conv"), after.model.get_submodule("stem.conv")  # type: ignore[union-attr]
+    assert torch.equal(ours.rounded(), theirs.rounded())  # type: ignore[operator]

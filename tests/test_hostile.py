@@ -758,6 +758,7 @@ def test_a_training_and_all_that_follows_it_open_no_connection(
         ["evaluate", "runs/recipe-1", "recipe.py"],
         ["predict", "runs/recipe-1", "photo.png"],
         ["count", "runs/recipe-1"],
+        ["compress", "runs/recipe-1", "recipe.py", "--epochs", "1"],
         ["compare", "runs/recipe-1"],
         ["preview", "recipe.py"],
         ["check", "recipe.py"],

@@ -23,7 +23,8 @@ from budgetnet.layers.mobile import SqueezeExcite, inverted_residual, squeeze_ex
 from budgetnet.layers.noise import StochasticDepth, dropout, rising, stochastic_depth
 from budgetnet.layers.pixels import Pixels, Standardise, standardise
 from budgetnet.layers.pooling import avg_pool, global_pool, head, max_pool
-from budgetnet.layers.quantised import Quantised, QuantisedConv2d, QuantisedLinear
+from budgetnet.layers.quantised import Quantised as Quantised
+from budgetnet.layers.quantised import QuantisedConv2d, QuantisedLinear
 from budgetnet.layers.residual import Residual, basic, bottleneck, stage
 from budgetnet.layers.scale import Scale, batch_norm, scale
 from budgetnet.layers.whiten import Fitting, Whiten, whiten
@@ -34,7 +35,6 @@ __all__ = [
     "Fitting",
     "Norm",
     "Pixels",
-    "Quantised",
     "QuantisedConv2d",
     "QuantisedLinear",
     "Residual",

@@ -163,9 +163,10 @@ class Quantised:
     def __post_init__(self) -> None:
         require_makers("Quantised", make=self.make)
         for name in ("bits", "ends"):
-            if getattr(self, name) not in _CLIP or isinstance(getattr(self, name), bool):
+            bits = getattr(self, name)
+            if type(bits) is not int or bits not in _CLIP:
                 raise ValueError(
-                    f"Quantised's {name} should be from 2 to 8, not {getattr(self, name)!r:.40}; 4 is a "
+                    f"Quantised's {name} should be from 2 to 8, not {bits!r:.40}; 4 is a "
                     "good choice for `bits`, 8 for `ends`"
                 )
         keep: object = self.keep
