@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,12 +248,12 @@ def test_seeds_that_were_paused_go_on_exactly_and_finished_ones_are_kept(plan: P
 def test_a_trial_that_was_interrupted_goes_on_exactly(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = sweep(trainer("alone"), plan, {LR: [0.05, 0.1]}, name="s")
 
-    def interrupted(self: Trainer, *arguments: Any, **options: Any) -> Any:
-        return whole(self, *arguments, **{**options, "max_time": 1e-3})
+    def interrupted(self: Trainer, *of: Any) -> Any:
+        return whole(self, *of[:4], replace(of[4], max_time=1e-3), *of[5:])
 
-    whole = Trainer.epochs
+    whole = Trainer.start
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "epochs", interrupted)
+        patch.setattr(Trainer, "start", interrupted)
         paused = sweep(trainer(), plan, {LR: [0.05, 0.1]}, name="s")
     assert [trial.status for trial in paused.trials] == ["unfinished", "unfinished"]
     found = sweep(trainer(), plan, {LR: [0.02, 0.05, 0.1]}, name="s", resume=True)
