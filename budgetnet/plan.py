@@ -137,7 +137,7 @@ class Plan:
 def read_plan(name: str | Path) -> Plan:
     """The plan of a recipe file, or of a recipe that budgetnet brings along, by its name."""
     path = _find(str(name))
-    source = sources(path, shelf())
+    source = sources(path, recipes_folder())
     try:
         with _beside(path):
             names = runpy.run_path(str(path), run_name=RECIPE_FILE)
@@ -156,7 +156,7 @@ def read_plan(name: str | Path) -> Plan:
     return Plan(path, title, names["model"], names["data"], names["recipe"], source=source)
 
 
-def shelf() -> Path:
+def recipes_folder() -> Path:
     """The folder of the recipes that come along: beside the package, or inside of it in a wheel."""
     package = Path(__file__).parent
     inside = package / "recipes"
@@ -166,7 +166,7 @@ def shelf() -> Path:
 def titles() -> dict[str, str]:
     """The names of the recipes that budgetnet brings along, each with the first line of its docstring."""
     by_name = {}
-    for path in sorted(shelf().glob("*.py")):
+    for path in sorted(recipes_folder().glob("*.py")):
         if not path.stem.startswith("_"):
             text = ast.get_docstring(ast.parse(path.read_text())) or ""
             by_name[path.stem] = text.splitlines()[0] if text else ""
@@ -177,7 +177,7 @@ def _find(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = shelf() / f"{name}.py"
+    shipped = recipes_folder() / f"{name}.py"
     if os.sep not in name and shipped.is_file():
         return shipped
     known = list(titles())
@@ -201,7 +201,7 @@ def _where(path: Path, error: BaseException) -> str:
 @contextmanager
 def _beside(path: Path) -> Iterator[None]:
     """Within it, a recipe file may import what lies beside it, and the recipes that come along."""
-    folder, last = str(path.resolve().parent), str(shelf())
+    folder, last = str(path.resolve().parent), str(recipes_folder())
     sys.path.insert(0, folder)
     sys.path.append(last)
     try:

@@ -521,7 +521,7 @@ torch.set_num_threads(1)
 from click.testing import CliRunner
 import budgetnet
 from budgetnet.cli import main
-from budgetnet.plan import shelf
+from budgetnet.plan import recipes_folder
 
 def commands(path, run):
     yield "load", lambda: budgetnet.load(path)
@@ -563,7 +563,7 @@ BANNED = ("import", "subprocess.", "socket.", "ctypes.", "pickle.", "marshal.", 
 here = os.path.realpath(folder)
 RUNS = (here + "/runs/", here + "/hostile-runs/")
 recipe = os.path.join(here, "recipe.py")
-SHELF = {path.read_bytes() for path in shelf().glob("*.py")}
+SHELF = {path.read_bytes() for path in recipes_folder().glob("*.py")}
 def seen(event, args):
     if not watching[0]:
         return

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from budgetnet import ledger
-from budgetnet.plan import PlanError, read_plan, shelf, titles
+from budgetnet.plan import PlanError, read_plan, recipes_folder, titles
 
 GOOD = '''"""A tiny recipe.
 
@@ -120,7 +120,7 @@ def test_a_name_that_is_not_there_gets_a_suggestion() -> None:
 
 
 def test_every_shipped_recipe_reads_and_builds_within_its_budget() -> None:
-    assert set(titles()) == {path.stem for path in shelf().glob("*.py")}
+    assert set(titles()) == {path.stem for path in recipes_folder().glob("*.py")}
     for name, title in titles().items():
         plan = read_plan(name)
         assert plan.title == title

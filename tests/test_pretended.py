@@ -53,7 +53,7 @@ from tests.pretended import pretended
 from tests.test_speed import network, photos
 
 AT_AN_EPOCHS_END = {"finite.<genexpr>", "loop._learned", "measure.read"}
-AT_THE_BEGINNING = {"splits.to", "splits._moved", "splits.__post_init__", "ready.settle", "whiten.fit_to"}
+AT_THE_BEGINNING = {"splits.to", "splits._moved", "splits.__post_init__", "ready.prepare", "whiten.fit_to"}
 TRIED = ("trial.", "doubts.", "viewed.")
 ALSO = {
     # It looks at each step before it goes on; and torch's clip asks for the tensors' true device.

@@ -12,7 +12,7 @@ from PIL import Image
 import budgetnet
 from budgetnet import Run
 from budgetnet.cli import main
-from budgetnet.plan import read_plan, shelf, titles
+from budgetnet.plan import read_plan, recipes_folder, titles
 
 
 def run(*arguments: str) -> str:
@@ -238,7 +238,7 @@ def test_the_speedrun_learns_from_few_images_and_is_tested_by_six_looks(tmp_path
 
 def test_every_recipe_says_where_it_is_from_and_what_it_reached() -> None:
     for name in titles():
-        text = ast.get_docstring(ast.parse((shelf() / f"{name}.py").read_text())) or ""
+        text = ast.get_docstring(ast.parse((recipes_folder() / f"{name}.py").read_text())) or ""
         assert f"budgetnet run {name}" in text or f"budgetnet run recipes/{name}.py" in text, name
         assert "http" in text, f"{name} names no source"
         assert "{figure}" not in text, f"{name} says no figure"

@@ -19,21 +19,21 @@ def check_target(target: str | None, asked: Asked, photos: Photos, *, as_json: b
     """
     plan, data = None, None
     if target is None or _is_folder(target, asked):
-        found = _of_folder(target or photos.named(), asked, photos)
+        inspection = _of_folder(target or photos.named(), asked, photos)
     else:
         plan = _plan(target, asked)
         data, missing = at_hand(plan)
         if data is None:
             raise Unavailable(missing)
-        found = inspect(data)
+        inspection = inspect(data)
     # Plain lines: a terminal that is too narrow wraps them, and nothing is cut.
-    click.echo(json.dumps(found.json(), indent=2) if as_json else str(found))
-    if plan is not None and data is not None and not found.refused:
+    click.echo(json.dumps(inspection.json(), indent=2) if as_json else str(inspection))
+    if plan is not None and data is not None and not inspection.refused:
         # What is worth noting of the rest is said by --dry-run.
         from budgetnet.trainer import Trainer
 
         Trainer(out=None, show=False).check(plan.model(), data, plan.recipe)
-    return found
+    return inspection
 
 
 def _is_folder(target: str, asked: Asked) -> bool:

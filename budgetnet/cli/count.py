@@ -47,8 +47,8 @@ def _show_layers(target: str, model: nn.Module, resolutions: Sequence[int], as_j
         raise ValueError(
             f"a summary needs the size of an image, and {target} names none; add --resolution 32"
         )
-    found = summary(model, resolutions[-1])
-    click.echo(found.json() if as_json else str(found))
+    layers = summary(model, resolutions[-1])
+    click.echo(layers.json() if as_json else str(layers))
 
 
 def _model(target: str, asked: Asked, recipe: str | None) -> tuple[nn.Module, list[int]]:
@@ -56,9 +56,9 @@ def _model(target: str, asked: Asked, recipe: str | None) -> tuple[nn.Module, li
     if not is_trained(target):
         plan = asked.plan(target)
         return plan.model(), _resolutions(plan.recipe)
-    found = trained(target)
-    builder = asked.plan(recipe, before=found.settings) if recipe is not None else None
-    model = load_trained(found, builder)
+    loaded = trained(target)
+    builder = asked.plan(recipe, before=loaded.settings) if recipe is not None else None
+    model = load_trained(loaded, builder)
     # Loaded for use, nothing requires a gradient: a ledger should say what can learn.
     model.requires_grad_(True)
     known = card(model)
@@ -67,25 +67,25 @@ def _model(target: str, asked: Asked, recipe: str | None) -> tuple[nn.Module, li
 
 def _resolutions(recipe: Recipe) -> list[int]:
     """The first and last resolution of each phase, and those that it is tested at."""
-    found: set[int] = set()
+    sizes: set[int] = set()
     for phase in recipe.phases:
         last = phase.last_resolution
-        found |= {phase.resolution_at(0.0), last, phase.test.at(last)[1]}
-    return sorted(found)
+        sizes |= {phase.resolution_at(0.0), last, phase.test.at(last)[1]}
+    return sorted(sizes)
 
 
 def _described(model: nn.Module, ledgers: Sequence[Ledger], depth: int | None) -> dict[str, Any]:
     """The ledgers as one JSON object: totals, budget, MACs by resolution, and the rows at the last one."""
-    found = ledgers[-1]
-    made = built(model)
+    largest = ledgers[-1]
+    origin = built(model)
     return {
         "class": type(model).__name__,
-        "params": found.params,
-        "trainable": found.trainable,
-        "buffers": found.buffers,
-        "bytes": found.bytes,
-        "saved": found.saved,
-        "budget": made.budget.describe() if made is not None else None,
+        "params": largest.params,
+        "trainable": largest.trainable,
+        "buffers": largest.buffers,
+        "bytes": largest.bytes,
+        "saved": largest.saved,
+        "budget": origin.budget.describe() if origin is not None else None,
         "macs": {each.resolution[0]: each.macs for each in ledgers if each.resolution is not None},
-        "rows": [asdict(row) for row in (found.rows if depth is None else found.groups(depth))],
+        "rows": [asdict(row) for row in (largest.rows if depth is None else largest.groups(depth))],
     }

@@ -25,39 +25,39 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
     """Print accuracy, top-5, loss and each class's recall of the model that `target` names."""
     sizes = _sizes(how)
     trainer = Trainer(how.device, out=None, show=False)
-    found = trained(target)
+    loaded = trained(target)
     if recipe is None:
         raise ValueError(
             "evaluate takes its images from a recipe's data(), and executes no recipe that is not named; "
-            f"name it: budgetnet evaluate {target} {found.recipe_file or 'RECIPE'}"
+            f"name it: budgetnet evaluate {target} {loaded.recipe_file or 'RECIPE'}"
         )
-    plan = asked.plan(recipe, before=found.settings)
-    model = load_trained(found, plan, trainer.device)
+    plan = asked.plan(recipe, before=loaded.settings)
+    model = load_trained(loaded, plan, trainer.device)
     data = plan.data()
     split = _split(data, how.split)
     known = card(model)
     if known is not None and known.classes and not set(data.classes) <= set(known.classes):
         raise ValueError(
-            f"{found.file} tells apart {_names(known.classes)}, and the data of {plan.path} have "
+            f"{loaded.file} tells apart {_names(known.classes)}, and the data of {plan.path} have "
             f"{_names(data.classes)}, {class_difference(data.classes, known.classes)}; name the recipe that "
             "the model was trained by"
         )
-    _say(_notes(found, split, how.split), how)
+    _say(_notes(loaded, split, how.split), how)
     if sizes:
-        notes = _used(found, split, how.split, f"at {how.resolutions} px")
-        _sweep(trainer, model, found, split, sizes, how)
+        notes = _used(loaded, split, how.split, f"at {how.resolutions} px")
+        _sweep(trainer, model, loaded, split, sizes, how)
         _say(notes, how)
         return
     test = None
     if how.resize is not None:
-        told = known or Card()
-        test = Test(how.resize, how.resolution or told.crop, mirror=told.mirror, shift=told.shift)
+        shown = known or Card()
+        test = Test(how.resize, how.resolution or shown.crop, mirror=shown.mirror, shift=shown.shift)
     measured = trainer.evaluate(model, split, resolution=how.resolution, test=test)
     if how.as_json:
         click.echo(json.dumps(measured.json(), indent=2))
     else:
         _show(measured, how.split, split)
-    _say(_used(found, split, how.split, f"resize {how.resize}, at {measured.resolution} px"), how)
+    _say(_used(loaded, split, how.split, f"resize {how.resize}, at {measured.resolution} px"), how)
 
 
 def _say(notes: list[str], how: Measured) -> None:
@@ -65,9 +65,9 @@ def _say(notes: list[str], how: Measured) -> None:
         say(f"note: {note}", error=how.as_json)
 
 
-def _used(found: Trained, split: Split, name: str, way: str) -> list[str]:
+def _used(loaded: Trained, split: Split, name: str, way: str) -> list[str]:
     """Note in the run's record that its test images were measured, and how; gives what the guard says."""
-    run = found.run
+    run = loaded.run
     if name != "test" or run is None or run.folder is None:
         return []
     before = run.record.get("data", {}).get("fingerprints", {})
@@ -137,17 +137,17 @@ def _sweep(
 
 
 def _split(data: Data, name: str) -> Split:
-    found = data.splits.get(name)
-    if found is None:
+    chosen = data.splits.get(name)
+    if chosen is None:
         has = ", ".join(key for key in data.splits if key != "unlabelled")
         raise ValueError(f"{data.name} has no {name} split; choose --split from {has}")
-    return found
+    return chosen
 
 
-def _notes(found: Trained, split: Split, name: str) -> list[str]:
+def _notes(loaded: Trained, split: Split, name: str) -> list[str]:
     """What makes the figures other than they seem."""
-    record = found.run.record if found.run is not None else {}
-    began = not_from_scratch(read_card(found.file).external)
+    record = loaded.run.record if loaded.run is not None else {}
+    began = not_from_scratch(read_card(loaded.file).external)
     before = record.get("data", {}).get("fingerprints", {})
     if not isinstance(before, dict) or before.get(name) in (None, split.fingerprint()):
         return began

@@ -69,9 +69,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
         try:
-            found = super().invoke(ctx)
+            result = super().invoke(ctx)
             _look_at_output(ctx.invoked_subcommand in TRAINING)
-            return found
+            return result
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
@@ -134,11 +134,11 @@ def verdict(error: Exception, recipe: str | None = None) -> tuple[int, str]:
         return FAILED, f"the memory is not enough: lower the batch size, --set recipe.batch_size=64 ({text})"
     if isinstance(error, OSError):
         return FAILED, text
-    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    sentence = f"{type(error).__name__}: {text}" if text else type(error).__name__
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == recipe]
     if lines:
-        return MISTAKEN, f"{recipe}, line {lines[-1]}: {told} (BUDGETNET_TRACEBACK=1 shows more)"
-    return FAILED, f"{told}; this is a bug of budgetnet; set BUDGETNET_TRACEBACK=1 to see where"
+        return MISTAKEN, f"{recipe}, line {lines[-1]}: {sentence} (BUDGETNET_TRACEBACK=1 shows more)"
+    return FAILED, f"{sentence}; this is a bug of budgetnet; set BUDGETNET_TRACEBACK=1 to see where"
 
 
 def _tell(text: str) -> None:

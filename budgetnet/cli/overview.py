@@ -49,7 +49,7 @@ def show_model(plan: Plan, model: nn.Module) -> None:
     """Print what the outermost parts of a plan's model cost at its last resolution, and its budget leaves."""
     say(plan.title)
     resolution = plan.recipe.phases[-1].last_resolution
-    found = ledger(model, resolution)
+    costs = ledger(model, resolution)
     rows = [
         (
             row.name or "(itself)",
@@ -57,24 +57,24 @@ def show_model(plan: Plan, model: nn.Module) -> None:
             "x".join(map(str, row.shape[1:])) if row.shape else "",
             f"{row.macs or 0:,}",
         )
-        for row in found.groups(1)
+        for row in costs.groups(1)
         if row.params or row.macs
     ]
-    total = ("total", f"{found.params:,}", "", f"{found.macs:,}")
+    total = ("total", f"{costs.params:,}", "", f"{costs.macs:,}")
     table(("part", "parameters", "output", f"MACs at {resolution} px"), [*rows, total])
-    for line in budget_lines(model, found):
+    for line in budget_lines(model, costs):
         say(line)
 
 
-def budget_lines(model: nn.Module, found: Ledger, budget: Budget | None = None) -> list[str]:
+def budget_lines(model: nn.Module, costs: Ledger, budget: Budget | None = None) -> list[str]:
     """One line for each limit of `budget` (else the model's own): what is used of it, and what is left."""
-    made = built(model)
-    limits = budget or (made.budget if made else None)
+    origin = built(model)
+    limits = budget or (origin.budget if origin else None)
     if limits is None:
         return ["budget: none; Budget(params=...).build(...) in model() would set one"]
     lines = []
     for limit, most in limits.limits.items():
-        used = found.cost(limit) or 0
+        used = costs.cost(limit) or 0
         unit = {"params": "parameters", "bytes": "bytes as saved"}.get(limit, "")
         if limit == "macs" and limits.resolution is not None:
             used, unit = macs(model, limits.resolution), f"MACs at {limits.resolution} px"
@@ -166,11 +166,11 @@ def work(model: nn.Module, recipe: Recipe, images: int, validation: int) -> Work
     return Work(views, tests, total)
 
 
-def work_line(found: Work) -> str:
+def work_line(effort: Work) -> str:
     """The work in one line."""
-    tests = f" and {found.tests:,} of validation images" if found.tests else ""
+    tests = f" and {effort.tests:,} of validation images" if effort.tests else ""
     return (
-        f"in all: {found.views:,} views of training images{tests}, {shortened(found.macs)} MACs "
+        f"in all: {effort.views:,} views of training images{tests}, {shortened(effort.macs)} MACs "
         f"(a training view as {_TRAINING} passes)"
     )
 

@@ -39,7 +39,7 @@ def predict_files(
     if how.out is not None:
         check_writable(Path(how.out))
     trainer = Trainer(device, out=None, show=False)
-    found = trained(target)
+    loaded = trained(target)
     listed = image_files(files)
     if how.out is not None and os.path.realpath(how.out) in {os.path.realpath(path) for path in listed.paths}:
         raise ValueError(
@@ -47,8 +47,8 @@ def predict_files(
         )
     if how.layout == "submission":
         _check_ids([str(path) for path in listed.paths])
-    plan = Asked().plan(recipe, before=found.settings) if recipe is not None else None
-    model = load_trained(found, plan, trainer.device)
+    plan = Asked().plan(recipe, before=loaded.settings) if recipe is not None else None
+    model = load_trained(loaded, plan, trainer.device)
     known = card(model)
     for note in (*not_from_scratch(known.external if known is not None else ""), *sentences(listed.findings)):
         say(f"note: {note}", error=True)

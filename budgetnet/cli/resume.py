@@ -26,13 +26,13 @@ def sought(session: Session, out: Path, name: str, *, quiet: bool) -> Run | None
             )
         return run
     # A run that was killed before its first checkpoint has nothing to go on from, and lost nothing.
-    held = [run for folder in folders_of(out, name) if checkpoint.any_in(folder) for run in _read(folder)]
+    runs = [run for folder in folders_of(out, name) if checkpoint.any_in(folder) for run in _read(folder)]
     if after is not None:
-        held = [run for run in held if _follows(run, after)]
-    held.sort(key=lambda run: run.started)
+        runs = [run for run in runs if _follows(run, after)]
+    runs.sort(key=lambda run: run.started)
     # Killed as it ended, a finished run still has checkpoints.
-    newest = held[-1] if held and held[-1].status == "finished" else None
-    left = [run for run in held if run.status != "finished"]
+    newest = runs[-1] if runs and runs[-1].status == "finished" else None
+    left = [run for run in runs if run.status != "finished"]
     if not quiet:
         _tell(newest, left, f"{name}{'' if after is None else f' after {after}'}", out)
     return newest or (left[-1] if left else None)
@@ -77,9 +77,9 @@ def _read(folder: Path) -> list[Run]:
 
 def _follows(run: Run, after: Path) -> bool:
     """Whether a run began from the weights of the run in `after`."""
-    held = run.record.get("after")
-    if not isinstance(held, str) or not held:
+    earlier = run.record.get("after")
+    if not isinstance(earlier, str) or not earlier:
         return False
-    path = Path(held)
+    path = Path(earlier)
     # Noted as it was typed, in a folder that need not be this one.
     return path.resolve() == after.resolve() or (not path.exists() and path.name == after.name)

@@ -8,7 +8,7 @@ from torch import nn
 
 from budgetnet.files import checkpoint
 from budgetnet.modelfile import load, read_card, resolved, weights
-from budgetnet.plan import Plan, shelf
+from budgetnet.plan import Plan, recipes_folder
 from budgetnet.run import MODEL, RECORD, Run
 
 RUNS = "runs"
@@ -24,17 +24,17 @@ class Trained:
     @property
     def settings(self) -> list[str]:
         """What the run had changed about its data and its model, as `--set` takes it."""
-        found = self.run.record.get("settings", []) if self.run is not None else []
-        chosen = found if isinstance(found, list) else []
+        settings = self.run.record.get("settings", []) if self.run is not None else []
+        chosen = settings if isinstance(settings, list) else []
         return [text for text in chosen if isinstance(text, str) and text.startswith(("data.", "model."))]
 
     @property
     def recipe_file(self) -> str:
         """The recipe that the run names, as it can be named here; "" where it names none."""
-        found = str(self.run.record.get("recipe_file", "")) if self.run is not None else ""
-        shipped = shelf() / Path(found).name
+        file = str(self.run.record.get("recipe_file", "")) if self.run is not None else ""
+        shipped = recipes_folder() / Path(file).name
         # Of one that budgetnet brings along the record has the file's name alone.
-        return shipped.stem if found and not Path(found).is_file() and shipped.is_file() else found
+        return shipped.stem if file and not Path(file).is_file() and shipped.is_file() else file
 
 
 def is_trained(name: str) -> bool:
@@ -83,15 +83,15 @@ def find_run(name: str, out: Path = Path(RUNS)) -> Path:
     return folder
 
 
-def load_trained(found: Trained, plan: Plan | None, device: torch.device | str = "cpu") -> nn.Module:
+def load_trained(loaded: Trained, plan: Plan | None, device: torch.device | str = "cpu") -> nn.Module:
     """The trained model; built by the plan's model() where budgetnet cannot build it by itself."""
-    card = read_card(found.file)
+    card = read_card(loaded.file)
     if card.builder is not None:
-        return load(found.file, device=device)
+        return load(loaded.file, device=device)
     if plan is None:
-        recipe = found.recipe_file or "FILE"
+        recipe = loaded.recipe_file or "FILE"
         raise ValueError(
-            f"{found.file} holds {card.origin or 'a model'}, which only its recipe can build; "
+            f"{loaded.file} holds {card.origin or 'a model'}, which only its recipe can build; "
             f"name the recipe: --recipe {recipe}"
         )
-    return load(found.file, plan.make_model, device=device, **plan.model_options)
+    return load(loaded.file, plan.make_model, device=device, **plan.model_options)

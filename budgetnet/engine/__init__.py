@@ -20,7 +20,7 @@ from budgetnet.engine.randomness import mixed as mixed
 from budgetnet.engine.ready import check as check
 from budgetnet.engine.ready import check_logits as check_logits
 from budgetnet.engine.ready import on_device as on_device
-from budgetnet.engine.ready import settle as settle
+from budgetnet.engine.ready import prepare as prepare
 from budgetnet.engine.sources import interleaved as interleaved
 from budgetnet.engine.speed import PARTS as PARTS
 from budgetnet.engine.speed import Clock as Clock

@@ -51,9 +51,9 @@ class Evaluation:
 
     def json(self) -> dict[str, Any]:
         """The figures as plain values, with the confusion matrix, or its `pairs` for over MATRIX classes."""
-        told = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "pairs"}
+        entries = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "pairs"}
         few = len(self.classes) <= MATRIX
-        return told | ({"confusion": self.confusion} if few else {"pairs": self.pairs})
+        return entries | ({"confusion": self.confusion} if few else {"pairs": self.pairs})
 
     def __str__(self) -> str:
         return (

@@ -121,8 +121,8 @@ def device_of(device: str | torch.device | None) -> torch.device:
     if chosen.type == "cuda":
         count = torch.cuda.device_count()
         if not torch.cuda.is_available() or (chosen.index or 0) >= count:
-            found = f"{count} were found" if count else "none was found"
-            raise ValueError(f"device {str(device)!r} needs a CUDA GPU, and {found}; use device='cpu'")
+            kinds = f"{count} were found" if count else "none was found"
+            raise ValueError(f"device {str(device)!r} needs a CUDA GPU, and {kinds}; use device='cpu'")
         return torch.device("cuda", chosen.index or 0)
     return chosen
 

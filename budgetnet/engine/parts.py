@@ -65,7 +65,7 @@ def learning(model: nn.Module, trains: Sequence[str] | None) -> Iterator[list[Pa
 
 def norms(model: nn.Module, calibrates: Sequence[str]) -> list[_BatchNorm]:
     """The batch norms with running statistics in the parts that `calibrates` names; ["*"] names all."""
-    found = []
+    modules = []
     for pattern in calibrates:
         covered = [
             module
@@ -77,8 +77,8 @@ def norms(model: nn.Module, calibrates: Sequence[str]) -> list[_BatchNorm]:
                 f"Phase's calibrates names {pattern!r}, where the model has no batch norm with running "
                 "statistics"
             )
-        found += [module for module in covered if module not in found]
-    return found
+        modules += [module for module in covered if module not in modules]
+    return modules
 
 
 def train_mode(model: nn.Module, trains: Sequence[str] | None, calibrates: Sequence[str] = ()) -> None:

@@ -46,9 +46,9 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     _check_loss(recipe.loss, model)
     check_state(model)
     _check_validation(data, recipe)
-    made = built(model)
-    if made is not None:
-        made.budget.check(model)
+    origin = built(model)
+    if origin is not None:
+        origin.budget.check(model)
     channels = int(data.train.images.shape[1])
     for number, phase in enumerate(recipe.phases, start=1):
         chosen_parts(model, phase.trains)
@@ -63,7 +63,7 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
         for step in phase.augment:
             check_data(step, data)
             taught = stated(step)
-            if taught and made is not None and made.budget.scratch:
+            if taught and origin is not None and origin.budget.scratch:
                 raise NotFromScratch(
                     f"the budget asks for a model from scratch, and its teacher in phase {number} began from "
                     f"external weights ({taught}); give a teacher from scratch, or leave out scratch=True"
@@ -129,7 +129,7 @@ def _small_epochs(data: Data, recipe: Recipe) -> list[str]:
     return notes
 
 
-def settle(model: nn.Module, train: Split, engine: Engine, resolution: int) -> None:
+def prepare(model: nn.Module, train: Split, engine: Engine, resolution: int) -> None:
     """Move the model to its device, and give its layers what they take from the training images.
 
     A Standardise without statistics gets theirs; then each other layer that is `Fitting`, in the model's
@@ -255,6 +255,6 @@ def _check_validation(data: Data, recipe: Recipe) -> None:
 def check_logits(model: nn.Module, classes: int, resolution: int, channels: int) -> None:
     """Refuse a model that cannot take images of this size, or does not tell this many classes apart."""
     check_fit(model, resolution, channels=channels)
-    found = ledger(model, resolution, channels=channels).rows[0].shape
-    if found is not None:
-        check_shape(tuple(found), classes)
+    shape = ledger(model, resolution, channels=channels).rows[0].shape
+    if shape is not None:
+        check_shape(tuple(shape), classes)

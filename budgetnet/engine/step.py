@@ -117,8 +117,8 @@ def _gradient(training: Training, phase: Phase, batch: Batch) -> Tensor:
         weight = len(part.images) / len(batch.images)
         training.state.clock.mark(BACKWARD)
         (loss * weight if training.state.parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
-        found = _figures(loss, logits, part.labels, share)
-        figures.append(found * weight if training.state.parts > 1 else found)
+        own = _figures(loss, logits, part.labels, share)
+        figures.append(own * weight if training.state.parts > 1 else own)
     return figures[0] if len(figures) == 1 else torch.stack(figures).sum(dim=0)
 
 

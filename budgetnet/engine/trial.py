@@ -222,19 +222,19 @@ def _stored(asked: _Try, count: int) -> Stored:
 
 def _logits(training: Training, batch: Batch) -> Tensor:
     """What the model gives for all views of a batch, (N, K), as it gives it."""
-    found: object = training.engine.forward(training.model, batch.shown)
+    answer: object = training.engine.forward(training.model, batch.shown)
     expected = (len(batch.shown), len(training.data.classes))
-    if isinstance(found, Tensor) and found.is_floating_point() and tuple(found.shape) == expected:
-        return found
-    kind, names = f"a {type(found).__name__}", ""
-    if isinstance(found, Tensor):
-        kind = f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}"
-    elif isinstance(found, dict):
-        names = ", ".join(map(str, found))
+    if isinstance(answer, Tensor) and answer.is_floating_point() and tuple(answer.shape) == expected:
+        return answer
+    kind, names = f"a {type(answer).__name__}", ""
+    if isinstance(answer, Tensor):
+        kind = f"{str(answer.dtype).removeprefix('torch.')} {tuple(answer.shape)}"
+    elif isinstance(answer, dict):
+        names = ", ".join(map(str, answer))
         kind += f" of {names}"
-    elif isinstance(found, tuple | list):
-        names = ", ".join(getattr(found, "_fields", ()))
-        kind += f" of {names or len(found)}"
+    elif isinstance(answer, tuple | list):
+        names = ", ".join(getattr(answer, "_fields", ()))
+        kind += f" of {names or len(answer)}"
     way_out = "build it with aux_logits=False, or " if "aux" in names else ""
     raise _Said(
         f"the model should give one tensor of logits {expected} in training mode too, not {kind}; "
@@ -253,16 +253,16 @@ def _loss(asked: _Try, batch: Batch, logits: Tensor) -> Tensor:
     if batch.labels.ndim == 2:
         failing += ", as Mixup and Cutmix do, and which it should take"
     with asked.naming(failing):
-        found: object = loss(logits[: len(batch.images)].float(), batch.labels)
-        if not isinstance(found, Tensor) or found.ndim or not found.is_floating_point():
-            kind = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        answer: object = loss(logits[: len(batch.images)].float(), batch.labels)
+        if not isinstance(answer, Tensor) or answer.ndim or not answer.is_floating_point():
+            kind = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise _Said(f"the loss {words} should give one number, a tensor (), not {kind}; let it average")
-        if phase.learns and not found.requires_grad:
+        if phase.learns and not answer.requires_grad:
             raise _Said(
                 f"the loss {words} should depend on weights that learn, and none takes part in it; leave out "
                 "detach() and no_grad(), or let other parts learn"
             )
-        return found if batch.weak is None else loss_of(asked.training, phase, batch, logits.float())[0]
+        return answer if batch.weak is None else loss_of(asked.training, phase, batch, logits.float())[0]
 
 
 def _kept(training: Training, images: Tensor) -> None:

@@ -265,8 +265,8 @@ def _check_kind(
             raise held.unfit(what, expected, value)
         fixed = strict or tried.ndim == 0 or tried.shape == parameter.shape
         if value.dtype != tried.dtype or (fixed and value.shape != tried.shape):
-            found = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-            raise held.unfit(what, expected, found)
+            kind = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+            raise held.unfit(what, expected, kind)
     elif not kinds(value) <= (kinds(tried) or kinds(value)) and (tried is not None or strict):
         raise held.unfit(what, f"of {', '.join(sorted(kinds(tried)))[:80]}", ", ".join(sorted(kinds(value))))
 

@@ -97,9 +97,9 @@ def check_tensors(model: nn.Module, held: Checkpoint) -> None:
     for name, tensor in tensors.items():
         if name not in expected and not name.startswith(("optimizer/", "hidden/")):
             raise held.unfit("its tensors", "those of the run", name)
-        found = (tuple(tensor.shape), tensor.dtype)
-        if expected.get(name, found) != found:
-            raise held.unfit(f"its tensor {name}", _shown(expected[name]), _shown(found))
+        given = (tuple(tensor.shape), tensor.dtype)
+        if expected.get(name, given) != given:
+            raise held.unfit(f"its tensor {name}", _shown(expected[name]), _shown(given))
         if name.startswith("hidden/"):
             continue  # where a mask may be infinite
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):

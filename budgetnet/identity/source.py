@@ -19,14 +19,14 @@ _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
 _QUIET = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
 
 
-def sources(path: Path, shelf: Path | None = None) -> dict[str, str]:
+def sources(path: Path, shipped: Path | None = None) -> dict[str, str]:
     """The text of a recipe file and of each module in its folder that it imports, directly or not, by name.
 
-    What is not there is looked for on the `shelf`, another folder. The names are those of files, "mine.py"
+    What is not there is looked for in `shipped`, another folder. The names are those of files, "mine.py"
     and "parts.losses.py". What cannot be read, or has more than a MiB, is left out.
     """
     folder = path.resolve().parent
-    folders = [folder, *([shelf.resolve()] if shelf is not None else [])]
+    folders = [folder, *([shipped.resolve()] if shipped is not None else [])]
     texts: dict[str, str] = {}
     waiting = [path.resolve()]
     while waiting and len(texts) < _MOST:

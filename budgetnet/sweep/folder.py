@@ -31,8 +31,8 @@ def begun(folder: Path, *, numbered: bool) -> Path | None:
         if folder.exists() and not (folder / JSON).is_file():
             raise ValueError(f"{folder} holds no sweep to go on with; choose another name (--name)")
         return folder if folder.exists() else None
-    found = [path for path in folders_of(folder.parent, folder.name) if (path / JSON).is_file()]
-    return found[-1] if found else None
+    sweeps = [path for path in folders_of(folder.parent, folder.name) if (path / JSON).is_file()]
+    return sweeps[-1] if sweeps else None
 
 
 def refuse_used(folder: Path) -> None:
@@ -60,25 +60,25 @@ def made(folder: Path, *, numbered: bool) -> Path:
 
 def described(plan: Plan) -> dict[str, Any]:
     """What the trials start from, as plain JSON; a sweep goes on only where it is the same."""
-    found = plan.describe()
-    del found["recipe"]["seed"]
-    return found
+    entries = plan.describe()
+    del entries["recipe"]["seed"]
+    return entries
 
 
 def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], Run]:
     """The finished runs of the sweep in `folder` by setting and seed. Refuses a sweep of something else."""
     path = folder / JSON
     try:
-        held = json.loads(path.read_text())
-        if held["format"] != FORMAT:
-            raise ValueError(f"its format is {held['format']}, not {FORMAT}")
+        entries = json.loads(path.read_text())
+        if entries["format"] != FORMAT:
+            raise ValueError(f"its format is {entries['format']}, not {FORMAT}")
         listed = [
             ((key_of(trial["settings"]), int(run["seed"])), Path(run["folder"]).name)
-            for trial in held["trials"]
+            for trial in entries["trials"]
             for run in trial["runs"]
             if run["status"] == "finished"
         ]
-        before = dict(held["plan"])
+        before = dict(entries["plan"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} should be a sweep's, and cannot be read: {error}; choose another name"
@@ -96,15 +96,15 @@ def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], R
 
 def interrupted(folder: Path) -> dict[tuple[str, int], Path]:
     """The runs in the `folder` of a sweep that can go on, by setting and seed: the newest of each."""
-    found: dict[tuple[str, int], tuple[float, Path]] = {}
+    runs: dict[tuple[str, int], tuple[float, Path]] = {}
     for path in folder.glob(f"*/{RECORD}"):
         with suppress(ValueError):
             run = Run.read(path.parent)
             trial, seed = run.record.get(TRIAL), run.record.get("seed")
             if isinstance(trial, dict) and isinstance(seed, int) and goes_on(run):
                 key = (key_of(trial), seed)
-                found[key] = max(found.get(key, (0.0, path.parent)), (run.started, path.parent))
-    return {key: path for key, (_, path) in found.items()}
+                runs[key] = max(runs.get(key, (0.0, path.parent)), (run.started, path.parent))
+    return {key: path for key, (_, path) in runs.items()}
 
 
 def key_of(settings: Mapping[str, str]) -> str:

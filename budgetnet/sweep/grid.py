@@ -63,7 +63,7 @@ def read_over(texts: Sequence[str]) -> dict[str, list[Any]]:
 
     What is no literal is taken as text.
     """
-    found: dict[str, list[Any]] = {}
+    by_path: dict[str, list[Any]] = {}
     for text in texts:
         path, sign, values = text.partition("=")
         path = path.strip()
@@ -71,10 +71,10 @@ def read_over(texts: Sequence[str]) -> dict[str, list[Any]]:
             raise ValueError(
                 f"--over should read PATH=VALUE,VALUE, such as recipe.phases.0.lr=0.01,0.1, not {text!r}"
             )
-        if path in found:
+        if path in by_path:
             raise ValueError(f"--over names {path} twice; list all its values at once, between commas")
-        found[path] = [_literal(part) for part in split(values)]
-    return found
+        by_path[path] = [_literal(part) for part in split(values)]
+    return by_path
 
 
 def split(text: str) -> list[str]:

@@ -227,8 +227,8 @@ def _same(run: Run, job: Job, prints: Mapping[str, str]) -> bool:
 
 def _settings(record: Mapping[str, Any]) -> list[str]:
     """The settings that change a recipe's functions; those of its values show in the recipe."""
-    found = record.get("settings") or []
-    return sorted(str(text) for text in found if str(text).startswith(("data.", "model.")))
+    settings = record.get("settings") or []
+    return sorted(str(text) for text in settings if str(text).startswith(("data.", "model.")))
 
 
 def goes_on(run: Run) -> bool:

@@ -87,12 +87,12 @@ def sweep(
             say(f"trial {number} of {len(settings)}: {setting}")
     try:
         jobs = search.jobs(folder, settings, plans, done, many)
-        found = search.run(Sweep(folder, metric, (), origin), settings, jobs, done, many)
+        result = search.run(Sweep(folder, metric, (), origin), settings, jobs, done, many)
     except (KeyboardInterrupt, SystemExit):
         if trainer.show:
             say(f"stopped: what is finished lies in {folder}, and --name {folder.name} --resume goes on")
         raise
-    return search.measured(found, plans)
+    return search.measured(result, plans)
 
 
 @dataclass
@@ -157,7 +157,7 @@ class _Search:
 
     def run(
         self,
-        found: Sweep,
+        result: Sweep,
         settings: Sequence[Setting],
         jobs: Mapping[tuple[int, int], Job],
         done: Mapping[tuple[str, int], Run],
@@ -168,51 +168,51 @@ class _Search:
             {seed: run for (key, seed), run in done.items() if key == key_of(setting.texts)}
             for setting in settings
         ]
-        found = self._saved(found, settings, runs)
+        result = self._saved(result, settings, runs)
         places = list(jobs)
         for number, run in worked(self.trainer, list(jobs.values()), many, self.data):
             # The models of all trials together may not fit into memory.
             run.model = None
             at, seed = places[number]
             runs[at][seed] = run
-            found = self._saved(found, settings, runs)
-        if all(ended(run) for held in runs for run in held.values()):
-            found = replace(found, notes=tuple(_notes(found)))
-            found.save()
-        return found
+            result = self._saved(result, settings, runs)
+        if all(ended(run) for ended_runs in runs for run in ended_runs.values()):
+            result = replace(result, notes=tuple(_notes(result)))
+            result.save()
+        return result
 
-    def _saved(self, found: Sweep, settings: Sequence[Setting], runs: Sequence[Mapping[int, Run]]) -> Sweep:
+    def _saved(self, result: Sweep, settings: Sequence[Setting], runs: Sequence[Mapping[int, Run]]) -> Sweep:
         """The sweep with the runs so far, by seed, written to its folder."""
         trials = [
-            Trial(number, setting.texts, tuple(held[seed] for seed in sorted(held)), self.seeds)
-            for number, (setting, held) in enumerate(zip(settings, runs, strict=True), start=1)
+            Trial(number, setting.texts, tuple(own[seed] for seed in sorted(own)), self.seeds)
+            for number, (setting, own) in enumerate(zip(settings, runs, strict=True), start=1)
         ]
-        found = replace(found, trials=tuple(trials))
-        found.save()
-        return found
+        result = replace(result, trials=tuple(trials))
+        result.save()
+        return result
 
-    def measured(self, found: Sweep, plans: Sequence[Plan]) -> Sweep:
+    def measured(self, result: Sweep, plans: Sequence[Plan]) -> Sweep:
         """The sweep with the test figures of its selected setting, where there are any to be had."""
-        if found.selected is None:
-            return found
-        plan = plans[found.selected.number - 1]
+        if result.selected is None:
+            return result
+        plan = plans[result.selected.number - 1]
         data = self.data(plan)
         if data.test is None or not len(data.test):
-            return found
-        for run in found.selected.runs:
+            return result
+        for run in result.selected.runs:
             if "test_accuracy" not in run.result:
                 _measure(self.trainer, _load(run, plan), data, run)
-        found = replace(found, notes=tuple(_notes(found)))
-        found.save()
-        return found
+        result = replace(result, notes=tuple(_notes(result)))
+        result.save()
+        return result
 
 
 def _measure(trainer: Trainer, model: nn.Module, data: Data, run: Run) -> None:
     """Put the model's figures on the test split into its run's record."""
     assert data.test is not None
-    found = trainer.evaluate(model, data.test, classes=data.classes)
-    figures = {"accuracy": found.accuracy, "top5": found.top5, "loss": found.loss}
-    figures |= {"images": found.images, "resolution": found.resolution}
+    evaluation = trainer.evaluate(model, data.test, classes=data.classes)
+    figures = {"accuracy": evaluation.accuracy, "top5": evaluation.top5, "loss": evaluation.loss}
+    figures |= {"images": evaluation.images, "resolution": evaluation.resolution}
     known = run.record["data"]
     prints = {**known["fingerprints"], "test": data.test.fingerprint()}
     images = {**known["images"], "test": len(data.test)}
@@ -236,20 +236,20 @@ def _blind(plan: Plan) -> Plan:
     return plan.changed(f"recipe.measure={measure!r}")
 
 
-def _notes(found: Sweep) -> Iterator[str]:
+def _notes(result: Sweep) -> Iterator[str]:
     """What makes the figures other than they seem."""
     prints = {
         run.record.get("data", {}).get("fingerprints", {}).get("val")
-        for trial in found.trials
+        for trial in result.trials
         for run in trial.runs
     }
     if len(prints) > 1:
         yield "the trials were validated on different images, so that their figures are not comparable"
-    used = [trial for trial in found.trials if trial.figure("test_accuracy").n]
+    used = [trial for trial in result.trials if trial.figure("test_accuracy").n]
     if len(used) > 1:
         yield (
             f"the test images have now been used for {len(used)} settings of this sweep: the figure is no "
             "longer that of images never looked at"
         )
-    if any(run.record.get("external") for trial in found.trials for run in trial.runs):
+    if any(run.record.get("external") for trial in result.trials for run in trial.runs):
         yield "external weights: these models were not trained from scratch"

@@ -151,8 +151,8 @@ class Sweep:
         names = [f"{name}_{kind}" for name in _FIGURES for kind in ("mean", "sd")]
         lines.writerow(["trial", *paths, "status", "selected", "n", *names])
         for trial in self.rows:
-            found = [trial.figure(name) for name in _FIGURES]
-            numbers = ["" if math.isnan(x) else f"{x:.6g}" for f in found for x in (f.mean, f.sd)]
+            figures = [trial.figure(name) for name in _FIGURES]
+            numbers = ["" if math.isnan(x) else f"{x:.6g}" for f in figures for x in (f.mean, f.sd)]
             chosen = str(trial is self.selected).lower()
             n = trial.figure(self.metric).n
             lines.writerow([trial.number, *trial.settings.values(), trial.status, chosen, n, *numbers])

@@ -104,7 +104,7 @@ def begin(
         check_views(data, recipe, engine.device)
         notes += trial(model, data, recipe, engine)
     speed_choice = choose(speed, engine.device, model, recipe, data.train)
-    wanted = contract(model, data, recipe, engine) | {
+    terms = contract(model, data, recipe, engine) | {
         "speed": speed_choice.chosen,
         "source": run.record.get("source"),
     }
@@ -115,7 +115,7 @@ def begin(
         if folder.is_dir():
             claims.enter_context(locked(folder))
         try:
-            found = resumed(folder, wanted, model, recipe, allow)
+            found = resumed(folder, terms, model, recipe, allow)
         except BaseException:
             claims.close()
             raise
@@ -125,11 +125,11 @@ def begin(
         run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
         run.settle()
         start = Start(
-            model, data, recipe, run, [*notes, *found.notes], limit, wanted, speed_choice, found.held
+            model, data, recipe, run, [*notes, *found.notes], limit, terms, speed_choice, found.held
         )
         start.claims, start.changed, start.moved = claims, found.changed, found.moved
         return start
-    start = Start(model, data, recipe, run, notes, limit, wanted, speed_choice)
+    start = Start(model, data, recipe, run, notes, limit, terms, speed_choice)
     if session.after is None:
         start.notes += guard.again(model, data)
     else:

@@ -28,7 +28,7 @@ SAMPLES = 200
 
 def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> dict[str, Any]:
     """What must be the same for a training to go on exactly, as plain values; and what should be."""
-    made = built(model)
+    origin = built(model)
     state = model.state_dict()
     modules, code = modules_of(model)
     return {
@@ -45,9 +45,9 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
         "modules": modules,
         "code": code,
         "made": None
-        if made is None
-        else described_value({"builder": made.make, "arguments": made.args, **made.kwargs}),
-        "budget": made.budget.describe() if made is not None else None,
+        if origin is None
+        else described_value({"builder": origin.make, "arguments": origin.args, **origin.kwargs}),
+        "budget": origin.budget.describe() if origin is not None else None,
         "precision": str(engine.autocast or torch.float32).removeprefix("torch."),
         "where": {
             "device": engine.device.type,
@@ -172,9 +172,9 @@ def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:
     fill(model, path)
     if card.external:
         model.external = card.external  # type: ignore[assignment]  # a plain attribute
-        made = built(model)
-        if made is not None:
-            made.budget.check(model)
+        origin = built(model)
+        if origin is not None:
+            origin.budget.check(model)
     return run
 
 

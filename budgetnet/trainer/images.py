@@ -107,25 +107,25 @@ def _paths(images: object) -> list[Path_]:
     paths = [path for path in given if isinstance(path, str | os.PathLike)]
     if len(paths) < len(given):
         strange = next(path for path in given if not isinstance(path, str | os.PathLike))
-        found = type(strange).__name__ if strange is images else f"a list of {type(strange).__name__}"
+        kind = type(strange).__name__ if strange is images else f"a list of {type(strange).__name__}"
         raise ValueError(
             "predict takes a tensor or array of images, a Split, or paths of image files and folders, not "
-            f"{found}: give one of these"
+            f"{kind}: give one of these"
         )
     return paths
 
 
 def _form(known: Card | None, resolution: int | None) -> Form:
     """How files are read: as the model's data were stored, else straight at the resolution."""
-    found = known or Card()
-    if found.stored is not None:
-        return Form(found.stored, found.channels, found.shape == "squash")
-    side = resolution or found.resize
+    noted = known or Card()
+    if noted.stored is not None:
+        return Form(noted.stored, noted.channels, noted.shape == "squash")
+    side = resolution or noted.resize
     if side is None:
         raise ValueError(
             "predict needs a resolution to read files at: this model has no card; give resolution="
         )
-    return Form((side, side), found.channels)
+    return Form((side, side), noted.channels)
 
 
 def _stored(
@@ -163,17 +163,17 @@ def image_files(paths: Sequence[Path_]) -> Files:
 
 def _walked(folder: Path) -> Files:
     try:
-        found = walk(folder, folder)
+        files = walk(folder, folder)
     except OSError as error:
         name = inline(str(error.filename))
         raise ValueError(
             f"{name} cannot be looked into ({error.strerror}): it must be yours to read"
         ) from None
-    if not found.photos:
+    if not files.photos:
         raise ValueError(f"the folder {inline(str(folder))} holds no image files ({', '.join(ENDINGS)})")
-    left_out = (finding for finding in found.findings if finding.policy == "left out")
+    left_out = (finding for finding in files.findings if finding.policy == "left out")
     named = (Finding(one.kind, str(folder / one.path), one.detail) for one in left_out)
-    return Files(tuple(sorted(map(Path, found.photos))), tuple(named))
+    return Files(tuple(sorted(map(Path, files.photos))), tuple(named))
 
 
 def _read(
@@ -186,12 +186,12 @@ def _read(
     for start in range(0, len(files), batch_size):
         batch = []
         for place, file in enumerate(files[start : start + batch_size], start):
-            found = read_photo(file, form.size, squash=form.squash)
-            if found.pixels is None:
-                kind, detail = found.odd[0]
+            photo = read_photo(file, form.size, squash=form.squash)
+            if photo.pixels is None:
+                kind, detail = photo.odd[0]
                 unread[place] = Finding(kind, str(file), detail)
             else:
-                batch.append(torch.from_numpy(found.pixels))
+                batch.append(torch.from_numpy(photo.pixels))
         if batch and (skip or not unread):
             yield _coloured(torch.stack(batch), form.channels)
     if unread and (not skip or len(unread) == len(files)):

@@ -126,8 +126,8 @@ def _asked(training: Training, start: Start) -> dict[str, Any]:
 def _origins(training: Training) -> str:
     """The external weights that the model, or a teacher of it, began from; "" for none."""
     steps = [step for phase in training.recipe.phases for step in phase.augment]
-    found = [external(training.model), *map(stated, steps)]
-    return "; ".join(dict.fromkeys(name for name in found if name))
+    names = [external(training.model), *map(stated, steps)]
+    return "; ".join(dict.fromkeys(name for name in names if name))
 
 
 def _remember(run: Run, training: Training, start: Start) -> None:

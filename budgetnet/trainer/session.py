@@ -30,9 +30,9 @@ from budgetnet.engine import (
     mixed,
     moved,
     on_device,
+    prepare,
     remember,
     restore,
-    settle,
     steps,
 )
 from budgetnet.files import checkpoint, discard, locked, unwritable
@@ -134,7 +134,7 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
 def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone: bool = True) -> Training:
     """Move everything to its place and write the record of what is about to run."""
     model, run, held = start.model, start.run, start.held
-    settle(model, start.data.train, engine, start.recipe.phases[0].resolutions[0])
+    prepare(model, start.data.train, engine, start.recipe.phases[0].resolutions[0])
     data = moved(start.data, engine.device)
     recipe = replace(start.recipe, loss=on_device(start.recipe.loss, engine.device, model))
     # Beside others, who share the images' memory, each would have a copy.

@@ -71,14 +71,14 @@ def check_space(folder: Path, need: int, *, held: int = 0) -> list[str]:
     free = free_bytes(folder)
     if free is None:
         return []
-    found = f"{size(free)} free on the disk of {folder}"
+    there = f"{size(free)} free on the disk of {folder}"
     if free + held < need:
         raise ValueError(
-            f"checkpoints and weights need about {size(need)}, and there are only {found}; make room, or "
+            f"checkpoints and weights need about {size(need)}, and there are only {there}; make room, or "
             "choose another disk with out= (--out)"
         )
     if free + held < AMPLE * need:
-        return [f"checkpoints and weights need about {size(need)}, and there are {found}"]
+        return [f"checkpoints and weights need about {size(need)}, and there are {there}"]
     return []
 
 
@@ -118,7 +118,7 @@ def _optimizer_state(make: OptimizerFactory, parameters: list[nn.Parameter]) -> 
         optimizer = make(tiny)
         optimizer.step()
         state = optimizer.state
-        found = [
+        tensors = [
             held if held.shape != small.shape or not small.ndim else own
             for small, own in zip(tiny, parameters, strict=True)
             for held in state[small].values()
@@ -126,8 +126,8 @@ def _optimizer_state(make: OptimizerFactory, parameters: list[nn.Parameter]) -> 
         ]
     except Exception:
         # An optimizer of the user's own, that needs more than a step() to begin: two tensors a parameter.
-        found = [own for own in parameters for _ in range(2)]
-    return _bytes(found), len(found)
+        tensors = [own for own in parameters for _ in range(2)]
+    return _bytes(tensors), len(tensors)
 
 
 def room(start: Start) -> list[str]:

@@ -21,18 +21,18 @@ def seconds(written: float | str | None) -> float | None:
     """A time as seconds: 90, "90", "90s", "1h30m". Raises ValueError for what is no time above 0."""
     if written is None:
         return None
-    found: float | None = None
+    duration: float | None = None
     if isinstance(written, int | float) and not isinstance(written, bool):
-        found = float(written) if 0 < written <= _LONGEST else None
+        duration = float(written) if 0 < written <= _LONGEST else None
     elif isinstance(written, str) and len(written) <= 40:
         text = written.strip().lower()
         parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
         if parts is not None and text:
-            found = sum(float(part or 0) * unit for part, unit in zip(parts.groups(), _UNITS.values()))
-    if found is None or not 0 < found <= _LONGEST:
+            duration = sum(float(part or 0) * unit for part, unit in zip(parts.groups(), _UNITS.values()))
+    if duration is None or not 0 < duration <= _LONGEST:
         text = f"{written!r:.40}" if isinstance(written, str | float) else "a number beyond all years"
         raise ValueError(f"max_time should be seconds or a time such as '11h30m', not {text}")
-    return found
+    return duration
 
 
 class Stopped(Exception):

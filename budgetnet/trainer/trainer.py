@@ -242,7 +242,7 @@ class Trainer:
         resize, crop = asked.at(size)
         model.to(self.device)
         try:
-            labels, found = answers(
+            labels, logits = answers(
                 model, given.batches, engine=self.engine, resize=resize, crop=crop, test=asked
             )
         except Exception:
@@ -250,9 +250,9 @@ class Trainer:
                 check_fit(model, crop, channels=given.channels)
             raise
         names = tuple(classes) or (known.classes if known is not None else ())
-        names = names or tuple(str(k) for k in range(found.shape[1]))
-        if len(names) != found.shape[1]:
+        names = names or tuple(str(k) for k in range(logits.shape[1]))
+        if len(names) != logits.shape[1]:
             raise ValueError(
-                f"the model tells {found.shape[1]} classes apart, and {len(names)} names were given"
+                f"the model tells {logits.shape[1]} classes apart, and {len(names)} names were given"
             )
-        return Prediction(labels, found, names, given.names, given.findings)
+        return Prediction(labels, logits, names, given.names, given.findings)

@@ -22,16 +22,16 @@ def command(runs: tuple[str, ...], out: str | None, as_json: bool) -> None:
     from budgetnet.console import say
     from budgetnet.report import NoPlot, save_curves
 
-    found = compare(read_runs([_folder(name) for name in runs]))
+    comparison = compare(read_runs([_folder(name) for name in runs]))
     if as_json:
-        click.echo(json.dumps(found.json(), indent=2))
+        click.echo(json.dumps(comparison.json(), indent=2))
     else:
-        say(str(found))
+        say(str(comparison))
     if as_json and out is None:
         return
     path = Path(out or "compare") / "curves.png"
     try:
-        save_curves(found.runs, path)
+        save_curves(comparison.runs, path)
     except NoPlot as error:
         say(f"no curves: {error}", error=as_json)
     else:

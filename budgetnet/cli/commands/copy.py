@@ -15,7 +15,7 @@ def command(name: str, to: str | None) -> None:
     It becomes the file TO, or a file in the folder TO; by default NAME.py here. Nothing is ever overwritten.
     """
     from budgetnet.console import say
-    from budgetnet.plan import shelf, titles
+    from budgetnet.plan import recipes_folder, titles
 
     known = list(titles())
     if name not in known:
@@ -25,7 +25,7 @@ def command(name: str, to: str | None) -> None:
     target = Path(to) if to is not None else Path(f"{name}.py")
     if target.is_dir():
         target = target / f"{name}.py"
-    content = (shelf() / f"{name}.py").read_bytes()
+    content = (recipes_folder() / f"{name}.py").read_bytes()
     try:
         with target.open("xb") as file:
             file.write(content)

@@ -72,11 +72,11 @@ def command(
     data, missing = at_hand(plan)
     if data is None:
         raise Unavailable(missing)
-    found = profile(model, data, plan.recipe, steps=steps, trainer=trainer, threads=threads, trace=trace)
+    profiled = profile(model, data, plan.recipe, steps=steps, trainer=trainer, threads=threads, trace=trace)
     if as_json:
-        click.echo(json.dumps(found.json(), indent=2))
+        click.echo(json.dumps(profiled.json(), indent=2))
         return
     say(plan.title)
-    say(str(found))
+    say(str(profiled))
     for file in files:
         say(f"wrote {file}")

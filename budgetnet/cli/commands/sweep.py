@@ -83,7 +83,7 @@ def command(
     plan = asked.plan(recipe)
     if not quiet:
         say(plan.title)
-    found = sweep(
+    result = sweep(
         trainer,
         plan,
         values,
@@ -96,7 +96,7 @@ def command(
     )
     if not quiet:
         say()
-    say(str(found))
-    say(f"the sweep lies in {found.folder}: sweep.json, sweep.csv, and a folder for each run")
-    if found.selected is None:
+    say(str(result))
+    say(f"the sweep lies in {result.folder}: sweep.json, sweep.csv, and a folder for each run")
+    if result.selected is None:
         raise TrainingFailed("no trial of the sweep came to a validation figure; see above why")
