@@ -37,8 +37,8 @@ class _Round(torch.autograd.Function):
 class _FewBits(nn.Module):
     """A layer with a weight (outputs, ...) of `bits` bits, with one scale for each output.
 
-    The scales follow from the weights, except where `scale` is above 0: there it is what a file said, and
-    stays until the layer is trained on.
+    The scales follow from the weights. `scale` is what a file said, else 0, and counts for as long as the
+    weights are whole multiples of it, as they are in the file; what is trained on has scales of its own.
     """
 
     weight: Tensor
@@ -52,8 +52,6 @@ class _FewBits(nn.Module):
 
     def rounded(self) -> Tensor:
         """The weight that the layer computes with, of its own shape."""
-        if self.training:
-            self.scale.zero_()
         scale = self._scale(self.weight.detach(), self.scale)
         weight: Tensor = _Round.apply(self.weight, scale, self.most)
         return weight
@@ -71,7 +69,9 @@ class _FewBits(nn.Module):
         spread = (squares / weight[0].numel()).sqrt_().mul_(_CLIP[self.bits] / _FINE).clamp_(max=1.0)
         derived = (top * spread / self.most).clamp_(min=_LEAST).bfloat16().to(weight.dtype)
         given = given.view(-1, *[1] * len(rest)).to(weight.dtype)
-        return torch.where(given > 0, given, derived)
+        multiples = (weight / given).round_().clamp_(-self.most, self.most).mul_(given)
+        # Where nothing is given, 0 / 0 is equal to nothing.
+        return torch.where((multiples == weight).all(dim=rest, keepdim=True), given, derived)
 
     def packed(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """What a file holds: codes of `bits` bits without gaps (of 8 bits in the weight's shape), scales."""
