@@ -169,8 +169,7 @@ def _made_bases(channels: int, like: Tensor) -> Tensor:
 def combine(steps: Sequence[Any], source: draw.Source, count: int, channels: int) -> Tensor:
     """Draw the matrices of consecutive colour steps, in order, and multiply them: float64 (B, C, 2C + 1).
 
-    Raises:
-        ValueError: a step's matrices are not a floating CPU tensor of one of the two shapes of `Colour`.
+    Raises ValueError for matrices that are no floating CPU tensor of one of the two shapes of `Colour`.
     """
     combined: tuple[Tensor, Tensor, Tensor] | None = None
     for step in steps:

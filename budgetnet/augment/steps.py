@@ -35,7 +35,6 @@ class Warp(Protocol):
 
     def maps(self, generator: Generator, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3): output coordinates to input coordinates, in pixels about the middle."""
-        ...
 
 
 @runtime_checkable
@@ -58,7 +57,6 @@ class Colour(Protocol):
 
     def matrices(self, generator: Generator, count: int, channels: int) -> Tensor:
         """(count, channels, channels + 1) or (count, channels, 2 * channels + 1)."""
-        ...
 
 
 @runtime_checkable
@@ -69,7 +67,6 @@ class Act(Protocol):
         self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         """float (B, C, H, W) in [0, 1] and labels (B,) or (B, K) to the same."""
-        ...
 
 
 Step: TypeAlias = Warp | Colour | Act | Callable[..., Any]
@@ -125,7 +122,6 @@ class Checking(Protocol):
 
     def ready(self, data: Any) -> None:
         """Refuse, with a ValueError, the `Data` of a training that this step cannot be a part of."""
-        ...
 
 
 def check_data(step: object, data: object) -> None:
@@ -158,7 +154,6 @@ class Placed(Protocol):
 
     def placed(self, place: Place) -> Any:
         """The step that acts on the batch at this place."""
-        ...
 
 
 def at_place(steps: Sequence[Any], place: Place) -> tuple[Any, ...]:

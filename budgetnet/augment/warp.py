@@ -221,8 +221,7 @@ def draw_maps(steps: Sequence[Warp], source: draw.Source, count: int, height: in
 
     From a stream only steps draw that are fused, whose maps are not looked at.
 
-    Raises:
-        ValueError: one is not a floating CPU tensor (count, 3, 3) of affine maps; it is named.
+    Raises ValueError naming one that is no floating CPU tensor (count, 3, 3) of affine maps.
     """
     if isinstance(source, draw.Stream):
         return torch.stack([step.maps(source, count, height, width).double() for step in steps])  # type: ignore[arg-type]

@@ -23,7 +23,6 @@ class External(Protocol):
     @property
     def external(self) -> str:
         """Their origin, in words."""
-        ...
 
 
 def stated(owner: object) -> str:

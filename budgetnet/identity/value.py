@@ -35,7 +35,6 @@ class Identified(Protocol):
 
     def identity(self) -> Mapping[str, object]:
         """What else it computes by."""
-        ...
 
 
 @runtime_checkable
@@ -44,7 +43,6 @@ class Fingerprinted(Protocol):
 
     def fingerprint(self) -> str:
         """The fingerprint."""
-        ...
 
 
 class Named:

@@ -22,7 +22,6 @@ class Fitting(Protocol):
 
     def fit_to(self, batches: Iterable[Tensor]) -> None:
         """Take what is needed from batches (B, C, H, W) on the layer's device, and set `fitted`."""
-        ...
 
 
 def whiten(inputs: int, kernel: int = 2, *, eps: float = 5e-4, bias: bool = True) -> "Whiten":

@@ -14,7 +14,6 @@ class Timed(Protocol):
 
     def over(self, epochs: float) -> Curve:
         """The curve `t -> value` for a phase of `epochs` epochs."""
-        ...
 
 
 @runtime_checkable
@@ -23,11 +22,9 @@ class Counted(Protocol):
 
     def __call__(self, t: float) -> float:
         """The value at progress t in [0, 1)."""
-        ...
 
     def through(self, steps: int) -> Curve:
         """The curve `t -> value` for a phase of `steps` steps, of which step k, from 0, is at k / steps."""
-        ...
 
 
 class Measured(Protocol):
@@ -35,7 +32,6 @@ class Measured(Protocol):
 
     def measure(self, name: str) -> float:
         """The figure called `name`, NaN where it was not measured."""
-        ...
 
 
 @runtime_checkable
@@ -49,7 +45,6 @@ class Reactive(Protocol):
 
     def of(self, history: Sequence[Measured]) -> float:
         """The value for the next epoch, from the finished epochs of this phase."""
-        ...
 
 
 @runtime_checkable
@@ -58,7 +53,6 @@ class Stretching(Protocol):
 
     def stretched(self, factor: float) -> Self:
         """The same with every duration multiplied by `factor`."""
-        ...
 
 
 @runtime_checkable
@@ -67,7 +61,6 @@ class Stopping(Protocol):
 
     def stopped(self, t: float, *, epochs: float) -> bool:
         """Whether that is so at progress t of a phase of `epochs` epochs."""
-        ...
 
 
 @runtime_checkable
@@ -77,7 +70,6 @@ class Patient(Protocol):
     @property
     def patience(self) -> int:
         """In epochs."""
-        ...
 
 
 Schedule = float | Curve | Timed | Reactive
