@@ -15,6 +15,7 @@ _HARMFUL = re.compile(
 _WRITTEN = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)\s*([A-Za-z]*)")
 COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 _ENDINGS = (("", 1000), ("b", 1000), ("ib", 1024))
+TIMES = {"": 1, "s": 1, "m": 60, "h": 3600}
 BYTES = {"": 1, "b": 1} | {
     f"{letter}{ending}": base**power
     for power, letter in enumerate("kmgt", start=1)

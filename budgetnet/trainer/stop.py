@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+from budgetnet.text import TIMES, quantity
+
 _LONGEST = 1e9
 _FOREMOST = (signal.SIGINT, signal.SIGTERM)
 ENDING = (*_FOREMOST, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1)
@@ -21,18 +22,13 @@ def seconds(written: float | str | None) -> float | None:
     """A time as seconds: 90, "90", "90s", "1h30m". Raises ValueError for what is no time above 0."""
     if written is None:
         return None
-    duration: float | None = None
-    if isinstance(written, int | float) and not isinstance(written, bool):
-        duration = float(written) if 0 < written <= _LONGEST else None
-    elif isinstance(written, str) and len(written) <= 40:
-        text = written.strip().lower()
-        parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
-        if parts is not None and text:
-            duration = sum(float(part or 0) * unit for part, unit in zip(parts.groups(), _UNITS.values()))
-    if duration is None or not 0 < duration <= _LONGEST:
+    pieces = re.split("(?<=[hms])", written.strip().lower()) if isinstance(written, str) else [written]
+    numbers = [quantity(piece, TIMES) for piece in pieces if piece != ""]
+    total = sum(math.nan if number is None else float(number) for number in numbers)
+    if not 0 < total <= _LONGEST:
         text = f"{written!r:.40}" if isinstance(written, str | float) else "a number beyond all years"
         raise ValueError(f"max_time should be seconds or a time such as '11h30m', not {text}")
-    return duration
+    return total
 
 
 class Stopped(Exception):
