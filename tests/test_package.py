@@ -93,6 +93,12 @@ def test_rooms_are_reached_through_their_faces() -> None:
     assert past == PAST_A_FACE
 
 
+def test_functions_are_short() -> None:
+    for place, lines, parameters in house.functions():
+        assert lines <= house.LONGEST, f"{place} has {lines} lines"
+        assert parameters <= house.MOST, f"{place} has {parameters} parameters"
+
+
 def test_rich_is_the_consoles_and_click_the_command_lines() -> None:
     for path in PACKAGE.rglob("*.py"):
         names = {
