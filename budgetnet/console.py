@@ -96,19 +96,19 @@ def epoch_line(epoch: Epoch) -> str:
     return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}{undone}  {pace}{waits}"
 
 
-class Watch:
-    """Shows a run as it goes: a live bar with loss, accuracy, images/s and time left, and a line an epoch.
+class Display:
+    """Shows runs as they go: a live bar with loss, accuracy, images/s and time left, and a line an epoch.
 
-    Without a terminal (a pipe, CI) there is no bar; with `show=False` there is nothing at all. Where there
-    is somebody to `tell`, all of it is told instead, as plain JSON values. Whatever goes wrong with showing,
-    on a terminal or in a notebook, ends no training.
+    Without a terminal (a pipe, CI) there is no bar; with `show=False` there is nothing at all. Of several
+    runs each has its `name`, and a bar under it. Where there is somebody to `tell`, it is told instead,
+    as plain JSON values. Whatever goes wrong with showing, on a terminal or in a notebook, ends no training.
     """
 
     def __init__(self, show: bool = True, tell: Tell | None = None) -> None:
         self._tell = tell
         self._console = terminal() if show and tell is None else None
         self._bar = self._make_bar(self._console) if self._console is not None else None
-        self._task: TaskID | None = None
+        self._bars: dict[str, TaskID] = {}
 
     def _make_bar(self, console: "Console") -> "Progress | None":
         # In a notebook rich moves its bar by a widget, and only warns where there are none.
@@ -126,15 +126,15 @@ class Watch:
         return Progress(*columns, console=console, transient=True, refresh_per_second=5)
 
     def __enter__(self) -> Self:
-        self.draw(lambda bar: bar.start())
+        self._draw(lambda bar: bar.start())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.draw(lambda bar: bar.stop())
+        self._draw(lambda bar: bar.stop())
 
-    def draw(self, do: "Callable[[Progress], object]") -> None:
+    def _draw(self, do: "Callable[[Progress], object]") -> None:
         """Do something with the bar, if there is one; there is none any more once that fails."""
         if self._bar is None:
             return
@@ -150,66 +150,34 @@ class Watch:
         """Whether there is a bar to move."""
         return self._bar is not None or self._tell is not None
 
-    def say(self, text: str, *, once: bool = False) -> None:
-        """One line above the bar; `once`: that one of several runs says it is enough."""
+    def say(self, text: str, name: str = "", *, once: bool = False) -> None:
+        """One line above the bars; `once`: that one of several runs says it is enough."""
         if self._tell is not None:
             self._tell({"say": text, "once": once})
         if self._console is not None:
             with suppress(Exception):
-                self._console.print(_escape(harmless(text)), soft_wrap=True)
+                line = f"{name}: {text}" if name else text
+                self._console.print(_escape(harmless(line)), soft_wrap=True)
 
-    def step(self, label: str, part: float, figures: str) -> None:
-        """Move the bar to `part` in [0, 1] of the epoch that `label` names."""
+    def step(self, label: str, part: float, figures: str, name: str = "") -> None:
+        """Move the bar of a run to `part` in [0, 1] of the epoch that `label` names."""
         if self._tell is not None:
             self._tell({"step": [label, part, figures]})
-        self.draw(lambda bar: self._move(bar, _cell(label), part, _cell(figures)))
+        label = ": ".join(filter(None, (name, label)))
+        self._draw(lambda bar: self._move(bar, name, _cell(label), part, _cell(figures)))
 
-    def _move(self, bar: "Progress", label: str, part: float, figures: str) -> None:
-        if self._task is None:
-            self._task = bar.add_task(label, total=1.0, figures=figures)
-        bar.update(self._task, description=label, completed=part, figures=figures)
+    def _move(self, bar: "Progress", name: str, label: str, part: float, figures: str) -> None:
+        if name not in self._bars:
+            self._bars[name] = bar.add_task(label, total=1.0, figures=figures)
+        bar.update(self._bars[name], description=label, completed=part, figures=figures)
+
+    def gone(self, name: str) -> None:
+        """Take the bar of a run away."""
+        if name in self._bars:
+            self._draw(lambda bar: bar.remove_task(self._bars.pop(name)))
 
     def epoch(self, epoch: Epoch) -> None:
         """The line of a finished epoch."""
         self.say(epoch_line(epoch))
         if self._tell is not None:
             self._tell({"images": epoch.images, "seconds": epoch.train_seconds})
-
-
-class Board:
-    """Shows several runs that go at once: a bar for each of them, and their lines under their names.
-
-    Without a terminal there are no bars; with `show=False` there is nothing at all.
-    """
-
-    def __init__(self, show: bool = True) -> None:
-        self._watch = Watch(show)
-        self._bars: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._watch.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._watch.__exit__(kind, error, trace)
-
-    def say(self, text: str, name: str = "") -> None:
-        """One line above the bars, of the run called `name`."""
-        self._watch.say(f"{name}: {text}" if name else text)
-
-    def step(self, name: str, label: str, part: float, figures: str) -> None:
-        """Move the bar of the run called `name` to `part` in [0, 1] of the epoch that `label` names."""
-        shown = _cell(f"{name}: {label}") if label else _cell(name)
-        self._watch.draw(lambda bar: self._move(bar, name, shown, part, _cell(figures)))
-
-    def _move(self, bar: "Progress", name: str, shown: str, part: float, figures: str) -> None:
-        if name not in self._bars:
-            self._bars[name] = bar.add_task("", total=1.0, figures="")
-        bar.update(self._bars[name], description=shown, completed=part, figures=figures)
-
-    def gone(self, name: str) -> None:
-        """Take the bar of a run away."""
-        if name in self._bars:
-            self._watch.draw(lambda bar: bar.remove_task(self._bars.pop(name)))

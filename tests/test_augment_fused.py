@@ -186,7 +186,7 @@ def test_on_cuda_all_but_the_draws_is_made_there_and_nothing_is_waited_for(
 def trained(monkeypatch: pytest.MonkeyPatch, make: Any) -> tuple[Any, float, list[str]]:
     """A training with these views: its model's weights, its loss, and what it said."""
     said: list[str] = []
-    monkeypatch.setattr("budgetnet.trainer.session.Watch.say", lambda self, text, **_: said.append(text))
+    monkeypatch.setattr("budgetnet.trainer.session.Display.say", lambda self, text, **_: said.append(text))
     monkeypatch.setattr(session_module, "fused_views", lambda *_: make)
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     phase = recipe().phases[0]

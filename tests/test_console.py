@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from budgetnet.console import Watch, say, table
+from budgetnet.console import Display, say, table
 from budgetnet.text import duration, percent
 
 
@@ -51,7 +51,7 @@ def test_tables_line_up_without_control_codes(capsys: pytest.CaptureFixture[str]
 
 
 def test_without_a_terminal_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with Watch() as watch:
+    with Display() as watch:
         assert not watch.live
         watch.step("learn 1/2", 0.5, "loss 1.0")
         watch.say("a line")
@@ -61,7 +61,7 @@ def test_without_a_terminal_there_is_no_bar(capsys: pytest.CaptureFixture[str]) 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    with Watch() as watch:
+    with Display() as watch:
         assert watch.live
         watch.step("learn 1/2", 0.5, "loss 1.0  12 images/s  3.0 s left")
     assert "12 images/s" in capsys.readouterr().out

@@ -784,7 +784,7 @@ def test_a_training_and_all_that_follows_it_open_no_connection(
 def test_names_in_a_model_file_are_shown_and_not_obeyed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from budgetnet.console import Watch, say, table
+    from budgetnet.console import Display, say, table
 
     names = ("\x1b]0;owned\x07", "\x9b2J", "\u202egnp.exe", "bell\r\n\x08")
     budgetnet.save(small(0), tmp_path / "m", classes=names[:3])
@@ -792,7 +792,7 @@ def test_names_in_a_model_file_are_shown_and_not_obeyed(
     table(names, [names], title=names[0])
     for name in names:
         say(name)
-        Watch().say(name)
+        Display().say(name)
     say("\udcff is half a character")
     shown = capsys.readouterr().out
     assert not any(character in shown for character in "\x1b\x07\x9b\u202e\r\x08\udcff")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import budgetnet
 from budgetnet import Phase, Recipe, Run, Trainer
 from budgetnet.cli import main
-from budgetnet.console import Watch, characters, say, table
+from budgetnet.console import Display, characters, say, table
 from budgetnet.data.progress import Progress
 from budgetnet.process import Steadfast, fill_closed, steadfast
 
@@ -145,7 +145,7 @@ def test_a_display_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the notebook's kernel has lost its front end")
 
-    with Watch() as watch:
+    with Display() as watch:
         assert watch._bar is not None
         monkeypatch.setattr(watch._bar, "update", broken)
         watch.step("learn 1/2", 0.5, "loss 1.0")

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from budgetnet.console import Board
+from budgetnet.console import Display
 from budgetnet.data import Data, free_memory
 from budgetnet.files import checkpoint
 from budgetnet.run import RECORD, Run
@@ -47,7 +47,7 @@ def trained(
     memory = _laid_out(data)
     workers = _Workers(trainer, jobs, capacity, memory, None if limit is None else time.monotonic() + limit)
     try:
-        with workers.board, heeding(workers.heed):
+        with workers.display, heeding(workers.heed):
             yield from workers.runs()
     except BaseException:
         workers.leave(at_once=workers.urgent)
@@ -102,7 +102,7 @@ class _Workers:
         until: float | None,
     ) -> None:
         self.jobs, self.capacity, self.until = jobs, capacity, until
-        self.board = Board(trainer.show)
+        self.display = Display(trainer.show)
         recipe = str(jobs[0].plan.path) if jobs else ""
         self.first = {"recipe": recipe, "data": memory, **engine_of(trainer)}
         self.waiting = deque(range(len(jobs)))
@@ -141,7 +141,7 @@ class _Workers:
         if ended:
             spent = time.monotonic() - began
             pace = f"{self.images / spent:,.0f} images/s in all"
-            self.board.say(f"{counted(ended, 'run')} in {duration(spent)}, {self.capacity}: {pace}")
+            self.display.say(f"{counted(ended, 'run')} in {duration(spent)}, {self.capacity}: {pace}")
 
     def _hand_out(self) -> None:
         """Give each job that may begin to a worker."""
@@ -174,7 +174,7 @@ class _Workers:
         worker.at, worker.folder, worker.alone = at, folder, alone
         message = job.message(folder, resume=resume, alone=alone, until=self.until)
         worker.process.send({**message, "threads": threads})
-        self.board.say(f"{'goes on' if resume else 'begins'} in {folder}", job.name)
+        self.display.say(f"{'goes on' if resume else 'begins'} in {folder}", job.name)
 
     def _hear(self, worker: _Worker, descriptor: int) -> Iterator[tuple[int, Run]]:
         """What a worker says, and the run that it has ended, if so."""
@@ -190,7 +190,7 @@ class _Workers:
         for line in lines:
             if descriptor == process.output:
                 process.last_words.append(line)
-                self.board.say(line, name)
+                self.display.say(line, name)
                 continue
             with suppress(ValueError):
                 message = json.loads(line)
@@ -203,11 +203,12 @@ class _Workers:
         if "say" in message:
             text = message["say"]
             if text not in self.said_once:
-                self.board.say(text, name)
+                self.display.say(text, name)
             if message["once"]:
                 self.said_once.add(text)
         elif "step" in message:
-            self.board.step(name, *message["step"])
+            label, part, figures = message["step"]
+            self.display.step(label, part, figures, name)
         elif "images" in message:
             self.images += message["images"]
 
@@ -215,7 +216,7 @@ class _Workers:
         """The run of a job that came to an end which its worker could tell of."""
         assert worker.at is not None
         at, worker.at = worker.at, None
-        self.board.gone(self.jobs[at].name)
+        self.display.gone(self.jobs[at].name)
         if failure:
             # Whatever it still holds on to, the next job begins without.
             self._dismiss(worker)
@@ -233,7 +234,7 @@ class _Workers:
         at, worker.at = worker.at, None
         if at is None:
             return
-        self.board.gone(self.jobs[at].name)
+        self.display.gone(self.jobs[at].name)
         with suppress(ValueError):
             run = Run.read(self.folders[at])
             if run.status not in ("running", "interrupted"):
@@ -250,7 +251,9 @@ class _Workers:
     def _failed(self, at: int, kind: str, error: str, *, alone: bool) -> Iterator[tuple[int, Run]]:
         job, folder = self.jobs[at], self.folders[at]
         if kind == MEMORY and not alone:
-            self.board.say("the memory did not suffice beside the others: it is trained after them", job.name)
+            self.display.say(
+                "the memory did not suffice beside the others: it is trained after them", job.name
+            )
             self.again.append(at)
             return
         entries = {"status": "failed", "error": error, FAILURE: kind}
@@ -258,7 +261,7 @@ class _Workers:
             run = Run.read(folder)
         except ValueError:
             run = Run(folder=folder, record={**job.record, "seed": job.plan.recipe.seed})
-        self.board.say(f"failed: {error}", job.name)
+        self.display.say(f"failed: {error}", job.name)
         if kind == MISTAKE:
             # Nothing was begun: what lies there, if anything, is as it was.
             self._tidy(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from budgetnet import guard
-from budgetnet.console import Watch
+from budgetnet.console import Display
 from budgetnet.engine import (
     Chunks,
     Compiled,
@@ -81,7 +81,7 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
     """The epochs of a run whose folder is this process's alone; `files` are those that it will have made."""
     run, channel = start.run, audience.channel
     fill_closed()
-    watch, stop = Watch(audience.show, channel.tell), Stop(start.limit, channel.deserted)
+    watch, stop = Display(audience.show, channel.tell), Stop(start.limit, channel.deserted)
     start.notes += room(start)
     told = Watchers(Screen(watch, start.recipe.phases))
     try:

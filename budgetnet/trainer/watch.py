@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
-from budgetnet.console import Tell, Watch
+from budgetnet.console import Display, Tell
 from budgetnet.engine import Event, TrainingFailed, TrainingStep
 from budgetnet.recipe import Phase
 from budgetnet.run import Note, Run
@@ -167,7 +167,7 @@ def _words(error: Exception) -> str:
 class Screen:
     """Shows a training: a line for each epoch and note, and its steps by a bar, which waits for no device."""
 
-    def __init__(self, watch: Watch, phases: Sequence[Phase]) -> None:
+    def __init__(self, watch: Display, phases: Sequence[Phase]) -> None:
         self._watch = watch
         # The work of an epoch, in pixels seen of each image: what the time left is estimated from.
         self._costs = [phase.views * phase.last_resolution**2 for phase in phases]
