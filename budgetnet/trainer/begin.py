@@ -87,18 +87,8 @@ def begin(
 ) -> Start:
     """Everything checked and read that can be refused; nothing is moved or written yet."""
     limit, launched = seconds(session.max_time), check_launch(_joined())
-    allow = (session.allow,) if isinstance(session.allow, str) else tuple(session.allow)
     notes = [*launched, *checked(model, data, recipe)]
-    if session.resume is not None and session.after is not None:
-        raise ValueError(
-            "a training goes on with a run exactly (resume=) or starts anew from its weights (after=): "
-            "give one of them"
-        )
-    if allow and session.resume is None:
-        raise ValueError(
-            f"{', '.join(allow)} may change (allow=, --allow-change) in a run that goes on, and none does; "
-            "give resume= (--resume) too, or leave it out"
-        )
+    allow = _allowed(session)
     run = run if run is not None else Run()
     with steadfast_output():
         check_views(data, recipe, engine.device)
@@ -137,6 +127,22 @@ def begin(
         start.notes += guard.chained(data, start.earlier.record, guard.read_seen(Path(session.after)))
         start.notes += higher(recipe, start.earlier.history)
     return start
+
+
+def _allowed(session: Session) -> tuple[str, ...]:
+    """What may change in a run that goes on. Raises ValueError for what cannot be asked at once."""
+    allow = (session.allow,) if isinstance(session.allow, str) else tuple(session.allow)
+    if session.resume is not None and session.after is not None:
+        raise ValueError(
+            "a training goes on with a run exactly (resume=) or starts anew from its weights (after=): "
+            "give one of them"
+        )
+    if allow and session.resume is None:
+        raise ValueError(
+            f"{', '.join(allow)} may change (allow=, --allow-change) in a run that goes on, and none does; "
+            "give resume= (--resume) too, or leave it out"
+        )
+    return allow
 
 
 def _joined() -> int:
