@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,18 @@ def with_unlabelled(data: Data) -> Data:
     return Data(data.train, data.val, data.test, data.classes, data.name, unknown, data.notes)
 
 
+@dataclass(frozen=True)
+class Halving:
+    """A schedule of history of somebody's own."""
+
+    patience: int = 1
+
+    def of(self, history: Sequence[Any]) -> float:
+        losses = [epoch.measure("val_loss") for epoch in history]
+        since = len(losses) - 1 - losses.index(min(losses)) if losses else 0
+        return 0.05 * 0.5 ** (since // self.patience)
+
+
 RECIPES = {
     "plain": Recipe([Phase(2, 12, Cosine(0.1), augment=[Rotate(10), Flip()])], SGD(), batch_size=60),
     "averaged, restarts, two resolutions": Recipe(
@@ -97,6 +110,7 @@ RECIPES = {
     "best weights, plateau, early stop": Recipe(
         [Phase(6, 12, Plateau(0.05, patience=0), stop=EarlyStop(2))], batch_size=120, keep="best", clip=1.0
     ),
+    "a user's schedule of history": Recipe([Phase(4, 12, Halving(2), stop=EarlyStop(3))], batch_size=120),
     "pseudo-labels, then calibration": Recipe(
         [
             Phase(1, 12, 0.1),
