@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from report import arguments, machine, publish, spread
 
 RUN = ("run", "stl10_afternoon", "--scale", "0.02", "-q")
@@ -139,6 +140,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="another checkout, to be measured beside this one")
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
+    torch.set_num_threads(1)  # as in the processes that are timed
     checkouts = {"now": Path(__file__).parents[1]}
     if asked.before is not None:
         checkouts["before"] = asked.before.resolve()
