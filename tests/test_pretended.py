@@ -52,12 +52,19 @@ from budgetnet.run import Run
 from tests.pretended import pretended
 from tests.test_speed import network, photos
 
-AT_AN_EPOCHS_END = {"finite.<genexpr>", "loop._learned", "measure.read"}
-AT_THE_BEGINNING = {"splits.to", "splits._moved", "splits.__post_init__", "ready.prepare", "whiten.fit_to"}
+AT_AN_EPOCHS_END = {"finite.<genexpr>", "loop._learned", "measure.evaluation"}
+AT_THE_BEGINNING = {
+    "splits.to",
+    "splits._moved",
+    "splits.__post_init__",
+    "data.__post_init__",
+    "ready.prepare",
+    "whiten.fit_to",
+}
 TRIED = ("trial.", "doubts.", "viewed.")
 ALSO = {
     # It looks at each step before it goes on; and torch's clip asks for the tensors' true device.
-    "back off": {"undo._wrong", "step.move"},
+    "back off": {"finite._wrong", "step.move"},
     "pseudo-labels": {"measure.answers"},
     # Its weights are told once, before the first step.
     "teacher": {"distill._logits", "tensors._of_one"},
