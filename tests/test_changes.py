@@ -33,6 +33,7 @@ from budgetnet import (
 from budgetnet.cli import main
 from budgetnet.compare.difference import differences
 from budgetnet.files import checkpoint as checkpoints
+from budgetnet.identity import without_rooms
 from budgetnet.recipe import Test
 from budgetnet.trainer.changes import with_defaults
 
@@ -264,6 +265,15 @@ def test_a_checkpoint_of_before_an_option_was_there_is_as_if_it_was_left_out(beg
     assert not differences([with_defaults(older, RECIPE), contract["recipe"]])
     other = replace(RECIPE, phases=[replace(phase, test=Test(mirror=True)) for phase in RECIPE.phases])
     assert differences([with_defaults(older, other), other.describe()])
+
+
+def test_what_budgetnet_keeps_in_another_file_by_now_is_no_change() -> None:
+    older = {"uses": ["budgetnet.augment.erase.Erase", "budgetnet.data.stl10.stl10", "mine.stl10"]}
+    newer = {"uses": ["budgetnet.augment.mix.Erase", "budgetnet.data.publishers.stl10", "mine.stl10"]}
+    assert differences([older, newer])
+    assert not differences(without_rooms([older, newer]))
+    other = {"uses": ["budgetnet.augment.mix.Erase", "budgetnet.data.publishers.cifar10", "yours.stl10"]}
+    assert [each.path for each in differences(without_rooms([older, other]))] == ["uses[1]", "uses[2]"]
 
 
 def test_what_a_description_holds_tells_contents_apart() -> None:

@@ -5,9 +5,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from budgetnet.compare.figure import Figure, measured
+from budgetnet.identity import without_rooms
 from budgetnet.run import Run
 
 # What must be equal within a group; the recipe's own seed is left out.
@@ -87,7 +88,7 @@ def shared(run: Run) -> dict[str, Any]:
     data = _mapping(record.get("data"))
     settings = record.get("settings")
     kept = [text for text in settings if str(text).startswith(("data.", "model."))] if settings else []
-    return {
+    common = {
         "recipe_file": Path(str(record.get("recipe_file") or "")).name,
         "recipe": recipe,
         # Those of the recipe show in the recipe itself.
@@ -102,6 +103,7 @@ def shared(run: Run) -> dict[str, Any]:
         # Each seed of a chain goes on from a run of its own, and these are numbered.
         "after": re.sub(r"-\d+$", "", Path(str(record.get("after") or "")).name),
     }
+    return cast(dict[str, Any], without_rooms(common))
 
 
 def read_runs(runs: Run | str | Path | Sequence[Run | str | Path]) -> list[Run]:

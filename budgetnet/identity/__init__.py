@@ -1,6 +1,7 @@
 """Identity: what a value computes by, as plain JSON that is equal only where the value computes the same."""
 
 from budgetnet.identity.code import UNKNOWN as UNKNOWN
+from budgetnet.identity.code import without_rooms as without_rooms
 from budgetnet.identity.code import without_unknown as without_unknown
 from budgetnet.identity.source import commit as commit
 from budgetnet.identity.source import digests as digests

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import json
 import linecache
 import os
 import re
@@ -23,6 +24,7 @@ _PLACES = ("lineno", "end_lineno", "col_offset", "end_col_offset", "ctx", "type_
 _ANNOTATED = ("annotation", "returns", "type_params")
 
 _MARKED = re.compile(f"{UNKNOWN} [0-9a-f]{{12}}")
+_ROOMS = re.compile(r"\bbudgetnet(\.[a-z_]\w*)+(?=\.\w)")
 
 _nodes: dict[int, tuple[CodeType, Lines | None]] = {}
 _trees: dict[str, tuple[str, ast.Module | None]] = {}
@@ -47,6 +49,11 @@ def unknown(value: object) -> str:
 def without_unknown(text: str) -> str:
     """A text in which all that is unknown reads alike: for who knows by other means that it is the same."""
     return _MARKED.sub(UNKNOWN, text)
+
+
+def without_rooms(described: Any) -> Any:
+    """A description in which what is budgetnet's is called as "budgetnet.stl10", in whichever file it is."""
+    return json.loads(_ROOMS.sub("budgetnet", json.dumps(described, default=str)))
 
 
 def written(code: CodeType, names: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from budgetnet.compare import differences
 from budgetnet.files import check_name, folders_of
+from budgetnet.identity import without_rooms
 from budgetnet.plan import Plan
 from budgetnet.run import RECORD, Run
 from budgetnet.sweep.repeat import goes_on
@@ -84,7 +85,9 @@ def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], R
             f"{path} should be a sweep's, and cannot be read: {error}; choose another name"
         ) from None
     # One of before the code was told is held to what it told.
-    changed = differences([before, {key: item for key, item in origin.items() if key in before}])
+    changed = differences(
+        without_rooms([before, {key: item for key, item in origin.items() if key in before}])
+    )
     if changed:
         raise ValueError(
             f"the sweep in {folder} was made from something else: {changed[0]}; go on with what it was made "

@@ -14,7 +14,7 @@ from budgetnet.compare import Difference, differences
 from budgetnet.data import Data, class_difference
 from budgetnet.engine import Engine, check_words
 from budgetnet.files import Checkpoint, checkpoint
-from budgetnet.identity import DESCRIBED, described_value, modules_of, without_unknown
+from budgetnet.identity import DESCRIBED, described_value, modules_of, without_rooms, without_unknown
 from budgetnet.modelfile import fill, read_card
 from budgetnet.process import VERSION
 from budgetnet.recipe import Recipe
@@ -131,7 +131,9 @@ def resumed(
     was, source = held.pop("where", {}), held.pop("source", None)
     now = {key: value for key, value in wanted.items() if key not in ("where", "source")}
     # A checkpoint of before may not tell of everything.
-    pair = [{key: held[key] for key in now if key in held}, {key: now[key] for key in now if key in held}]
+    pair = without_rooms(
+        [{key: held[key] for key in now if key in held}, {key: now[key] for key in now if key in held}]
+    )
     edited = source != wanted.get("source")
     if source and not edited:
         # What cannot be told by itself is the same where all files are that it was made in.
