@@ -252,7 +252,7 @@ def test_ready_asks_a_teacher_that_takes_larger_images_at_a_size_that_fits(data:
         Distill(nn.Sequential(large, nn.Linear(4, 5))).ready(data)
     with pytest.raises(ValueError, match=r"cannot see the images: 0\.1 .* does not fit at 12x12"):
         Distill(nn.Sequential(large, nn.Linear(4, 3)), resolution=12).ready(data)
-    with pytest.raises(ValueError, match=r"cannot see the images: .*\(B, 1, H, W\), found \(1, 3, 12, 12\)"):
+    with pytest.raises(ValueError, match=r"cannot see the images: .*\(B, 1, H, W\), not \(1, 3, 12, 12\)"):
         Distill(network(channels=1)).ready(data)
     with pytest.raises(ValueError, match=r"should give logits \(B, K\), gives \(1, 4, 10, 10\)"):
         Distill(nn.Conv2d(3, 4, 3)).ready(data)

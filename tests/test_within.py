@@ -86,11 +86,11 @@ def test_what_overshoots_a_little_is_not_refused(step: Any, images: Tensor) -> N
         (lambda images: images / images.sum() * torch.nan, "NaN or infinite"),
         (lambda images: images / 0, "NaN or infinite"),
         (lambda images: images / 255, "all but black"),
-        (lambda images: images[:, :1], "must answer float images"),
-        (lambda images: images[:3], "must answer float images"),
-        (lambda images: (images * 255).to(torch.uint8), "must answer float images"),
+        (lambda images: images[:, :1], "should answer float images"),
+        (lambda images: images[:3], "should answer float images"),
+        (lambda images: (images * 255).to(torch.uint8), "should answer float images"),
         (lambda images: images[..., :4], "leave sizes to the resolution"),
-        (lambda images, labels: (images, labels[:2]), "must answer labels"),
+        (lambda images, labels: (images, labels[:2]), "should answer labels"),
         (lambda images: images.nothing, "failed on images"),
     ],
 )
@@ -107,7 +107,7 @@ class Channels:
 
 
 def test_a_step_with_act_answers_images_too(images: Tensor) -> None:
-    with pytest.raises(ValueError, match="must answer float images"):
+    with pytest.raises(ValueError, match="should answer float images"):
         check([Channels()], images)
 
 

@@ -14,7 +14,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -128,7 +127,9 @@ class _Marks(ModuleType):
         if name.startswith("__") and name != "__path__":
             raise AttributeError(name)
         self.leave()
-        return getattr(import_module(self.__name__), name)
+        import torch._dynamo as dynamo
+
+        return getattr(dynamo, name)
 
 
 @contextmanager
