@@ -8,8 +8,9 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.demo
 	$(BIN)/budgetnet run recipes/quickstart.py
 
+# Each process trains small networks, which only lose by sharing their work; a file's tests stay together.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

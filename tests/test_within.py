@@ -66,7 +66,7 @@ WITHIN: list[Callable[..., Any]] = [
 ]
 
 
-@pytest.mark.parametrize("step", OUT, ids=repr)
+@pytest.mark.parametrize("step", OUT, ids=lambda step: repr(step).split(" at 0x")[0])
 @pytest.mark.parametrize("later", [[], [augment.Flip(), augment.Crop()], [augment.Jitter(0.2)]])
 def test_a_step_that_leaves_the_range_is_refused_by_name(step: Any, later: list[Any], images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"out of \[0, 1\].*\.clamp\(0, 1\)") as refusal:
@@ -74,7 +74,7 @@ def test_a_step_that_leaves_the_range_is_refused_by_name(step: Any, later: list[
     assert name(step) in str(refusal.value)
 
 
-@pytest.mark.parametrize("step", WITHIN, ids=repr)
+@pytest.mark.parametrize("step", WITHIN, ids=lambda step: repr(step).split(" at 0x")[0])
 def test_what_overshoots_a_little_is_not_refused(step: Any, images: Tensor) -> None:
     for _ in range(3):
         check([augment.Flip(), step], images)
