@@ -298,7 +298,7 @@ def test_of_eighty_servers_that_lie_or_break_each_is_told_of(liar: Liar, tmp_pat
 
 def test_a_server_without_tls_is_not_waited_for(liar: Liar, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be fetched, .*: run again later"):
-        fetched(liar, tmp_path, f"https://127.0.0.1:{liar.port}/set.tar.gz")
+        fetched(liar, tmp_path, f"https://127.0.0.1:{liar.port}/set.tar.gz", timeout=0.15)
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
