@@ -368,7 +368,11 @@ def test_a_hostile_archive_leaves_nothing_anywhere(publisher: Publisher, tmp_pat
     assert {path.name for path in root.rglob("*")} <= {"set.tar.gz"}
 
 
-@pytest.mark.parametrize("body", [GOOD[: len(GOOD) // 2], GOOD[:30], b"", b"<html>Not found</html>" * 100])
+@pytest.mark.parametrize(
+    "body",
+    [GOOD[: len(GOOD) // 2], GOOD[:30], b"", b"<html>Not found</html>" * 100],
+    ids=["half", "a head", "nothing", "a page"],
+)
 def test_an_archive_that_is_cut_short_or_none_is_refused_whole(
     publisher: Publisher, tmp_path: Path, body: bytes
 ) -> None:
