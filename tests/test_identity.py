@@ -454,3 +454,10 @@ def test_the_case_of_the_issue() -> None:
     assert recipe(loss=nn.CrossEntropyLoss()) != recipe(loss=nn.CrossEntropyLoss(label_smoothing=0.5))
     assert recipe(lr=lambda t: 0.1) != recipe(lr=lambda t: 0.9)
     assert recipe(optimizer=lambda p: SGD()([*p])) != recipe(optimizer=lambda p: Adam()([*p]))
+
+
+def test_a_dataclass_of_the_users_is_told_whole_with_what_python_generates_for_it() -> None:
+    described = json.dumps(described_value(Shift(3)))
+    assert UNKNOWN not in described
+    assert "__repr__" not in described
+    assert described_value(Shift(3)) != described_value(Shift(4))

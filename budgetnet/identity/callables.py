@@ -1,6 +1,7 @@
 """Callables: functions, methods, classes and modules by their code and by what they use."""
 
 import functools
+import inspect
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import is_dataclass
@@ -228,7 +229,8 @@ def _defined(owner: type) -> Iterator[tuple[str, Any]]:
             continue
         if isinstance(value, MemberDescriptorType | GetSetDescriptorType):
             continue
-        function = getattr(value, "__func__", value)
+        # What a dataclass shows of itself is generated inside a wrapper of the library's.
+        function = inspect.unwrap(getattr(value, "__func__", value)) if callable(value) else value
         if generated and isinstance(function, FunctionType) and function.__code__.co_filename.startswith("<"):
             continue
         if generated and type(value).__name__ == "_tuplegetter":
