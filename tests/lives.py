@@ -57,8 +57,24 @@ def digest(out: Path) -> str:
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         entries = json.loads(line)
         summed.update(json.dumps({k: v for k, v in entries.items() if k not in TIMED}).encode())
-    summed.update((out / "last").read_bytes())
+    # A second Ctrl-C may come after the end and before the checkpoints are looked at and removed.
+    summed.update((out / "last").read_bytes() if (out / "last").exists() else last(folder))
     return summed.hexdigest()
+
+
+def last(folder: Path) -> bytes:
+    """A digest of the run's checkpoint after its last step.
+
+    The newest checkpoint is of whichever step was the last to be saved: the kept weights are of all.
+    """
+    from budgetnet.files import checkpoint
+
+    found, _ = checkpoint.newest(folder)
+    summed = hashlib.sha256()
+    for name, tensor in sorted(found.tensors.items()) if found is not None else []:
+        if found is not None and found.step == TOTAL:
+            summed.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return summed.digest()
 
 
 def newest(out: Path) -> Path:
@@ -139,13 +155,7 @@ def _watched(out: Path) -> None:
     steps = os.open(out / "steps", os.O_WRONLY | os.O_CREAT)
 
     def looked_at(folder: Path) -> None:
-        found, _ = checkpoint.newest(folder)
-        summed = hashlib.sha256()
-        # The last checkpoint is of whichever step was the last to be saved: the kept weights are of all.
-        for name, tensor in sorted(found.tensors.items()) if found is not None else []:
-            if found is not None and found.step == TOTAL:
-                summed.update(name.encode() + tensor.contiguous().numpy().tobytes())
-        (out / "last").write_bytes(summed.digest())
+        (out / "last").write_bytes(last(folder))
         remove(folder)
 
     def told(training: Any, *rest: Any) -> Any:
