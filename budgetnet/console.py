@@ -1,6 +1,5 @@
 """What the terminal shows: a live bar on a terminal or in a notebook, plain lines everywhere else."""
 
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,8 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from budgetnet.process import steadfast
-from budgetnet.run import Epoch
-from budgetnet.text import aligned, duration, harmless, inline, percent
+from budgetnet.text import aligned, harmless, inline
 
 if TYPE_CHECKING:
     # Imported where it is used: a training that shows nothing needs none of it.
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 Tell: TypeAlias = Callable[[Mapping[str, Any]], None]
-
-DATA_HEAVY = 0.3
-"""The share of an epoch's training time from which on it is told that data took it."""
 
 
 def terminal(*, error: bool = False) -> "Console":
@@ -83,17 +78,6 @@ def _escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
-
-
-def epoch_line(epoch: Epoch) -> str:
-    """A finished epoch as one line of text."""
-    head = f"{epoch.name or f'phase {epoch.phase}'} {epoch.epoch}/{epoch.epochs}"
-    train = f"loss {epoch.train_loss:.4f}  train {percent(epoch.train_accuracy)}"
-    val = "" if math.isnan(epoch.val_accuracy) else f"  val {percent(epoch.val_accuracy)}"
-    pace = f"{epoch.images_per_second:,.0f} images/s  {duration(epoch.train_seconds + epoch.val_seconds)}"
-    undone = f"  {epoch.undone} of {epoch.steps} steps undone" if epoch.undone else ""
-    waits = f"  data {100 * epoch.data_share:.0f} %" if epoch.data_share > DATA_HEAVY else ""
-    return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}{undone}  {pace}{waits}"
 
 
 class Display:
@@ -176,8 +160,8 @@ class Display:
         if name in self._bars:
             self._draw(lambda bar: bar.remove_task(self._bars.pop(name)))
 
-    def epoch(self, epoch: Epoch) -> None:
-        """The line of a finished epoch."""
-        self.say(epoch_line(epoch))
+    def epoch(self, line: str, images: int, seconds: float) -> None:
+        """The line of a finished epoch, which went through so many images in so many seconds."""
+        self.say(line)
         if self._tell is not None:
-            self._tell({"images": epoch.images, "seconds": epoch.train_seconds})
+            self._tell({"images": images, "seconds": seconds})

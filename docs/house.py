@@ -75,6 +75,9 @@ def _imports(path: Path, tree: ast.Module) -> Iterator[Import]:
                     yield Import(path, node.lineno, tuple(alias.name.split(".")[1:]))
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "budgetnet":
             inside = tuple(node.module.split(".")[1:])
+            if not inside:
+                # Whoever asks the package for a room asks its face.
+                yield Import(path, node.lineno, ())
             for alias in node.names:
                 # `from budgetnet import guard` and `from budgetnet.data import kinds` name files.
                 file = PACKAGE.joinpath(*inside, alias.name)

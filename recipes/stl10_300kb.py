@@ -18,29 +18,14 @@ to such a file: it begins from that network's weights, which teach the smaller o
 images that the teacher did: `--set data.held_out=held_out_1000.txt`.
 """
 
+from dataclasses import replace
+
+from stl10_afternoon import data as data
+from stl10_afternoon import learn
+from stl10_afternoon import recipe as afternoon
 from torch import nn
 
-from budgetnet import (
-    EMA,
-    SGD,
-    Budget,
-    Cosine,
-    Crop,
-    Cutmix,
-    Data,
-    Flip,
-    LabelSmoothingLoss,
-    Phase,
-    Quantised,
-    Ramp,
-    Recipe,
-    Test,
-    TrivialAugmentWide,
-    Warmup,
-    layers,
-    models,
-    stl10,
-)
+from budgetnet import Budget, Cosine, Quantised, Warmup, layers, models
 
 
 def model() -> nn.Module:
@@ -58,24 +43,4 @@ def model() -> nn.Module:
     )
 
 
-def data(held_out: int | str = 1000) -> Data:
-    return stl10(held_out=held_out)
-
-
-learn = Phase(
-    epochs=94,
-    views=4,
-    resolution=Ramp(32, 64),
-    lr=Warmup(Cosine(0.1), epochs=1),
-    augment=[Crop(scale=(0.25, 1.0)), Flip(), TrivialAugmentWide(), Cutmix(1.0, p=0.5)],
-    test=Test(resize=80, crop=80),
-)
-
-recipe = Recipe(
-    phases=[learn],
-    optimizer=SGD(weight_decay=5e-4),
-    loss=LabelSmoothingLoss(0.1),
-    batch_size=64,
-    average=EMA(0.998),
-    keep="averaged",
-)
+recipe = replace(afternoon, phases=[replace(learn, name="", epochs=94, lr=Warmup(Cosine(0.1), epochs=1))])

@@ -13,10 +13,10 @@ import pytest
 from torch import Tensor, nn
 
 from budgetnet import EMA, Data, Phase, Recipe, Trainer
-from budgetnet.console import epoch_line
 from budgetnet.engine import steps
 from budgetnet.engine.speed import PARTS, Clock
 from budgetnet.run import METRICS, Epoch, Run, images_per_second, pace
+from budgetnet.trainer.watch import epoch_line
 from tests.work import leaping
 
 PAUSE = 1000.0

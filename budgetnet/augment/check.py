@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from budgetnet import values
+import budgetnet.values as values
 
 Span = tuple[float, float]
 

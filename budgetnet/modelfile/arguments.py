@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from budgetnet import layers
+import budgetnet.layers as layers
 
 MOST, DEEPEST, LONGEST, HIGHEST = 10_000, 16, 1000, 2**40
 """What a card's arguments may come to: values in all, levels, characters of a text, and a number's size."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from budgetnet import models
+import budgetnet.models as models
 from budgetnet.budget import built, external
 from budgetnet.layers import Quantised
 from budgetnet.modelfile.arguments import NotPortable, encoded, public_name

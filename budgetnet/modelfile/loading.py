@@ -14,7 +14,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from budgetnet import models
+import budgetnet.models as models
 from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built, saved_tensors
 from budgetnet.data import Past, remember
 from budgetnet.files import Damaged, Stored

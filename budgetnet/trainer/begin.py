@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from budgetnet import guard
+import budgetnet.guard as guard
 from budgetnet.budget import built
 from budgetnet.compare import Difference
 from budgetnet.data import Data

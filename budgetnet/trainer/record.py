@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from budgetnet import guard
+import budgetnet.guard as guard
 from budgetnet.budget import external, ledger, stated
 from budgetnet.engine import Training
 from budgetnet.files import checkpoint, reason, write_whole

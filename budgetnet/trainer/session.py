@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from budgetnet import guard
+import budgetnet.guard as guard
 from budgetnet.console import Display
 from budgetnet.engine import (
     Chunks,

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from budgetnet import guard
+import budgetnet.guard as guard
 from budgetnet.augment import check_within
 from budgetnet.budget import check_fit
 from budgetnet.data import Data, Split

@@ -1,5 +1,6 @@
 """Watch: who is told how a training goes: the screen, its guard, and the user's own watchers."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -12,12 +13,15 @@ from torch import Tensor
 from budgetnet.console import Display, Tell
 from budgetnet.engine import Event, TrainingFailed, TrainingStep
 from budgetnet.recipe import Phase
-from budgetnet.run import Note, Run
+from budgetnet.run import Epoch, Note, Run
 from budgetnet.text import duration, percent
 from budgetnet.values import whole
 
 SECONDS_BETWEEN = 0.2
 """Seconds between two looks at a step's figures for the bar."""
+
+DATA_HEAVY = 0.3
+"""The share of an epoch's training time from which on it is told that data took it."""
 
 Watcher: TypeAlias = Callable[[Event | Note], object]
 
@@ -164,6 +168,17 @@ def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
+def epoch_line(epoch: Epoch) -> str:
+    """A finished epoch as one line of text."""
+    head = f"{epoch.name or f'phase {epoch.phase}'} {epoch.epoch}/{epoch.epochs}"
+    train = f"loss {epoch.train_loss:.4f}  train {percent(epoch.train_accuracy)}"
+    val = "" if math.isnan(epoch.val_accuracy) else f"  val {percent(epoch.val_accuracy)}"
+    pace = f"{epoch.images_per_second:,.0f} images/s  {duration(epoch.train_seconds + epoch.val_seconds)}"
+    undone = f"  {epoch.undone} of {epoch.steps} steps undone" if epoch.undone else ""
+    waits = f"  data {100 * epoch.data_share:.0f} %" if epoch.data_share > DATA_HEAVY else ""
+    return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}{undone}  {pace}{waits}"
+
+
 class Screen:
     """Shows a training: a line for each epoch and note, and its steps by a bar, which waits for no device."""
 
@@ -187,7 +202,7 @@ class Screen:
         elif isinstance(event, Note):
             self._watch.say(str(event), once=not event.plain)
         else:
-            self._watch.epoch(event)
+            self._watch.epoch(epoch_line(event), event.images, event.train_seconds)
 
     def _step(self, step: TrainingStep, now: float) -> None:
         if self._epoch != (step.phase, step.epoch):
