@@ -143,7 +143,16 @@ def _chosen(made: Built, most: int) -> nn.Module:
     def narrower(factor: float) -> dict[str, Any]:
         return {**made.kwargs, **{knob: _scaled(width, factor) for knob, width in knobs.items()}}
 
-    spent = budget.widest(lambda factor: few(*made.args, **narrower(factor)), _FACTORS)
+    try:
+        spent = budget.widest(lambda factor: few(*made.args, **narrower(factor)), _FACTORS)
+    except OverBudget as error:
+        least = error.ledger.cost("bytes") or 0
+        raise OverBudget(
+            f"a file of {most:,} bytes should hold the model in {_BITS[-1]} bits a weight and a tenth of its "
+            f"channels, but that takes {least:,}; give bytes={least} (--bytes) or more, or train a smaller "
+            "network",
+            error.ledger,
+        ) from None
     return budget.build(few, *made.args, **narrower(next(iter(spent.knobs.values()))))
 
 
