@@ -86,7 +86,7 @@ def child(asked: argparse.Namespace) -> None:
     train = Split(held, torch.arange(count) % 10, torch.arange(count))
     data = Data(train, None, None, tuple("0123456789"), "large")
     if asked.way == WAYS[2]:
-        import budgetnet.engine.sources as steps
+        import budgetnet.engine.step as steps
 
         setattr(steps, "reading", read_when_used)  # noqa: B010
     model = Budget(params="50k").build(models.convnet, classes=10, widths=(8, 16))

@@ -1,7 +1,5 @@
 """Engine: what one training computes; it writes no file, prints nothing and catches no signal."""
 
-from budgetnet.engine.doubts import TRIED as TRIED
-from budgetnet.engine.doubts import check_views as check_views
 from budgetnet.engine.finite import check_finite as check_finite
 from budgetnet.engine.loop import Event as Event
 from budgetnet.engine.loop import TrainingStep as TrainingStep
@@ -13,15 +11,13 @@ from budgetnet.engine.measure import answers as answers
 from budgetnet.engine.measure import evaluate as evaluate
 from budgetnet.engine.memory import Chunks as Chunks
 from budgetnet.engine.memory import device_of as device_of
-from budgetnet.engine.memory import moved as moved
 from budgetnet.engine.memory import out_of_memory as out_of_memory
 from budgetnet.engine.parts import chosen_parts as chosen_parts
 from budgetnet.engine.randomness import mixed as mixed
+from budgetnet.engine.ready import TRIED as TRIED
 from budgetnet.engine.ready import check as check
 from budgetnet.engine.ready import check_logits as check_logits
-from budgetnet.engine.ready import on_device as on_device
-from budgetnet.engine.ready import prepare as prepare
-from budgetnet.engine.sources import interleaved as interleaved
+from budgetnet.engine.ready import check_views as check_views
 from budgetnet.engine.speed import PARTS as PARTS
 from budgetnet.engine.speed import Clock as Clock
 from budgetnet.engine.speed import Compiled as Compiled
@@ -38,6 +34,10 @@ from budgetnet.engine.training import NotFinite as NotFinite
 from budgetnet.engine.training import NotWritten as NotWritten
 from budgetnet.engine.training import Training as Training
 from budgetnet.engine.training import TrainingFailed as TrainingFailed
+from budgetnet.engine.training import interleaved as interleaved
+from budgetnet.engine.training import moved as moved
+from budgetnet.engine.training import on_device as on_device
+from budgetnet.engine.training import prepare as prepare
 from budgetnet.engine.trial import trial as trial
 from budgetnet.engine.unsaved import capture as capture
 from budgetnet.engine.unsaved import check_optimizer as check_optimizer

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from budgetnet.engine.plain import NotPlain, pack, put, same, unpack
+from budgetnet.files import NotPlain, pack, put, same, unpack
 from budgetnet.optim import Joint, eager
 
 _DEEPEST = 4

@@ -10,19 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from budgetnet.data import reading
 from budgetnet.engine.finite import FiniteCheck, Undo, check_finite, check_loss
-from budgetnet.engine.measure import Evaluation, evaluate
+from budgetnet.engine.measure import Evaluation, answers, evaluate
 from budgetnet.engine.parts import Average, forget, learning, plain_mean, train_mode
-from budgetnet.engine.randomness import mixed, order, own_randomness
-from budgetnet.engine.sources import joined, joining, label, reading_ahead
+from budgetnet.engine.randomness import TEST, drawn, mixed, order, own_randomness, reseed
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.engine.state import Kept
-from budgetnet.engine.step import calibration, take
+from budgetnet.engine.step import calibration, joined, reading_ahead, take
 from budgetnet.engine.training import Training
 from budgetnet.engine.unsaved import restore_optimizer
+from budgetnet.pseudo import Kept as Labelled
+from budgetnet.pseudo import keep
 from budgetnet.recipe import Phase, PseudoLabels, optimizer_of, set_rates
 from budgetnet.run import Epoch, Note
 from budgetnet.schedule import value
+
+LABELLED_AT_ONCE = 256
+"""Unlabelled images that the model labels at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +110,12 @@ def _begin(training: Training, number: int, phase: Phase) -> None:
         forget(training.model, phase.calibrates)
     state.labelled = None
     if isinstance(how, PseudoLabels):
-        state.labelled = label(training, phase, how)
+        state.labelled = _label(training, phase, how)
     state.train, state.phase = joined(training), number
     state.kept.pop("best_of_phase", None)
     state.next_epoch()
     if isinstance(how, PseudoLabels):
-        training.tell(joining(training, how))
+        training.tell(_joining(training, how))
 
 
 def _phase(training: Training, phase: Phase) -> Iterator[Event]:
@@ -270,3 +275,34 @@ def _keep(training: Training, epoch: Epoch, validation: Evaluation | None) -> No
         role: kept if role == "last" or role not in before or kept.rank > before[role].rank else before[role]
         for role in training.roles
     }
+
+
+def _label(training: Training, phase: Phase, how: PseudoLabels) -> Labelled:
+    """Label the unlabelled images with the weights at hand, tested as the phase is."""
+    pool = training.data.unlabelled
+    assert pool is not None
+    resize, crop = phase.test.at(phase.last_resolution)
+    batches = torch.split(torch.arange(len(pool)), LABELLED_AT_ONCE)
+    device = training.engine.device
+    with own_randomness(device), reading(pool, batches) as source:
+        reseed(device, drawn(training.seed, TEST, training.state.step))
+        labels, probabilities = answers(
+            training.measured,
+            (source[chosen][0] for chosen in batches),
+            engine=training.engine,
+            resize=resize,
+            crop=crop,
+            test=phase.test,
+            chunks=training.execution.chunks,
+        )
+    return keep(probabilities, how.threshold, how.temperature, how.per_class, labels=labels)
+
+
+def _joining(training: Training, how: PseudoLabels) -> Note:
+    """What joins the phase at hand, in words."""
+    kept, pool = training.state.labelled, training.data.unlabelled
+    assert kept is not None
+    assert pool is not None
+    of_all = f"{len(kept):,} of {len(pool):,} unlabelled images"
+    sure = f"the model is sure of above {how.threshold:g} (temperature {how.temperature:g})"
+    return Note("labels", f"{of_all} join phase {training.state.phase} with the labels that {sure}")

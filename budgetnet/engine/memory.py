@@ -2,13 +2,12 @@
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from budgetnet.data import Data
 from budgetnet.run import Note
 
 Found = TypeVar("Found")
@@ -125,9 +124,3 @@ def device_of(device: str | torch.device | None) -> torch.device:
             raise ValueError(f"device {str(device)!r} needs a CUDA GPU, and {kinds}; use device='cpu'")
         return torch.device("cuda", chosen.index or 0)
     return chosen
-
-
-def moved(data: Data, device: torch.device) -> Data:
-    """The data with all their splits on the device, or pinned where they do not fit."""
-    places: dict[str, Any] = {name: split.to(device) for name, split in data.splits.items()}
-    return replace(data, **places)

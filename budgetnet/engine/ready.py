@@ -1,13 +1,13 @@
-"""Everything that is checked and set up before the first step, so that a mistake costs nothing."""
+"""Ready: model, data and recipe are checked against one another before the first step, at no cost."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
 
-from budgetnet.augment import check_data, test_view
+from budgetnet.augment import Step, check_data, check_within
 from budgetnet.budget import (
     DoesNotFit,
     NotFromScratch,
@@ -20,20 +20,23 @@ from budgetnet.budget import (
     ledger,
     stated,
     traced_once,
-    twin,
 )
-from budgetnet.data import Data, Split
-from budgetnet.engine.measure import Engine, check_shape, trying
+from budgetnet.data import Data
+from budgetnet.engine.measure import check_shape
+from budgetnet.engine.memory import out_of_memory
 from budgetnet.engine.parts import chosen_parts, learning, norms
-from budgetnet.layers import Standardise
+from budgetnet.engine.step import Batch
+from budgetnet.engine.training import Training, own_parts
 from budgetnet.loss import Loss
 from budgetnet.optim import monitored_by, takes_names
-from budgetnet.recipe import Phase, Recipe, optimizer_of, set_rates
+from budgetnet.recipe import FixMatch, Phase, Recipe, optimizer_of, set_rates
 from budgetnet.run import Epoch
 from budgetnet.schedule import Flat, Reactive, monitors, value
 
-FITTED, FITTED_AT_ONCE = 5000, 500
-"""To how many training images a layer is fitted, and how many of them are shown at once."""
+TRIED = 16
+"""So many images the steps are tried on, where they are not of this package."""
+_ENDS = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "ReLU", "Tanh": "tanh"}
+"""Operations that do not belong behind the last layer of a model whose loss takes logits."""
 
 
 @traced_once()
@@ -129,45 +132,13 @@ def _small_epochs(data: Data, recipe: Recipe) -> list[str]:
     return notes
 
 
-def prepare(model: nn.Module, train: Split, engine: Engine, resolution: int) -> None:
-    """Move the model to its device, and give its layers what they take from the training images.
-
-    A Standardise without statistics gets theirs; then each other layer that is `Fitting`, in the model's
-    order, gets what arrives at it when some of the images are shown at `resolution` pixels.
-    """
-    for module in model.modules():
-        if isinstance(module, Standardise) and not module.fitted:
-            module.fit(*train.mean_std())
-    model.to(device=engine.device, memory_format=engine.memory_format)  # type: ignore[call-overload]
-    for name, module in model.named_modules():
-        # Not by isinstance: from Python 3.12 on a protocol does not see the buffers of a module.
-        fit_to = getattr(module, "fit_to", None)
-        if callable(fit_to) and not getattr(module, "fitted", True):
-            fit_to(_arriving(model, name, train, engine, resolution))
-
-
-def on_device(loss: Loss, device: torch.device, model: nn.Module) -> Loss:
-    """A copy of the loss whose tensors (class weights) are on the device; itself where they are there.
-
-    What it holds of the model itself stays the model's.
-    """
-    own = _own(model)
-    tensors = [tensor for found in held(loss, "loss") for tensor in found.tensors if id(tensor) not in own]
-    return loss if all(tensor.device == device for tensor in tensors) else twin(loss, device, memo=own)
-
-
-def _own(model: nn.Module) -> dict[int, object]:
-    """A model's modules and tensors by their identity."""
-    return {id(each): each for each in (*model.modules(), *model.parameters(), *model.buffers())}
-
-
 def _named(module: nn.Module) -> list[tuple[str, Tensor]]:
     return [*module.named_parameters(), *module.named_buffers()]
 
 
 def _check_loss(loss: Loss, model: nn.Module) -> None:
     """Refuse a loss with parameters that learn: only the model's are trained, counted and saved."""
-    learns, own = [], _own(model)
+    learns, own = [], own_parts(model)
     for found in held(loss, ""):
         named = [("", found.what)] if isinstance(found.what, Tensor) else _named(found.what)
         path = found.path.lstrip(".")
@@ -185,35 +156,6 @@ def _check_loss(loss: Loss, model: nn.Module) -> None:
             "model's parameters are trained, counted and saved; put them into the model, whose forward may "
             "apply them, or register_buffer what is constant"
         )
-
-
-class _Arrived(Exception):
-    """What a layer is given, taken on its way: the rest of the model need not run."""
-
-
-def _arriving(model: nn.Module, name: str, train: Split, engine: Engine, resolution: int) -> Iterator[Tensor]:
-    """Batches of what arrives at the layer `name` in a test of training images spread over the split."""
-
-    def take(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        raise _Arrived(inputs[0])
-
-    count = min(len(train), FITTED)
-    # Spread, because the images of a folder come class by class.
-    rows = torch.linspace(0, len(train) - 1, count, dtype=torch.float64).round().long()
-    for chosen in torch.split(rows, FITTED_AT_ONCE):
-        stored = train[chosen][0].to(engine.device, non_blocking=True)
-        images = test_view(stored, resize=resolution, crop=resolution)
-        hook = model.get_submodule(name).register_forward_pre_hook(take)
-        try:
-            with trying(model):
-                model(images)
-        except _Arrived as arrived:
-            batch: Tensor = arrived.args[0]
-        else:
-            raise ValueError(f"{name} is fitted to what it is given, and the model gives it nothing")
-        finally:
-            hook.remove()
-        yield batch
 
 
 def _check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:
@@ -258,3 +200,85 @@ def check_logits(model: nn.Module, classes: int, resolution: int, channels: int)
     shape = ledger(model, resolution, channels=channels).rows[0].shape
     if shape is not None:
         check_shape(tuple(shape), classes)
+
+
+def doubts(training: Training, batch: Batch, logits: Tensor) -> Iterator[str]:
+    """What is odd about the loss of a training, from the logits (N, K), with their graph, of a trial step.
+
+    It is told by how the loss answers to logits that are moved.
+    """
+    rows = len(batch.images)
+    outputs, labels, loss = logits.detach()[:rows].float(), batch.labels, training.recipe.loss
+
+    def at(moved: Tensor, labels: Tensor = labels) -> float:
+        with torch.no_grad():
+            return float(loss(moved, labels))
+
+    try:
+        level, once, twice = at(outputs), at(outputs + 1), at(outputs + 2)
+        double = at(torch.cat([outputs, outputs]), torch.cat([labels, labels]))
+    except Exception:
+        # A loss that takes only what the model itself gives says nothing of this.
+        return
+    near = 1e-3 * (1 + abs(level))
+    if abs(once - level) < near and abs(twice - level) < near:
+        yield from _ended(outputs, logits)
+    elif once - level < -0.5 and abs(twice - level - 2 * (once - level)) < near and not _logs(outputs):
+        yield (
+            "the loss takes logarithms of probabilities (NLLLoss does), and the model gives logits: such a "
+            "loss falls without end; take CrossEntropyLoss, or end the model with log_softmax"
+        )
+    if rows > 1 and abs(level) > near and abs(double - 2 * level) < near:
+        yield (
+            "the loss adds up over the batch (twice the images, twice the loss): the learning rate then "
+            f"means {training.recipe.batch_size} times what it does for a mean, and the loss's figures grow "
+            "with the batch; take reduction='mean'"
+        )
+
+
+def _ended(outputs: Tensor, logits: Tensor) -> Iterator[str]:
+    """Whether the model ends with what a loss that takes logits does itself, or what cuts logits off."""
+    sums = outputs.sum(dim=1)
+    softmax = bool((outputs >= 0).all()) and bool(((sums - 1).abs() < 1e-2).all())
+    last = "" if logits.grad_fn is None else logits.grad_fn.name().removesuffix("Backward0")
+    last = "Softmax" if softmax and outputs.shape[1] > 1 else last
+    if last in _ENDS:
+        yield (
+            f"the model ends with a {_ENDS[last]}, and its loss takes logits, of which it makes "
+            f"probabilities itself: what is learnt is flattened; leave out the {_ENDS[last]}"
+        )
+
+
+def _logs(outputs: Tensor) -> bool:
+    """Whether these are logarithms of probabilities already."""
+    return bool((outputs.logsumexp(dim=1).abs() < 1e-2).all())
+
+
+def check_views(data: Data, recipe: Recipe, device: torch.device) -> None:
+    """Refuse steps of any phase whose views are not what a test shows; raises ValueError naming both."""
+    rows = torch.linspace(0, len(data.train) - 1, min(len(data.train), TRIED)).round().long()
+    images, labels = (each.to(device) for each in data.train[rows])
+    tried: set[tuple[int, ...]] = set()
+    for number, phase in enumerate(recipe.phases, start=1):
+        for steps, resolution in _listed(phase):
+            if tuple(map(id, steps)) in tried:
+                continue
+            tried.add(tuple(map(id, steps)))
+            try:
+                check_within(steps, images, labels, resolution=resolution, classes=len(data.classes))
+            except ValueError as error:
+                raise ValueError(f"phase {number}: {error}") from error.__cause__
+            except Exception as error:
+                # Of what runs out of memory a training says more.
+                if not out_of_memory(error):
+                    raise
+
+
+def _listed(phase: Phase) -> Iterator[tuple[Sequence[Step], int]]:
+    """The lists of steps of a phase, each with the resolution of its views."""
+    resolution, pseudo = phase.resolution_at(0.0), phase.pseudo
+    yield phase.augment, resolution
+    yield phase.test.augment, phase.test.at(phase.last_resolution)[1]
+    if isinstance(pseudo, FixMatch):
+        yield pseudo.weak, resolution
+        yield pseudo.strong, resolution

@@ -12,9 +12,8 @@ from budgetnet.budget import saved_tensors
 from budgetnet.data import Split
 from budgetnet.engine.measure import Evaluation
 from budgetnet.engine.parts import Average
-from budgetnet.engine.plain import NotPlain, pack, unpack
 from budgetnet.engine.speed import Clock
-from budgetnet.files import Checkpoint
+from budgetnet.files import Checkpoint, NotPlain, pack, unpack
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import EMA
 from budgetnet.run import Epoch

@@ -1,22 +1,31 @@
-"""One step: a batch of stored images becomes views, a loss, and an update of the weights."""
+"""One step: stored images, read ahead, become views, a loss, and an update of the weights."""
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from budgetnet.augment import Place, at_place, view
+from budgetnet.data import Ahead, Interleaved, Split, reading
 from budgetnet.engine.memory import clear, once_more, out_of_memory, release, update
 from budgetnet.engine.parts import count_batch
-from budgetnet.engine.randomness import MODEL, PLACE, VIEW, drawn, mixed, reseed
-from budgetnet.engine.sources import Sources, unlabelled
+from budgetnet.engine.randomness import MODEL, PLACE, UNLABELLED, VIEW, drawn, mixed, reseed
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.engine.training import Training
-from budgetnet.pseudo import fixmatch_loss
+from budgetnet.pseudo import fixmatch_loss, join
 from budgetnet.recipe import FixMatch, Phase
 from budgetnet.run import Note
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the steps of an epoch read their images: each gives those at some positions, with labels."""
+
+    train: Split | Ahead | Interleaved
+    unlabelled: Split | Ahead | Interleaved | None = None
 
 
 def take(training: Training, phase: Phase, sources: Sources, chosen: Tensor, resolution: int) -> Tensor:
@@ -246,3 +255,35 @@ def _figures(loss: Tensor, logits: Tensor, labels: Tensor, share: Tensor) -> Ten
     truth = given if given.ndim == 1 else given.argmax(dim=1)
     accuracy = (logits.detach().argmax(dim=1) == truth).float().mean()
     return torch.stack((loss.detach(), accuracy, share.detach()))
+
+
+@contextmanager
+def reading_ahead(training: Training, phase: Phase, batches: list[Tensor]) -> Iterator[Sources]:
+    """Where the coming steps, whose positions are `batches`, read: ahead where it is not on the device."""
+    state, how, pool = training.state, phase.pseudo, training.data.unlabelled
+    with ExitStack() as stack:
+        train = stack.enter_context(reading(state.train, batches))
+        if not isinstance(train, Ahead):
+            train = training.execution.interleaved.get("train") or train
+        if not isinstance(how, FixMatch) or pool is None:
+            yield Sources(train)
+            return
+        steps = enumerate(batches, start=state.step)
+        rows = (unlabelled(training, how, len(chosen), step)[0] for step, chosen in steps)
+        yield Sources(train, stack.enter_context(reading(pool, rows)))
+
+
+def unlabelled(training: Training, how: FixMatch, images: int, step: int) -> tuple[Tensor, torch.Generator]:
+    """Positions of the unlabelled images of a step, and the generator that its views go on with."""
+    assert training.data.unlabelled is not None
+    generator = torch.Generator().manual_seed(drawn(training.seed, UNLABELLED, step))
+    count = len(training.data.unlabelled)
+    return torch.randint(count, (how.ratio * images,), generator=generator), generator
+
+
+def joined(training: Training) -> Split:
+    """The training images of the phase at hand: the data's own, and those labelled before it."""
+    train, pool, labelled = training.data.train, training.data.unlabelled, training.state.labelled
+    if labelled is None or pool is None or not len(labelled):
+        return train
+    return join(train, pool, labelled)

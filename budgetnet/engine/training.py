@@ -1,21 +1,33 @@
-"""Training: what one training is of, how it is computed, and what can end it."""
+"""Training: what one training is of, how it comes to its device, how it is computed, what can end it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
-from budgetnet.augment import FusedViews
-from budgetnet.data import Data, Interleaved
+from budgetnet.augment import FusedViews, test_view
+from budgetnet.budget import held, twin
+from budgetnet.data import MEMORY_SHARE, Data, Interleaved, Split, at_hand, free_memory
 from budgetnet.engine.hidden import Hidden
-from budgetnet.engine.measure import Engine
+from budgetnet.engine.measure import Engine, trying
 from budgetnet.engine.memory import Chunks
 from budgetnet.engine.randomness import SESSION, mixed
 from budgetnet.engine.speed import Compiled
 from budgetnet.engine.state import Kept, State
+from budgetnet.layers import Standardise
+from budgetnet.loss import Loss
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch, Note, Run
+
+FITTED, FITTED_AT_ONCE = 5000, 500
+"""To how many training images a layer is fitted, and how many of them are shown at once."""
+LARGEST = 1 << 25
+"""Bytes of a split's images at most that a second copy is made of; no more than a share of what is free.
+
+That is 10,000 images of 32 x 32: what tiny networks, to which it matters, learn from.
+"""
 
 
 class TrainingFailed(RuntimeError):
@@ -125,3 +137,97 @@ class Training:
         following = self.recipe.phases[self.state.phase :][:1]
         starts = any(phase.start == "best" for phase in following)
         return [self.role, *(["best_of_phase"] if starts else [])]
+
+
+def prepare(model: nn.Module, train: Split, engine: Engine, resolution: int) -> None:
+    """Move the model to its device, and give its layers what they take from the training images.
+
+    A Standardise without statistics gets theirs; then each other layer that is `Fitting`, in the model's
+    order, gets what arrives at it when some of the images are shown at `resolution` pixels.
+    """
+    for module in model.modules():
+        if isinstance(module, Standardise) and not module.fitted:
+            module.fit(*train.mean_std())
+    model.to(device=engine.device, memory_format=engine.memory_format)  # type: ignore[call-overload]
+    for name, module in model.named_modules():
+        # Not by isinstance: from Python 3.12 on a protocol does not see the buffers of a module.
+        fit_to = getattr(module, "fit_to", None)
+        if callable(fit_to) and not getattr(module, "fitted", True):
+            fit_to(_arriving(model, name, train, engine, resolution))
+
+
+def on_device(loss: Loss, device: torch.device, model: nn.Module) -> Loss:
+    """A copy of the loss whose tensors (class weights) are on the device; itself where they are there.
+
+    What it holds of the model itself stays the model's.
+    """
+    own = own_parts(model)
+    tensors = [tensor for found in held(loss, "loss") for tensor in found.tensors if id(tensor) not in own]
+    return loss if all(tensor.device == device for tensor in tensors) else twin(loss, device, memo=own)
+
+
+class _Arrived(Exception):
+    """What a layer is given, taken on its way: the rest of the model need not run."""
+
+
+def _arriving(model: nn.Module, name: str, train: Split, engine: Engine, resolution: int) -> Iterator[Tensor]:
+    """Batches of what arrives at the layer `name` in a test of training images spread over the split."""
+
+    def take(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        raise _Arrived(inputs[0])
+
+    count = min(len(train), FITTED)
+    # Spread, because the images of a folder come class by class.
+    rows = torch.linspace(0, len(train) - 1, count, dtype=torch.float64).round().long()
+    for chosen in torch.split(rows, FITTED_AT_ONCE):
+        stored = train[chosen][0].to(engine.device, non_blocking=True)
+        images = test_view(stored, resize=resolution, crop=resolution)
+        hook = model.get_submodule(name).register_forward_pre_hook(take)
+        try:
+            with trying(model):
+                model(images)
+        except _Arrived as arrived:
+            batch: Tensor = arrived.args[0]
+        else:
+            raise ValueError(f"{name} is fitted to what it is given, and the model gives it nothing")
+        finally:
+            hook.remove()
+        yield batch
+
+
+def own_parts(model: nn.Module) -> dict[int, object]:
+    """A model's modules and tensors by their identity."""
+    return {id(each): each for each in (*model.modules(), *model.parameters(), *model.buffers())}
+
+
+def moved(data: Data, device: torch.device) -> Data:
+    """The data with all their splits on the device, or pinned where they do not fit."""
+    places: dict[str, Any] = {name: split.to(device) for name, split in data.splits.items()}
+    return replace(data, **places)
+
+
+def interleaved(data: Data, recipe: Recipe) -> dict[str, Interleaved]:
+    """Copies of the splits that the epochs train on and measure, by name, where nothing acts on the images.
+
+    To turn each batch into channels_last takes 4 % of a tiny network's step. What augments or resizes wants
+    rows of pixels instead. Values and bits are the same.
+    """
+    if not all(_as_stored(phase, data.train) for phase in recipe.phases):
+        return {}
+    names = {"train", *recipe.measure}
+    return {name: Interleaved(split) for name, split in data.splits.items() if name in names and _pays(split)}
+
+
+def _as_stored(phase: Phase, train: Split) -> bool:
+    """Whether all that a phase shows are the stored images, neither augmented nor resized."""
+    test = phase.test
+    if phase.augment or test.augment or test.views > 1 or phase.pseudo is not None:
+        return False
+    sizes = (phase.resolution, *test.at(phase.last_resolution))
+    return all(size == side for size in sizes for side in train.shape[2:])
+
+
+def _pays(split: Split) -> bool:
+    if split.device.type != "cpu" or not at_hand(split) or split.shape[1] == 1:
+        return False
+    return split.images.numel() <= min(LARGEST, MEMORY_SHARE * free_memory())

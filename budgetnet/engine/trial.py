@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from budgetnet.budget import first_line, held, twin
 from budgetnet.data import Data
-from budgetnet.engine.doubts import doubts
 from budgetnet.engine.measure import Engine
 from budgetnet.engine.memory import out_of_memory, release
 from budgetnet.engine.parts import learning, train_mode
 from budgetnet.engine.randomness import MODEL, drawn, drawn_from, own_randomness
+from budgetnet.engine.ready import doubts
 from budgetnet.engine.step import Batch, Stored, batch_of, loss_of, move
 from budgetnet.engine.training import Training
 from budgetnet.engine.unsaved import check_kept, remember

@@ -18,6 +18,11 @@ from budgetnet.files.disk import write_whole as write_whole
 from budgetnet.files.lock import LOCK as LOCK
 from budgetnet.files.lock import is_locked as is_locked
 from budgetnet.files.lock import locked as locked
+from budgetnet.files.plain import NotPlain as NotPlain
+from budgetnet.files.plain import pack as pack
+from budgetnet.files.plain import put as put
+from budgetnet.files.plain import same as same
+from budgetnet.files.plain import unpack as unpack
 from budgetnet.files.sealed import MOST_TENSORS as MOST_TENSORS
 from budgetnet.files.sealed import Damaged as Damaged
 from budgetnet.files.sealed import Stored as Stored
