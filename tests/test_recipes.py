@@ -236,6 +236,17 @@ def test_the_speedrun_learns_from_few_images_and_is_tested_by_six_looks(tmp_path
     assert (model.card.mirror, model.card.shift) == (True, 1)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [100, 300])
+def test_eight_bits_for_cifar10_keep_to_their_file(kilobytes: int, tmp_path: Path) -> None:
+    cifar10_files(tmp_path, 40)
+    name = f"cifar10_{kilobytes}kb"
+    found = small(name, tmp_path, "recipe.batch_size=20", scale="0.025")
+    assert found.result["test_images"] == 40
+    file = tmp_path / "runs" / f"{name}-1" / "model.safetensors"
+    assert 0.9 * kilobytes * 1000 < file.stat().st_size <= kilobytes * 1000
+
+
 def test_every_recipe_says_where_it_is_from_and_what_it_reached() -> None:
     for name in titles():
         text = ast.get_docstring(ast.parse((recipes_folder() / f"{name}.py").read_text())) or ""
