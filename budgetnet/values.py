@@ -55,6 +55,29 @@ def true_or_false(name: str, value: object) -> None:
         raise ValueError(f"{name} should be True or False, not {value!r:.100}")
 
 
+def span(name: str, value: object, least: float, most: float | None) -> tuple[float, float]:
+    """`value` as a tuple, when it is a pair (from, to) of such numbers in rising order. Raises ValueError."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise ValueError(f"{name} should be a pair (from, to) of numbers, not {value!r}")
+    for end in value:
+        number(f"each end of {name}", end, least=least, most=most)
+    if value[0] > value[1]:
+        raise ValueError(f"{name} should be a pair (from, to) in rising order, not {value!r}: swap its ends")
+    return value[0], value[1]
+
+
+def colour(name: str, value: object) -> float | tuple[float, ...]:
+    """`value`: a brightness in [0, 1], or a tuple with one for each of 1 or 3 channels. Raises ValueError."""
+    if not isinstance(value, tuple | list):
+        number(name, value, least=0, most=1)
+        return value  # type: ignore[return-value]
+    if len(value) not in (1, 3):
+        raise ValueError(f"{name} should have 1 or 3 channels, not {len(value)} in {value!r}")
+    for part in value:
+        number(f"each channel of {name}", part, least=0, most=1)
+    return tuple(value)
+
+
 def one_of(name: str, value: object, choices: Sequence[str]) -> None:
     """Refuse what is none of the choices, and name the nearest one. Raises ValueError."""
     if value not in choices:

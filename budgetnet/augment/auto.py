@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from budgetnet.augment import check, draw
+from budgetnet.augment import draw
 from budgetnet.augment.operations import WARPS, operate, warp, warp_maps
-from budgetnet.values import one_of, whole
+from budgetnet.augment.steps import check_channels
+from budgetnet.values import colour, one_of, whole
 
 Magnitudes = Callable[[int, int, int], Tensor]
 
@@ -97,7 +98,7 @@ def apply(
     step: RandAugment | TrivialAugmentWide, images: Tensor, names: list[str], magnitudes: Tensor
 ) -> Tensor:
     """Apply to each of the uint8 images (B, C, H, W) its own operation and magnitude."""
-    check.channels_match(step, step.fill, images.shape[1])
+    check_channels(step, step.fill, images.shape[1])
     result = images.clone()
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
@@ -153,4 +154,4 @@ def _whole_numbers(images: Tensor) -> Tensor:
 def _check(name: str, step: RandAugment | TrivialAugmentWide) -> None:
     whole(f"{name}'s bins", step.bins, 2, 10_000)
     one_of(f"{name}'s interpolation", step.interpolation, ("nearest", "bilinear"))
-    object.__setattr__(step, "fill", check.colour(f"{name}'s fill", step.fill))
+    object.__setattr__(step, "fill", colour(f"{name}'s fill", step.fill))

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from budgetnet.augment import check, draw
+from budgetnet.augment import draw
 from budgetnet.augment.pieces import Pass, in_pieces, unit
 from budgetnet.augment.steps import Colour
-from budgetnet.values import true_or_false
+from budgetnet.values import number, span, true_or_false
 
 LUMA = (0.2989, 0.587, 0.114)
 """How much red, green and blue count in grey, as torchvision has it."""
@@ -54,12 +54,13 @@ class Jitter:
     fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive = (0.0, math.inf)
-        for name in ("brightness", "contrast", "saturation"):
-            value = check.number_or_span(f"Jitter's {name}", getattr(self, name), positive, positive)
-            object.__setattr__(self, name, value)
-        hue = check.number_or_span("Jitter's hue", self.hue, (0.0, 0.5), (-0.5, 0.5))
-        object.__setattr__(self, "hue", hue)
+        limits = {**dict.fromkeys(("brightness", "contrast", "saturation"), (0.0, None)), "hue": (-0.5, 0.5)}
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            if isinstance(value, tuple | list):
+                object.__setattr__(self, name, span(f"Jitter's {name}", value, least, most))
+            else:
+                number(f"Jitter's {name}", value, least=0, most=most)
         true_or_false("Jitter's exact_hue", self.exact_hue)
 
     def factors(self, generator: draw.Source, count: int) -> tuple[Tensor, Tensor]:
@@ -103,7 +104,7 @@ class Grayscale:
     fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "p", check.number("Grayscale's p", self.p, 0.0, 1.0))
+        number("Grayscale's p", self.p, least=0, most=1)
 
     def matrices(self, generator: draw.Source, count: int, channels: int) -> Tensor:
         """(count, channels, channels + 1); see `Colour`."""

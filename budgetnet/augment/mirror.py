@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from budgetnet.augment import check, draw
+from budgetnet.augment import draw
 from budgetnet.augment.steps import Place
 from budgetnet.augment.warp import same
-from budgetnet.values import true_or_false
+from budgetnet.values import number, true_or_false
 
 _MASK = 0xFFFFFFFF
 
@@ -30,7 +30,7 @@ class Flip:
     fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "p", check.number("Flip's p", self.p, 0.0, 1.0))
+        number("Flip's p", self.p, least=0, most=1)
         true_or_false("Flip's vertical", self.vertical)
 
     def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:

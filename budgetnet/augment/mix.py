@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from budgetnet.augment import check, draw
+from budgetnet.augment import draw
+from budgetnet.augment.steps import check_channels
+from budgetnet.values import colour, number, span
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,14 @@ class Erase:
     value: float | tuple[float, ...] | str = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "p", check.number("Erase's p", self.p, 0.0, 1.0))
-        object.__setattr__(self, "scale", check.span("Erase's scale", self.scale, 0.0, 1.0))
-        object.__setattr__(self, "ratio", check.span("Erase's ratio", self.ratio, 0.01, 100.0))
+        number("Erase's p", self.p, least=0, most=1)
+        object.__setattr__(self, "scale", span("Erase's scale", self.scale, 0.0, 1.0))
+        object.__setattr__(self, "ratio", span("Erase's ratio", self.ratio, 0.01, 100.0))
         if isinstance(self.value, str):
             if self.value != "noise":
                 raise ValueError(f'Erase\'s value should be a brightness or "noise", not {self.value!r}')
         else:
-            object.__setattr__(self, "value", check.colour("Erase's value", self.value))
+            object.__setattr__(self, "value", colour("Erase's value", self.value))
 
     def boxes(self, generator: Generator, count: int, height: int, width: int) -> tuple[Tensor, ...]:
         """(top, left, bottom, right) of each image's box, int64 (count,) each; empty boxes erase nothing."""
@@ -129,7 +131,7 @@ class Erase:
         self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
         """Paint into float (B, C, H, W) in [0, 1]; the labels stay."""
-        check.channels_match(self, self.value, images.shape[1])
+        check_channels(self, self.value, images.shape[1])
         boxes = self.boxes(generator, len(images), images.shape[-2], images.shape[-1])
         if self.value == "noise":
             paint = _noise(images, (boxes[2] > boxes[0]).nonzero().squeeze(1), generator)
@@ -175,8 +177,7 @@ def mix_labels(labels: Tensor, share: Tensor, classes: int) -> Tensor:
 
 
 def _check(name: str, step: Mixup | Cutmix) -> None:
-    alpha = check.number(f"{name}'s alpha", step.alpha, 0.0, 1000.0)
-    if alpha == 0:
+    number(f"{name}'s alpha", step.alpha, least=0, most=1000)
+    if step.alpha == 0:
         raise ValueError(f"{name}'s alpha should be above 0, not 0: leave the step out of the list instead")
-    object.__setattr__(step, "alpha", alpha)
-    object.__setattr__(step, "p", check.number(f"{name}'s p", step.p, 0.0, 1.0))
+    number(f"{name}'s p", step.p, least=0, most=1)

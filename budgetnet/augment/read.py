@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from budgetnet.augment import check, draw
+from budgetnet.augment import draw
 from budgetnet.augment.mirror import MIRRORS
 from budgetnet.augment.pieces import Pass, unit
-from budgetnet.augment.steps import REFLECT, Fill, Warp, fill_of
+from budgetnet.augment.steps import REFLECT, Fill, Warp, check_channels, fill_of
 from budgetnet.augment.warp import draw_maps
 
 Size = tuple[int, int]
@@ -77,7 +77,7 @@ def fills_of(warps: Sequence[Warp], channels: int) -> list[Fill]:
     """What each warp shows outside. Raises ValueError for a colour of other channels than the images'."""
     fills = [fill_of(step) for step in warps]
     for step, fill in zip(warps, fills):
-        check.channels_match(step, fill, channels)
+        check_channels(step, fill, channels)
     return fills
 
 

@@ -88,6 +88,14 @@ def fill_of(step: object) -> Fill:
     return step.fill if isinstance(step, Filling) else 0.0
 
 
+def check_channels(step: object, paint: object, channels: int) -> None:
+    """Refuse a colour of another number of channels than the images that meet it. Raises ValueError."""
+    if isinstance(paint, tuple) and len(paint) not in (1, channels):
+        raise ValueError(
+            f"{step!r} fills with {len(paint)} channels but the images have {channels}: give a single number"
+        )
+
+
 @runtime_checkable
 class Fusable(Protocol):
     """A warp or colour step that says whether views on a GPU may be compiled with it.

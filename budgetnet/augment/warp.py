@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from budgetnet.augment import check, draw
+from budgetnet.augment import draw
 from budgetnet.augment.steps import REFLECT, Warp
-from budgetnet.values import whole
+from budgetnet.values import colour, number, span, whole
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,11 @@ class Rotate:
     fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        degrees = check.number_or_span("Rotate's degrees", self.degrees, (0, 360), (-360, 360))
-        object.__setattr__(self, "degrees", degrees)
-        object.__setattr__(self, "fill", check.colour("Rotate's fill", self.fill))
+        if isinstance(self.degrees, tuple | list):
+            object.__setattr__(self, "degrees", span("Rotate's degrees", self.degrees, -360, 360))
+        else:
+            number("Rotate's degrees", self.degrees, least=0, most=360)
+        object.__setattr__(self, "fill", colour("Rotate's fill", self.fill))
 
     def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) rotations; see `Warp`."""
@@ -59,8 +61,8 @@ class Crop:
     fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", check.span("Crop's scale", self.scale, 0.0, 1.0))
-        object.__setattr__(self, "ratio", check.span("Crop's ratio", self.ratio, 0.01, 100.0))
+        object.__setattr__(self, "scale", span("Crop's scale", self.scale, 0.0, 1.0))
+        object.__setattr__(self, "ratio", span("Crop's ratio", self.ratio, 0.01, 100.0))
         if self.scale[1] == 0:
             raise ValueError(f"Crop's scale should reach above 0, not {self.scale!r}: give (0.08, 1.0)")
 
@@ -118,7 +120,7 @@ class CenterCrop:
     fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check.number("CenterCrop's part", self.part, 0.0, 1.0)
+        number("CenterCrop's part", self.part, least=0, most=1)
         if self.part == 0:
             raise ValueError("CenterCrop's part should be above 0, not 0: give 224/256, or 1 for the square")
 
@@ -148,14 +150,14 @@ class Translate:
     fused: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.fraction, (tuple, list)):
-            if len(self.fraction) != 2:
-                raise ValueError(f"Translate's fraction should be a number or a pair, not {self.fraction!r}")
-            parts = tuple(check.number("Translate's fraction", part, 0.0, 1.0) for part in self.fraction)
-            object.__setattr__(self, "fraction", parts)
-        else:
-            check.number("Translate's fraction", self.fraction, 0.0, 1.0)
-        object.__setattr__(self, "fill", check.colour("Translate's fill", self.fill))
+        given = self.fraction
+        if isinstance(given, tuple | list):
+            if len(given) != 2:
+                raise ValueError(f"Translate's fraction should be a number or a pair, not {given!r}")
+            object.__setattr__(self, "fraction", tuple(given))
+        for part in given if isinstance(given, tuple | list) else (given,):
+            number("Translate's fraction", part, least=0, most=1)
+        object.__setattr__(self, "fill", colour("Translate's fill", self.fill))
 
     def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) shifts by whole pixels; see `Warp`."""
@@ -190,7 +192,7 @@ class Shift:
         if isinstance(self.fill, str) and self.fill != REFLECT:
             raise ValueError(f"Shift's fill should be 'reflect' or a brightness, not {self.fill!r}")
         if not isinstance(self.fill, str):
-            object.__setattr__(self, "fill", check.colour("Shift's fill", self.fill))
+            object.__setattr__(self, "fill", colour("Shift's fill", self.fill))
 
     def maps(self, generator: draw.Source, count: int, height: int, width: int) -> Tensor:
         """(count, 3, 3) shifts by whole pixels; see `Warp`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
 from budgetnet.schedule.kinds import Measured, Reactive
-from budgetnet.schedule.progress import check
+from budgetnet.values import above_zero, number, one_of
 
 MONITORS = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
 
@@ -75,10 +75,10 @@ class Plateau:
     threshold: float = 1e-4
 
     def __post_init__(self) -> None:
-        check(self, "peak", self.peak > 0, "above 0")
-        check(self, "factor", 0 < self.factor < 1, "in (0, 1)")
-        check(self, "patience (epochs)", self.patience >= 0, "0 or more")
-        check(self, "monitor", self.monitor in MONITORS, "one of " + ", ".join(MONITORS))
+        above_zero("Plateau's peak", self.peak)
+        number("Plateau's factor", self.factor, above=0, below=1)
+        number("Plateau's patience (epochs)", self.patience, least=0)
+        one_of("Plateau's monitor", self.monitor, MONITORS)
 
     def stretched(self, factor: float) -> Self:
         return replace(self, patience=max(0, round(self.patience * factor)))

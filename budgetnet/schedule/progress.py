@@ -5,27 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from budgetnet.schedule.kinds import Curve, Reactive, Schedule, stretched, value
+from budgetnet.values import above_zero, number, one_of
 
 
 def _cosine(start: float, end: float, t: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * t)) / 2
-
-
-def check(schedule: object, name: str, fits: bool, expected: str) -> None:
-    """Refuse a schedule's option unless it fits; `name` may end in what it counts, in brackets."""
-    if not fits:
-        given = getattr(schedule, name.partition(" ")[0])
-        raise ValueError(f"{type(schedule).__name__}'s {name} should be {expected}, not {given!r}")
-
-
-def _above_zero(schedule: object, *names: str) -> None:
-    for name in names:
-        check(schedule, name, getattr(schedule, name.partition(" ")[0]) > 0, "above 0")
-
-
-def _at_least_zero(schedule: object, *names: str) -> None:
-    for name in names:
-        check(schedule, name, getattr(schedule, name) >= 0, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -39,8 +23,8 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        _above_zero(self, "peak")
-        _at_least_zero(self, "final")
+        above_zero("Cosine's peak", self.peak)
+        number("Cosine's final", self.final, least=0)
 
     def __call__(self, t: float) -> float:
         return _cosine(self.peak, self.final, t)
@@ -54,7 +38,8 @@ class Linear:
     end: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least_zero(self, "start", "end")
+        number("Linear's start", self.start, least=0)
+        number("Linear's end", self.end, least=0)
 
     def __call__(self, t: float) -> float:
         return self.start + (self.end - self.start) * t
@@ -82,17 +67,13 @@ class Restarts:
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        _above_zero(self, "peak", "first (epochs)")
-        check(self, "grow", self.grow >= 1, "1 or more")
-        check(self, "decay", 0 < self.decay <= 1, "above 0 and at most 1")
-        _at_least_zero(self, "final")
-        check(
-            self,
-            "warmup (epochs at the start of every cycle)",
-            0 <= self.warmup < self.first,
-            f"0 or more and below the first cycle's {self.first:g}",
-        )
-        check(self, "start (part of each cycle's peak)", 0 <= self.start <= 1, "in [0, 1]")
+        above_zero("Restarts's peak", self.peak)
+        above_zero("Restarts's first (epochs)", self.first)
+        number("Restarts's grow", self.grow, least=1)
+        number("Restarts's decay", self.decay, above=0, most=1)
+        number("Restarts's final", self.final, least=0)
+        number("Restarts's warmup (epochs of the first cycle)", self.warmup, least=0, below=self.first)
+        number("Restarts's start (part of each cycle's peak)", self.start, least=0, most=1)
 
     def stretched(self, factor: float) -> Self:
         return replace(self, first=self.first * factor, warmup=self.warmup * factor)
@@ -125,7 +106,9 @@ class Step:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _above_zero(self, "peak", "every (epochs)", "factor")
+        above_zero("Step's peak", self.peak)
+        above_zero("Step's every (epochs)", self.every)
+        above_zero("Step's factor", self.factor)
 
     def stretched(self, factor: float) -> Self:
         return replace(self, every=self.every * factor)
@@ -143,14 +126,12 @@ class MultiStep:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _above_zero(self, "peak")
-        check(
-            self,
-            "milestones (epochs)",
-            list(self.milestones) == sorted(self.milestones) and all(m > 0 for m in self.milestones),
-            "rising and above 0",
-        )
-        _above_zero(self, "factor")
+        above_zero("MultiStep's peak", self.peak)
+        if list(self.milestones) != sorted(self.milestones) or not all(m > 0 for m in self.milestones):
+            raise ValueError(
+                f"MultiStep's milestones (epochs) should be rising and above 0, not {self.milestones!r}"
+            )
+        above_zero("MultiStep's factor", self.factor)
 
     def stretched(self, factor: float) -> Self:
         return replace(self, milestones=tuple(m * factor for m in self.milestones))
@@ -174,11 +155,12 @@ class Triangular:
     mode: Literal["triangular", "triangular2"] = "triangular"
 
     def __post_init__(self) -> None:
-        check(self, "low", 0 <= self.low < self.high, f"in [0, {self.high})")
-        _above_zero(self, "up (epochs)")
-        check(self, "down (epochs)", self.down is None or self.down > 0, "above 0")
-        modes = ("triangular", "triangular2")
-        check(self, "mode", self.mode in modes, " or ".join(modes))
+        above_zero("Triangular's high", self.high)
+        number("Triangular's low", self.low, least=0, below=self.high)
+        above_zero("Triangular's up (epochs)", self.up)
+        if self.down is not None:
+            above_zero("Triangular's down (epochs)", self.down)
+        one_of("Triangular's mode", self.mode, ("triangular", "triangular2"))
 
     def stretched(self, factor: float) -> Self:
         down = None if self.down is None else self.down * factor
@@ -212,10 +194,10 @@ class OneCycle:
     end_factor: float = 1e4
 
     def __post_init__(self) -> None:
-        _above_zero(self, "peak")
-        check(self, "rise (part of the phase)", 0 < self.rise < 1, "in (0, 1)")
-        check(self, "start_factor", self.start_factor >= 1, "1 or more")
-        check(self, "end_factor", self.end_factor >= 1, "1 or more")
+        above_zero("OneCycle's peak", self.peak)
+        number("OneCycle's rise (part of the phase)", self.rise, above=0, below=1)
+        number("OneCycle's start_factor", self.start_factor, least=1)
+        number("OneCycle's end_factor", self.end_factor, least=1)
 
     def __call__(self, t: float) -> float:
         return self._between(t, self.rise, 1.0)
@@ -244,14 +226,13 @@ class Warmup:
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        _above_zero(self, "epochs")
-        check(self, "start (part of the first value)", 0 <= self.start <= 1, "in [0, 1]")
-        check(
-            self,
-            "then",
-            not isinstance(self.then, Reactive),
-            "a schedule of t (a Plateau reads the history instead: start it after a phase of warm-up)",
-        )
+        above_zero("Warmup's epochs", self.epochs)
+        number("Warmup's start (part of the first value)", self.start, least=0, most=1)
+        if isinstance(self.then, Reactive):
+            raise ValueError(
+                "Warmup's then should be a schedule of t (a Plateau reads the history instead: start it "
+                f"after a phase of warm-up), not {self.then!r}"
+            )
 
     def stretched(self, factor: float) -> Self:
         return replace(self, then=stretched(self.then, factor), epochs=self.epochs * factor)
@@ -286,27 +267,24 @@ class Early:
     after: float = 0.0
 
     def __post_init__(self) -> None:
-        _above_zero(self, "epochs")
-        _at_least_zero(self, "after")
-        check(
-            self, "then", not isinstance(self.then, Reactive), "a schedule of progress, such as Linear(0.1)"
-        )
+        above_zero("Early's epochs", self.epochs)
+        number("Early's after", self.after, least=0)
+        if isinstance(self.then, Reactive):
+            raise ValueError(
+                f"Early's then should be a schedule of progress, such as Linear(0.1), not {self.then!r}"
+            )
 
     def stretched(self, factor: float) -> Self:
         return replace(self, then=stretched(self.then, factor), epochs=self.epochs * factor)
 
     def stopped(self, t: float, *, epochs: float) -> bool:
         """Whether whatever has this rate learns no more at progress t of a phase of `epochs` epochs."""
-        return not self.after and self._ended(t * epochs)
-
-    def _ended(self, at: float) -> bool:
-        return at >= self.epochs - 1e-9
+        return not self.after and t * epochs >= self.epochs - 1e-9
 
     def over(self, epochs: float) -> Curve:
         def curve(t: float) -> float:
-            at = t * epochs
-            if self._ended(at):
+            if t * epochs >= self.epochs - 1e-9:
                 return self.after
-            return value(self.then, at / self.epochs, epochs=self.epochs)
+            return value(self.then, t * epochs / self.epochs, epochs=self.epochs)
 
         return curve
