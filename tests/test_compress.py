@@ -177,10 +177,10 @@ def test_the_first_and_the_last_layer_have_more_bits_and_what_is_kept_has_all() 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bits": 1}, "bits should be from 2 to 8, not 1"),
-        ({"bits": True}, "bits should be from 2 to 8"),
-        ({"bits": 4.0}, "bits should be from 2 to 8"),
-        ({"ends": 16}, "ends should be from 2 to 8, not 16"),
+        ({"bits": 1}, "bits should be a whole number from 2 to 8, not 1"),
+        ({"bits": True}, "bits should be a whole number from 2 to 8"),
+        ({"bits": 4.0}, "bits should be a whole number from 2 to 8"),
+        ({"ends": 16}, "ends should be a whole number from 2 to 8, not 16"),
         ({"keep": "head"}, "list of module names"),
         ({"keep": ["nose"]}, "which Sequential does not have; its outermost modules are standardise, stem"),
         ({"keep": [""]}, "has no convolution or linear layer"),

@@ -525,7 +525,7 @@ def test_channels_are_those_of_the_first_convolution_or_whichever_fit() -> None:
     with pytest.raises(DoesNotFit, match=r"1 \(Linear\).*takes 64 features"):
         macs(flat, 8, channels=3)
     assert macs(flat, 8) == macs(flat, 8, channels=1) == 128
-    with pytest.raises(ValueError, match="channels=0 is no number of image channels"):
+    with pytest.raises(ValueError, match="channels should be a whole number of 1 or more, not 0"):
         macs(flat, 8, channels=0)
 
 
@@ -599,7 +599,7 @@ def test_groups_add_up_by_the_first_parts_of_the_names() -> None:
     assert sum(group.macs or 0 for group in groups.values()) == found.macs
     assert "layer1.0" in {group.name for group in found.groups(2)}
     assert found.groups(9) == found.rows
-    with pytest.raises(ValueError, match="depth=0 groups by no part"):
+    with pytest.raises(ValueError, match="depth should be a whole number of 1 or more, not 0"):
         found.groups(0)
 
 

@@ -235,7 +235,7 @@ def test_a_model_is_saved_as_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 def test_what_would_not_be_taken_back_is_not_saved(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="from 1 to 4,096 pixels, not 5000"):
+    with pytest.raises(ValueError, match="from 1 to 4,096, not 5000"):
         budgetnet.save(model, tmp_path / "m", resolution=5000)
     with pytest.raises(ValueError, match="shorten the classes' names"):
         budgetnet.save(model, tmp_path / "m", classes=("a" * 2**20, "b"))

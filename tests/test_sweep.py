@@ -265,7 +265,9 @@ def test_python_refuses_the_same(plan: Plan) -> None:
         sweep(trainer(), plan, {})
     with pytest.raises(ValueError, match=r"should be a list of values, not '0\.1'"):
         sweep(trainer(), plan, {LR: "0.1"})
-    with pytest.raises(ValueError, match="metric should be val_accuracy or val_loss, not 'test_accuracy'"):
+    with pytest.raises(
+        ValueError, match="metric should be one of val_accuracy, val_loss, not 'test_accuracy'"
+    ):
         sweep(trainer(), plan, {LR: [0.1]}, metric="test_accuracy")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="give its Trainer an out"):
         sweep(Trainer("cpu", out=None), plan, {LR: [0.1]})

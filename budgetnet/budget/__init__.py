@@ -7,6 +7,7 @@ from budgetnet.budget.counting import macs as macs
 from budgetnet.budget.filed import DESCRIPTION as DESCRIPTION
 from budgetnet.budget.filed import Form as Form
 from budgetnet.budget.filed import Packs as Packs
+from budgetnet.budget.filed import flat as flat
 from budgetnet.budget.filed import forms as forms
 from budgetnet.budget.filed import head as head
 from budgetnet.budget.filed import saved_tensors as saved_tensors

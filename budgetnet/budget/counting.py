@@ -7,7 +7,7 @@ from typing import ParamSpec
 
 from torch import Tensor, nn
 
-from budgetnet.budget.filed import forms, head, size
+from budgetnet.budget.filed import flat, forms, head, size
 from budgetnet.budget.fit import watched
 from budgetnet.budget.ledger import Ledger, Row
 from budgetnet.budget.meta import build_on_meta
@@ -43,8 +43,7 @@ def ledger(
         seen = None if watch is None else watch.seen.get(name, Seen())
         weight = sum(map(size, filed[name].values()))
         rows.append(_row(name, module, owners, seen, notes[name], weight))
-    tensors = {f"{name}.{key}".lstrip("."): form for name, own in filed.items() for key, form in own.items()}
-    return Ledger(tuple(rows), resolved, head(tensors))
+    return Ledger(tuple(rows), resolved, head(flat(filed)))
 
 
 def macs(model: nn.Module, resolution: int | tuple[int, int], *, channels: int | None = None) -> int:

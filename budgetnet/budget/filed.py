@@ -67,6 +67,11 @@ def forms(model: nn.Module) -> dict[str, dict[str, Form]]:
     return by_module
 
 
+def flat(by_module: Mapping[str, Mapping[str, Form]]) -> dict[str, Form]:
+    """The forms of a whole model by the names that its tensors have in a file."""
+    return {f"{name}.{key}".lstrip("."): form for name, own in by_module.items() for key, form in own.items()}
+
+
 def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The state's tensors by name, each shared one once, under its first name."""
     state: dict[str, Tensor] = model.state_dict(keep_vars=True)

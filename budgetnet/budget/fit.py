@@ -9,12 +9,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from budgetnet.budget.amounts import pixels
 from budgetnet.budget.meta import copy_to, first_line, needs_values, random_states_kept, without_dynamo
 from budgetnet.budget.modules import bare, called, walk
 from budgetnet.budget.watch import Watch
+from budgetnet.values import whole
 
 _LARGEST_TRIED = 512
 _Passes = dict[tuple[object, ...], tuple[nn.Module, Watch]]
@@ -82,7 +83,9 @@ def watched(
         )
     height, width = resolution if isinstance(resolution, tuple) else (resolution, resolution)
     size = pixels(height), pixels(width)
-    kinds = _kinds(model) if channels is None else (_channels(channels),)
+    if channels is not None:
+        whole("channels", channels)
+    kinds = _kinds(model) if channels is None else (channels,)
     missed = []
     with random_states_kept(), without_dynamo():
         for attempts in (_Attempts(model, kind, dtype) for kind in kinds for dtype in _dtypes(model)):
@@ -112,14 +115,6 @@ def _dtypes(model: nn.Module) -> tuple[torch.dtype, ...]:
     return tuple(dtype for dtype, _ in sizes.most_common()) or (torch.float32,)
 
 
-def _channels(written: object) -> int:
-    if isinstance(written, bool) or not isinstance(written, int) or written < 1:
-        raise ValueError(
-            f"channels={written!r} is no number of image channels: write 3 for colour, 1 for grey"
-        )
-    return written
-
-
 @dataclass
 class _Attempts:
     """Tries a model at resolutions: on meta while its forward reads no values, else on a CPU copy."""
@@ -136,7 +131,7 @@ class _Attempts:
             return passes[key][1], None
         watch = Watch(copy_to(self.model, self.device))
         try:
-            watch.run(self._images(size))
+            watch.run(torch.zeros(1, self.channels, *size, dtype=self.dtype, device=self.device))
         except Exception as error:
             if self.device == "meta" and needs_values(error):
                 self._refuse_without_values(error)
@@ -146,9 +141,6 @@ class _Attempts:
         if passes is not None and self.device == "meta":
             passes[key] = self.model, watch  # with the model, whose id nothing else gets meanwhile
         return watch, None
-
-    def _images(self, size: tuple[int, int]) -> Tensor:
-        return torch.zeros(1, self.channels, *size, dtype=self.dtype, device=self.device)
 
     def _refuse_without_values(self, error: Exception) -> None:
         if any(tensor.is_meta for tensor in (*self.model.parameters(), *self.model.buffers())):
@@ -173,10 +165,7 @@ def _smallest(attempts: _Attempts) -> int | None:
 
 
 def _refusal(watch: Watch, error: Exception, size: tuple[int, int], smallest: int | None) -> DoesNotFit:
-    if not watch.calls:
-        name, given = "", None
-    else:
-        name, given = watch.calls[-1].name, watch.calls[-1].given
+    name, given = (watch.calls[-1].name, watch.calls[-1].given) if watch.calls else ("", None)
     module = watch.modules[name]
     way_out = (
         f"no resolution up to {_LARGEST_TRIED} fits, so look at the channels"

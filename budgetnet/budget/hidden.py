@@ -93,10 +93,8 @@ def refuse_hidden(modules: Mapping[str, nn.Module]) -> None:
 
 
 def _weighs(tensor: Hidden) -> bool:
-    if isinstance(tensor.what, nn.Module):
-        return True
-    learns = tensor.what.requires_grad and tensor.what.is_leaf
-    return isinstance(tensor.what, nn.Parameter) or learns
+    kept = tensor.what
+    return isinstance(kept, nn.Module | nn.Parameter) or (kept.requires_grad and kept.is_leaf)
 
 
 def _way_out(tensor: Hidden) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from budgetnet.text import aligned
+from budgetnet.values import whole
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,7 @@ class Ledger:
 
     def groups(self, depth: int = 1) -> tuple[Row, ...]:
         """The rows added up by the first `depth` parts of their names: `layer1` at 1, `layer1.0` at 2."""
-        if depth < 1:
-            raise ValueError(
-                f"depth={depth} groups by no part of the names: write 1 for the outermost modules"
-            )
+        whole("depth", depth)
         members: dict[str, list[Row]] = {}
         for row in self.rows:
             members.setdefault(".".join(row.name.split(".")[:depth]), []).append(row)
@@ -103,10 +101,12 @@ class Ledger:
         measured = self.resolution is not None
         columns = ["module", "kind", "parameters", "buffers"]
         columns += ["output", "MACs", "activation bytes"] if measured else []
-        lines = [columns, *(_cells(row, measured) for row in shown), _totals(self, measured)]
-        head, *body, totals = aligned(lines, left=2).split("\n")
-        rule = "-" * max(map(len, (head, *body, totals)))
-        text = [head, rule, *body, rule, totals]
+        totals = ["total", "", f"{self.params:,}", f"{self.buffers:,}"]
+        totals += ["", f"{self.macs:,}", f"{self.activation_bytes:,}"] if measured else []
+        lines = [columns, *(_cells(row, measured) for row in shown), totals]
+        head, *body, total = aligned(lines, left=2).split("\n")
+        rule = "-" * max(map(len, (head, *body, total)))
+        text = [head, rule, *body, rule, total]
         text += [f"note: {label(row.name)}: {row.note}" for row in shown if row.note]
         text.append(
             f"{self.params:,} unique parameters ({self.trainable:,} trainable), {self.buffers:,} buffer "
@@ -140,11 +140,6 @@ def _cells(row: Row, measured: bool) -> list[str]:
         shape = "" if row.shape is None else "x".join(str(size) for size in row.shape[1:])
         cells += [shape, f"{row.macs:,}", f"{row.activation_bytes:,}"]
     return cells
-
-
-def _totals(ledger: Ledger, measured: bool) -> list[str]:
-    cells = ["total", "", f"{ledger.params:,}", f"{ledger.buffers:,}"]
-    return [*cells, "", f"{ledger.macs:,}", f"{ledger.activation_bytes:,}"] if measured else cells
 
 
 def _sum(name: str, rows: list[Row]) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
@@ -12,9 +13,10 @@ from budgetnet.budget.amounts import amount, pixels
 from budgetnet.budget.counting import ledger
 from budgetnet.budget.ledger import Ledger
 from budgetnet.budget.meta import BuildingStopped, build_on_meta, builder_name
-from budgetnet.budget.refusal import OverBudget, excesses, over_budget, over_while_building
+from budgetnet.budget.refusal import excesses, over_budget, over_while_building
 from budgetnet.budget.scratch import NotFromScratch, asked_for, external
 from budgetnet.budget.spend import Spent, spend
+from budgetnet.values import true_or_false
 
 _FAR = 16  # times a limit: beyond it nobody needs the MACs too, and counting them could take minutes
 
@@ -54,11 +56,7 @@ class Budget:
             raise ValueError(
                 'a budget needs at least one limit: write Budget(params="2M"), or macs= or bytes='
             )
-        if not isinstance(scratch, bool):
-            raise ValueError(
-                "a budget's scratch is True, which refuses external weights, or False, but not "
-                f"{scratch!r:.60}"
-            )
+        true_or_false("a budget's scratch", scratch)
         for limit, written in (("params", params), ("macs", macs), ("bytes", bytes)):
             object.__setattr__(self, limit, None if written is None else amount(written, limit))
         if macs is not None and resolution is None:
@@ -129,7 +127,10 @@ class Budget:
         """
         began = asked_for(make, kwargs)
         self._check_scratch(builder_name(make), began)  # planning may fetch them already
-        planned = self._planned(make, args, kwargs)
+        try:
+            planned = build_on_meta(make, args, kwargs, self.limits)
+        except BuildingStopped as stop:
+            raise over_while_building(stop, self.limits) from None
         self._check_scratch(builder_name(make), external(planned))
         expected = self.check(planned)
         model = make(*args, **kwargs)
@@ -155,7 +156,9 @@ class Budget:
 
             Budget(params="100k").widest(lambda width: nn.Linear(64, width), range(100, 5000, 100)).build()
         """
-        return spend(lambda width: Built(make, (width,), {}, self), {"width": widths}, self)
+        return spend(
+            lambda width: partial(self.build, make, width), {"width": widths}, self.limits, self.resolution
+        )
 
     def spend(
         self, make: Callable[..., nn.Module], /, knobs: Mapping[str, Iterable[Any]], **fixed: Any
@@ -172,7 +175,12 @@ class Budget:
         """
         if doubled := sorted(set(knobs) & set(fixed)):
             raise ValueError(f"{doubled[0]} is both a knob and a fixed argument: give it as one of them")
-        return spend(lambda **setting: Built(make, (), {**fixed, **setting}, self), knobs, self)
+        return spend(
+            lambda **setting: partial(self.build, make, **fixed, **setting),
+            knobs,
+            self.limits,
+            self.resolution,
+        )
 
     def _check_scratch(self, name: str, began: str) -> None:
         if self.scratch and began:
@@ -180,15 +188,6 @@ class Budget:
                 f"{name} began from external weights, {began}, and the budget says scratch=True: build it "
                 "without them, or drop scratch=True"
             )
-
-    def _planned(
-        self, make: Callable[..., nn.Module], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> nn.Module:
-        try:
-            return build_on_meta(make, args, kwargs, self.limits)
-        except BuildingStopped as stop:
-            refusal: OverBudget = over_while_building(stop, self.limits)
-        raise refusal
 
 
 @dataclass(frozen=True)
@@ -199,10 +198,6 @@ class Built:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     budget: Budget
-
-    def build(self) -> nn.Module:
-        """The network for real, through `Budget.build`."""
-        return self.budget.build(self.make, *self.args, **self.kwargs)
 
 
 def built(model: nn.Module) -> Built | None:

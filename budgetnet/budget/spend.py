@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -21,26 +22,8 @@ _FEW = 24  # settings that are all counted: a network on meta takes tens of mill
 
 Point = tuple[int, ...]  # the position of each knob's value in its list
 
-
-class Limited(Protocol):
-    """What a search asks of a budget: its limits, and the resolution that MACs are counted at."""
-
-    @property
-    def limits(self) -> dict[str, int]: ...
-    @property
-    def resolution(self) -> int | None: ...
-
-
-class Plan(Protocol):
-    """A builder with its arguments, which builds within the budget."""
-
-    @property
-    def make(self) -> Callable[..., nn.Module]: ...
-    @property
-    def args(self) -> tuple[Any, ...]: ...
-    @property
-    def kwargs(self) -> dict[str, Any]: ...
-    def build(self) -> nn.Module: ...
+Plan = Callable[..., "partial[nn.Module]"]
+"""From a setting to the call of `Budget.build` that would build it."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +49,11 @@ class Spent:
     slack: Mapping[str, int]
     next: Mapping[str, StepUp | None]
     tried: int
-    plan: Plan
+    plan: partial[nn.Module]
 
     def build(self) -> nn.Module:
         """The chosen network for real, through `Budget.build`."""
-        return self.plan.build()
+        return self.plan()
 
     def __repr__(self) -> str:
         lines = [_setting(self.knobs)]
@@ -82,22 +65,24 @@ class Spent:
         return "\n".join([*lines, f"  {self.tried:,} settings counted"])
 
 
-def spend(plan: Callable[..., Plan], knobs: Mapping[str, Iterable[Any]], budget: Limited) -> Spent:
-    """The search behind `Budget.spend` and `Budget.widest`; `plan(**setting)` is what would be built."""
+def spend(
+    plan: Plan, knobs: Mapping[str, Iterable[Any]], limits: Mapping[str, int], resolution: int | None
+) -> Spent:
+    """The search behind `Budget.spend` and `Budget.widest`; MACs are counted at `resolution`."""
     values = {knob: tuple(_values(knob, given)) for knob, given in knobs.items()}
     if not values:
         raise ValueError('there is no knob to turn: give knobs={"width": range(8, 513, 8)}')
-    search = _Search(budget, plan, values)
+    search = _Search(plan, values, limits, resolution)
     search.run()
     fitting = [trial for trial in search.trials.values() if search.fits(trial)]
     if not fitting:
         raise search.nothing_fits()
     best = max(fitting, key=search.spent)
-    counted = len(search.trials)
+    counted = len(search.trials)  # before the steps up
     return Spent(
         knobs=search.setting(best.point),
         ledger=best.ledger,
-        slack={limit: -over for limit, over in excesses(best.ledger, budget.limits).items()},
+        slack={limit: -over for limit, over in excesses(best.ledger, limits).items()},
         next={knob: search.step(best.point, axis) for axis, knob in enumerate(values)},
         tried=counted,
         plan=plan(**search.setting(best.point)),
@@ -113,9 +98,10 @@ class _Trial:
 
 @dataclass
 class _Search:
-    budget: Limited
-    plan: Callable[..., Plan]
+    plan: Plan
     values: dict[str, tuple[Any, ...]]
+    limits: Mapping[str, int]
+    resolution: int | None
     trials: dict[Point, _Trial] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -144,7 +130,7 @@ class _Search:
                 self.at(_moved(point, axis, index))
 
     def _rises(self, trials: list[_Trial]) -> bool:
-        for limit in self.budget.limits:
+        for limit in self.limits:
             costs = [trial.ledger.cost(limit) for trial in trials if not trial.note]
             known = [cost for cost in costs if cost is not None]
             if known != sorted(known):
@@ -158,14 +144,15 @@ class _Search:
         return self.trials[point]
 
     def _count(self, point: Point, *, in_full: bool) -> _Trial:
-        plan, limits = self.plan(**self.setting(point)), self.budget.limits
+        plan = self.plan(**self.setting(point))
+        make, *args = plan.args
         try:
-            model = build_on_meta(plan.make, plan.args, plan.kwargs, limits)
+            model = build_on_meta(make, tuple(args), plan.keywords, self.limits)
             costs = ledger(model)
-            if self.budget.resolution is not None and (in_full or _within(costs, limits)):
-                costs = ledger(model, self.budget.resolution)
+            if self.resolution is not None and (in_full or _within(costs, self.limits)):
+                costs = ledger(model, self.resolution)
         except BuildingStopped as stop:
-            refusal = over_while_building(stop, limits)
+            refusal = over_while_building(stop, self.limits)
             return _Trial(point, refusal.ledger, str(refusal))
         except DoesNotFit as misfit:
             return _Trial(point, costs, str(misfit))
@@ -175,12 +162,12 @@ class _Search:
         return _Trial(point, costs)
 
     def fits(self, trial: _Trial) -> bool:
-        return not trial.note and _within(trial.ledger, self.budget.limits)
+        return not trial.note and _within(trial.ledger, self.limits)
 
     def spent(self, trial: _Trial) -> Fraction:
         """The share of its tightest limit that a trial uses."""
-        over = excesses(trial.ledger, self.budget.limits)
-        shares = (Fraction(excess, self.budget.limits[limit]) for limit, excess in over.items())
+        over = excesses(trial.ledger, self.limits)
+        shares = (Fraction(excess, self.limits[limit]) for limit, excess in over.items())
         return 1 + max(shares, default=Fraction(0))
 
     def step(self, point: Point, axis: int) -> StepUp | None:
@@ -190,7 +177,7 @@ class _Search:
         if index == len(given):
             return None
         trial = self._count(_moved(point, axis, index), in_full=True)
-        over = excesses(trial.ledger, self.budget.limits)
+        over = excesses(trial.ledger, self.limits)
         return StepUp(
             given[index], {limit: trial.ledger.cost(limit) or 0 for limit in over}, over, trial.note
         )
@@ -199,9 +186,8 @@ class _Search:
         return {knob: given[index] for (knob, given), index in zip(self.values.items(), point, strict=True)}
 
     def nothing_fits(self) -> OverBudget | DoesNotFit:
-        limits = self.budget.limits
         smallest = min(self.trials.values(), key=self.spent)
-        over = [limit for limit, excess in excesses(smallest.ledger, limits).items() if excess > 0]
+        over = [limit for limit, excess in excesses(smallest.ledger, self.limits).items() if excess > 0]
         which = (
             f"the smallest of {len(self.trials):,} settings counted, {_setting(self.setting(smallest.point))}"
         )
@@ -209,10 +195,10 @@ class _Search:
             return DoesNotFit(f"{which}, is within budget but cannot run: {smallest.note}")
         if smallest.note:
             return OverBudget(f"{which}, does not fit: {smallest.note}", smallest.ledger)
-        numbers = " and ".join(numbers_over(smallest.ledger, limit, limits[limit]) for limit in over)
+        numbers = " and ".join(numbers_over(smallest.ledger, limit, self.limits[limit]) for limit in over)
         return OverBudget(
             f"{which}, does not fit: {numbers}; offer smaller values, or allow "
-            f"{allowance(smallest.ledger, limits)}",
+            f"{allowance(smallest.ledger, self.limits)}",
             smallest.ledger,
         )
 

@@ -49,22 +49,8 @@ def conv_norm_act(
             )
         padding = reach // 2
     require_counts(name, least=0, padding=padding)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["conv"] = nn.Conv2d(
-        inputs,
-        outputs,
-        kernel,
-        stride=stride,
-        padding=padding,
-        groups=groups,
-        dilation=dilation,
-        bias=norm is None,
-    )
-    if norm is not None:
-        layers["norm"] = norm(outputs)
-    if act is not None:
-        layers["act"] = act()
-    return nn.Sequential(layers)
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=norm is None)
+    return _finished(conv, norm, act)
 
 
 def depthwise_separable(
@@ -118,13 +104,18 @@ def stem(
     require_counts(name, inputs=inputs, outputs=outputs, pool=pool)
     require_counts(name, least=0, padding=padding)
     require_makers(name, optional=True, norm=norm, act=act)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["conv"] = nn.Conv2d(inputs, outputs, 7, stride=2, padding=padding, bias=bias or norm is None)
+    conv = nn.Conv2d(inputs, outputs, 7, stride=2, padding=padding, bias=bias or norm is None)
+    entry = _finished(conv, norm, act)
+    entry.add_module("pool", max_pool(pool, stride=2, padding=(pool - 1) // 2))
+    return entry
+
+
+def _finished(conv: nn.Conv2d, norm: Norm | None, act: Act | None) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict(conv=conv)
     if norm is not None:
-        layers["norm"] = norm(outputs)
+        layers["norm"] = norm(conv.out_channels)
     if act is not None:
         layers["act"] = act()
-    layers["pool"] = max_pool(pool, stride=2, padding=(pool - 1) // 2)
     return nn.Sequential(layers)
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from budgetnet.layers.arguments import require_makers
+from budgetnet.values import whole
 
 _CLIP = {2: 1.22, 3: 1.95, 4: 2.47, 5: 2.90, 6: 3.27, 7: 3.61, 8: 3.92}
 """The largest weight that is told apart, in root mean squares: of least squared error for a normal spread."""
@@ -163,22 +164,14 @@ class Quantised:
     def __post_init__(self) -> None:
         require_makers("Quantised", make=self.make)
         for name in ("bits", "ends"):
-            bits = getattr(self, name)
-            if type(bits) is not int or bits not in _CLIP:
-                raise ValueError(
-                    f"Quantised's {name} should be from 2 to 8, not {bits!r:.40}; 4 is a "
-                    "good choice for `bits`, 8 for `ends`"
-                )
+            whole(f"Quantised's {name}", getattr(self, name), min(_CLIP), max(_CLIP))
         keep: object = self.keep
-        if (
-            isinstance(keep, str)
-            or not isinstance(keep, Iterable)
-            or not all(isinstance(n, str) for n in keep)
-        ):
+        listed = isinstance(keep, Iterable) and not isinstance(keep, str)
+        if not listed or not all(isinstance(name, str) for name in self.keep):
             raise ValueError(
                 f"Quantised's keep should be a list of module names such as ['head'], not {keep!r:.80}"
             )
-        object.__setattr__(self, "keep", tuple(keep))
+        object.__setattr__(self, "keep", tuple(self.keep))
 
     @property
     def __wrapped__(self) -> Callable[..., nn.Module]:

@@ -32,10 +32,10 @@ def difference(path: Path, model: nn.Module) -> str:
     except Exception:
         # A builder that works once, or a model that cannot be copied: nothing is known.
         return ""
-    given = _given(model, fresh, read_card(path))
-    if given is None:
+    pair = _logits_of_both(model, fresh, read_card(path))
+    if pair is None:
         return ""
-    ours, theirs = given
+    ours, theirs = pair
     apart = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
     if apart <= _CLOSE * (1 + float(ours.abs().max())):
         return ""
@@ -61,13 +61,13 @@ def _fresh(path: Path, card: Card, model: nn.Module) -> nn.Module:
     return copied
 
 
-def _given(model: nn.Module, fresh: nn.Module, card: Card) -> tuple[Tensor, Tensor] | None:
+def _logits_of_both(model: nn.Module, fresh: nn.Module, card: Card) -> tuple[Tensor, Tensor] | None:
     """The logits of both for the same images; None where the model takes none, or answers as it likes."""
-    place = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    fresh.to(place)
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    fresh.to(device)
     drawn = torch.Generator().manual_seed(0)
     for side in (card.crop,) if card.crop is not None else _SIDES:
-        images = torch.rand(2, card.channels, side, side, generator=drawn).to(place)
+        images = torch.rand(2, card.channels, side, side, generator=drawn).to(device)
         try:
             ours, again, theirs = (_logits(each, images) for each in (model, model, fresh))
         except Exception:

@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from budgetnet.budget import Budget, OverBudget, built, forms, head, ledger, saved_tensors, size
+from budgetnet.budget import Budget, OverBudget, built, flat, forms, head, ledger, saved_tensors, size
 from budgetnet.files import Damaged, Stored, apart, metadata, read_sealed, seal, write_whole
 from budgetnet.layers import Quantised
 from budgetnet.modelfile.card import Card
 from budgetnet.modelfile.packing import packed
 from budgetnet.process import VERSION
 from budgetnet.run import MODEL
+from budgetnet.values import one_of, true_or_false, whole
 
 FORMAT = 2
 """2 has digests over all of the file; 1 had none, and still loads."""
@@ -40,9 +41,7 @@ def check_weight(model: nn.Module, described: Card) -> None:
     origin = built(model)
     if origin is None or origin.budget.bytes is None:
         return
-    tensors = {
-        f"{name}.{key}".lstrip("."): form for name, own in forms(model).items() for key, form in own.items()
-    }
+    tensors = flat(forms(model))
     words = metadata(_words(described))
     weight, most = head(tensors, words) + sum(map(size, tensors.values())), origin.budget.bytes
     if weight > most:
@@ -107,29 +106,27 @@ def _card(words: Mapping[str, Any], sealed: bool) -> Card:
         raise ValueError(f"it has an entry {min(unknown)!r:.40}, which cards do not have")
     sides = entries.get("stored")
     entries["stored"] = tuple(sides) if isinstance(sides, list) else sides
-    card = Card(**{**entries, "classes": _names(entries.get("classes", []))})
+    names = entries.get("classes", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"its classes should be a list of names, not {names!r:.60}")
+    card = Card(**{**entries, "classes": tuple(names)})
     _check(card)
     return card
 
 
-def _names(names: Any) -> tuple[str, ...]:
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"its classes should be a list of names, not {names!r:.60}")
-    return tuple(names)
-
-
 def _check(card: Card) -> None:
     for name in ("resize", "crop"):
-        side = getattr(card, name)
-        if side is not None and not _within(side, LARGEST_SIDE):
-            raise ValueError(f"its {name} should be from 1 to {LARGEST_SIDE:,} pixels, not {side!r:.40}")
-    _check_stored(card)
-    if not _within(card.channels, MOST_CHANNELS):
-        raise ValueError(f"its channels should be from 1 to {MOST_CHANNELS:,}, not {card.channels!r:.40}")
-    if not isinstance(card.mirror, bool):
-        raise ValueError(f"its mirror should be true or false, not {card.mirror!r:.40}")
-    if card.shift != 0 and not _within(card.shift, LARGEST_SIDE):
-        raise ValueError(f"its shift should be from 0 to {LARGEST_SIDE:,} pixels, not {card.shift!r:.40}")
+        if getattr(card, name) is not None:
+            whole(f"its {name}", getattr(card, name), 1, LARGEST_SIDE)
+    sides, pair = card.stored, isinstance(card.stored, tuple) and len(card.stored) == 2
+    if sides is not None and not (pair and all(_within(side, LARGEST_SIDE) for side in sides)):
+        raise ValueError(
+            f"its stored should be a height and a width from 1 to {LARGEST_SIDE:,} pixels, not {sides!r:.40}"
+        )
+    one_of("its shape", card.shape, ("crop", "squash"))
+    whole("its channels", card.channels, 1, MOST_CHANNELS)
+    true_or_false("its mirror", card.mirror)
+    whole("its shift", card.shift, 0, LARGEST_SIDE)
     for name in ("origin", "external"):
         if not isinstance(getattr(card, name), str):
             raise ValueError(f"its {name} should be text, not {getattr(card, name)!r:.40}")
@@ -146,16 +143,6 @@ def _check(card: Card) -> None:
         if not all(held is True or _within(held, HIGHEST_LIMIT) for held in limits):
             raise ValueError(f"its budget should be limits as whole numbers, not {card.budget!r:.80}")
         Budget.read(card.budget)
-
-
-def _check_stored(card: Card) -> None:
-    sides, pair = card.stored, isinstance(card.stored, tuple) and len(card.stored) == 2
-    if sides is not None and not (pair and all(_within(side, LARGEST_SIDE) for side in sides)):
-        raise ValueError(
-            f"its stored should be a height and a width from 1 to {LARGEST_SIDE:,} pixels, not {sides!r:.40}"
-        )
-    if card.shape not in ("crop", "squash"):
-        raise ValueError(f"its shape should be crop or squash, not {card.shape!r:.40}")
 
 
 def _within(number: Any, most: int) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from budgetnet.data import Unavailable
 from budgetnet.layers import Pixels, head, require_counts, require_rates, standardise
+from budgetnet.values import one_of
 
 _VARIANTS = tuple(f"b{number}" for number in range(8))
 _PUBLISHED = "imagenet"
@@ -50,8 +51,7 @@ def efficientnet(
     """
     name = "efficientnet"
     require_counts(name, classes=classes, channels=channels)
-    if variant not in _VARIANTS:
-        raise ValueError(f"{name}: variant should be one of {', '.join(_VARIANTS)}, not {variant!r}")
+    one_of(f"{name}: variant", variant, _VARIANTS)
     if dropout is not None:
         require_rates(name, dropout=dropout)
     if weights is not None and not isinstance(weights, str | os.PathLike):

@@ -40,7 +40,9 @@ def inherit(model: nn.Module, trained: nn.Module, parts: Sequence[str] | None = 
     with torch.no_grad():
         for name in fitting:
             own[name].copy_(theirs[name])
-    _mark(model, trained)
+    # What begins with external weights is not from scratch either.
+    if origins := " and ".join(dict.fromkeys(filter(None, map(external, (model, trained))))):
+        model.external = origins  # type: ignore[assignment]
     hand_on(model, trained)
     return fitting
 
@@ -76,10 +78,3 @@ def _shapes(model: nn.Module, part: str) -> str:
 def _some(model: nn.Module) -> str:
     names = list(model.state_dict())
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"
-
-
-def _mark(model: nn.Module, trained: nn.Module) -> None:
-    """Hand on what is known of external weights: what begins with them is not from scratch either."""
-    origins = (external(model), external(trained))
-    if known := " and ".join(dict.fromkeys(origin for origin in origins if origin)):
-        model.external = known  # type: ignore[assignment]

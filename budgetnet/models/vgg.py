@@ -17,6 +17,7 @@ from budgetnet.layers import (
     require_stages,
     standardise,
 )
+from budgetnet.values import one_of
 
 # The kernels of each stage's convolutions, from the paper's table 1.
 _CONFIGURATIONS = {
@@ -93,10 +94,7 @@ def vgg(
 
 def _kernels(name: str, configuration: str, resolution: int, widths: int) -> tuple[tuple[int, ...], ...]:
     """The kernels of each stage, where there is a width for each and a map is left after all of them."""
-    if configuration not in _CONFIGURATIONS:
-        raise ValueError(
-            f"{name}: configuration should be one of {', '.join(_CONFIGURATIONS)}, not {configuration!r}"
-        )
+    one_of(f"{name}: configuration", configuration, list(_CONFIGURATIONS))
     kernels = _CONFIGURATIONS[configuration]
     if widths != len(kernels):
         raise ValueError(f"{name}: widths should be {len(kernels)} numbers, one for each stage, not {widths}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from budgetnet.compare import differences
-from budgetnet.files import check_name, folders_of
+from budgetnet.files import check_name, folders_of, new_folder
 from budgetnet.identity import without_rooms
 from budgetnet.plan import Plan
 from budgetnet.run import RECORD, Run
@@ -19,37 +19,36 @@ TRIAL = "trial"
 """The entry of a run's record that holds the setting it was trained with."""
 
 
-def place(trainer: Trainer, plan: Plan, name: str | None) -> Path:
+def folder_of(trainer: Trainer, plan: Plan, name: str | None) -> Path:
     """The folder `name` in the trainer's out, or the one that new sweeps of the plan are numbered after."""
     if trainer.out is None:
         raise ValueError("a sweep writes its runs to a folder: give its Trainer an out, such as out='runs'")
     return Path(trainer.out) / (check_name(name) if name is not None else f"{plan.name}-sweep")
 
 
-def begun(folder: Path, *, numbered: bool) -> Path | None:
-    """The folder of an earlier sweep to go on with: `folder`, or the latest numbered after it; or None."""
-    if not numbered:
-        if folder.exists() and not (folder / JSON).is_file():
-            raise ValueError(f"{folder} holds no sweep to go on with; choose another name (--name)")
-        return folder if folder.exists() else None
-    sweeps = [path for path in folders_of(folder.parent, folder.name) if (path / JSON).is_file()]
-    return sweeps[-1] if sweeps else None
+def earlier(folder: Path, *, numbered: bool, resume: bool) -> Path | None:
+    """The folder of a sweep to go on with: `folder`, or the latest numbered after it; None for a new one.
 
-
-def refuse_used(folder: Path) -> None:
-    """Refuse a folder that is there already."""
-    if folder.exists():
+    Raises ValueError for a folder that is in use.
+    """
+    if numbered:
+        sweeps = [path for path in folders_of(folder.parent, folder.name) if (path / JSON).is_file()]
+        return sweeps[-1] if resume and sweeps else None
+    if not folder.exists():
+        return None
+    if not resume:
         raise ValueError(
             f"{folder} is there already; choose another name (--name), or go on with it (--resume)"
         )
+    if not (folder / JSON).is_file():
+        raise ValueError(f"{folder} holds no sweep to go on with; choose another name (--name)")
+    return folder
 
 
 def made(folder: Path, *, numbered: bool) -> Path:
     """A new folder for a sweep. Raises ValueError where it cannot be made."""
     if numbered:
-        new = Run.new(folder.parent, folder.name).folder
-        assert new is not None
-        return new
+        return new_folder(folder.parent, folder.name)
     try:
         folder.mkdir(parents=True)
     except OSError as error:

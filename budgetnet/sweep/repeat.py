@@ -61,7 +61,7 @@ def seeds(
         runs = seeds(Trainer(), read_plan("mine.py"), 3)
         print(compare(runs))
     """
-    check_count(n)
+    whole("seeds", n)
     check_out(trainer.out, (name or plan.name,), plan.model(), plan.recipe, runs=n)
     manner = Manner(together, resume, max_time)
     return list(seeded(trainer, plan, n, plan.data(), name=name or plan.name, manner=manner))
@@ -78,7 +78,7 @@ def seeded(
     record: Mapping[str, Any] | None = None,
 ) -> Iterator[Run]:
     """The runs of `seeds` as they end, on data that are loaded; `record` is added to their records."""
-    check_count(n)
+    whole("seeds", n)
     limit = seconds(manner.max_time)
     many = capacity(manner.together, trainer, [plan], n, shared_size(data))
     out = Path(trainer.out) if trainer.out is not None else Path()
@@ -89,7 +89,7 @@ def seeded(
         seed = plan.recipe.seed + at
         job = Job(
             f"seed {seed}" if many.apart else f"seed {seed} ({at + 1} of {n})",
-            with_seed(plan, seed),
+            plan.changed(f"recipe.seed={seed}"),
             out,
             check_name(name),
             dict(record) if record is not None else recorded(plan),
@@ -108,8 +108,7 @@ def seeded(
     if many.apart and jobs:
         # Before a process is made for it: what any of them would be refused for.
         trainer.check(jobs[0].plan.model(), data, jobs[0].plan.recipe)
-    for _, run in worked(trainer, jobs, many, lambda plan: data, limit):
-        yield run
+    yield from (run for _, run in worked(trainer, jobs, many, lambda plan: data, limit))
 
 
 def worked(
@@ -251,13 +250,3 @@ def recorded(plan: Plan) -> dict[str, Any]:
         for name, value in held.items()
     ]
     return {**plan.record(), "scale": None, "settings": changed}
-
-
-def with_seed(plan: Plan, seed: int) -> Plan:
-    """The plan with another seed."""
-    return plan.changed(f"recipe.seed={seed}")
-
-
-def check_count(n: int) -> None:
-    """Refuse a number of seeds that is none."""
-    whole("seeds", n)

@@ -16,21 +16,21 @@ from budgetnet.run import MODEL, Run
 from budgetnet.sweep.capacity import Capacity, Together, capacity
 from budgetnet.sweep.folder import (
     TRIAL,
-    begun,
     described,
+    earlier,
     finished,
+    folder_of,
     interrupted,
     key_of,
     made,
-    place,
-    refuse_used,
 )
 from budgetnet.sweep.grid import Setting, grid
 from budgetnet.sweep.job import Job
-from budgetnet.sweep.repeat import check_count, ended, recorded, with_seed, worked
+from budgetnet.sweep.repeat import ended, recorded, worked
 from budgetnet.sweep.shared import shared_size
 from budgetnet.sweep.trials import METRICS, Metric, Sweep, Trial
 from budgetnet.trainer import Trainer, check_out
+from budgetnet.values import one_of, whole
 
 
 def sweep(
@@ -58,50 +58,53 @@ def sweep(
         found = sweep(Trainer(), read_plan("mine.py"), over={"recipe.phases.0.lr": [0.01, 0.03, 0.1]})
         print(found)
     """
-    check_count(seeds)
-    if metric not in METRICS:
-        raise ValueError(f"a sweep's metric should be {' or '.join(METRICS)}, not {metric!r}")
+    whole("seeds", seeds)
+    one_of("a sweep's metric", metric, list(METRICS))
     settings = grid(over)
     plans = [_blind(setting.applied(plan)) for setting in settings]
-    folder, numbered = place(trainer, plan, name), name is None
-    earlier = begun(folder, numbered=numbered) if resume else None
-    if earlier is None and not numbered:
-        refuse_used(folder)
+    folder, numbered = folder_of(trainer, plan, name), name is None
+    before = earlier(folder, numbered=numbered, resume=resume)
     origin = described(plan)
     asked = range(plan.recipe.seed, plan.recipe.seed + seeds)
-    known = finished(earlier, origin) if earlier is not None else {}
+    known = finished(before, origin) if before is not None else {}
     done = {(key, seed): run for (key, seed), run in known.items() if seed in asked}
-    search = _Search(trainer, seeds, dict(record) if record is not None else recorded(plan))
+    record = dict(record) if record is not None else recorded(plan)
+    search = _Search(trainer, settings, plans, asked, record, done)
     runs = len(plans) * seeds - len(done)
     for note in check_out(trainer.out, (folder.name, "trial"), plans[0].model(), plans[0].recipe, runs=runs):
         if trainer.show:
             say(f"note: {note}")
-    search.check(settings, plans)
+    search.check()
     images = shared_size(search.data(plans[0]))
     many = capacity(together, trainer, plans, seeds * len(plans), images)
-    if resume and earlier is None and trainer.show:
+    if resume and before is None and trainer.show:
         say(f"no sweep lies in {folder}{'-N' if numbered else ''}: a new one begins")
-    folder = earlier if earlier is not None else made(folder, numbered=numbered)
+    folder = before or made(folder, numbered=numbered)
     if many.apart and trainer.show:
         for number, setting in enumerate(settings, start=1):
             say(f"trial {number} of {len(settings)}: {setting}")
     try:
-        jobs = search.jobs(folder, settings, plans, done, many)
-        result = search.run(Sweep(folder, metric, (), origin), settings, jobs, done, many)
+        result = search.run(Sweep(folder, metric, (), origin), many)
     except (KeyboardInterrupt, SystemExit):
         if trainer.show:
             say(f"stopped: what is finished lies in {folder}, and --name {folder.name} --resume goes on")
         raise
-    return search.measured(result, plans)
+    return search.measured(result)
 
 
 @dataclass
 class _Search:
-    """What the steps of one sweep share; the data of one plan are held at a time."""
+    """What the steps of one sweep share: settings, each with its plan, and the runs that are `done` already.
+
+    The data of one plan are held at a time.
+    """
 
     trainer: Trainer
-    seeds: int
-    record: dict[str, Any]
+    settings: Sequence[Setting]
+    plans: Sequence[Plan]
+    seeds: range
+    record: Mapping[str, Any]
+    done: Mapping[tuple[str, int], Run]
     held: tuple[str, Data] | None = None
 
     def data(self, plan: Plan) -> Data:
@@ -112,9 +115,9 @@ class _Search:
             self.held = (key, plan.data())
         return self.held[1]
 
-    def check(self, settings: Sequence[Setting], plans: Sequence[Plan]) -> None:
+    def check(self) -> None:
         """Refuse, before anything is trained, what any of the plans would be refused for."""
-        for setting, plan in zip(settings, plans, strict=True):
+        for setting, plan in zip(self.settings, self.plans, strict=True):
             data = self.data(plan)
             if data.val is None or not len(data.val):
                 raise ValueError(
@@ -126,76 +129,63 @@ class _Search:
             except ValueError as error:
                 raise ValueError(f"the combination {setting} is impossible: {error}") from error
 
-    def jobs(
-        self,
-        folder: Path,
-        settings: Sequence[Setting],
-        plans: Sequence[Plan],
-        done: Mapping[tuple[str, int], Run],
-        many: Capacity,
-    ) -> dict[tuple[int, int], Job]:
-        """What is not done, by the place of its setting and its seed; what was interrupted goes on."""
-        before, found = interrupted(folder), {}
-        for at, (setting, plan) in enumerate(zip(settings, plans, strict=True)):
+    def jobs(self, folder: Path, *, apart: bool) -> dict[tuple[int, int], Job]:
+        """What is not done, by the position of its setting and its seed; what was interrupted goes on."""
+        before, jobs = interrupted(folder), {}
+        for at, (setting, plan) in enumerate(zip(self.settings, self.plans, strict=True)):
             key = key_of(setting.texts)
             changes = [f"{path}={text}" for path, text in setting.texts.items()]
             asked = [*self.record.get("settings", []), *changes]
             record = {**self.record, "settings": asked, TRIAL: setting.texts}
-            for seed in range(plan.recipe.seed, plan.recipe.seed + self.seeds):
-                if (key, seed) not in done:
-                    whole = f"trial {at + 1} of {len(settings)}: {setting} (seed {seed})"
-                    found[at, seed] = Job(
-                        f"trial {at + 1}, seed {seed}" if many.apart else whole,
-                        with_seed(plan, seed),
+            for seed in self.seeds:
+                if (key, seed) not in self.done:
+                    in_full = f"trial {at + 1} of {len(self.settings)}: {setting} (seed {seed})"
+                    jobs[at, seed] = Job(
+                        f"trial {at + 1}, seed {seed}" if apart else in_full,
+                        plan.changed(f"recipe.seed={seed}"),
                         folder,
                         f"trial-{at + 1}",
                         record,
                         before.get((key, seed)),
                         tested=False,
                     )
-        return found
+        return jobs
 
-    def run(
-        self,
-        result: Sweep,
-        settings: Sequence[Setting],
-        jobs: Mapping[tuple[int, int], Job],
-        done: Mapping[tuple[str, int], Run],
-        many: Capacity,
-    ) -> Sweep:
-        """Train the jobs, and write the sweep's files after each."""
+    def run(self, result: Sweep, many: Capacity) -> Sweep:
+        """Train what is not done, and write the sweep's files after each run."""
+        jobs = self.jobs(result.folder, apart=many.apart)
         runs: list[dict[int, Run]] = [
-            {seed: run for (key, seed), run in done.items() if key == key_of(setting.texts)}
-            for setting in settings
+            {seed: run for (key, seed), run in self.done.items() if key == key_of(setting.texts)}
+            for setting in self.settings
         ]
-        result = self._saved(result, settings, runs)
-        places = list(jobs)
+        result = self._saved(result, runs)
+        trials = list(jobs)
         for number, run in worked(self.trainer, list(jobs.values()), many, self.data):
             # The models of all trials together may not fit into memory.
             run.model = None
-            at, seed = places[number]
+            at, seed = trials[number]
             runs[at][seed] = run
-            result = self._saved(result, settings, runs)
+            result = self._saved(result, runs)
         if all(ended(run) for ended_runs in runs for run in ended_runs.values()):
             result = replace(result, notes=tuple(_notes(result)))
             result.save()
         return result
 
-    def _saved(self, result: Sweep, settings: Sequence[Setting], runs: Sequence[Mapping[int, Run]]) -> Sweep:
+    def _saved(self, result: Sweep, runs: Sequence[Mapping[int, Run]]) -> Sweep:
         """The sweep with the runs so far, by seed, written to its folder."""
         trials = [
-            Trial(number, setting.texts, tuple(own[seed] for seed in sorted(own)), self.seeds)
-            for number, (setting, own) in enumerate(zip(settings, runs, strict=True), start=1)
+            Trial(number, setting.texts, tuple(own[seed] for seed in sorted(own)), len(self.seeds))
+            for number, (setting, own) in enumerate(zip(self.settings, runs, strict=True), start=1)
         ]
         result = replace(result, trials=tuple(trials))
         result.save()
         return result
 
-    def measured(self, result: Sweep, plans: Sequence[Plan]) -> Sweep:
+    def measured(self, result: Sweep) -> Sweep:
         """The sweep with the test figures of its selected setting, where there are any to be had."""
         if result.selected is None:
             return result
-        plan = plans[result.selected.number - 1]
+        plan = self.plans[result.selected.number - 1]
         data = self.data(plan)
         if data.test is None or not len(data.test):
             return result

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from budgetnet.console import Display
 from budgetnet.data import Data, free_memory
-from budgetnet.files import checkpoint
+from budgetnet.files import checkpoint, new_folder
 from budgetnet.run import RECORD, Run
 from budgetnet.sweep.capacity import Capacity
 from budgetnet.sweep.job import FAILED, FAILURE, MEMORY, MISTAKE, Job, engine_of
@@ -163,9 +163,7 @@ class _Workers:
             worker.process.watch(self.selector, worker)
             self.workers.append(worker)
         earlier = self.folders.get(at, job.folder)
-        folder = earlier or Run.new(job.out, job.called).folder
-        assert folder is not None
-        self.folders[at] = folder
+        folder = self.folders[at] = earlier or new_folder(job.out, job.called)
         resume = earlier is not None and checkpoint.any_in(earlier)
         threads = self.capacity.threads
         if resume:
