@@ -93,8 +93,8 @@ def refuse_hidden(modules: Mapping[str, nn.Module]) -> None:
 
 
 def _weighs(tensor: Hidden) -> bool:
-    kept = tensor.what
-    return isinstance(kept, nn.Module | nn.Parameter) or (kept.requires_grad and kept.is_leaf)
+    what = tensor.what
+    return isinstance(what, nn.Module | nn.Parameter) or (what.requires_grad and what.is_leaf)
 
 
 def _way_out(tensor: Hidden) -> str:

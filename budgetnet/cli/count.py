@@ -32,9 +32,9 @@ def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> N
         click.echo(json.dumps(_described(model, ledgers, view.depth), indent=2))
     else:
         say(ledgers[-1].table(view.depth))
-        for found in ledgers[:-1]:
-            if found.macs is not None and found.resolution is not None:
-                say(f"{found.macs:,} MACs at {found.resolution[0]}x{found.resolution[1]}.")
+        for smaller in ledgers[:-1]:
+            if smaller.macs is not None and smaller.resolution is not None:
+                say(f"{smaller.macs:,} MACs at {smaller.resolution[0]}x{smaller.resolution[1]}.")
         for line in budget_lines(model, ledgers[-1], budget):
             say(line)
     if budget is not None:

@@ -65,7 +65,7 @@ def _say(notes: list[str], how: Measured) -> None:
         say(f"note: {note}", error=how.as_json)
 
 
-def _used(loaded: Trained, split: Split, name: str, way: str) -> list[str]:
+def _used(loaded: Trained, split: Split, name: str, how: str) -> list[str]:
     """Note in the run's record that its test images were measured, and how; gives what the guard says."""
     run = loaded.run
     if name != "test" or run is None or run.folder is None:
@@ -75,7 +75,7 @@ def _used(loaded: Trained, split: Split, name: str, way: str) -> list[str]:
         uses = run.record.get("test_uses", [])
         # A folder that can only be read is measured all the same.
         with contextlib.suppress(OSError):
-            run.note(test_uses=[*(uses if isinstance(uses, list) else []), way])
+            run.note(test_uses=[*(uses if isinstance(uses, list) else []), how])
     return selection(run.folder.parent)
 
 
@@ -110,14 +110,14 @@ def _range(text: str) -> list[int]:
 
 
 def _sweep(
-    trainer: Trainer, model: nn.Module, found: Trained, split: Split, sizes: list[int], how: Measured
+    trainer: Trainer, model: nn.Module, loaded: Trained, split: Split, sizes: list[int], how: Measured
 ) -> None:
     """Print a line for each resolution, and draw them into a PNG file."""
     from budgetnet.report import PLOT, NoPlot, by_resolution, save_plot, trained_at
 
-    trained = trained_at(found.run) if found.run is not None else ()
+    trained = trained_at(loaded.run) if loaded.run is not None else ()
     measured = by_resolution(trainer, model, split, sizes, trained=trained)
-    folder = found.run.folder if found.run is not None else None
+    folder = loaded.run.folder if loaded.run is not None else None
     path = how.plot or (folder / PLOT if folder is not None else None)
     if how.as_json:
         click.echo(measured.json())
@@ -129,7 +129,7 @@ def _sweep(
     if path is None:
         return
     try:
-        save_plot(measured, path, title=f"{folder.name if folder is not None else found.file}, {how.split}")
+        save_plot(measured, path, title=f"{folder.name if folder is not None else loaded.file}, {how.split}")
     except NoPlot as error:
         say(f"note: {error}", error=how.as_json)
     else:

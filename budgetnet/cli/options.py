@@ -114,10 +114,10 @@ def importing() -> Iterator[None]:
 
 
 @contextmanager
-def environment(name: str, found: str) -> Iterator[None]:
-    """Within it the environment's variable `name` has the value `found`."""
+def environment(name: str, setting: str) -> Iterator[None]:
+    """Within it the environment's variable `name` has the value `setting`."""
     before = os.environ.get(name)
-    os.environ[name] = found
+    os.environ[name] = setting
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -158,11 +157,8 @@ def work(model: nn.Module, recipe: Recipe, images: int, validation: int) -> Work
         for resolution in {*resolutions, crop} - set(known):
             known[resolution] = macs(model, resolution)
         each = sum(times * known[resolution] for resolution, times in resolutions.items()) / _MOMENTS
-        views, tests, total = (
-            views + seen,
-            tests + tried,
-            total + _TRAINING * seen * each + tried * known[crop],
-        )
+        views, tests = views + seen, tests + tried
+        total += _TRAINING * seen * each + tried * known[crop]
     return Work(views, tests, total)
 
 
@@ -175,9 +171,9 @@ def work_line(effort: Work) -> str:
     )
 
 
-def shortened(number: float, units: Sequence[str] = ("", "k", "M", "G", "T", "P", "E")) -> str:
+def shortened(number: float) -> str:
     """A number with three digits and its unit: 1.90 G."""
-    at = 0
+    at, units = 0, ("", "k", "M", "G", "T", "P", "E")
     while number >= 999.5 and at + 1 < len(units):
         number, at = number / 1000, at + 1
     return f"{number:.3g} {units[at]}".rstrip()

@@ -107,20 +107,15 @@ def _text(prediction: Prediction, how: Written) -> tuple[str, list[str]]:
     numbers = [str(label) for label in prediction.labels.tolist()]
     if how.layout == "submission":
         answers = numbers if how.indices else prediction.named()
-        rows = list(zip(map(_id, prediction.names), answers, strict=True))
+        rows = list(zip((Path(name).stem for name in prediction.names), answers, strict=True))
         return "".join(map(line, [("Id", "Category"), *rows])), danger(rows, kept=True)
     if how.layout == "csv":
         chances = (f"{chance:.6f}" for chance in prediction.confidence.tolist())
-        given = list(zip(prediction.names, prediction.named(), numbers, chances, strict=True))
-        safe = [(sheet(name, path=True), sheet(said), *rest) for name, said, *rest in given]
+        cells = list(zip(prediction.names, prediction.named(), numbers, chances, strict=True))
+        safe = [(sheet(name, path=True), sheet(said), *rest) for name, said, *rest in cells]
         head = ("file", "class", "index", "probability")
-        return "".join(map(line, [head, *safe])), danger(given, kept=False)
-    cells = ((inline(cell) for cell in row) for row in _rows(prediction))
-    return "".join("\t".join(row) + "\n" for row in cells), []
-
-
-def _id(name: str) -> str:
-    return Path(name).stem
+        return "".join(map(line, [head, *safe])), danger(cells, kept=False)
+    return "".join("\t".join(map(inline, row)) + "\n" for row in _rows(prediction)), []
 
 
 def _check_ids(names: Sequence[str]) -> None:
@@ -128,7 +123,7 @@ def _check_ids(names: Sequence[str]) -> None:
     first: dict[bytes, str] = {}
     for name in names:
         # As they are written, where what is no UTF-8 may look like another name.
-        identity = encoded(_id(name))
+        identity = encoded(Path(name).stem)
         if identity in first:
             other = first[identity]
             raise ValueError(

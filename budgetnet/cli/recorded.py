@@ -41,11 +41,11 @@ def path(setting: str) -> str:
 def _check(make: Callable[..., Any], room: str, name: str, setting: str) -> None:
     parameters = inspect.signature(make).parameters
     parameter = parameters.get(name)
-    given = f"the run's record sets {setting!r:.100}"
+    sets = f"the run's record sets {setting!r:.100}"
     if parameter is None or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         names = ", ".join(parameters) or "nothing"
         raise ValueError(
-            f"{given}, and {room}() takes {names}; if you mean it, write it into the recipe or give --set"
+            f"{sets}, and {room}() takes {names}; if you mean it, write it into the recipe or give --set"
         )
     text = setting.partition("=")[2].strip()
     try:
@@ -53,8 +53,8 @@ def _check(make: Callable[..., Any], room: str, name: str, setting: str) -> None
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         value = text
     if parameter.default is not _EMPTY and not _of_a_kind(value, parameter.default):
-        kept = f"where {room}() has {name}={parameter.default!r:.60}"
-        raise ValueError(f"{given}, {kept}; if you mean it, give --set {setting:.100}")
+        default = f"where {room}() has {name}={parameter.default!r:.60}"
+        raise ValueError(f"{sets}, {default}; if you mean it, give --set {setting:.100}")
 
 
 def _of_a_kind(value: object, default: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,13 +55,13 @@ class Channels:
 def channels_of(model: nn.Module, shape: tuple[int, ...]) -> Channels:
     """The channels of `model`, found in a pass of one image (1, C, H, W) on the meta device."""
     copied = twin(model, "meta").eval()
-    found = Channels()
-    watch = _Watch(found, copied.state_dict(keep_vars=True))
+    channels = Channels()
+    watch = _Watch(channels, copied.state_dict(keep_vars=True))
     image = torch.empty(shape, device="meta")
-    watch.tag(image, found.fresh(shape[1], ""))
+    watch.tag(image, channels.fresh(shape[1], ""))
     with torch.no_grad(), watch:
         copied(image)
-    return found
+    return channels
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -83,13 +83,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         name = str(func).split(".")[1].strip("_")
-        out = found[0] if isinstance(found, tuple | list) else found
+        out = result[0] if isinstance(result, tuple | list) else result
         if isinstance(out, Tensor):
             self.alive.append(out)
             self._follow(name, args, out)
-        return found
+        return result
 
     def _follow(self, name: str, args: tuple[Any, ...], out: Tensor) -> None:
         first = args[0] if args and isinstance(args[0], Tensor) else None
@@ -160,10 +160,10 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _plain(self, name: str, args: tuple[Any, ...], out: Tensor) -> None:
         """What computes each channel by itself, from one or several inputs."""
-        given = [self.units[id(each)] for each in _tensors(args) if id(each) in self.units]
-        same = [units for units in given if out.ndim > 1 and len(units) == out.shape[1]]
-        if len(same) < len(given) or any(word in name for word in _MOVES):
-            self.channels.fixed |= {unit for units in given for unit in units}
+        inputs = [self.units[id(each)] for each in _tensors(args) if id(each) in self.units]
+        same = [units for units in inputs if out.ndim > 1 and len(units) == out.shape[1]]
+        if len(same) < len(inputs) or any(word in name for word in _MOVES):
+            self.channels.fixed |= {unit for units in inputs for unit in units}
             return
         for units in same[1:]:
             self.channels.join(same[0], units)
@@ -171,11 +171,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.tag(out, same[0])
 
 
-def _tensors(values: Iterable[Any]) -> list[Tensor]:
-    found: list[Tensor] = []
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            yield value
         elif isinstance(value, list | tuple):
-            found += _tensors(value)
-    return found
+            yield from _tensors(value)

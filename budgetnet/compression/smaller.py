@@ -88,8 +88,8 @@ def compress(
         print(compress("runs/stl10_afternoon-1", stl10(), bytes="300KB"))
     """
     teacher, path = _teacher(model)
-    made = built(teacher)
-    if made is None:
+    origin = built(teacher)
+    if origin is None:
         raise ValueError(
             f"{type(teacher).__name__} should be of Budget.build, which knows how to build a smaller one; "
             "build it by Budget(...).build(make, ...)"
@@ -97,8 +97,8 @@ def compress(
     trainer = trainer or Trainer()
     known = card(teacher) or Card()
     _, channels, height, _ = data.train.shape
-    smaller = _chosen(made, Budget(bytes=bytes).bytes or 0)
-    shrink(_plain(teacher, made), smaller, (1, channels, known.crop or height, known.crop or height))
+    smaller = _chosen(origin, Budget(bytes=bytes).bytes or 0)
+    shrink(_plain(teacher, origin), smaller, (1, channels, known.crop or height, known.crop or height))
     before = _size(teacher, path, trainer, data)
     fine = _finetuning(path or teacher, recipe, known, height, epochs, lr)
     run = trainer.fit(smaller, data, fine, name=name)
@@ -126,25 +126,25 @@ def _teacher(model: nn.Module | Run | str | Path) -> tuple[nn.Module, Path | Non
     return load(path), path / MODEL if path.is_dir() else path
 
 
-def _chosen(made: Built, most: int) -> nn.Module:
+def _chosen(origin: Built, most: int) -> nn.Module:
     """The network of most bits, else of most channels, that fits into a file of `most` bytes."""
-    budget = replace(made.budget, bytes=most)
-    make = made.make.make if isinstance(made.make, Quantised) else made.make
+    budget = replace(origin.budget, bytes=most)
+    make = origin.make.make if isinstance(origin.make, Quantised) else origin.make
     for bits in _BITS:
         try:
-            return budget.build(Quantised(make, bits=bits), *made.args, **made.kwargs)
+            return budget.build(Quantised(make, bits=bits), *origin.args, **origin.kwargs)
         except OverBudget as error:
             refusal = error
-    knobs = _knobs(make, made)
+    knobs = _knobs(make, origin)
     if not knobs:
         raise refusal
     few = Quantised(make, bits=_BITS[-1])
 
     def narrower(factor: float) -> dict[str, Any]:
-        return {**made.kwargs, **{knob: _scaled(width, factor) for knob, width in knobs.items()}}
+        return {**origin.kwargs, **{knob: _scaled(width, factor) for knob, width in knobs.items()}}
 
     try:
-        spent = budget.widest(lambda factor: few(*made.args, **narrower(factor)), _FACTORS)
+        spent = budget.widest(lambda factor: few(*origin.args, **narrower(factor)), _FACTORS)
     except OverBudget as error:
         least = error.ledger.cost("bytes") or 0
         raise OverBudget(
@@ -153,17 +153,17 @@ def _chosen(made: Built, most: int) -> nn.Module:
             "network",
             error.ledger,
         ) from None
-    return budget.build(few, *made.args, **narrower(next(iter(spent.knobs.values()))))
+    return budget.build(few, *origin.args, **narrower(next(iter(spent.knobs.values()))))
 
 
-def _knobs(make: Callable[..., nn.Module], made: Built) -> Mapping[str, Any]:
+def _knobs(make: Callable[..., nn.Module], origin: Built) -> Mapping[str, Any]:
     """The builder's arguments that are widths, with their values."""
     try:
         signature = inspect.signature(make)
-        bound = signature.bind_partial(*made.args, **made.kwargs)
+        bound = signature.bind_partial(*origin.args, **origin.kwargs)
     except (TypeError, ValueError):
         return {}
-    by_position = list(signature.parameters)[: len(made.args)]
+    by_position = list(signature.parameters)[: len(origin.args)]
     bound.apply_defaults()
     return {
         knob: bound.arguments[knob]
@@ -188,11 +188,11 @@ def _scaled(width: Any, factor: float) -> Any:
     return tuple(_scaled(each, factor) for each in width)
 
 
-def _plain(teacher: nn.Module, made: Built) -> nn.Module:
+def _plain(teacher: nn.Module, origin: Built) -> nn.Module:
     """The teacher with ordinary layers, whose weights are those that it computes with."""
-    if not isinstance(made.make, Quantised):
+    if not isinstance(origin.make, Quantised):
         return teacher
-    plain = made.make.make(*made.args, **made.kwargs)
+    plain = origin.make.make(*origin.args, **origin.kwargs)
     state = teacher.state_dict()
     for name, module in teacher.eval().named_modules():
         if isinstance(module, QuantisedConv2d | QuantisedLinear):

@@ -28,11 +28,11 @@ class Process:
 
     def __init__(self, first: dict[str, Any]) -> None:
         fill_closed()
-        self.messages, given = os.pipe()
-        passed = [given] if first["data"] is None else [given, first["data"]["memory"]]
+        self.messages, channel = os.pipe()
+        passed = [channel] if first["data"] is None else [channel, first["data"]["memory"]]
         try:
             self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-c", _CODE, json.dumps(sys.path), str(given)],
+                [sys.executable, "-P", "-c", _CODE, json.dumps(sys.path), str(channel)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -43,7 +43,7 @@ class Process:
             os.close(self.messages)
             raise
         finally:
-            os.close(given)
+            os.close(channel)
         assert self._popen.stdout is not None
         self.output = self._popen.stdout.fileno()
         self.last_words: deque[str] = deque(maxlen=1)

@@ -246,7 +246,7 @@ def recorded(plan: Plan) -> dict[str, Any]:
     options = {"data": plan.data_options, "model": plan.model_options}
     changed = [
         f"{room}.{name}={value if isinstance(value, str) else told(value)}"
-        for room, held in options.items()
-        for name, value in held.items()
+        for room, values in options.items()
+        for name, value in values.items()
     ]
     return {**plan.record(), "scale": None, "settings": changed}

@@ -55,8 +55,8 @@ def sweep(
     trial whose training fails is ranked last. Raises ValueError for an impossible combination, data without
     validation images, and a folder in use.
 
-        found = sweep(Trainer(), read_plan("mine.py"), over={"recipe.phases.0.lr": [0.01, 0.03, 0.1]})
-        print(found)
+        result = sweep(Trainer(), read_plan("mine.py"), over={"recipe.phases.0.lr": [0.01, 0.03, 0.1]})
+        print(result)
     """
     whole("seeds", seeds)
     one_of("a sweep's metric", metric, list(METRICS))
@@ -105,15 +105,15 @@ class _Search:
     seeds: range
     record: Mapping[str, Any]
     done: Mapping[tuple[str, int], Run]
-    held: tuple[str, Data] | None = None
+    latest: tuple[str, Data] | None = None
 
     def data(self, plan: Plan) -> Data:
         """The data of a plan, loaded where they are not those of the plan before."""
         key = told(dict(sorted(plan.data_options.items())))
-        if self.held is None or self.held[0] != key:
-            self.held = None
-            self.held = (key, plan.data())
-        return self.held[1]
+        if self.latest is None or self.latest[0] != key:
+            self.latest = None  # first, for its memory
+            self.latest = (key, plan.data())
+        return self.latest[1]
 
     def check(self) -> None:
         """Refuse, before anything is trained, what any of the plans would be refused for."""

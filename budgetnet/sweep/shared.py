@@ -39,14 +39,14 @@ def share(data: Data) -> dict[str, Any]:
     }
 
 
-def shared(told: dict[str, Any]) -> Data:
+def shared(layout: dict[str, Any]) -> Data:
     """The data that `share` wrote, mapped."""
-    path = f"/proc/self/fd/{told['memory']}"
+    path = f"/proc/self/fd/{layout['memory']}"
     whole = torch.from_file(path, shared=False, size=os.path.getsize(path), dtype=torch.uint8)
     at = 0
     tensors: dict[tuple[str, str], Tensor] = {}
     for part, dtype in _PARTS.items():
-        for name, (shape, _) in told["splits"].items():
+        for name, (shape, _) in layout["splits"].items():
             lengths = shape if part == "images" else shape[:1]
             end = at + math.prod(lengths) * dtype.itemsize
             tensors[name, part] = whole[at:end].view(dtype).view(lengths)
@@ -58,18 +58,18 @@ def shared(told: dict[str, Any]) -> Data:
             tensors[name, "indices"],
             None if names is None else tuple(names),
         )
-        for name, (_, names) in told["splits"].items()
+        for name, (_, names) in layout["splits"].items()
     }
     return Data(
         splits["train"],
         splits.get("val"),
         splits.get("test"),
-        tuple(told["classes"]),
-        told["name"],
+        tuple(layout["classes"]),
+        layout["name"],
         splits.get("unlabelled"),
-        tuple(told["notes"]),
-        tuple(Finding(*found) for found in told["findings"]),
-        told["shape"],
+        tuple(layout["notes"]),
+        tuple(Finding(*finding) for finding in layout["findings"]),
+        layout["shape"],
     )
 
 

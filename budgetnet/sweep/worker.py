@@ -103,8 +103,8 @@ def _work(first: Message, inbox: Inbox, tell: Tell) -> None:
         with inbox.busy() as over:
             if over:
                 return
-            told = _trained(plan, data, job, first, tell, inbox)
-        tell({"ended": told})
+            failure = _trained(plan, data, job, first, tell, inbox)
+        tell({"ended": failure})
 
 
 def _leave(number: int) -> None:
@@ -138,16 +138,16 @@ def _trained(
 
 
 def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: Run) -> None:
-    wanted = _replayed(plan, job)
-    held = data if data is not None else wanted.data()
+    plan = _replayed(plan, job)
+    data = data if data is not None else plan.data()
     if not job["tested"]:
-        held = replace(held, test=None)
+        data = replace(data, test=None)
     folder, until = Path(job["folder"]), job["until"]
     session = Session(
         resume=folder if job["resume"] else None,
         max_time=None if until is None else max(1e-3, until - time.monotonic()),
     )
-    epochs = trainer.start(wanted.model(), held, wanted.recipe, run, session, lambda: folder)
+    epochs = trainer.start(plan.model(), data, plan.recipe, run, session, lambda: folder)
     for _ in epochs:
         pass
 
@@ -155,14 +155,14 @@ def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: R
 def _replayed(plan: Plan, job: Message) -> Plan:
     """The job's plan. Raises ValueError where it is not the one that the parent holds."""
     try:
-        wanted = plan.replayed(job["changes"])
-        parts = [difference.path for difference in differences([job["plan"], told(wanted)])]
+        replayed = plan.replayed(job["changes"])
+        unlike = [difference.path for difference in differences([job["plan"], told(replayed)])]
     except ValueError:
-        parts = ["its settings"]
-    if not parts:
-        return wanted
+        unlike = ["its settings"]
+    if not unlike:
+        return replayed
     raise ValueError(
         f"{plan.path} read again is not the recipe that was asked for: it was edited since, or has values "
-        f"that cannot be written as settings ({', '.join(parts[:3])}); train its runs one after another "
+        f"that cannot be written as settings ({', '.join(unlike[:3])}); train its runs one after another "
         "(together=1)"
     )

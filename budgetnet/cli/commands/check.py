@@ -1,9 +1,28 @@
 """`budgetnet check`: look at data before they are trained on."""
 
+import json
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from budgetnet.cli.failures import MISTAKEN
-from budgetnet.cli.options import PIXELS, Asked, Photos, data_option, gathered, json_option, set_option
+from budgetnet.cli.options import (
+    PIXELS,
+    Asked,
+    Photos,
+    data_option,
+    environment,
+    gathered,
+    json_option,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from budgetnet.data import Data, Inspection
+    from budgetnet.plan import Plan
 
 
 @click.command()
@@ -41,12 +60,53 @@ def command(target: str | None, photos: Photos, policies: bool, asked: Asked, as
     and one step of each of its phases is tried; nothing is downloaded. All that is odd is named, with what is
     done about it, and the images of each class are counted. Exits with 2 where a run would be refused.
     """
-    from budgetnet import data
-    from budgetnet.cli.check import check_target
+    from budgetnet.data import policies as all_policies
 
     if policies:
-        click.echo(data.policies())
-    elif (target is None) == (not photos.part):
+        click.echo(all_policies())
+        return
+    if (target is None) == (not photos.part):
         raise click.UsageError("name a folder of photos or a recipe, or its parts, or ask for --policies")
-    elif check_target(target, asked, photos, as_json=as_json).refused:
+    recipe = target if target is not None and not _is_folder(target, asked) else None
+    plan, data, inspection = (
+        _of_recipe(recipe, asked) if recipe else (None, None, _of_folder(target, asked, photos))
+    )
+    # Plain lines: a terminal that is too narrow wraps them, and nothing is cut.
+    click.echo(json.dumps(inspection.json(), indent=2) if as_json else str(inspection))
+    if inspection.refused:
         click.get_current_context().exit(MISTAKEN)
+    if plan is not None and data is not None:
+        # What is worth noting of the rest is said by --dry-run.
+        from budgetnet.trainer import Trainer
+
+        Trainer(out=None, show=False).check(plan.model(), data, plan.recipe)
+
+
+def _is_folder(target: str, asked: Asked) -> bool:
+    """Whether `target` is a folder, here or below the folder that holds data."""
+    below = Path(asked.root or os.environ.get("BUDGETNET_DATA") or "data") / target
+    path = Path(target).expanduser()
+    # What ends on a slash was meant as a folder, and is missed as one.
+    return path.is_dir() or target.endswith(os.sep) or (not path.exists() and below.is_dir())
+
+
+def _of_folder(target: str | None, asked: Asked, photos: Photos) -> "Inspection":
+    from budgetnet.data import inspect
+
+    with environment("BUDGETNET_DATA", asked.root) if asked.root is not None else nullcontext():
+        return inspect(target or photos.named(), size=photos.size, shape=photos.shape)
+
+
+def _of_recipe(recipe: str, asked: Asked) -> "tuple[Plan, Data, Inspection]":
+    """A recipe with its data, which are not downloaded."""
+    from budgetnet.cli.overview import at_hand
+    from budgetnet.data import Unavailable, inspect
+    from budgetnet.plan import titles
+
+    if not Path(recipe).is_file() and recipe not in titles():
+        raise ValueError(f"there is neither a folder of photos nor a recipe {recipe}: name one of them")
+    plan = asked.plan(recipe)
+    data, missing = at_hand(plan)
+    if data is None:
+        raise Unavailable(missing)
+    return plan, data, inspect(data)

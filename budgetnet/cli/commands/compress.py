@@ -1,4 +1,6 @@
-"""`budgetnet compress`: a trained model into a file of so many bytes."""
+"""`budgetnet compress`: a trained model into a file of so many bytes, trained anew on a recipe's images."""
+
+import re
 
 import click
 
@@ -33,6 +35,27 @@ def command(target: str, recipe: str | None, most: str, epochs: int, machine: Ma
     them, taught by the model that it was. The images and views are those of RECIPE, which the run names
     itself where budgetnet brings it along. What comes out is a run as any other.
     """
-    from budgetnet.cli.compress import compress_target
+    from budgetnet.budget import Budget
+    from budgetnet.cli.trained import load_trained, trained
+    from budgetnet.compression import compress
+    from budgetnet.console import say
+    from budgetnet.modelfile import read_card
+    from budgetnet.plan import titles
 
-    compress_target(target, recipe, asked, machine, most, epochs)
+    Budget(bytes=most)  # refuses an amount that is none, before anything is read
+    large = trained(target)
+    # No recipe is executed that is not named, but for those that budgetnet brings along.
+    named = recipe or next((name for name in (large.recipe_file, target) if name in titles()), None)
+    if named is None:
+        raise ValueError(
+            "compress takes its images and views from a recipe, and executes no recipe that is not named; "
+            f"name it: budgetnet compress {target} {large.recipe_file or 'RECIPE'}"
+        )
+    plan = asked.plan(named, before=large.settings)
+    trainer = machine.trainer(show=True)
+    name = f"{plan.path.stem}_{re.sub('[^0-9a-z]', '', most.lower())}"
+    model = large.file if read_card(large.file).builder is not None else load_trained(large, plan)
+    done = compress(model, plan.data(), plan.recipe, bytes=most, epochs=epochs, trainer=trainer, name=name)
+    say(str(done))
+    if done.run.folder is not None:
+        click.echo(f"the file is {done.run.folder / 'model.safetensors'}")
