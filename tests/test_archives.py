@@ -26,8 +26,8 @@ from typing import Any
 import pytest
 
 from budgetnet.data import DataError
-from budgetnet.data import unpack as unpacking
-from budgetnet.data.unpack import unpack
+from budgetnet.data import source as unpacking
+from budgetnet.data.source import unpack
 
 LIMIT = 1_000_000
 SOUND = "sound"

@@ -19,8 +19,7 @@ from PIL import Image
 
 from budgetnet.data import DataError, Source, Unavailable, cifar10, stl10, tiny_imagenet
 from budgetnet.data.download import download
-from budgetnet.data.source import published
-from budgetnet.data.unpack import unpack
+from budgetnet.data.source import published, unpack
 
 NOISE = random.Random(0).randbytes(300_000)
 LIMIT = 1_000_000

@@ -33,8 +33,7 @@ from budgetnet import (
 )
 from budgetnet.data import DataError, OnDisk
 from budgetnet.data.batches import WAITING, Ahead, reading
-from budgetnet.data.disk import File, joined, source_of
-from budgetnet.data.memory import fits_memory, free_memory
+from budgetnet.data.disk import File, fits_memory, free_memory, joined, source_of
 from budgetnet.guard import before, image_hashes, look_alikes
 from budgetnet.pseudo import Kept, join
 from tests.conftest import coloured

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from budgetnet.data import Data, DataError, Interleaved, Split
 from budgetnet.data import disk as room
-from budgetnet.data.remarks import remarked
+from budgetnet.data.data import remarked
 
 
 def make(count: int = 12, classes: int = 3, size: int = 5, seed: int = 0, channels: int = 3) -> Split:

@@ -819,7 +819,7 @@ FORBIDDEN_MODULES = {
     *("yaml", "ruamel", "jsonpickle", "code", "codeop", "cffi", "imp", "zipimport", "pty", "tarfile", "dbm"),
 }
 """Those that execute what they read, or might; tarfile writes where it is told, and reads without bounds."""
-UNPACKS = {"data/unpack.py"}
+UNPACKS = {"data/source.py"}
 """Where archives of a known digest are read, and what they hold is written by ourselves."""
 NETWORK = {
     "urllib",

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from budgetnet.data.choose import HeldOut, split
-from budgetnet.data.data import Data
+from budgetnet.data.data import Data, remarked, unheld
 from budgetnet.data.kinds import DataError, Finding, sentences
 from budgetnet.data.labels import Labels, dense, named, numbers, stated, unmasked
-from budgetnet.data.remarks import remarked, unheld
 from budgetnet.data.splits import Split
 
 Images = Tensor | npt.NDArray[Any]

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import torch
 
 from budgetnet.data.choose import HeldOut, fifth, left_over, split
-from budgetnet.data.data import Data
+from budgetnet.data.data import Data, remarked, unheld
 from budgetnet.data.kinds import UNREADABLE, DataError, Finding, Remark, sentences
 from budgetnet.data.listing import Listing, listing
-from budgetnet.data.remarks import remarked, unheld
 from budgetnet.data.source import cache_folder, data_root
 from budgetnet.data.splits import Split
 
 if TYPE_CHECKING:
-    from budgetnet.data.store import Stored
+    from budgetnet.data.photos import Stored
 
 
 Root: TypeAlias = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None
@@ -108,7 +107,7 @@ def read(
 ) -> tuple[dict[str, Split], tuple[Finding, ...]]:
     """Return what `parts` does, with what it refuses among the findings."""
     # Pillow is imported with it, which only those who have photos should wait for.
-    from budgetnet.data.store import stored
+    from budgetnet.data.photos import stored
 
     files = [file for part in photos.parts.values() for file in part]
     kept = stored(photos.root, files, size, squash=squash, cache=cache_folder(cache))

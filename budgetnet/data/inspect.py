@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from budgetnet.data.choose import fifth, takes
-from budgetnet.data.data import Data, repeated
+from budgetnet.data.data import Data, rare, repeated, twice, unheld
 from budgetnet.data.folder import Root, photo_root, read
 from budgetnet.data.kinds import KINDS, DataError, Finding, grouped, remark_kind
 from budgetnet.data.listing import survey
-from budgetnet.data.remarks import rare, twice, unheld
 from budgetnet.data.source import cache_folder
 from budgetnet.data.splits import Split
 from budgetnet.text import aligned, counted, inline

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import known
-from budgetnet.data.disk import OnDisk, chunks, marked, source_of
+from budgetnet.data.disk import OnDisk, chunks, fits_memory, free_memory, marked, source_of
 from budgetnet.data.kinds import DataError
 from budgetnet.data.labels import renumbered
-from budgetnet.data.memory import fits_memory, free_memory
 
 
 @dataclass(frozen=True, eq=False, repr=False)
