@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 
 def whole(name: str, value: object, least: int = 1, most: int | None = None) -> None:
@@ -76,6 +77,16 @@ def colour(name: str, value: object) -> float | tuple[float, ...]:
     for part in value:
         number(f"each channel of {name}", part, least=0, most=1)
     return tuple(value)
+
+
+def described(values: Any) -> str:
+    """What a tensor or an array is, as a refusal says it: "uint8 (5, 3)"."""
+    return f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
+
+
+def finite(value: object) -> object:
+    """`value` as JSON has it: None for a NaN or an infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def one_of(name: str, value: object, choices: Sequence[str]) -> None:

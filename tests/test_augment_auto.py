@@ -8,8 +8,7 @@ from torch import Generator, Tensor
 from torchvision.transforms import v2
 
 from budgetnet.augment import RandAugment, TrivialAugmentWide, view
-from budgetnet.augment.auto import OPERATIONS, SIGNED, apply
-from budgetnet.augment.operations import WARPS
+from budgetnet.augment.auto import OPERATIONS, SIGNED, WARPS, apply
 
 Auto = RandAugment | TrivialAugmentWide
 STEPS = [

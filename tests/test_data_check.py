@@ -24,7 +24,8 @@ from budgetnet.cli import main
 from budgetnet.data import DataError, folder, inspect, policies
 from budgetnet.data.kinds import KINDS, TABLE, UNREADABLE, sentences
 from budgetnet.data.oddities import SCANS
-from budgetnet.data.photos import FORMATS, read_photo
+from budgetnet.data.photos import read_photo
+from budgetnet.data.walk import FORMATS
 
 GENERATOR = np.random.default_rng(0)
 
@@ -824,7 +825,7 @@ def loads(path: Path) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=tuple(FORMATS)) as image:
                 image.convert("RGB")
         except Exception:
             return False

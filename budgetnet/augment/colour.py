@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from budgetnet.augment import draw
 from budgetnet.augment.pieces import Pass, in_pieces, unit
-from budgetnet.augment.steps import Colour
+from budgetnet.augment.steps import Batch, Colour
 from budgetnet.values import number, span, true_or_false
 
 LUMA = (0.2989, 0.587, 0.114)
@@ -75,9 +75,7 @@ class Jitter:
         factors, order = self.factors(generator, count)
         return jitter_matrices(factors, order, channels)
 
-    def act(
-        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
+    def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """Recolour float (B, C, H, W) in [0, 1], hue by way of HSV; the labels stay."""
         count, channels = images.shape[:2]
         factors, order = self.factors(generator, count)

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from budgetnet.augment.steps import Batch
+
 
 def call(
     step: Callable[..., Any], images: Tensor, labels: Tensor, classes: int, generator: Generator
-) -> tuple[Tensor, Tensor]:
+) -> Batch:
     """`step(images, labels)`, or `step(images)` where it takes no more, on a whole float batch.
 
     Torch's own generators are seeded from `generator` for the call and put back afterwards.
@@ -35,7 +37,8 @@ def call(
             f"step {name(step)} failed on images {tuple(images.shape)} and labels {tuple(labels.shape)} "
             f"({_flat(str(error) or type(error).__name__)}): a step takes tensors, a whole batch at a time"
         ) from error
-    new_images, new_labels = result if _is_pair(result) else (result, labels)
+    is_pair = isinstance(result, tuple | list) and len(result) == 2
+    new_images, new_labels = result if is_pair else (result, labels)
     return checked_images(step, new_images, images), _checked_labels(step, new_labels, len(images), classes)
 
 
@@ -44,17 +47,13 @@ def name(step: object) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", _flat(repr(step)))
 
 
-def _is_pair(result: object) -> bool:
-    return isinstance(result, (tuple, list)) and len(result) == 2
-
-
 def _takes_labels(step: Callable[..., Any]) -> bool:
     try:
         inspect.signature(step.forward if isinstance(step, nn.Module) else step).bind(None, None)
     except TypeError:
         return False
     except ValueError:
-        return True
+        pass
     return True
 
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from budgetnet.augment import colour, draw, read
 from budgetnet.augment.mirror import MIRRORS, Mirror
 from budgetnet.augment.pieces import unit
-from budgetnet.augment.steps import Step, fuses
+from budgetnet.augment.steps import Batch, Step, fuses
 from budgetnet.augment.views import Group, act, check_view, full_precision, grouped, view
 from budgetnet.augment.warp import CenterCrop, Crop
 
@@ -47,7 +47,7 @@ class FusedViews:
         resolution: int,
         classes: int,
         generator: Generator,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Batch:
         """As `view`, with the same arguments."""
         check_view(images, labels, resolution, classes, generator)
         groups = grouped(steps)

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from budgetnet.augment import draw
-from budgetnet.augment.steps import check_channels
+from budgetnet.augment.steps import Batch, check_channels
 from budgetnet.values import colour, number, span
 
 
@@ -29,9 +29,7 @@ class Mixup:
     def __post_init__(self) -> None:
         _check("Mixup", self)
 
-    def act(
-        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
+    def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) and labels (B,) or (B, K) to the same images mixed, and labels (B, K)."""
         share = shares(self.alpha, self.p, len(images), generator)
         share = draw.send(share.float(), images.device)
@@ -70,9 +68,7 @@ class Cutmix:
         (top, bottom), (left, right) = edges
         return top, left, bottom, right
 
-    def act(
-        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
+    def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) and labels (B,) or (B, K) to the same images pasted into, and labels (B, K)."""
         count, _, height, width = images.shape
         top, left, bottom, right = self.boxes(generator, count, height, width)
@@ -127,9 +123,7 @@ class Erase:
         left = draw.below(generator, width - widths + 1)
         return top, left, top + heights, left + widths
 
-    def act(
-        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
+    def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """Paint into float (B, C, H, W) in [0, 1]; the labels stay."""
         check_channels(self, self.value, images.shape[1])
         boxes = self.boxes(generator, len(images), images.shape[-2], images.shape[-1])

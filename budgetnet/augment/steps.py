@@ -6,6 +6,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch import Generator, Tensor
 
+Batch: TypeAlias = tuple[Tensor, Tensor]
+"""Images (B, C, H, W), and labels (B,) or (B, K)."""
 Fill: TypeAlias = float | tuple[float, ...] | str
 REFLECT = "reflect"
 """The fill that goes on with the image itself, mirrored."""
@@ -63,9 +65,7 @@ class Colour(Protocol):
 class Act(Protocol):
     """A step that does more than move or recolour pixels, and draws from the generator that it is given."""
 
-    def act(
-        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
+    def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) in [0, 1] and labels (B,) or (B, K) to the same."""
 
 

@@ -13,7 +13,8 @@ from budgetnet.augment import foreign, read
 from budgetnet.augment.colour import Jitter, combine, recolouring
 from budgetnet.augment.mirror import MIRRORS
 from budgetnet.augment.pieces import Pass, in_pieces, unit
-from budgetnet.augment.steps import REFLECT, Act, Colour, Step, Warp, fill_of
+from budgetnet.augment.steps import REFLECT, Act, Batch, Colour, Step, Warp, fill_of
+from budgetnet.values import whole
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def view(
     resolution: int,
     classes: int,
     generator: Generator,
-) -> tuple[Tensor, Tensor]:
+) -> Batch:
     """Make one view of each stored image: uint8 (B, C, H, W) to float32 (B, C, r, r) in [0, 1], and labels.
 
     Steps act in the order of the list, with parameters drawn for each image. Consecutive warps are one read,
@@ -90,7 +91,7 @@ def act(
     generator: Generator,
     *,
     sized: bool = False,
-) -> tuple[Tensor, Tensor]:
+) -> Batch:
     """What groups of steps make of images and labels; `sized` says that the images are of their size."""
     passes: list[Pass] = []
     for group in groups:
@@ -98,16 +99,20 @@ def act(
         if group.kind != "other":
             stored = passes[-1].size if passes else (images.shape[-2], images.shape[-1])
             shape = (*images.shape[:2], *stored)
-            passes.append(_pass(group, shape, asked if sized else stored, generator, images.device))
+            size = asked if sized else stored
+            if group.kind == "warp":
+                passes.append(read.warp(shape, group.steps, size, generator, images.device))
+            else:
+                matrices = combine(group.steps, generator, *shape[:2])
+                passes.append(recolouring(matrices, size, images.device))
             continue
         images, passes = unit(in_pieces(passes, images)), []
         (step,) = group.steps
         images, labels = _other(step, images, labels, classes, generator)
         if sized and tuple(images.shape[-2:]) != asked:
-            size = tuple(images.shape[-2:])
             raise ValueError(
-                f"step {foreign.name(step)} answers images of {size} pixels where the resolution is "
-                f"{asked[0]}: leave sizes to the resolution"
+                f"step {foreign.name(step)} answers images of {tuple(images.shape[-2:])} pixels where the "
+                f"resolution is {asked[0]}: leave sizes to the resolution"
             )
     return in_pieces(passes, images), labels
 
@@ -122,9 +127,8 @@ def test_view(images: Tensor, *, resize: int, crop: int) -> Tensor:
         ValueError: images are not as above, or the crop is larger than what it is cut from.
     """
     _check_images(images)
-    for name, size in (("resize", resize), ("crop", crop)):
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} should be a whole number of pixels of at least 1, not {size!r}")
+    whole("resize", resize)
+    whole("crop", crop)
     if crop > resize:
         raise ValueError(f"crop {crop} is larger than the side {resize} of what it is cut from")
     with torch.no_grad(), full_precision(images.device):
@@ -163,18 +167,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _pass(
-    group: Group, shape: Sequence[int], size: read.Size, generator: Generator, device: torch.device
-) -> Pass:
-    """Draw what a group of warps or colours does to images of `shape` (B, C, H, W): one pass over them."""
-    if group.kind == "warp":
-        return read.warp(shape, group.steps, size, generator, device)
-    return recolouring(combine(group.steps, generator, shape[0], shape[1]), size, device)
-
-
-def _other(
-    step: Any, images: Tensor, labels: Tensor, classes: int, generator: Generator
-) -> tuple[Tensor, Tensor]:
+def _other(step: Any, images: Tensor, labels: Tensor, classes: int, generator: Generator) -> Batch:
     if isinstance(step, Act):
         views, labels = step.act(images, labels, classes=classes, generator=generator)
         return foreign.checked_images(step, views, images), labels
@@ -232,8 +225,7 @@ def check_view(images: Tensor, labels: Tensor, resolution: int, classes: int, ge
             f"labels should be of shape ({len(images)},) or ({len(images)}, {classes}), "
             f"not {tuple(labels.shape)}"
         )
-    if not isinstance(resolution, int) or resolution < 1:
-        raise ValueError(f"resolution should be a whole number of pixels of at least 1, not {resolution!r}")
+    whole("resolution", resolution)
     if generator.device.type != "cpu":
         raise ValueError(f"generator should be on the CPU, not on {generator.device}: torch.Generator()")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from budgetnet.augment import foreign
 from budgetnet.augment.pieces import unit
-from budgetnet.augment.steps import Step
+from budgetnet.augment.steps import Batch, Step
 from budgetnet.augment.views import Group, act, full_precision, grouped
 
 OUTSIDE = 0.2
@@ -43,7 +43,7 @@ def check_within(
             tried = Group(group.kind, [_copied(step) for step in group.steps]) if _foreign(group) else group
             before = unit(images).clone()
 
-            def made(some: Tensor, group: Group = tried, labels: Tensor = labels) -> tuple[Tensor, Tensor]:
+            def made(some: Tensor, group: Group = tried, labels: Tensor = labels) -> Batch:
                 asked = (resolution, resolution)
                 return act([group], some, labels, asked, classes, generator, sized=sized)  # noqa: B023
 

@@ -17,6 +17,7 @@ from budgetnet.data.data import Data, remarked, unheld
 from budgetnet.data.kinds import DataError, Finding, sentences
 from budgetnet.data.labels import Labels, dense, named, numbers, stated, unmasked
 from budgetnet.data.splits import Split
+from budgetnet.values import described
 
 Images = Tensor | npt.NDArray[Any]
 # What still rounds to 0 or to 255.
@@ -58,7 +59,12 @@ def arrays(
                 f"{name} has {len(stored):,} images and {len(said[name]):,} labels: give one for each"
             )
         splits[name] = Split(stored, numbers(said[name], names, name), torch.arange(len(stored)))
-        notes += _dark(stored, name)
+        # As masks are, and images that were divided by 255 twice.
+        if int(stored.max()) == 1:
+            notes.append(
+                f"{name} is nearly black, with pixels of 0 and 1 of 255: where 1 stands for white, multiply "
+                "by 255"
+            )
     whole, chosen = splits["train"], splits.get("val")
     train = whole
     if held_out is not None:
@@ -77,15 +83,6 @@ def _pair(part: Any, name: str) -> tuple[Images, Labels]:
     return part[0], part[1]
 
 
-def _dark(images: Tensor, name: str) -> list[str]:
-    """Return a note where the pixels are 0 and 1 of 255, as masks and images divided by 255 twice are."""
-    if int(images.max()) != 1:
-        return []
-    return [
-        f"{name} is nearly black, with pixels of 0 and 1 of 255: where 1 stands for white, multiply by 255"
-    ]
-
-
 def digits(*, held_out: HeldOut = 0.2, seed: int = 0) -> Data:
     """Return scikit-learn's 1,797 handwritten digits: images uint8 (N, 1, 8, 8), 0 to 255, ten classes.
 
@@ -93,11 +90,11 @@ def digits(*, held_out: HeldOut = 0.2, seed: int = 0) -> Data:
 
     Reference: https://archive.ics.uci.edu/dataset/80 (Alpaydin and Kaynak, 1998).
     """
-    found = find_spec("sklearn")
-    if found is None or found.origin is None:
+    sklearn = find_spec("sklearn")
+    if sklearn is None or sklearn.origin is None:
         raise DataError("digits needs scikit-learn: pip install 'budgetnet[demo]'")
     # As load_digits reads them, whose import takes as long as torch's.
-    table = np.loadtxt(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    table = np.loadtxt(Path(sklearn.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     images = torch.from_numpy(np.rint(table[:, :-1] * 255 / 16).astype(np.uint8)).reshape(-1, 1, 8, 8)
     labels = torch.from_numpy(table[:, -1]).long()
     names = tuple(str(digit) for digit in range(10))
@@ -134,7 +131,7 @@ def pixels(given: Images, name: str) -> Tensor:
     what = f"the images of {name}"
     if isinstance(given, Tensor):
         given = dense(given, what)
-    kind = f"{str(given.dtype).removeprefix('torch.')} {tuple(given.shape)}"
+    kind = described(given)
     layouts = "(N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels"
     if given.ndim not in (3, 4) or 0 in given.shape or str(given.dtype) == "object":
         way = "reshape them to (N, H, W)" if given.ndim == 2 else "give all of them, of one size, in one"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from budgetnet.data.kinds import DataError
 from budgetnet.data.splits import Split
+from budgetnet.values import described
 
 # Classes are counted one by one; no set has so many, and identities are no classes.
 MOST = 1 << 20
@@ -241,8 +242,7 @@ def _indices(given: object) -> Tensor:
             f"held_out is a number, a fraction, a file or indices, but found {given!r:.60}"
         ) from None
     if indices.numel() and (indices.ndim != 1 or indices.is_floating_point() or indices.dtype == torch.bool):
-        kind = f"{str(indices.dtype).removeprefix('torch.')} {tuple(indices.shape)}"
-        raise DataError(f"held_out as indices is a row of whole numbers, but found {kind}")
+        raise DataError(f"held_out as indices is a row of whole numbers, but found {described(indices)}")
     return indices.long().reshape(-1)
 
 

@@ -48,8 +48,10 @@ class Data:
             if len(split) == 0:
                 raise DataError(f"{name} holds no images: a part that is not there is None")
             if split.shape[1:] != self.train.shape[1:]:
-                wanted, given = ("x".join(map(str, part.shape[1:])) for part in (self.train, split))
-                raise DataError(f"{name} has images of {given}, train of {wanted}: store both at one size")
+                sizes = ["x".join(map(str, part.shape[1:])) for part in (split, self.train)]
+                raise DataError(
+                    f"{name} has images of {sizes[0]}, train of {sizes[1]}: store both at one size"
+                )
             low, high = int(split.labels.min()), int(split.labels.max())
             if high >= len(self.classes) or low < (-1 if name == "unlabelled" else 0):
                 worst = high if high >= len(self.classes) else low
@@ -70,19 +72,16 @@ class Data:
             shared = set(split.classes) & set(self.classes)
             kept = all(one == other for one, other in zip(split.classes, self.classes) if one in shared)
             renamed = len(known) == 1 and kept and shared != set(split.classes)
-            alone = renamed or not split.classes
-            told = replace(split, classes=self.classes) if alone else self._carried(name, split)
-            object.__setattr__(self, name, told)
-
-    def _carried(self, name: str, split: Split) -> Split:
-        try:
-            return split.named(self.classes)
-        except DataError:
-            how = class_difference(split.classes, self.classes)
-            raise DataError(
-                f"{name} has other classes than the data ({how}): give splits of the same ones, here "
-                f"{listed(self.classes)}"
-            ) from None
+            try:
+                alone = renamed or not split.classes
+                named = replace(split, classes=self.classes) if alone else split.named(self.classes)
+            except DataError:
+                how = class_difference(split.classes, self.classes)
+                raise DataError(
+                    f"{name} has other classes than the data ({how}): give splits of the same ones, here "
+                    f"{listed(self.classes)}"
+                ) from None
+            object.__setattr__(self, name, named)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())

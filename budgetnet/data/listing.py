@@ -78,7 +78,7 @@ def survey(root: Path | Mapping[str, Path]) -> Listing:
         parts = find_parts(root)
         survey = _Survey(root)
         if parts.folders.get("train") not in (None, root):
-            survey.beside()
+            survey.findings += loose(root, root)
         return survey.listing(parts)
     except OSError as error:
         raise DataError(
@@ -92,10 +92,6 @@ class _Survey:
 
     root: Path
     findings: list[Finding] = field(default_factory=list)
-
-    def beside(self) -> None:
-        """Name what lies beside the folders of the parts."""
-        self.findings += loose(self.root, self.root)
 
     def listing(self, given: Parts) -> Listing:
         self.findings += given.findings

@@ -11,21 +11,13 @@ from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
+from budgetnet.data.walk import FORMATS
+
 # A photo at Pillow's limit of pixels, with four channels of 16 bits, not compressed, has 0.7 GB.
 BYTES = 1 << 30
 # Encoders write some ten scans; each one costs a decoder a pass over all pixels, and an attacker ten bytes.
 SCANS = 100
 SEGMENTS = 10_000
-ENDINGS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "MPO": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "BMP": (".bmp",),
-    "GIF": (".gif",),
-    "WEBP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-    "PPM": (".ppm", ".pgm", ".pbm"),
-}
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 GREY = ("1", "L", "LA", "La", "F", *DEEP)
 ORIENTATION = 0x0112
@@ -123,7 +115,7 @@ def _sort(mode: int) -> str:
 def oddities(image: Image.Image, path: Path) -> Iterator[tuple[str, str]]:
     """Yield the kinds (of `kinds`) and details of what is odd about an image whose pixels were not read."""
     form = image.format or "?"
-    if path.suffix.lower() not in ENDINGS.get(form, ()):
+    if path.suffix.lower() not in FORMATS.get("JPEG" if form == "MPO" else form, ()):
         yield "wrong ending", f"{form} inside"
     bits = _deep(image)
     if bits:

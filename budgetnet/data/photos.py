@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import SafetensorError, safe_open
 
 from budgetnet.data import known
@@ -25,9 +26,8 @@ from budgetnet.data.kinds import KINDS, UNREADABLE, DataError, Finding
 from budgetnet.data.listing import File
 from budgetnet.data.oddities import DEEP, Unfit, animated, bound, failure, oddities, opened, orientation
 from budgetnet.data.progress import Progress
+from budgetnet.data.walk import FORMATS
 
-# Named, because Pillow would start Ghostscript on a file that only calls itself .jpg.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # What brings an image upright, by what EXIF states of it.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,7 +38,10 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
+# Part of the key: raised whenever the same photos would come out with other pixels.
+VERSION = 2
+# Room for the header, which is written last, when it is known how many photos could be read.
+HEADER = 1024
 
 Size = tuple[int, int]
 
@@ -67,7 +70,7 @@ def read_photo(path: Path, size: int | Size, *, squash: bool) -> Read:
 
 def _read(path: Path, size: Size, squash: bool) -> Read:
     height, width = size
-    with opened(path) as file, Image.open(file, formats=FORMATS) as image:
+    with opened(path) as file, Image.open(file, formats=tuple(FORMATS)) as image:
         bound(image, file)
         odd = list(oddities(image, path))
         # A JPEG of many megapixels is decoded at a half, a quarter or an eighth, still twice what is needed.
@@ -86,16 +89,9 @@ def _read(path: Path, size: Size, squash: bool) -> Read:
         upright = _rgb(image if turn is None else image.transpose(turn))
         if animated(image):
             odd.append(("animated", image.format or ""))
-    box = None if squash else _central(upright.size, width, height)
-    shown = upright.resize((width, height), Image.Resampling.BILINEAR, box=box)
+    fitted = upright.resize if squash else partial(ImageOps.fit, upright)
+    shown = fitted((width, height), Image.Resampling.BILINEAR)
     return Read(np.ascontiguousarray(np.asarray(shown).transpose(2, 0, 1)), tuple(odd))
-
-
-def _central(size: tuple[int, int], width: int, height: int) -> tuple[float, float, float, float]:
-    """The largest box at the centre of an image of `size` whose sides are as `width` to `height`."""
-    across, down = min(size[0], size[1] * width / height), min(size[1], size[0] * height / width)
-    left, top = (size[0] - across) / 2, (size[1] - down) / 2
-    return left, top, left + across, top + down
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -118,12 +114,6 @@ def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return np.rint(values.astype(np.float64) * (255 / most)).astype(np.uint8)
 
 
-# Part of the key: raised whenever the same photos would come out with other pixels.
-VERSION = 2
-# Room for the header, which is written last, when it is known how many photos could be read.
-HEADER = 1024
-
-
 @dataclass(frozen=True)
 class Stored:
     """Images uint8 (N, 3, size, size), on disk, and what is odd about each file, by its position.
@@ -138,11 +128,6 @@ class Stored:
     def unreadable(self) -> dict[int, tuple[str, str]]:
         """The kind and the reason of each file that is not among the images."""
         return {place: odd[0] for place, odd in self.odd.items() if odd[0][0] in UNREADABLE}
-
-    @property
-    def withheld(self) -> list[int]:
-        """The files that the system did not hand out, as it may since then."""
-        return [place for place, (kind, _) in self.unreadable.items() if kind == "unreadable"]
 
     def findings(self, files: Sequence[File]) -> tuple[Finding, ...]:
         """What is odd about the files, in their order."""
@@ -167,8 +152,10 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     prefix = f"{re.sub(r'[^A-Za-z0-9_]', '_', root.resolve().name)[:40]}-{size}-{place}-"
     path = cache / f"{prefix}{content}.safetensors"
     stored_photos = _cached(path, len(files), size, cache)
+    # What the system did not hand out then, it may since.
     if stored_photos is not None and not any(
-        os.access(root / files[at].path, os.R_OK) for at in stored_photos.withheld
+        kind == "unreadable" and os.access(root / files[at].path, os.R_OK)
+        for at, (kind, _) in stored_photos.unreadable.items()
     ):
         return stored_photos
     title = f"storing {len(files):,} photos at {size}x{size}"

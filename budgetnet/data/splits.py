@@ -13,6 +13,7 @@ from budgetnet.data import known
 from budgetnet.data.disk import OnDisk, chunks, fits_memory, free_memory, marked, source_of
 from budgetnet.data.kinds import DataError
 from budgetnet.data.labels import renumbered
+from budgetnet.values import described
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,16 +45,16 @@ class Split:
                     "lists and names"
                 )
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            kind = f"{str(self.images.dtype).removeprefix('torch.')} {tuple(self.images.shape)}"
+            kind = described(self.images)
             raise DataError(
                 f"a split's images are uint8 (N, C, H, W), but found {kind}: see budgetnet.arrays"
             )
         for what in ("labels", "indices"):
             values: Tensor = getattr(self, what)
             if values.dtype != torch.int64 or values.shape != self.images.shape[:1]:
-                kind = f"{str(values.dtype).removeprefix('torch.')} {tuple(values.shape)}"
                 raise DataError(
-                    f"a split of {len(self.images)} images has as many int64 {what}, but found {kind}"
+                    f"a split of {len(self.images)} images has as many int64 {what}, but found "
+                    f"{described(values)}"
                 )
         if self.names is not None and len(self.names) != len(self.images):
             raise DataError(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from budgetnet.text import aligned, counted, duration
+from budgetnet.values import finite
 
 TITLES = {
     "gather": "data: gather",
@@ -98,7 +99,7 @@ class PhaseProfile:
             "data_share": self.data_share,
             "epoch_seconds": self.epoch_seconds,
         }
-        return {k: _plain(v) for k, v in {**asdict(self), **more}.items()}
+        return {k: finite(v) for k, v in {**asdict(self), **more}.items()}
 
     def __str__(self) -> str:
         head = (
@@ -154,9 +155,9 @@ class Profile:
     def json(self) -> dict[str, Any]:
         """Everything as plain JSON values."""
         entries = {
-            name: _plain(getattr(self, name)) for name in ("device", "threads", "precision", "peak_bytes")
+            name: finite(getattr(self, name)) for name in ("device", "threads", "precision", "peak_bytes")
         }
-        entries |= {"seconds": _plain(self.seconds), "profiled": _plain(self.profiled)}
+        entries |= {"seconds": finite(self.seconds), "profiled": finite(self.profiled)}
         return {**entries, "phases": [phase.json() for phase in self.phases], "advice": list(self.advice)}
 
     def __str__(self) -> str:
@@ -181,7 +182,3 @@ def _costs(title: str, operators: tuple[Operator, ...], whole: float) -> str:
         cells += [f"{1000 * each.device_seconds:.3f}"] if device else []
         rows.append([*cells, f"{1000 * each.seconds:.3f}"])
     return aligned(rows)
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

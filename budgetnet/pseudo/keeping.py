@@ -1,12 +1,13 @@
-"""Kept: the unlabelled images that a model is sure of, chosen by their sharpened probabilities."""
+"""Kept: the unlabelled images that a model is sure of, by their sharpened probabilities or within a step."""
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from budgetnet.data import Split
-from budgetnet.values import above_zero, share, whole
+from budgetnet.values import above_zero, described, share, whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +30,9 @@ class Kept:
         for name, kind in kinds:
             values: Tensor = getattr(self, name)
             if values.dtype != kind or values.shape != (len(self.positions),):
+                dtype = str(kind).removeprefix("torch.")
                 raise ValueError(
-                    f"Kept's {name} should be {_kind(kind)} ({len(self.positions)},), not "
-                    f"{_kind(values.dtype)} {tuple(values.shape)}"
+                    f"Kept's {name} should be {dtype} ({len(self.positions)},), not {described(values)}"
                 )
         if len(self) and (int(self.positions[0]) < 0 or not bool((self.positions.diff() > 0).all())):
             raise ValueError("Kept's positions should rise from 0 or more, each image once: sort them")
@@ -111,6 +112,28 @@ def _most_confident(positions: Tensor, labels: Tensor, confidence: Tensor, per_c
     return order[ranks < per_class].sort().values
 
 
+def fixmatch_loss(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """The loss of B unlabelled images, and the share of them that counted: two float32 scalars on their
+    device.
+
+    Both logits are (B, K). The label of an image is what its weak view is called; it counts when that
+    probability is at least `threshold`, and then its loss is the cross-entropy of the strong view with it.
+    The mean is over all B, so that few sure labels weigh little. No gradient flows through the weak view, and
+    nothing waits for the device. Raises ValueError for logits of two shapes. Reference:
+    https://arxiv.org/abs/2001.07685, equation 4.
+    """
+    if weak_logits.ndim != 2 or weak_logits.shape != strong_logits.shape:
+        raise ValueError(
+            "fixmatch_loss takes the logits (B, K) of a weak and a strong view of the same images, found "
+            f"{tuple(weak_logits.shape)} and {tuple(strong_logits.shape)}"
+        )
+    weak = weak_logits.detach().float()
+    confidence, labels = weak.softmax(dim=1).amax(dim=1), weak.argmax(dim=1)
+    sure = confidence >= threshold
+    losses = F.cross_entropy(strong_logits.float(), labels, reduction="none")
+    return torch.where(sure, losses, 0.0).mean(), sure.float().mean()
+
+
 def check_within(kept: Kept, unlabelled: Split) -> None:
     """Refuse what was kept of another split than this one."""
     if len(kept) and int(kept.positions[-1]) >= len(unlabelled):
@@ -118,10 +141,6 @@ def check_within(kept: Kept, unlabelled: Split) -> None:
             f"image {int(kept.positions[-1]):,} was kept, and the unlabelled images are {len(unlabelled):,}: "
             "give the split that the model labelled"
         )
-
-
-def _kind(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _check_probabilities(owner: str, probabilities: Tensor) -> None:
@@ -132,8 +151,7 @@ def _check_probabilities(owner: str, probabilities: Tensor) -> None:
         sums = probabilities.double().sum(dim=-1)
         if bool((probabilities >= 0).all()) and bool(((sums - 1).abs() <= tolerance).all()):
             return
-    shape = f"{str(probabilities.dtype).removeprefix('torch.')} {tuple(probabilities.shape)}"
     raise ValueError(
-        f"{owner} takes probabilities, at least 0 and with rows that sum to one, found {shape} that are not: "
-        "apply softmax to logits"
+        f"{owner} takes probabilities, at least 0 and with rows that sum to one, found "
+        f"{described(probabilities)} that are not: apply softmax to logits"
     )

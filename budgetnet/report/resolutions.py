@@ -20,7 +20,7 @@ from budgetnet.report.png import blank, write
 from budgetnet.run import Run
 from budgetnet.text import aligned
 from budgetnet.trainer import Trainer, measured
-from budgetnet.values import whole
+from budgetnet.values import finite, whole
 
 PLOT = "resolutions.png"
 """What the plot in a run's folder is called."""
@@ -80,7 +80,7 @@ class Resolutions:
 
     def json(self) -> str:
         """Rows, best and trained resolutions as one JSON object; what was not measured is null."""
-        rows = [{name: _finite(value) for name, value in asdict(row).items()} for row in self.rows]
+        rows = [{name: finite(value) for name, value in asdict(row).items()} for row in self.rows]
         fits = [{"fits": row.fits, "marks": self.marks(row)} for row in self.rows]
         entries = {"images": self.images, "trained": list(self.trained), "best": self.best.resolution}
         return json.dumps({**entries, "rows": [row | more for row, more in zip(rows, fits)]}, indent=2)
@@ -207,7 +207,3 @@ def _checked(resolutions: Iterable[int]) -> list[int]:
     if not given:
         raise ValueError("there are no resolutions to measure at; name some: [64, 96, 128]")
     return sorted(set(given))
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
