@@ -18,6 +18,7 @@ from torch import nn
 
 from budgetnet.data import Data
 from budgetnet.identity import RECIPE_FILE, commit, described_value, digests, sources, told
+from budgetnet.process import shipped
 from budgetnet.recipe import Recipe
 
 _SCALE = "scale="
@@ -157,10 +158,8 @@ def read_plan(name: str | Path) -> Plan:
 
 
 def recipes_folder() -> Path:
-    """The folder of the recipes that come along: beside the package, or inside of it in a wheel."""
-    package = Path(__file__).parent
-    inside = package / "recipes"
-    return inside if inside.is_dir() else package.parent / "recipes"
+    """The folder of the recipes that come along."""
+    return shipped("recipes")
 
 
 def titles() -> dict[str, str]:
@@ -177,9 +176,9 @@ def _find(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = recipes_folder() / f"{name}.py"
-    if os.sep not in name and shipped.is_file():
-        return shipped
+    along = recipes_folder() / f"{name}.py"
+    if os.sep not in name and along.is_file():
+        return along
     known = list(titles())
     near = difflib.get_close_matches(path.stem, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"budgetnet brings {', '.join(known)}"

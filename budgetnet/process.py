@@ -1,10 +1,11 @@
-"""Process: this program's version, whether a launcher started several of it, and output that never fails."""
+"""Process: this program's version and what comes along, its launchers, and output that never fails."""
 
 import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 VERSION = "0.1.0"
@@ -114,6 +115,12 @@ def steadfast_output() -> Iterator[tuple[Steadfast, Steadfast]]:
             sys.stdout = before[0]
         if cast(object, sys.stderr) is streams[1]:
             sys.stderr = before[1]
+
+
+def shipped(name: str) -> Path:
+    """The folder `name` that comes along: beside the package in a checkout, inside of it in a wheel."""
+    package = Path(__file__).parent
+    return package / name if (package / name).is_dir() else package.parent / name
 
 
 def fill_closed() -> None:

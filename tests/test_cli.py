@@ -185,6 +185,7 @@ def test_help_lists_every_command_with_a_whole_sentence() -> None:
         "copy",
         "preview",
         "profile",
+        "completion",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 

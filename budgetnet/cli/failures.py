@@ -97,6 +97,8 @@ class Commands(click.Group):
 
         Raises ValueError where this process is one of several that are to train one run.
         """
+        if ctx.resilient_parsing:  # a shell asks for what may follow
+            return super().resolve_command(ctx, args)
         if not {"-h", "--help"} & set(args):
             check_launch()
             try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import click
 
+from budgetnet.cli.complete import models, recipes
 from budgetnet.cli.failures import RECIPE, TYPED
 
 if TYPE_CHECKING:
@@ -150,6 +151,9 @@ class Machine:
         return trainer
 
 
+recipe_argument = click.argument("recipe", metavar="FILE|NAME", shell_complete=recipes)
+images_argument = click.argument("recipe", metavar="RECIPE", required=False, shell_complete=recipes)
+model_argument = click.argument("target", metavar="RUN|MODEL", shell_complete=models)
 device_option = click.option(
     "--device", metavar="DEVICE", help="cuda, cuda:1 or cpu; by default the GPU where there is one."
 )

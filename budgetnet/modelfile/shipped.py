@@ -1,16 +1,13 @@
-"""The trained weights that come along, by name: beside the package in a checkout, inside of it in a wheel."""
+"""The trained weights that come along, by name."""
 
 from pathlib import Path
 
-SUFFIX = ".safetensors"
-_PACKAGE = Path(__file__).parents[1]
+from budgetnet.process import shipped
 
 
 def weights() -> dict[str, Path]:
     """The names of the trained models that budgetnet brings along, each with its file."""
-    inside = _PACKAGE / "weights"
-    folder = inside if inside.is_dir() else _PACKAGE.parent / "weights"
-    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+    return {path.stem: path for path in sorted(shipped("weights").glob("*.safetensors"))}
 
 
 def resolved(path: str | Path) -> Path:

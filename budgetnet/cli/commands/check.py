@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from budgetnet.cli.complete import recipes
 from budgetnet.cli.failures import MISTAKEN
 from budgetnet.cli.options import (
     PIXELS,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="DATA|FILE|NAME", required=False)
+@click.argument("target", metavar="DATA|FILE|NAME", required=False, shell_complete=recipes)
 @gathered(
     "photos",
     Photos,

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
+from budgetnet.cli.complete import models
 from budgetnet.cli.options import json_option
 
 
 @click.command()
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=models)
 @click.option("--out", metavar="DIR", help="Where curves.png goes.  [default: compare]")
 @json_option("Print one JSON object; curves only with --out.")
 def command(runs: tuple[str, ...], out: str | None, as_json: bool) -> None:

@@ -4,12 +4,21 @@ import re
 
 import click
 
-from budgetnet.cli.options import Asked, Machine, data_option, gathered, machine_options, set_option
+from budgetnet.cli.options import (
+    Asked,
+    Machine,
+    data_option,
+    gathered,
+    images_argument,
+    machine_options,
+    model_argument,
+    set_option,
+)
 
 
 @click.command()
-@click.argument("target", metavar="RUN|MODEL")
-@click.argument("recipe", metavar="RECIPE", required=False)
+@model_argument
+@images_argument
 @click.option(
     "--bytes",
     "most",

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 
+from budgetnet.cli.complete import recipes
+
 
 @click.command()
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=recipes)
 @click.argument("to", metavar="[TO]", required=False)
 def command(name: str, to: str | None) -> None:
     """Copy a recipe that comes along, to change it.

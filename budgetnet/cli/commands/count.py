@@ -2,11 +2,12 @@
 
 import click
 
+from budgetnet.cli.complete import either
 from budgetnet.cli.options import PIXELS, Asked, View, gathered, json_option, recipe_option, set_option
 
 
 @click.command()
-@click.argument("target", metavar="FILE|NAME|RUN|MODEL")
+@click.argument("target", metavar="FILE|NAME|RUN|MODEL", shell_complete=either)
 @gathered(
     "view",
     View,

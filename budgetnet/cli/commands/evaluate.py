@@ -9,14 +9,16 @@ from budgetnet.cli.options import (
     data_option,
     device_option,
     gathered,
+    images_argument,
     json_option,
+    model_argument,
     set_option,
 )
 
 
 @click.command()
-@click.argument("target", metavar="RUN|MODEL")
-@click.argument("recipe", metavar="RECIPE", required=False)
+@model_argument
+@images_argument
 @gathered(
     "how",
     Measured,

@@ -2,11 +2,11 @@
 
 import click
 
-from budgetnet.cli.options import PIXELS, Written, device_option, gathered, recipe_option
+from budgetnet.cli.options import PIXELS, Written, device_option, gathered, model_argument, recipe_option
 
 
 @click.command()
-@click.argument("target", metavar="RUN|MODEL")
+@model_argument
 @click.argument("files", metavar="FILES_OR_FOLDERS...", nargs=-1, required=True)
 @gathered(
     "how",

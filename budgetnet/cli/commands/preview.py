@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from budgetnet.cli.options import Asked, data_option, gathered, scale_option, seed_option, set_option
+from budgetnet.cli.options import (
+    Asked,
+    data_option,
+    gathered,
+    recipe_argument,
+    scale_option,
+    seed_option,
+    set_option,
+)
 
 if TYPE_CHECKING:
     from budgetnet.plan import Plan
 
 
 @click.command()
-@click.argument("recipe", metavar="FILE|NAME")
+@recipe_argument
 @click.option("--out", metavar="DIR", help="Where the PNG files go.  [default: preview/NAME]")
 @gathered("asked", Asked, data_option, scale_option, set_option, seed_option)
 def command(recipe: str, out: str | None, asked: Asked) -> None:

@@ -13,12 +13,13 @@ from budgetnet.cli.options import (
     gathered,
     json_option,
     precision_option,
+    recipe_argument,
     set_option,
 )
 
 
 @click.command()
-@click.argument("recipe", metavar="FILE|NAME")
+@recipe_argument
 @click.option(
     "--steps",
     type=click.IntRange(1, 100_000),

@@ -14,6 +14,7 @@ from budgetnet.cli.options import (
     gathered,
     importing,
     machine_options,
+    recipe_argument,
     scale_option,
     seed_option,
     set_option,
@@ -32,7 +33,7 @@ class Ending:
 
 
 @click.command()
-@click.argument("recipe", metavar="FILE|NAME")
+@recipe_argument
 @gathered("asked", Asked, data_option, scale_option, set_option, seed_option)
 @gathered("machine", Machine, *machine_options("Where the run's numbered folder is made."))
 @click.option("--name", help="What the run's folder is called; by default as the recipe.")

@@ -12,6 +12,7 @@ from budgetnet.cli.options import (
     data_option,
     gathered,
     machine_options,
+    recipe_argument,
     scale_option,
     seed_option,
     set_option,
@@ -30,7 +31,7 @@ class Trials:
 
 
 @click.command()
-@click.argument("recipe", metavar="FILE|NAME")
+@recipe_argument
 @gathered(
     "trials",
     Trials,
