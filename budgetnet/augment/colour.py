@@ -106,8 +106,8 @@ class Grayscale:
 
     def matrices(self, generator: draw.Source, count: int, channels: int) -> Tensor:
         """(count, channels, channels + 1); see `Colour`."""
-        kept = 1.0 - draw.chance(generator, count, self.p).double()
-        return torch.cat([_saturate(kept, channels), kept.new_zeros(count, channels, 1)], dim=2)
+        factors = 1.0 - draw.chance(generator, count, self.p).double()
+        return torch.cat([_saturate(factors, channels), factors.new_zeros(count, channels, 1)], dim=2)
 
 
 def jitter_matrices(factors: Tensor, order: Tensor, channels: int, used: Tensor | None = None) -> Tensor:

@@ -140,8 +140,8 @@ def shares(alpha: float, p: float, count: int, generator: Generator) -> Tensor:
     import numpy
 
     seed = int(torch.randint(2**62, (), generator=generator))
-    kept = torch.from_numpy(numpy.random.default_rng(seed).beta(alpha, alpha, count))
-    return torch.where(draw.chance(generator, count, p), kept, 1.0)
+    own = torch.from_numpy(numpy.random.default_rng(seed).beta(alpha, alpha, count))
+    return torch.where(draw.chance(generator, count, p), own, 1.0)
 
 
 def inside(boxes: tuple[Tensor, ...], images: Tensor) -> Tensor:

@@ -97,11 +97,11 @@ def split(
     taken = _held_out(whole, held_out, seed)
     stays = torch.ones(len(whole), dtype=torch.bool)
     stays[taken] = False
-    kept = stays.nonzero().flatten()
+    training = stays.nonzero().flatten()
     labels = whole.labels.cpu()
     _known(labels.clamp(min=0))
     before, after = (
-        torch.bincount(part[part >= 0], minlength=len(classes)) for part in (labels, labels[kept])
+        torch.bincount(part[part >= 0], minlength=len(classes)) for part in (labels, labels[training])
     )
     after = torch.nn.functional.pad(after, (0, len(before) - len(after)))
     emptied = ((before > 0) & (after == 0)).nonzero().flatten().tolist()
@@ -112,8 +112,8 @@ def split(
             f"held_out leaves class {name} none of its {count} to train on: hold out fewer images"
         )
     if per_class is not None:
-        kept = kept[balanced(labels[kept], per_class, seed, classes=classes)]
-    train = whole if len(kept) == len(whole) else whole.subset(kept)
+        training = training[balanced(labels[training], per_class, seed, classes=classes)]
+    train = whole if len(training) == len(whole) else whole.subset(training)
     return train, whole.subset(taken) if len(taken) else None
 
 
@@ -213,12 +213,12 @@ def _held_out(whole: Split, held_out: HeldOut, seed: int) -> Tensor:
         counts = torch.bincount(known).tolist()
         return _draw(known, takes(counts, number), seed)
     if isinstance(held_out, str | os.PathLike):
-        wanted, where = _read(Path(held_out).expanduser()), f" of {os.fspath(held_out)}"
+        chosen, where = _read(Path(held_out).expanduser()), f" of {os.fspath(held_out)}"
     else:
-        wanted, where = _indices(held_out), " of held_out"
-    if wanted.numel() == 0:
+        chosen, where = _indices(held_out), " of held_out"
+    if chosen.numel() == 0:
         return torch.zeros(0, dtype=torch.int64)
-    values = wanted.sort().values
+    values = chosen.sort().values
     twice = values[1:][values[1:] == values[:-1]]
     if len(twice):
         raise DataError(f"index {int(twice[0])}{where} is given twice: each image is held out once")

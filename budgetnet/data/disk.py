@@ -91,15 +91,15 @@ class File:
             self._read(memory[slot * each : (slot + run) * each], self.offset + row * each)
             at += run
 
-    def _read(self, memory: memoryview, place: int) -> None:
+    def _read(self, memory: memoryview, offset: int) -> None:
         while memory:
             try:
-                count = os.preadv(self._descriptor, [memory], place)
+                count = os.preadv(self._descriptor, [memory], offset)
             except OSError as error:
                 raise self._lost(error) from None
             if count == 0:
                 raise self._short()
-            memory, place = memory[count:], place + count
+            memory, offset = memory[count:], offset + count
 
     def _lost(self, error: OSError) -> DataError:
         reason = error.strerror or "not a file"

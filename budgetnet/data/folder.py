@@ -110,16 +110,16 @@ def read(
     from budgetnet.data.photos import stored
 
     files = [file for part in photos.parts.values() for file in part]
-    kept = stored(photos.root, files, size, squash=squash, cache=cache_folder(cache))
-    splits, findings = _splits(photos, kept)
-    return splits, (*photos.findings, *kept.findings(files), *findings)
+    decoded = stored(photos.root, files, size, squash=squash, cache=cache_folder(cache))
+    splits, findings = _splits(photos, decoded)
+    return splits, (*photos.findings, *decoded.findings(files), *findings)
 
 
 def remarks(photos: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
     """Return the notes on a listing and its photos: first on the folders, then on what cannot be read."""
     lost = _lost(photos, findings)
-    told = {*photos.findings, *lost}
-    rest = [finding for finding in findings if finding not in told]
+    named = {*photos.findings, *lost}
+    rest = [finding for finding in findings if finding not in named]
     broken = (Remark(f"{_unreadable(photos, lost)}, and were skipped", "files"),) if lost else ()
     return (*photos.notes, *broken, *sentences(rest))
 
@@ -151,28 +151,28 @@ def _unreadable(photos: Listing, lost: list[Finding]) -> str:
     return f"{len(lost):,} of {sum(map(len, photos.parts.values())):,} photos cannot be read: {examples}"
 
 
-def _splits(photos: Listing, kept: "Stored") -> tuple[dict[str, Split], list[Finding]]:
+def _splits(photos: Listing, decoded: "Stored") -> tuple[dict[str, Split], list[Finding]]:
     """Return the parts, each a stretch of the stored images, and the classes that have none there."""
     splits: dict[str, Split] = {}
     findings = []
     first, row = 0, 0
-    unreadable = kept.unreadable
+    unreadable = decoded.unreadable
     for name, files in photos.parts.items():
         read = [place for place in range(len(files)) if first + place not in unreadable]
         left, listed = (Counter(files[k].label for k in places) for places in (read, range(len(files))))
-        for label, wanted in enumerate(photos.classes):
+        for label, title in enumerate(photos.classes):
             if left[label]:
                 continue
             if name != "train":
-                findings.append(Finding("missing class", wanted, f"{name} has no photo of it"))
+                findings.append(Finding("missing class", title, f"{name} has no photo of it"))
             elif listed[label]:
                 lost = next(place for place, file in enumerate(files) if file.label == label)
                 reason = f"{files[lost].path} ({unreadable[lost][1]})"
-                sentence = f"none of the photos of class '{wanted}' can be read, such as {reason}"
-                findings.append(Finding("unreadable class", wanted, sentence))
+                sentence = f"none of the photos of class '{title}' can be read, such as {reason}"
+                findings.append(Finding("unreadable class", title, sentence))
         if read:
             splits[name] = Split(
-                kept.images.at(torch.arange(row, row + len(read))),
+                decoded.images.at(torch.arange(row, row + len(read))),
                 torch.tensor([files[place].label for place in read]),
                 torch.tensor(read),
                 tuple(files[place].path for place in read),

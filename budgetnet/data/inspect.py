@@ -105,8 +105,8 @@ class Inspection:
         if self.refused:
             return "\n".join(f"refused: {inline(sentence)}" for sentence in self.refused)
         numbers = Counter(finding.policy for finding in self.findings)
-        told = f"{numbers['left out']:,} left out, {numbers['used']:,} used and named"
-        return f"nothing is refused ({told})" if self.findings else "nothing is odd, nothing is refused"
+        counts = f"{numbers['left out']:,} left out, {numbers['used']:,} used and named"
+        return f"nothing is refused ({counts})" if self.findings else "nothing is odd, nothing is refused"
 
 
 def inspect(

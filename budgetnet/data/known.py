@@ -34,13 +34,15 @@ def recall(images: Tensor | OnDisk, question: str, find: Callable[[], Any]) -> A
     have been changed in memory, are looked at each time.
     """
     source = source_of(images)
-    path = None if source is None else _path(source, question)
-    if path is None:
+    if source is None or source.cache is None or not source.places:
         return find()
+    rows = hashlib.sha256(source.rows.numpy().data).hexdigest()
+    identity = "\n".join([*(file.identity for file in source.places), rows])
+    path = _path(source.cache, source.places[0], identity, question)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(path.read_bytes())
-        if kept["digest"] == _digest(kept["answer"]):
-            return kept["answer"]
+        answered = json.loads(path.read_bytes())
+        if answered["digest"] == _digest(answered["answer"]):
+            return answered["answer"]
     # As it will be read: lists for tuples.
     answer = json.loads(json.dumps(find()))
     _write(path, json.dumps({"question": question, "answer": answer, "digest": _digest(answer)}).encode())
@@ -62,7 +64,7 @@ def digests(images: OnDisk) -> Tensor | None:
 def _digests(file: File, cache: Path | None) -> Tensor:
     """Return those of all images of a file, (count, 32)."""
     if file.digests is None:
-        path = None if cache is None else _place(cache, file, file.identity, "digests")
+        path = None if cache is None else _path(cache, file, file.identity, "digests")
         file.digests = None if path is None else _stored(path, len(file))
         if file.digests is None:
             file.digests = _hashed(file)
@@ -106,22 +108,14 @@ def _some(images: Tensor) -> bytes:
     return b"".join(hashlib.sha256(image.data).digest() for image in images.flatten(1).numpy())
 
 
-def _path(source: OnDisk, question: str) -> Path | None:
-    """Return where an answer about these images lies, or will."""
-    if source.cache is None or not source.places:
-        return None
-    identity = "\n".join(file.identity for file in source.places)
-    rows = hashlib.sha256(source.rows.numpy().data).hexdigest()
-    return _place(source.cache, source.places[0], f"{identity}\n{rows}", question)
-
-
 def forget(cache: Path, prefix: str) -> None:
     """Remove what is known of files whose names begin so."""
     for path in (cache / FOLDER).glob(f"{glob.escape(prefix)}*"):
         path.unlink(missing_ok=True)
 
 
-def _place(cache: Path, file: File, identity: str, question: str) -> Path:
+def _path(cache: Path, file: File, identity: str, question: str) -> Path:
+    """Return where an answer about images lies, or will."""
     key = hashlib.sha256(f"{VERSION}\n{identity}\n{question}".encode("utf-8", "surrogateescape")).hexdigest()
     return cache / FOLDER / f"{file.path.stem[:80]}-{key[:32]}"
 

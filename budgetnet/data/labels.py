@@ -16,12 +16,10 @@ Labels: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str]
 # Numbers may name classes that have no image; of more than this, and ten for each that has, they are no
 # classes but something else, such as identities.
 UNUSED, TIMES = 1000, 10
-
-
 SHOWN = 5
-"""So many names of classes are told."""
+"""How many names of classes a sentence lists."""
 
-# How one says it of them: to one dimension, the place of the one, whole numbers.
+# How users bring labels to one dimension, to numbers from one-hot rows, and to whole numbers.
 ARRAY = ("labels.ravel()", "labels.argmax(axis=1)", "labels.astype(int)")
 TENSOR = ("labels.flatten()", "labels.argmax(dim=1)", "labels.long()")
 
@@ -174,8 +172,8 @@ def class_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
     lost = [name for name in theirs if name not in set(ours)]
     new = [name for name in ours if name not in set(theirs)]
     if lost or new:
-        told = [f"{listed(names)} only {where}" for names, where in ((new, "here"), (lost, "there")) if names]
-        return " and ".join(told)
+        sides = ((new, "here"), (lost, "there"))
+        return " and ".join(f"{listed(names)} only {where}" for names, where in sides if names)
     at = next((k for k, (one, other) in enumerate(zip(ours, theirs)) if one != other), 0)
     return f"another order, class {at} being {ours[at]} here and {theirs[at]} there"
 
@@ -185,16 +183,16 @@ def is_numbered(names: Sequence[str]) -> bool:
     return all(name == str(number) for number, name in enumerate(names))
 
 
-def renumbered(labels: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
-    """Labels (N,) that count in `names` as they count in `wanted`; -1, no label, stays.
+def renumbered(labels: Tensor, names: Sequence[str], others: Sequence[str]) -> Tensor:
+    """Labels (N,) that count in `names` as they count in `others`; -1, no label, stays.
 
-    Raises DataError for names that labels have and `wanted` does not.
+    Raises DataError for names that labels have and `others` does not.
     """
-    places = {name: place for place, name in enumerate(wanted)}
+    places = {name: place for place, name in enumerate(others)}
     used = torch.unique(labels).tolist()
     unknown = [names[label] for label in used if label >= 0 and names[label] not in places]
     if unknown:
         are = "label {} is" if len(unknown) == 1 else "labels {} are"
-        raise DataError(f"the {are.format(listed(unknown))} none of the classes {listed(wanted)}")
+        raise DataError(f"the {are.format(listed(unknown))} none of the classes {listed(others)}")
     table = torch.tensor([*(places.get(name, -1) for name in names), -1], device=labels.device)
     return table[labels]

@@ -83,26 +83,26 @@ def bound(image: Image.Image, file: IO[bytes]) -> None:
         size = f"{image.width}x{image.height} pixels"
         raise Unfit("bomb", f"{size} are more than Pillow's limit of {most:,}")
     if image.info.get("progressive"):
-        place = file.tell()
+        position = file.tell()
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             _scans(data)
-        file.seek(place)
+        file.seek(position)
 
 
 def _scans(data: mmap.mmap) -> None:
     """Walk the markers of a JPEG up to its end. Raises `Unfit` for more scans than any encoder writes."""
     # In coded data FF is followed by 0 or by the number of a restart, and FF may be repeated as padding.
     marker = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
-    place, scans = 2, 0
+    position, scans = 2, 0
     for _ in range(SEGMENTS):
-        match = marker.search(data, place)
+        match = marker.search(data, position)
         if match is None or match[1] == b"\xd9":
             return
-        place = match.end()
+        position = match.end()
         scans += match[1] == b"\xda"
         if scans > SCANS:
             raise Unfit("bomb", f"more than {SCANS} scans, each a pass over all pixels")
-        place += max(2, int.from_bytes(data[place : place + 2], "big"))
+        position += max(2, int.from_bytes(data[position : position + 2], "big"))
     raise Unfit("bomb", f"more than {SEGMENTS:,} segments")
 
 

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,8 +88,8 @@ def _read(path: Path, size: Size, squash: bool) -> Read:
         upright = _rgb(image if turn is None else image.transpose(turn))
         if animated(image):
             odd.append(("animated", image.format or ""))
-    fitted = upright.resize if squash else partial(ImageOps.fit, upright)
-    shown = fitted((width, height), Image.Resampling.BILINEAR)
+    sides, bilinear = (width, height), Image.Resampling.BILINEAR
+    shown = upright.resize(sides, bilinear) if squash else ImageOps.fit(upright, sides, bilinear)
     return Read(np.ascontiguousarray(np.asarray(shown).transpose(2, 0, 1)), tuple(odd))
 
 
@@ -127,13 +126,13 @@ class Stored:
     @property
     def unreadable(self) -> dict[int, tuple[str, str]]:
         """The kind and the reason of each file that is not among the images."""
-        return {place: odd[0] for place, odd in self.odd.items() if odd[0][0] in UNREADABLE}
+        return {position: odd[0] for position, odd in self.odd.items() if odd[0][0] in UNREADABLE}
 
     def findings(self, files: Sequence[File]) -> tuple[Finding, ...]:
         """What is odd about the files, in their order."""
         return tuple(
-            Finding(kind, files[place].path, detail)
-            for place, odd in self.odd.items()
+            Finding(kind, files[position].path, detail)
+            for position, odd in self.odd.items()
             for kind, detail in odd
         )
 
@@ -146,22 +145,21 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     the cache cannot be written.
     """
     settings = f"{VERSION} {size} {squash} ".encode()
-    place = hashlib.sha256(settings + os.fsencode(root.resolve())).hexdigest()[:12]
+    series = hashlib.sha256(settings + os.fsencode(root.resolve())).hexdigest()[:12]
     lines = (f"{file.size} {file.changed} ".encode() + os.fsencode(file.path) + b"\0" for file in files)
     content = hashlib.sha256(b"".join(lines)).hexdigest()[:24]
-    prefix = f"{re.sub(r'[^A-Za-z0-9_]', '_', root.resolve().name)[:40]}-{size}-{place}-"
+    prefix = f"{re.sub(r'[^A-Za-z0-9_]', '_', root.resolve().name)[:40]}-{size}-{series}-"
     path = cache / f"{prefix}{content}.safetensors"
-    stored_photos = _cached(path, len(files), size, cache)
+    photos = _cached(path, len(files), size, cache)
     # What the system did not hand out then, it may since.
-    if stored_photos is not None and not any(
+    if photos is not None and not any(
         kind == "unreadable" and os.access(root / files[at].path, os.R_OK)
-        for at, (kind, _) in stored_photos.unreadable.items()
+        for at, (kind, _) in photos.unreadable.items()
     ):
-        return stored_photos
+        return photos
     title = f"storing {len(files):,} photos at {size}x{size}"
-    title += (
-        " again, for the file that held them is damaged" if stored_photos is None and path.exists() else ""
-    )
+    if photos is None and path.exists():
+        title += " again, for the file that held them is damaged"
     aside: Path | None = None
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -180,10 +178,10 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
-    stored_photos = _cached(path, len(files), size, cache)
-    if stored_photos is None:
+    photos = _cached(path, len(files), size, cache)
+    if photos is None:
         raise DataError(f"{path} was written but cannot be read back: is the disk sound? Name another cache")
-    return stored_photos
+    return photos
 
 
 def _cached(path: Path, count: int, size: int, cache: Path) -> Stored | None:
@@ -195,18 +193,16 @@ def _cached(path: Path, count: int, size: int, cache: Path) -> Stored | None:
             digest = (file.metadata() or {}).get("digest")
         images = Images(path, HEADER, shape[0], shape[1:])
         odd = {
-            int(place): tuple((str(kind), str(detail)) for kind, detail in some)
-            for place, some in json.loads(report)
+            int(position): tuple((str(kind), str(detail)) for kind, detail in some)
+            for position, some in json.loads(report)
         }
     except (OSError, SafetensorError, ValueError, TypeError, IndexError):
         return None
-    stored_photos = Stored(OnDisk([images], cache=cache), odd)
+    photos = Stored(OnDisk([images], cache=cache), odd)
     if not all(some and all(kind in KINDS for kind, _ in some) for some in odd.values()):
         return None
-    fits = shape == (count - len(stored_photos.unreadable), 3, size, size) and all(
-        0 <= at < count for at in odd
-    )
-    return stored_photos if fits and _is_as_written(stored_photos.images, report, digest) else None
+    fits = shape == (count - len(photos.unreadable), 3, size, size) and all(0 <= at < count for at in odd)
+    return photos if fits and _is_as_written(photos.images, report, digest) else None
 
 
 def _is_as_written(images: OnDisk, report: bytes, digest: str | None) -> bool:
@@ -222,13 +218,13 @@ def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool, progr
     out.write(bytes(HEADER))
     odd: list[tuple[int, tuple[tuple[str, str], ...]]] = []
     count, digest = 0, hashlib.sha256()
-    for place, read in enumerate(_decoded(paths, size, squash)):
+    for position, read in enumerate(_decoded(paths, size, squash)):
         if read.pixels is not None:
             out.write(read.pixels.data)
             digest.update(hashlib.sha256(read.pixels.data).digest())
             count += 1
         if read.odd:
-            odd.append((place, read.odd))
+            odd.append((position, read.odd))
         progress.add(1)
     report = json.dumps(odd).encode()
     out.write(report)

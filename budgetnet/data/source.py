@@ -97,10 +97,10 @@ def _check(archive: Path, source: Source) -> None:
 
 def _look(root: Path, source: Source, needed: Sequence[str]) -> tuple[Path, list[str]]:
     """Return the publisher's folder under or at `root`, and which of the files needed are not in it."""
-    places = [root / source.folder, root]
+    folders = [root / source.folder, root]
     if root.name == source.folder:
-        places.reverse()
-    gaps = [(place, [name for name in needed if not os.path.isfile(place / name)]) for place in places]
+        folders.reverse()
+    gaps = [(folder, [name for name in needed if not os.path.isfile(folder / name)]) for folder in folders]
     return min(gaps, key=lambda gap: len(gap[1]))
 
 
@@ -233,9 +233,9 @@ def _decoding(archive: Path) -> Iterator[None]:
         # Decoders raise OSErrors of their own without a number, or seek to where no file goes.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        told = " ".join(ascii(f"{error}"[:200] or type(error).__name__)[1:-1].split())
+        reason = " ".join(ascii(f"{error}"[:200] or type(error).__name__)[1:-1].split())
         raise DataError(
-            f"{archive.name} is cut short or damaged ({told}): delete it and fetch it again"
+            f"{archive.name} is cut short or damaged ({reason}): delete it and fetch it again"
         ) from None
 
 

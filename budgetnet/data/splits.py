@@ -36,10 +36,10 @@ class Split:
 
     def __post_init__(self) -> None:
         for what in ("images", "labels", "indices"):
-            held: object = getattr(self, what)
-            dense = not isinstance(held, Tensor) or held.layout == torch.strided
-            if not (isinstance(held, Tensor | OnDisk) and dense):
-                kind = type(held).__name__ if dense else "a sparse one"
+            value: object = getattr(self, what)
+            dense = not isinstance(value, Tensor) or value.layout == torch.strided
+            if not (isinstance(value, Tensor | OnDisk) and dense):
+                kind = type(value).__name__ if dense else "a sparse one"
                 raise DataError(
                     f"a split's {what} are a dense tensor, but found {kind}: budgetnet.arrays takes arrays, "
                     "lists and names"
@@ -66,9 +66,9 @@ class Split:
 
     def __repr__(self) -> str:
         size = "x".join(str(side) for side in self.shape[1:])
-        held = "" if self.images.device == self.device else f", held in {self.images.device.type} memory"
-        held = ", on disk" if isinstance(self.images, OnDisk) else held
-        return f"Split({len(self):,} images {size} for {self.device}{held})"
+        where = "" if self.images.device == self.device else f", held in {self.images.device.type} memory"
+        where = ", on disk" if isinstance(self.images, OnDisk) else where
+        return f"Split({len(self):,} images {size} for {self.device}{where})"
 
     @property
     def shape(self) -> torch.Size:
@@ -160,10 +160,10 @@ class Split:
         A split that does not know its classes counts in them already. Raises `DataError` for labels of other
         names.
         """
-        wanted = tuple(classes)
-        if self.classes in ((), wanted):
+        ours = tuple(classes)
+        if self.classes in ((), ours):
             return self
-        return replace(self, labels=renumbered(self.labels, self.classes, wanted), classes=wanted)
+        return replace(self, labels=renumbered(self.labels, self.classes, ours), classes=ours)
 
     def _some(self, rows: Tensor) -> Tensor | OnDisk:
         source = source_of(self.images)

@@ -9,7 +9,7 @@ from budgetnet.profiling.values import PhaseProfile
 from budgetnet.text import counted
 
 DATA, REST, EVALUATION = 0.3, 0.2, 0.3
-"""From these shares on a word is said."""
+"""The shares of the time from which on advice is given."""
 
 
 def advise(phases: Sequence[PhaseProfile], data: Data, device: torch.device) -> tuple[str, ...]:

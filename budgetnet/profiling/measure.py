@@ -53,7 +53,7 @@ def profile(
     whole("profile's steps", steps)
     for n in threads:
         whole("each of profile's threads", n)
-    places = traces(trace, len(recipe.phases)) if trace is not None else []
+    paths = traces(trace, len(recipe.phases)) if trace is not None else []
     trainer = trainer or Trainer(show=False)
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trainer.device)
@@ -66,9 +66,9 @@ def profile(
         session = _Session(training, recipe, number, steps, tuple(threads), activities)
         session.run()
         sessions.append(session)
-        if places:
-            session.profiler.export_chrome_trace(str(places[number]))
-    phases = tuple(session.told() for session in sessions)
+        if paths:
+            session.profiler.export_chrome_trace(str(paths[number]))
+    phases = tuple(session.figures() for session in sessions)
     precision = str(trainer.engine.autocast or torch.float32).removeprefix("torch.")
     return Profile(
         phases,
@@ -185,7 +185,7 @@ class _Session:
         if not warm:
             self.evaluation, self.evaluated = _now(training.engine.device) - begun, size
 
-    def told(self) -> PhaseProfile:
+    def figures(self) -> PhaseProfile:
         """The phase's figures, a step."""
         phase, data = self.phase, self.whole.data
         epoch_steps, size = phase.steps(len(data.train), self.recipe.batch_size)

@@ -11,7 +11,7 @@ from torch.profiler import record_function
 from budgetnet.profiling.values import Operator
 
 SHOWN = 10
-"""So many operators and modules are told of."""
+"""How many operators and modules a profile lists."""
 PART, MODULE, EVALUATION = "part: ", "module: ", "evaluation"
 
 
@@ -19,15 +19,13 @@ class Scopes:
     """Opens a scope as a part of a step begins, and closes the one before."""
 
     def __init__(self) -> None:
-        self._open: Any = None
+        self._scope = ExitStack()
 
     def part(self, name: str) -> None:
         """From here on the time goes to the part called `name`; "" to none."""
-        if self._open is not None:
-            self._open.__exit__(None, None, None)
-        self._open = record_function(f"{PART}{name}") if name else None
-        if self._open is not None:
-            self._open.__enter__()
+        self._scope.close()
+        if name:
+            self._scope.enter_context(record_function(f"{PART}{name}"))
 
 
 @contextmanager
@@ -90,14 +88,10 @@ def _of_steps(events: Any) -> Iterator[Any]:
 
 def _costliest(costs: Iterable[tuple[str, float, float]], steps: int) -> tuple[Operator, ...]:
     """The costliest names, from (name, microseconds on the host, microseconds on the device) a call."""
-    sums: dict[str, list[float]] = {}
+    sums: dict[str, tuple[int, float, float]] = {}
     for name, host, device in costs:
-        sums_of = sums.setdefault(name, [0.0, 0.0, 0.0])
-        sums_of[0], sums_of[1], sums_of[2] = (
-            sums_of[0] + 1,
-            sums_of[1] + host,
-            sums_of[2] + device,
-        )
+        calls, before, after = sums.get(name, (0, 0.0, 0.0))
+        sums[name] = calls + 1, before + host, after + device
     each = (
         Operator(name, calls / steps, host / 1e6 / steps, device / 1e6 / steps)
         for name, (calls, host, device) in sums.items()

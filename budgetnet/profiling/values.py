@@ -122,11 +122,11 @@ class PhaseProfile:
             f"{duration(self.epochs * self.epoch_seconds)}"
         )
         if self.threads:
-            timings = ", ".join(f"{1000 * found:.2f} ms with {n}" for n, found in self.threads.items())
+            timings = ", ".join(f"{1000 * seconds:.2f} ms with {n}" for n, seconds in self.threads.items())
             parts.append(f"a step by the number of threads: {timings}")
-        for title, found in (("operator", self.operators), ("module, forward", self.modules)):
-            if found:
-                parts.append(_costs(title, found, self.seconds))
+        for title, costs in (("operator", self.operators), ("module, forward", self.modules)):
+            if costs:
+                parts.append(_costs(title, costs))
         return "\n".join(parts)
 
 
@@ -174,7 +174,7 @@ class Profile:
         )
 
 
-def _costs(title: str, operators: tuple[Operator, ...], whole: float) -> str:
+def _costs(title: str, operators: tuple[Operator, ...]) -> str:
     device = any(each.device_seconds for each in operators)
     rows = [[title, "calls a step", *(["CUDA ms"] if device else []), "CPU ms"]]
     for each in operators:

@@ -43,12 +43,12 @@ def write_csv(path: str | Path, kept: Kept, unlabelled: Split, classes: Sequence
         # str of a float32 is the shortest that reads back as itself
         written = (names[position], classes[label], str(confidence), kept.threshold, kept.temperature)
         lines.writerow(written)
-    target = Path(path)
+    file = Path(path)
     try:
-        write_whole(target, text.getvalue().encode("utf-8", "surrogateescape"))
+        write_whole(file, text.getvalue().encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise ValueError(
-            f"{target} cannot be written: {error.strerror or error}; choose another path"
+            f"{file} cannot be written: {error.strerror or error}; choose another path"
         ) from None
 
 
@@ -58,13 +58,13 @@ def read_csv(path: str | Path, unlabelled: Split, classes: Sequence[str]) -> Kep
     Threshold and temperature are NaN where the list has none, or no rows. Raises ValueError naming file and
     line for an image or class that is not there, an image listed twice, and numbers that are none.
     """
-    target = Path(path)
+    file = Path(path)
     column, names = _called(unlabelled)
     places = {name: position for position, name in enumerate(names)}
     known = {name: label for label, name in enumerate(classes)}
     rows: dict[int, tuple[int, float, float, float]] = {}
-    for number, row in _rows(target, column, _SPARE + _LONGEST_ROW * len(unlabelled)):
-        where = f"line {number} of {target}"
+    for number, row in _rows(file, column, _SPARE + _LONGEST_ROW * len(unlabelled)):
+        where = f"line {number} of {file}"
         if row[column] not in places:
             raise ValueError(
                 f"{where} names the {column} {row[column]!r:.200}, which is none of the {len(unlabelled):,} "
@@ -85,7 +85,7 @@ def read_csv(path: str | Path, unlabelled: Split, classes: Sequence[str]) -> Kep
     ordered = sorted(rows.items())
     settings = {row[2:] for _, row in ordered if not math.isnan(row[2] + row[3])}
     if len(settings) > 1:
-        raise ValueError(f"{target} mixes several thresholds or temperatures: keep the rows of one of them")
+        raise ValueError(f"{file} mixes several thresholds or temperatures: keep the rows of one of them")
     threshold, temperature = settings.pop() if settings else (math.nan, math.nan)
     return Kept(
         torch.tensor([position for position, _ in ordered], dtype=torch.int64),

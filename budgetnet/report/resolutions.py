@@ -118,8 +118,8 @@ def by_resolution(
 
     ::
 
-        found = by_resolution(Trainer(), load("runs/fixres_stl10-1"), stl10().val, range(60, 201, 20))
-        print(found, found.best.resolution)
+        measured = by_resolution(Trainer(), load("runs/fixres_stl10-1"), stl10().val, range(60, 201, 20))
+        print(measured, measured.best.resolution)
     """
     sizes = _checked(resolutions)
     split, names = measured(split, card(model), classes)

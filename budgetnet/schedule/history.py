@@ -23,7 +23,7 @@ class Monitoring(Protocol):
 
 
 class Flat:
-    """An epoch in which nothing became better or worse; `asked` has what was asked of it."""
+    """An epoch in which nothing became better or worse; `asked` are the figures that were read."""
 
     def __init__(self) -> None:
         self.asked: set[str] = set()
