@@ -18,6 +18,7 @@ from budgetnet.cli.failures import RECIPE, TYPED
 
 if TYPE_CHECKING:
     from budgetnet.plan import Plan
+    from budgetnet.recipe import Recipe
     from budgetnet.trainer import Trainer
 
 Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -37,9 +38,8 @@ class Asked:
     settings: tuple[str, ...] = ()
     recorded: bool = False
 
-    def plan(self, name: str, *, before: Sequence[str] = ()) -> "Plan":
-        """The plan in the file, or of the shipped recipe, `name`, with `before` and what is asked changed."""
-        from budgetnet.cli.recorded import admit, path
+    def read(self, name: str) -> "Plan":
+        """The plan in the file, or of the shipped recipe, `name`, as it is there."""
         from budgetnet.plan import read_plan
 
         context = click.get_current_context()
@@ -47,14 +47,28 @@ class Asked:
             context.with_resource(environment("BUDGETNET_DATA", self.root))
         plan = read_plan(name)
         context.meta[RECIPE] = str(plan.path)
+        return plan
+
+    def plan(self, name: str, *, before: Sequence[str] = ()) -> "Plan":
+        """The plan in the file, or of the shipped recipe, `name`, with `before` and what is asked changed."""
+        from budgetnet.cli.recorded import admit, path
+
+        plan = self.read(name)
         typed = {path(text) for text in self.settings}
         admit(plan, [text for text in before if path(text) not in typed])
         admit(plan, self.settings if self.recorded else ())
-        plan = _changed(plan, before)
+        return self.made(_changed(plan, before))
+
+    def made(self, plan: "Plan") -> "Plan":
+        """A recipe file's plan with what is asked changed in it."""
         if self.scale is not None:
             plan = plan.scaled(self.scale)
         plan = _changed(plan, self.settings)
         return plan if self.seed is None else plan.changed(f"recipe.seed={self.seed}")
+
+    def scaled(self, plan: "Plan", scale: float) -> "Recipe":
+        """The recipe of a file's plan at a scale, with what else is asked changed in it."""
+        return replace(self, scale=scale).made(plan).recipe
 
     def as_before(self, record: Mapping[str, Any]) -> "Asked":
         """What a run's record says was asked then, where nothing else is asked now."""

@@ -1,6 +1,7 @@
 """`budgetnet run`: a recipe file trained, or looked at before it is."""
 
 import math
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from budgetnet.files import check_name, new_folder
 from budgetnet.modelfile import card, save
 from budgetnet.run import MODEL, Run
 from budgetnet.text import duration, percent
-from budgetnet.trainer import NotWritten, Session, Trainer, check_out
+from budgetnet.trainer import NotWritten, Session, Trainer, check_out, planned_before, takes
 
 
 def run_recipe(
@@ -38,7 +39,8 @@ def run_recipe(
     session: Session,
 ) -> Run:
     """Train a recipe, by file or name; what can be found wrong without data is, before any are fetched."""
-    plan = asked.plan(recipe)
+    base = asked.read(recipe)
+    plan, scaled = asked.made(base), partial(asked.scaled, base)
     folder = check_name(name or plan.name)
     earlier = None
     if session.resume is not None:
@@ -46,8 +48,10 @@ def run_recipe(
     if earlier is not None:
         if over(earlier, asked):
             return earlier
-        # It began after that run already.
-        session = replace(session, after=None)
+        if session.within is not None and earlier.folder is not None:
+            planned_before(earlier.folder, session.within)
+        # It began after that run already, at the scale that its record tells.
+        session = replace(session, after=None, within=None)
         asked = asked.as_before(earlier.record)
         plan = asked.plan(recipe)
     resume = earlier.folder if earlier is not None else None
@@ -63,10 +67,13 @@ def run_recipe(
         if not quiet:
             say(data_line(data))
             say(device_line(trainer.device))
+        if not quiet and session.within is None:
             show_phases(plan.recipe, len(data.train))
         run = Run(record=asked.record(plan), source=plan.source)
-        session = replace(session, resume=resume, after=after)
+        session = replace(session, resume=resume, after=after, scaled=scaled)
         epochs = trainer.start(model, data, plan.recipe, run, session, partial(new_folder, out, folder))
+        if not quiet and session.within is not None:
+            show_phases(scaled(run.record["scale"]), len(data.train))
     try:
         for _ in epochs:
             pass
@@ -91,9 +98,18 @@ def _rescued(error: NotWritten) -> NotWritten:
 
 
 @traced_once()
-def run_dry(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None = None, seeds: int = 1) -> None:
+def run_dry(
+    recipe: str,
+    asked: Asked,
+    trainer: Trainer,
+    *,
+    name: str | None = None,
+    seeds: int = 1,
+    within: str | None = None,
+) -> None:
     """Check and show all that `run` would do, and train nothing; data are used if they are at hand."""
-    plan = asked.plan(recipe)
+    begun, base = time.monotonic(), asked.read(recipe)
+    plan = asked.made(base)
     folder = check_name(name or plan.name)
     model = checked_model(plan)
     show_model(plan, model)
@@ -109,10 +125,18 @@ def run_dry(recipe: str, asked: Asked, trainer: Trainer, *, name: str | None = N
         for note in notes:
             say(f"note: {note}")
     say(device_line(trainer.device))
+    if data is not None and within is not None:
+        scaled = partial(asked.scaled, base)
+        found = trainer.planned(model, data, scaled, within, begun=begun, runs=seeds)
+        plan = replace(plan, recipe=scaled(found.scale))
+        for line in found.lines:
+            say(line)
     show_phases(plan.recipe, len(data.train) if data is not None else None)
     if data is not None:
         validation = len(data.val) if data.val is not None else 0
         say(work_line(work(model, plan.recipe, len(data.train), validation)))
+        if within is None:
+            say(takes(trainer.forecast(model, data, plan.recipe), plan.recipe))
     say("dry run: nothing was trained")
 
 

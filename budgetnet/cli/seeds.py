@@ -1,17 +1,23 @@
 """`budgetnet run --seeds`: one recipe trained with several seeds, and the spread of its figures."""
 
 import math
+import time
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from budgetnet.cli.options import Asked
 from budgetnet.cli.overview import checked_model, data_line, device_line, show_model, show_phases
 from budgetnet.cli.run import result_line
 from budgetnet.compare import Figure, measured
 from budgetnet.console import say, table
-from budgetnet.files import check_name
+from budgetnet.files import check_name, folders_of
 from budgetnet.run import Run
 from budgetnet.sweep import FAILURE, MISTAKE, NOT_FINITE, Manner, seeded
 from budgetnet.text import duration, percent
-from budgetnet.trainer import NotFinite, Trainer, TrainingFailed, check_out
+from budgetnet.trainer import NotFinite, Trainer, TrainingFailed, check_out, planned_before
 
 _FIGURES = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}
 
@@ -25,13 +31,15 @@ def run_seeds(
     quiet: bool,
     seeds: int,
     manner: Manner,
+    within: str | None = None,
 ) -> bool:
     """Train a recipe with its seed and those that follow it, and print each figure, and mean and spread.
 
     Gives whether all came to their end within the time. Raises TrainingFailed in the end where some of the
     runs failed, NotFinite where one did for a number that was none.
     """
-    plan = asked.plan(recipe)
+    begun, base = time.monotonic(), asked.read(recipe)
+    plan = asked.made(base)
     folder = check_name(name or plan.name)
     model = checked_model(plan)
     if not quiet:
@@ -41,10 +49,24 @@ def run_seeds(
     if not quiet:
         say(data_line(data))
         say(device_line(trainer.device))
+    extra: dict[str, Any] = {}
+    if within is not None:
+        before = _before(Path(trainer.out or "runs"), folder, within) if manner.resume else None
+        if before is None:
+            if not quiet:
+                say("measuring how long a step takes on this machine")
+            found = trainer.planned(model, data, partial(asked.scaled, base), within, begun=begun, runs=seeds)
+            before = {"scale": found.scale, "within": found.record}
+            for line in () if quiet else found.lines:
+                say(line)
+        extra = {"within": before["within"]}
+        asked = replace(asked, scale=before["scale"])
+        plan = asked.made(base)
+    if not quiet:
         show_phases(plan.recipe, len(data.train))
     runs: list[Run] = []
     try:
-        record = asked.record(plan)
+        record = {**asked.record(plan), **extra}
         for run in seeded(trainer, plan, seeds, data, name=folder, manner=manner, record=record):
             runs.append(run)
             if quiet:
@@ -65,6 +87,15 @@ def run_seeds(
             say(f"{title} {figure.percent()} ({spread}n = {figure.n})")
     _raise_worst([run for run in runs if run.status == "failed"], seeds)
     return len(finished) == seeds
+
+
+def _before(out: Path, name: str, within: str) -> dict[str, Any] | None:
+    """The record of the newest run of this name that was to end within the same time."""
+    for folder in reversed(folders_of(out, name)):
+        with suppress(ValueError):
+            planned_before(folder, within)
+            return Run.read(folder).record
+    return None
 
 
 def _raise_worst(failed: list[Run], seeds: int) -> None:

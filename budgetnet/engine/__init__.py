@@ -1,6 +1,9 @@
 """Engine: what one training computes; it writes no file, prints nothing and catches no signal."""
 
 from budgetnet.engine.finite import check_finite as check_finite
+from budgetnet.engine.forecast import Forecast as Forecast
+from budgetnet.engine.forecast import forecast as forecast
+from budgetnet.engine.forecast import lasting as lasting
 from budgetnet.engine.loop import Event as Event
 from budgetnet.engine.loop import TrainingStep as TrainingStep
 from budgetnet.engine.loop import steps as steps
@@ -19,7 +22,6 @@ from budgetnet.engine.ready import check as check
 from budgetnet.engine.ready import check_logits as check_logits
 from budgetnet.engine.ready import check_views as check_views
 from budgetnet.engine.speed import PARTS as PARTS
-from budgetnet.engine.speed import Clock as Clock
 from budgetnet.engine.speed import Compiled as Compiled
 from budgetnet.engine.speed import Speed as Speed
 from budgetnet.engine.speed import SpeedChoice as SpeedChoice

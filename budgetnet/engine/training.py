@@ -14,11 +14,11 @@ from budgetnet.engine.hidden import Hidden
 from budgetnet.engine.measure import Engine, trying
 from budgetnet.engine.memory import Chunks
 from budgetnet.engine.randomness import SESSION, mixed
-from budgetnet.engine.speed import Compiled
+from budgetnet.engine.speed import Clock, Compiled
 from budgetnet.engine.state import Kept, State
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
-from budgetnet.recipe import Phase, Recipe
+from budgetnet.recipe import Phase, PseudoLabels, Recipe
 from budgetnet.run import Epoch, Note, Run
 
 FITTED, FITTED_AT_ONCE = 5000, 500
@@ -91,6 +91,18 @@ class Training:
     def fresh(cls, model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> Self:
         """A training before its first step."""
         return cls(model, data, recipe, engine, State(data.train))
+
+    def alone(self, number: int, steps: int, **changes: Any) -> Self:
+        """Phase `number`, from 1, with these `changes`, as a training of its own: an epoch of it has so many
+        `steps`, and nothing is measured after it."""
+        phase, images = self.recipe.phases[number - 1], len(self.data.train)
+        size = phase.steps(images, self.recipe.batch_size)[1]
+        own: dict[str, Any] = {"views": steps * size / images, "batch_size": size, "stop": None}
+        # Labelling thousands of images is no part of a step.
+        pseudo = None if isinstance(phase.pseudo, PseudoLabels) else phase.pseudo
+        phase = replace(phase, **{**own, "start": "last", "pseudo": pseudo, **changes})
+        recipe = replace(self.recipe, phases=[phase], measure=())
+        return replace(self, recipe=recipe, state=State(self.data.train, clock=Clock(every=1)))
 
     @property
     def kept(self) -> Kept | None:

@@ -40,7 +40,7 @@ def trial(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> list[
     """
     try:
         with own_randomness(engine.device), _eagerly():
-            training = _copy(model, data, recipe, engine)
+            training = copied(model, data, recipe, engine)
             if training is None:
                 return []
             remember(training)
@@ -61,7 +61,7 @@ def _eagerly() -> AbstractContextManager[object]:
     return torch.compiler.set_stance("force_eager")  # type: ignore[no-any-return]
 
 
-def _copy(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> Training | None:
+def copied(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> Training | None:
     """A training of copies, whose layers that are fitted to the images are made to work.
 
     Steps and loss are copied with the model, which they may refer to. None where a hook, say, that only the

@@ -6,7 +6,7 @@ import resource
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as profiler
 
 from budgetnet.data import Data
-from budgetnet.engine import PARTS, Clock, State, Training, evaluate, steps
+from budgetnet.engine import PARTS, Training, evaluate, steps
 from budgetnet.profiling.advice import advise
 from budgetnet.profiling.scopes import EVALUATION, PART, Scopes, modules, modules_named, operators
 from budgetnet.profiling.values import Part, PhaseProfile, Profile
-from budgetnet.recipe import Phase, PseudoLabels, Recipe
+from budgetnet.recipe import Phase, Recipe
 from budgetnet.trainer import Trainer
 from budgetnet.values import whole
 
@@ -116,22 +116,8 @@ class _Session:
 
     def _training(self) -> Training:
         """A training of this phase alone, whose one epoch is long enough for all steps."""
-        images = len(self.whole.data.train)
-        size = self.phase.steps(images, self.recipe.batch_size)[1]
         count = WARM + 2 * self.steps + len(self.threads) * (WARM + self.steps) + 2
-        phase = replace(
-            self.phase,
-            resolution=self.phase.last_resolution,
-            views=count * size / images,
-            batch_size=size,
-            stop=None,
-            start="last",
-            # Labelling thousands of images is no part of a step.
-            pseudo=None if isinstance(self.phase.pseudo, PseudoLabels) else self.phase.pseudo,
-        )
-        recipe = replace(self.recipe, phases=[phase], measure=())
-        state = State(self.whole.data.train, clock=Clock(every=1))
-        return replace(self.whole, recipe=recipe, state=state)
+        return self.whole.alone(self.number + 1, count, resolution=self.phase.last_resolution)
 
     def _script(self, training: Training) -> Generator[None]:
         """What happens between the steps; each yield is a step."""

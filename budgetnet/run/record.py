@@ -16,6 +16,7 @@ _RECORDED: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("scale", "seconds_before"), (int, float, NoneType)),
     "budget": (dict, NoneType),
     "time": (dict, NoneType),
+    "within": (dict, NoneType),
     "settings": (list, NoneType),
     "command": (str,),
     "described": (int,),

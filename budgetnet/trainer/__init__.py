@@ -11,6 +11,8 @@ from budgetnet.trainer.begin import Session as Session
 from budgetnet.trainer.chain import unfinished as unfinished
 from budgetnet.trainer.images import image_files as image_files
 from budgetnet.trainer.images import measured as measured
+from budgetnet.trainer.planned import planned_before as planned_before
+from budgetnet.trainer.planned import takes as takes
 from budgetnet.trainer.space import check_out as check_out
 from budgetnet.trainer.stop import ENDING as ENDING
 from budgetnet.trainer.stop import Handler as Handler

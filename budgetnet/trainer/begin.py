@@ -1,6 +1,7 @@
 """Begin: everything that a training can be refused for is checked and read before anything is moved."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 import budgetnet.guard as guard
-from budgetnet.budget import built
+from budgetnet.budget import built, traced_once
 from budgetnet.compare import Difference
 from budgetnet.data import Data
 from budgetnet.engine import Engine, Speed, SpeedChoice, Training, check, check_views, choose, trial
@@ -20,17 +21,25 @@ from budgetnet.process import check_launch, steadfast_output
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch, Run
 from budgetnet.trainer.chain import contract, follow, higher, resumed
+from budgetnet.trainer.planned import long, plan_within, planned_before
 from budgetnet.trainer.stop import seconds
 
 
 @dataclass(frozen=True)
 class Session:
-    """How a session begins and ends: the run that it goes on with, or follows; its time; what may differ."""
+    """How a session begins and ends: the run that it goes on with, or follows; its time; what may differ.
+
+    A new run is to end `within` a time from when this was made (`begun`, by the monotonic clock), at whatever
+    scale of the recipe: `scaled` gives it, by default its own `scaled`.
+    """
 
     resume: str | Path | None = None
     after: str | Path | None = None
     max_time: float | str | None = None
     allow: Sequence[str] = ()
+    within: float | str | None = None
+    scaled: Callable[[float], Recipe] | None = None
+    begun: float = field(default_factory=time.monotonic)
 
 
 def checked(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
@@ -75,6 +84,7 @@ class Start:
         return (number, earlier) if self.earlier is not None else (1, ())
 
 
+@traced_once()
 def begin(
     model: nn.Module,
     data: Data,
@@ -87,9 +97,11 @@ def begin(
 ) -> Start:
     """Everything checked and read that can be refused; nothing is moved or written yet."""
     limit, launched = seconds(session.max_time), check_launch(_joined())
-    notes = [*launched, *checked(model, data, recipe)]
     allow = _allowed(session)
     run = run if run is not None else Run()
+    with steadfast_output():
+        recipe, chosen = _scaled(model, data, recipe, run, engine=engine, speed=speed, session=session)
+    notes = [*launched, *chosen, *checked(model, data, recipe)]
     with steadfast_output():
         check_views(data, recipe, engine.device)
         notes += trial(model, data, recipe, engine)
@@ -120,6 +132,8 @@ def begin(
         start.claims, start.changed, start.moved = claims, found.changed, found.moved
         return start
     start = Start(model, data, recipe, run, notes, limit, terms, speed_choice)
+    if session.within is None:
+        start.notes += long(model, data, recipe, engine, speed)
     if session.after is None:
         start.notes += guard.again(model, data)
     else:
@@ -127,6 +141,30 @@ def begin(
         start.notes += guard.chained(data, start.earlier.record, guard.read_seen(Path(session.after)))
         start.notes += higher(recipe, start.earlier.history)
     return start
+
+
+def _scaled(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    run: Run,
+    *,
+    engine: Engine,
+    speed: Speed,
+    session: Session,
+) -> tuple[Recipe, Sequence[str]]:
+    """The recipe as long as the session asks for, and what is to be said of it; the run's record tells it."""
+    scaled = session.scaled or recipe.scaled
+    if session.within is None:
+        return recipe, ()
+    if session.resume is not None:
+        return scaled(planned_before(session.resume, session.within)), ()
+    checked(model, data, recipe)
+    check_views(data, recipe, engine.device)
+    trial(model, data, recipe, engine)
+    found = plan_within(model, data, scaled, session.within, begun=session.begun, engine=engine, speed=speed)
+    run.record |= {"scale": found.scale, "within": found.record}
+    return scaled(found.scale), found.lines
 
 
 def _allowed(session: Session) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ ENDING = (*_FOREMOST, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1)
 """The signals that ask for an end: the user's, the system's, and those of batch systems."""
 
 
-def seconds(written: float | str | None) -> float | None:
+def seconds(written: float | str | None, name: str = "max_time") -> float | None:
     """A time as seconds: 90, "90", "90s", "1h30m". Raises ValueError for what is no time above 0."""
     if written is None:
         return None
@@ -27,7 +27,7 @@ def seconds(written: float | str | None) -> float | None:
     total = sum(math.nan if number is None else float(number) for number in numbers)
     if not 0 < total <= _LONGEST:
         text = f"{written!r:.40}" if isinstance(written, str | float) else "a number beyond all years"
-        raise ValueError(f"max_time should be seconds or a time such as '11h30m', not {text}")
+        raise ValueError(f"{name} should be seconds or a time such as '11h30m', not {text}")
     return total
 
 

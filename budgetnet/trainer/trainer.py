@@ -11,11 +11,13 @@ from torch import nn
 import budgetnet.guard as guard
 from budgetnet.augment import check_within
 from budgetnet.budget import check_fit
+from budgetnet.console import say
 from budgetnet.data import Data, Split
 from budgetnet.engine import (
     TRIED,
     Engine,
     Evaluation,
+    Forecast,
     Prediction,
     Speed,
     Training,
@@ -23,8 +25,10 @@ from budgetnet.engine import (
     check_logits,
     check_speed,
     check_views,
+    choose,
     device_of,
     evaluate,
+    forecast,
     trial,
 )
 from budgetnet.files import new_folder
@@ -33,6 +37,7 @@ from budgetnet.recipe import Recipe, Test
 from budgetnet.run import Epoch, Run
 from budgetnet.trainer.begin import Session, begin, checked
 from budgetnet.trainer.images import Images, gather, measured, tested
+from budgetnet.trainer.planned import LOOK, Within, plan_within
 from budgetnet.trainer.session import epochs, set_up
 from budgetnet.trainer.watch import Audience, Channel, PerRun, Watcher, check_watchers
 
@@ -90,6 +95,7 @@ class Trainer:
         after: str | Path | None = None,
         max_time: float | str | None = None,
         allow: Sequence[str] = (),
+        within: float | str | None = None,
     ) -> Run:
         """Train `model` on `data` as `recipe` says, and return the Run with the trained model.
 
@@ -98,6 +104,11 @@ class Trainer:
         afterwards it holds the weights that the recipe keeps, in evaluation mode. Mistakes are refused with
         a ValueError before the first step; TrainingFailed is raised if the loss stops being a number.
 
+        `within`, in seconds or as "3h", has the whole recipe shortened in proportion (`Recipe.scaled`) so
+        that everything from here on ends in that time on this machine: a few steps of each phase, and a
+        test, are measured on a copy of the model first. A recipe that is short enough stays as it is. The
+        scale is chosen once, and noted in the record; with `resume` give the same `within` and the recipe
+        as it was.
         `max_time`, in seconds or as "11h30m", ends the session at a step's end with the status "paused".
         `resume`, the folder of an unfinished run, goes on with exactly that run: same recipe, data and model,
         and the result that it would have had. What has changed is refused, unless `allow` names it, as in
@@ -107,7 +118,7 @@ class Trainer:
         resumed: then KeyboardInterrupt is raised, or SystemExit(128 + the signal's number); in a notebook the
         unfinished Run is returned after Ctrl-C.
         """
-        run, session = Run(), Session(resume, after, max_time, allow)
+        run, session = Run(), Session(resume, after, max_time, allow, within)
         make = None if self.out is None else partial(new_folder, self.out, name)
         for _ in self.start(model, data, recipe, run, session, make):
             pass
@@ -123,6 +134,35 @@ class Trainer:
         check_views(data, recipe, self.device)
         return [*noted, *trial(model, data, recipe, self.engine)]
 
+    def forecast(self, model: nn.Module, data: Data, recipe: Recipe, *, seconds: float = LOOK) -> Forecast:
+        """How long `fit` would take: `.seconds(recipe)`, of this recipe or of the same at another scale.
+
+        Some steps of every phase and a test are measured, for about so many `seconds` or for three steps
+        each, on a copy of the model. Nothing is trained, and the model is left as it is. Raises ValueError
+        for what `fit` would refuse.
+        """
+        self.check(model, data, recipe)
+        choice = choose(self.speed, self.device, model, recipe, data.train)
+        return forecast(model, data, recipe, self.engine, choice, seconds)
+
+    def planned(
+        self,
+        model: nn.Module,
+        data: Data,
+        scaled: Callable[[float], Recipe],
+        within: float | str,
+        *,
+        begun: float,
+        runs: int = 1,
+    ) -> Within:
+        """The scale at which so many runs end `within` a time from `begun` on, measured as by `forecast`.
+
+        `scaled` gives the recipe at a scale, and `begun` is a time of the monotonic clock.
+        """
+        self.check(model, data, scaled(1.0))
+        engine, speed = self.engine, self.speed
+        return plan_within(model, data, scaled, within, begun=begun, engine=engine, speed=speed, runs=runs)
+
     def epochs(
         self,
         model: nn.Module,
@@ -134,6 +174,7 @@ class Trainer:
         after: str | Path | None = None,
         max_time: float | str | None = None,
         allow: Sequence[str] = (),
+        within: float | str | None = None,
     ) -> Iterator[Epoch]:
         """The training as a generator of its epochs: a `for` loop over it decides when to stop.
 
@@ -148,7 +189,7 @@ class Trainer:
         and saved, as at the end of `fit`, whose options these are. Mistakes are refused here, before the
         first epoch is asked for.
         """
-        return self.start(model, data, recipe, run, Session(resume, after, max_time, allow))
+        return self.start(model, data, recipe, run, Session(resume, after, max_time, allow, within))
 
     def start(
         self,
@@ -165,6 +206,8 @@ class Trainer:
         before anything was written, leaves none either.
         """
         session = session or Session()
+        if self.show and session.within is not None and session.resume is None:
+            say("measuring how long a step takes on this machine")
         start = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
         if make is not None and start.held is None:
             start.run.folder = make()

@@ -24,12 +24,13 @@ from budgetnet.cli.options import (
 
 @dataclass(frozen=True)
 class Ending:
-    """What a session goes on with or follows, how long it may take, and what may differ then."""
+    """What a session goes on with or follows, how long it and the whole run may take, and what may differ."""
 
     resume: str | None
     after: str | None
     max_time: str | None
     allow: tuple[str, ...]
+    within: str | None
 
 
 @click.command()
@@ -70,6 +71,12 @@ class Ending:
         help="With --resume: go on although this has changed (recipe.phases.0.epochs). Repeatable.",
     ),
     click.option(
+        "--within",
+        metavar="TIME",
+        help="Scale the whole recipe down to end in this time (3h, 90m) here, measured first; with --seeds "
+        "all the runs, one after another. A shorter recipe stays as it is; --resume keeps the scale.",
+    ),
+    click.option(
         "--after",
         metavar="RUN",
         help="Begin this recipe's schedule from the weights of RUN, with its history.",
@@ -106,8 +113,15 @@ def command(
         raise click.UsageError("--allow-change is for one run that goes on, and --seeds trains several")
     if seeds is None and together not in ("auto", 1):
         raise click.UsageError("--together is for several runs: give --seeds too")
+    if ending.within is not None and asked.scale is not None:
+        raise click.UsageError("--within chooses the scale that ends in time: give it or --scale")
+    if ending.within is not None and together not in ("auto", 1):
+        raise click.UsageError(
+            "--within measures a run that has the machine to itself, and --together gives it company: leave "
+            "one of the two out"
+        )
     if dry_run:
-        run_dry(recipe, asked, trainer, name=name, seeds=seeds or 1)
+        run_dry(recipe, asked, trainer, name=name, seeds=seeds or 1, within=ending.within)
         return
     if seeds is None:
         run = run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=Session(**vars(ending)))
@@ -116,7 +130,17 @@ def command(
         from budgetnet.cli.seeds import run_seeds
         from budgetnet.sweep import Manner
 
-        manner = Manner(together, ending.resume is not None, ending.max_time)
-        paused = not run_seeds(recipe, asked, trainer, name=name, quiet=quiet, seeds=seeds, manner=manner)
+        alone = together if ending.within is None else 1
+        manner = Manner(alone, ending.resume is not None, ending.max_time)
+        paused = not run_seeds(
+            recipe,
+            asked,
+            trainer,
+            name=name,
+            quiet=quiet,
+            seeds=seeds,
+            manner=manner,
+            within=ending.within,
+        )
     if paused:
         click.get_current_context().exit(PAUSED)
