@@ -32,6 +32,25 @@ class Ending:
     allow: tuple[str, ...]
     within: str | None
 
+    def check(self, asked: Asked, seeds: int | None, together: int | Literal["auto"]) -> None:
+        """Refuse what cannot be asked at once."""
+        if seeds is not None and (self.after is not None or self.resume):
+            raise click.UsageError(
+                "--seeds goes on with the runs of this recipe and name (--resume), not with one run that is "
+                "named, and not --after one"
+            )
+        if seeds is not None and self.allow:
+            raise click.UsageError("--allow-change is for one run that goes on, and --seeds trains several")
+        if seeds is None and together not in ("auto", 1):
+            raise click.UsageError("--together is for several runs: give --seeds too")
+        if self.within is not None and asked.scale is not None:
+            raise click.UsageError("--within chooses the scale that ends in time: give it or --scale")
+        if self.within is not None and together not in ("auto", 1):
+            raise click.UsageError(
+                "--within measures a run that has the machine to itself, and --together gives it company: "
+                "leave one of the two out"
+            )
+
 
 @click.command()
 @recipe_argument
@@ -104,22 +123,7 @@ def command(
         from budgetnet.trainer import Session
 
     trainer = machine.trainer(show=not (quiet or dry_run))
-    if seeds is not None and (ending.after is not None or ending.resume):
-        raise click.UsageError(
-            "--seeds goes on with the runs of this recipe and name (--resume), not with one run that is "
-            "named, and not --after one"
-        )
-    if seeds is not None and ending.allow:
-        raise click.UsageError("--allow-change is for one run that goes on, and --seeds trains several")
-    if seeds is None and together not in ("auto", 1):
-        raise click.UsageError("--together is for several runs: give --seeds too")
-    if ending.within is not None and asked.scale is not None:
-        raise click.UsageError("--within chooses the scale that ends in time: give it or --scale")
-    if ending.within is not None and together not in ("auto", 1):
-        raise click.UsageError(
-            "--within measures a run that has the machine to itself, and --together gives it company: leave "
-            "one of the two out"
-        )
+    ending.check(asked, seeds, together)
     if dry_run:
         run_dry(recipe, asked, trainer, name=name, seeds=seeds or 1, within=ending.within)
         return
