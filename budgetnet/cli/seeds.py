@@ -51,16 +51,14 @@ def run_seeds(
         say(device_line(trainer.device))
     extra: dict[str, Any] = {}
     if within is not None:
-        before = _before(Path(trainer.out or "runs"), folder, within) if manner.resume else None
-        if before is None:
-            if not quiet:
-                say("measuring how long a step takes on this machine")
-            found = trainer.planned(model, data, partial(asked.scaled, base), within, begun=begun, runs=seeds)
-            before = {"scale": found.scale, "within": found.record}
+        scaled, out = partial(asked.scaled, base), Path(trainer.out or "runs")
+        held = _before(out, folder, within) if manner.resume else None
+        if held is None:
+            found = trainer.planned(model, data, scaled, within, begun=begun, runs=seeds)
+            held = {"scale": found.scale, "within": found.record}
             for line in () if quiet else found.lines:
                 say(line)
-        extra = {"within": before["within"]}
-        asked = replace(asked, scale=before["scale"])
+        asked, extra = replace(asked, scale=held["scale"]), {"within": held["within"]}
         plan = asked.made(base)
     if not quiet:
         show_phases(plan.recipe, len(data.train))
@@ -80,13 +78,18 @@ def run_seeds(
         say()
         _show(runs)
     finished = [run for run in runs if run.status == "finished"]
+    _show_figures(finished)
+    _raise_worst([run for run in runs if run.status == "failed"], seeds)
+    return len(finished) == seeds
+
+
+def _show_figures(finished: list[Run]) -> None:
+    """Mean and spread of each figure."""
     for what, title in _FIGURES.items():
         figure = Figure(tuple(measured(run, what) for run in finished))
         if figure.n:
             spread = f"{figure.range()}, " if figure.n > 1 else ""
             say(f"{title} {figure.percent()} ({spread}n = {figure.n})")
-    _raise_worst([run for run in runs if run.status == "failed"], seeds)
-    return len(finished) == seeds
 
 
 def _before(out: Path, name: str, within: str) -> dict[str, Any] | None:

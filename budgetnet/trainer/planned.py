@@ -20,6 +20,8 @@ LONG = 3600.0
 LOOK, SHARE = 4.0, 0.02
 """Seconds that are measured for, and the part of a time that is to be kept."""
 
+MEASURING = "measuring how long the steps take on this machine"
+
 
 @dataclass(frozen=True)
 class Within:

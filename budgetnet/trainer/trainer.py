@@ -37,7 +37,7 @@ from budgetnet.recipe import Recipe, Test
 from budgetnet.run import Epoch, Run
 from budgetnet.trainer.begin import Session, begin, checked
 from budgetnet.trainer.images import Images, gather, measured, tested
-from budgetnet.trainer.planned import LOOK, Within, plan_within
+from budgetnet.trainer.planned import LOOK, MEASURING, Within, plan_within
 from budgetnet.trainer.session import epochs, set_up
 from budgetnet.trainer.watch import Audience, Channel, PerRun, Watcher, check_watchers
 
@@ -160,6 +160,8 @@ class Trainer:
         `scaled` gives the recipe at a scale, and `begun` is a time of the monotonic clock.
         """
         self.check(model, data, scaled(1.0))
+        if self.show:
+            say(MEASURING)
         engine, speed = self.engine, self.speed
         return plan_within(model, data, scaled, within, begun=begun, engine=engine, speed=speed, runs=runs)
 
@@ -207,7 +209,7 @@ class Trainer:
         """
         session = session or Session()
         if self.show and session.within is not None and session.resume is None:
-            say("measuring how long a step takes on this machine")
+            say(MEASURING)
         start = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
         if make is not None and start.held is None:
             start.run.folder = make()
