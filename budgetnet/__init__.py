@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from budgetnet.data import stl10 as stl10
     from budgetnet.data import tiny_imagenet as tiny_imagenet
     from budgetnet.distill import Distill as Distill
+    from budgetnet.exporting import Exported as Exported
+    from budgetnet.exporting import Int8 as Int8
+    from budgetnet.exporting import export as export
+    from budgetnet.exporting import read_export as read_export
     from budgetnet.layers import Quantised as Quantised
     from budgetnet.loss import DistillationLoss as DistillationLoss
     from budgetnet.loss import LabelSmoothingLoss as LabelSmoothingLoss
@@ -100,6 +104,7 @@ _ROOMS = {
     "compression": "compress",
     "data": "Data Split arrays cifar10 digits folder stl10 tiny_imagenet",
     "distill": "Distill",
+    "exporting": "Exported Int8 export read_export",
     "layers": "Quantised",
     "loss": "DistillationLoss LabelSmoothingLoss",
     "modelfile": "load save",

@@ -300,6 +300,19 @@ class Written:
 
 
 @dataclass(frozen=True)
+class ExportForm:
+    """What the file is to be, its format and place, how many images at once, eight bits or not, its bytes."""
+
+    to: str
+    out: str | None
+    batch: str
+    int8: bool
+    calibrate: str | None
+    tolerate: float
+    most: str | None
+
+
+@dataclass(frozen=True)
 class Photos:
     """How photos are to be looked at: at which size, and which of their folders are which splits."""
 

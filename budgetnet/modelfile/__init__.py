@@ -6,7 +6,9 @@ from budgetnet.modelfile.card import card as card
 from budgetnet.modelfile.card import described as described
 from budgetnet.modelfile.file import BadModelFile as BadModelFile
 from budgetnet.modelfile.file import check_weight as check_weight
+from budgetnet.modelfile.file import from_words as from_words
 from budgetnet.modelfile.file import read_card as read_card
+from budgetnet.modelfile.file import to_words as to_words
 from budgetnet.modelfile.file import write as write
 from budgetnet.modelfile.loading import fill as fill
 from budgetnet.modelfile.loading import load as load

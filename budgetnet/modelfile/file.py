@@ -33,7 +33,7 @@ def write(model: nn.Module, state: Mapping[str, Tensor], described: Card, path: 
     """
     _check(described)
     tensors = apart({name: state[name] for name in saved_tensors(model)})
-    write_whole(path, seal(packed(model, tensors), _words(described)))
+    write_whole(path, seal(packed(model, tensors), to_words(described)))
 
 
 def check_weight(model: nn.Module, described: Card) -> None:
@@ -42,7 +42,7 @@ def check_weight(model: nn.Module, described: Card) -> None:
     if origin is None or origin.budget.bytes is None:
         return
     tensors = flat(forms(model))
-    words = metadata(_words(described))
+    words = metadata(to_words(described))
     weight, most = head(tensors, words) + sum(map(size, tensors.values())), origin.budget.bytes
     if weight > most:
         raise OverBudget(
@@ -54,7 +54,8 @@ def check_weight(model: nn.Module, described: Card) -> None:
         )
 
 
-def _words(described: Card) -> dict[str, Any]:
+def to_words(described: Card) -> dict[str, Any]:
+    """A card as JSON-able values, as a file holds it; `from_words` takes them back."""
     entries = asdict(described)
     # Left out where they say nothing, so that an earlier budgetnet reads the file too.
     for name in ("mirror", "shift", "stored", "quantised"):
@@ -76,7 +77,7 @@ def opened(path: Path) -> tuple[Stored, Card]:
         stored = read_sealed(path)
         if stored.words is None:
             raise BadModelFile(f"{path} has no budgetnet card: it was not saved by budgetnet.save")
-        return stored, _card(stored.words, stored.sealed)
+        return stored, from_words(stored.words, stored.sealed)
     except FileNotFoundError:
         raise BadModelFile(f"there is no model file {path}; a finished run's folder holds {MODEL}") from None
     except OSError as error:
@@ -89,7 +90,7 @@ def opened(path: Path) -> tuple[Stored, Card]:
         raise BadModelFile(f"{path} has a damaged card: {error}") from None
 
 
-def _card(words: Mapping[str, Any], sealed: bool) -> Card:
+def from_words(words: Mapping[str, Any], sealed: bool = True) -> Card:
     """The card in a file's words. Raises ValueError for what is none, without the file's name."""
     if "format" not in words or "version" not in words:
         raise ValueError("it names no format and version")

@@ -9,6 +9,8 @@ from budgetnet.engine import TrainingStep as TrainingStep
 from budgetnet.engine import out_of_memory as out_of_memory
 from budgetnet.trainer.begin import Session as Session
 from budgetnet.trainer.chain import unfinished as unfinished
+from budgetnet.trainer.images import Images as Images
+from budgetnet.trainer.images import gather as gather
 from budgetnet.trainer.images import image_files as image_files
 from budgetnet.trainer.images import measured as measured
 from budgetnet.trainer.planned import planned_before as planned_before

@@ -1,0 +1,53 @@
+"""`budgetnet export`: a trained model into a file that other programs run."""
+
+import click
+
+from budgetnet.cli.options import Asked, ExportForm, data_option, gathered, set_option
+
+
+@click.command()
+@click.argument("target", metavar="RUN|MODEL")
+@click.argument("recipe", metavar="RECIPE", required=False)
+@gathered(
+    "form",
+    ExportForm,
+    click.option(
+        "--to", type=click.Choice(["onnx", "pt2"]), default="onnx", show_default=True, help="Format."
+    ),
+    click.option("--out", metavar="FILE", help="By default beside the model's file."),
+    click.option(
+        "--batch",
+        type=click.Choice(["1", "dynamic"]),
+        default="dynamic",
+        show_default=True,
+        help="Images that go in at once: one, or any number.",
+    ),
+    click.option("--int8", is_flag=True, help="Eight bits for weights and activations (onnx)."),
+    click.option(
+        "--calibrate",
+        metavar="PHOTOS",
+        help="Photos that the ranges of --int8 are taken from; by default training images of RECIPE.",
+    ),
+    click.option(
+        "--tolerate",
+        type=click.FloatRange(0, 100),
+        default=0.5,
+        show_default=True,
+        metavar="POINTS",
+        help="The most accuracy that --int8 may cost.",
+    ),
+    click.option("--bytes", "most", metavar="BYTES", help="The most that the file may weigh, such as 300KB."),
+)
+@gathered("asked", Asked, data_option, set_option)
+def command(target: str, recipe: str | None, form: ExportForm, asked: Asked) -> None:
+    """Write a trained model as ONNX or a torch.export program.
+
+    The file and the model are shown the validation images of RECIPE (which the run names itself where
+    budgetnet brings it along), else the photos in --data, else noise, and compared in one table. A file that
+    is not the same model, or is over the model's budget of bytes, is not written. Beside it preprocess.md
+    says how a photo becomes its input. `budgetnet predict FILE.onnx photos/` uses it. Needs the extra onnx:
+    pip install 'budgetnet[onnx]'.
+    """
+    from budgetnet.cli.export import export_target
+
+    export_target(target, recipe, asked, form)

@@ -1,0 +1,47 @@
+"""`budgetnet export`: a trained model into a file that other programs run, compared on a recipe's images."""
+
+from pathlib import Path
+
+from budgetnet.cli.options import Asked, ExportForm
+from budgetnet.cli.trained import load_trained, trained
+from budgetnet.console import say
+from budgetnet.data import Data
+from budgetnet.exporting import Int8, export
+from budgetnet.modelfile import read_card
+from budgetnet.plan import Plan, titles
+
+
+def export_target(target: str, recipe: str | None, asked: Asked, form: ExportForm) -> None:
+    """Export the model that `target` names, and print how both compare."""
+    loaded = trained(target)
+    plan = _plan(target, recipe, asked, form, loaded.recipe_file, loaded.settings)
+    data: Data | str | None = asked.root if plan is None else plan.data()
+    model = loaded.file if read_card(loaded.file).builder is not None else load_trained(loaded, plan)
+    if data is None:
+        say(
+            f"note: compared on noise; for real images name the recipe: budgetnet export {target} "
+            f"{loaded.recipe_file or 'RECIPE'} --data DIR",
+            error=True,
+        )
+    along = loaded.file.stem == target and not Path(target).exists()
+    beside = Path(loaded.file.name) if along else loaded.file
+    exported = export(
+        model,
+        form.to,  # type: ignore[arg-type]
+        out=form.out or beside.with_suffix(f".{form.to}"),
+        data=data,
+        batch=1 if form.batch == "1" else "dynamic",
+        int8=Int8(form.calibrate, form.tolerate) if form.int8 else False,
+        bytes=form.most,
+    )
+    say(str(exported))
+
+
+def _plan(
+    target: str, recipe: str | None, asked: Asked, form: ExportForm, recorded: str, settings: list[str]
+) -> Plan | None:
+    """The recipe whose images both are shown; None where none is named and none that comes along is asked."""
+    if recipe is None and (form.int8 or asked.root is not None):
+        # No recipe is executed that is not named, but for those that budgetnet brings along.
+        recipe = next((name for name in (recorded, target) if name in titles()), None)
+    return None if recipe is None else asked.plan(recipe, before=settings)

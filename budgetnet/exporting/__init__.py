@@ -1,0 +1,8 @@
+"""Exporting: a trained model as a file that other programs run, shown to be the same model."""
+
+from budgetnet.exporting.exporter import Exported as Exported
+from budgetnet.exporting.exporter import Int8 as Int8
+from budgetnet.exporting.exporter import export as export
+from budgetnet.exporting.module import SUFFIXES as SUFFIXES
+from budgetnet.exporting.module import ExportedModel as ExportedModel
+from budgetnet.exporting.module import read_export as read_export

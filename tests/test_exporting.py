@@ -1,0 +1,264 @@
+"""What is promised of exports: the same model, within its bytes, and a page from which the input is made."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from budgetnet import (
+    Budget,
+    Data,
+    Int8,
+    OverBudget,
+    Quantised,
+    Split,
+    Trainer,
+    export,
+    models,
+    read_export,
+)
+from budgetnet.augment import test_view as seen_in_a_test
+from budgetnet.exporting import export as room_export
+from budgetnet.exporting import graph
+from budgetnet.exporting.preprocess import example_image, example_input, preprocess
+from budgetnet.modelfile import BadModelFile, Card, card, described
+from budgetnet.trainer import gather
+
+Pixels = npt.NDArray[np.float64]
+
+
+def small(make: Any = models.convnet, *, limit: int = 100_000, **options: Any) -> nn.Module:
+    """A network of 3,000 parameters for 16 pixels, with a card, whose statistics are those of some images."""
+    torch.manual_seed(0)
+    model = Budget(bytes=limit).build(make, classes=3, **({"widths": (8, 16)} | options))
+    model.train()
+    for _ in range(8):
+        model(toy().train.images[:32].float() / 255)
+    model.card = replace(described(model), classes=("a", "b", "c"), resize=16, crop=16, stored=(16, 16))
+    return model.eval()
+
+
+def toy() -> Data:
+    """Images of one colour a class, with noise."""
+    drawn = torch.Generator().manual_seed(0)
+    labels = torch.arange(96) % 3
+    noise = torch.randint(0, 60, (96, 3, 16, 16), generator=drawn)
+    images = (noise + 190 * nn.functional.one_hot(labels, 3)[:, :, None, None]).to(torch.uint8)
+    train, val = (Split(images[rows], labels[rows], rows) for rows in torch.arange(96).split([64, 32]))
+    return Data(train, val, None, ("a", "b", "c"), "toy")
+
+
+def said(model: nn.Module, images: Tensor) -> Tensor:
+    return Trainer("cpu", show=False).predict(model, images).probabilities
+
+
+def test_a_program_says_what_the_model_says_and_tells_what_it_is(tmp_path: Path) -> None:
+    model, path = small(limit=300_000), tmp_path / "a.pt2"
+    exported = export(model, "pt2", data=toy(), out=path)
+    assert exported.comparison.same
+    assert exported.comparison.after.bytes == path.stat().st_size
+    assert exported.comparison.before.accuracy == exported.comparison.after.accuracy
+    assert "32 val images of toy" in str(exported)
+    again = read_export(path)
+    assert card(again) == card(model)
+    images = toy().train.images
+    assert torch.allclose(said(again, images), said(model, images), atol=1e-6)
+    with pytest.raises(ValueError, match=r"takes images of \(3, 16, 16\)"):
+        again(torch.rand(1, 3, 32, 32))
+    assert json.loads((tmp_path / "preprocess.json").read_text())["classes"] == ["a", "b", "c"]
+
+
+def test_what_is_over_its_bytes_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(OverBudget, match=r"a.pt2 would have .* over the budget of 2,000"):
+        export(small(), "pt2", bytes=2000, out=tmp_path / "a.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+class TwoFaced(nn.Module):
+    """A model that computes otherwise when it is exported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.inner(x)
+        return logits.roll(int(torch.compiler.is_exporting()), dims=1)
+
+
+def test_what_is_not_the_same_model_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a.pt2 is not the same model: of 64 images of noise it labels"):
+        export(TwoFaced(), "pt2", out=tmp_path / "a.pt2", resolution=16)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"to": "tflite"}, "to should be one of onnx, pt2"),
+        ({"batch": 2}, 'batch should be 1 or "dynamic"'),
+        ({"out": "a.onnx"}, r"should be a file NAME\.pt2"),
+        ({"int8": True}, "int8 is for ONNX files"),
+        ({"out": "nowhere/a.pt2"}, "cannot be written"),
+    ],
+)
+def test_mistakes_are_refused_in_a_sentence(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        export(small(), **{"to": "pt2", **options})
+
+
+def test_a_model_that_nobody_knows_needs_a_resolution() -> None:
+    with pytest.raises(ValueError, match="give resolution="):
+        export(nn.Conv2d(3, 4, 1), "pt2")
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'budgetnet\[onnx\]'"):
+        export(small(), "onnx")
+
+
+def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.pt2").write_bytes(b"no archive")
+    with pytest.raises(BadModelFile, match=r"a.pt2 is damaged"):
+        read_export(tmp_path / "a.pt2")
+    with pytest.raises(BadModelFile, match="cannot be read"):
+        read_export(tmp_path / "b.pt2")
+
+
+# From the page preprocess.md alone, in NumPy.
+
+
+def line(values: Pixels, begin: float, length: float, count: int, *, rounded: bool) -> Pixels:
+    """The last axis of `values`, from `begin` on `length` long, as `count` numbers."""
+    s = length / count
+    r = max(s, 1.0)
+    results = []
+    for i in range(count):
+        c = begin + (i + 0.5) * s
+        j = np.arange(max(0, int(np.floor(c - r + 0.5))), min(values.shape[-1], int(np.floor(c + r + 0.5))))
+        weights = np.maximum(0, 1 - np.abs(j + 0.5 - c) / r)
+        results.append((values[..., j] * weights).sum(axis=-1) / weights.sum())
+    out = np.stack(results, axis=-1)
+    return np.floor(out + 0.5) if rounded else out
+
+
+def resized(
+    image: Pixels, box: tuple[float, float, float, float], size: list[int], *, rounded: bool
+) -> Pixels:
+    """(C, H, W), of which the box (left, top, width, height) is taken, across first."""
+    across = line(image, box[0], box[2], size[1], rounded=rounded)
+    return line(across.swapaxes(1, 2), box[1], box[3], size[0], rounded=rounded).swapaxes(1, 2)
+
+
+def from_the_page(image: npt.NDArray[np.uint8], steps: dict[str, Any]) -> Pixels:
+    """What preprocess.json says, done to RGB bytes (H, W, 3)."""
+    pixels = image.astype(np.float64).transpose(2, 0, 1)
+    high, wide = image.shape[:2]
+    height, width = steps["photo"]["size"]
+    if steps["photo"]["part"] == "centre":
+        w, h = min(wide, high * width / height), min(high, wide * height / width)
+    else:
+        w, h = wide, high
+    pixels = resized(pixels, ((wide - w) / 2, (high - h) / 2, w, h), [height, width], rounded=True)
+    if steps["grey"] is not None:
+        pixels = np.floor((pixels * np.array(steps["grey"])[:, None, None]).sum(axis=0, keepdims=True) + 0.5)
+    pixels = pixels / steps["divide_by"]
+    size = steps["resize"]["size"]
+    if size != [height, width]:
+        pixels = resized(pixels, (0, 0, width, height), size, rounded=False)
+    top, left, crop = steps["crop"]["top"], steps["crop"]["left"], steps["crop"]["size"]
+    return pixels[:, top : top + crop[0], left : left + crop[1]]
+
+
+CARDS = [
+    (Card(stored=(32, 32), resize=24, crop=24), (24, 24)),
+    (Card(stored=(96, 96), resize=110, crop=96), (110, 96)),
+    (Card(stored=(20, 30), resize=24, crop=20, shape="squash"), (24, 20)),
+    (Card(stored=(30, 20), resize=20, crop=16), (20, 16)),
+    (Card(resize=28, crop=28, channels=1), (28, 28)),
+]
+
+
+@pytest.mark.parametrize(("known", "sides"), CARDS)
+def test_the_page_alone_gives_the_tensors_that_predict_gives(
+    known: Card, sides: tuple[int, int], tmp_path: Path
+) -> None:
+    steps = json.loads(json.dumps(preprocess(nn.Identity(), known, sides)))
+    drawn = np.random.default_rng(0)
+    for number, (high, wide) in enumerate([(50, 75), (200, 61), (17, 17), (96, 96)]):
+        soft = drawn.integers(0, 256, (high // 8 + 2, wide // 8 + 2, 3), dtype=np.uint8)
+        image = np.asarray(Image.fromarray(soft).resize((wide, high)))
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(image).save(path)
+        ours = seen_in_a_test(
+            next(gather(str(path), known, batch_size=1).batches), resize=sides[0], crop=sides[1]
+        )
+        # Pillow's sums have 22 bits: where one lies at a half, a byte may come out one higher or lower.
+        apart = np.abs(ours[0].numpy() - from_the_page(image, steps))
+        assert apart.max() <= 1.01 / 255
+        assert (apart > 1e-5).mean() < 0.01
+    shown = from_the_page(example_image().numpy(), steps)
+    assert np.abs(example_input(known, sides)[0].numpy() - shown).max() < 1e-5
+
+
+# What takes onnx, which the extra brings.
+
+
+@pytest.fixture
+def onnx() -> Any:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    return pytest.importorskip("onnx")
+
+
+@pytest.mark.slow
+def test_an_onnx_file_is_one_small_file_that_says_all(onnx: Any, tmp_path: Path) -> None:
+    model, path = small(), tmp_path / "a.onnx"
+    exported = export(model, data=toy(), out=path, batch=1)
+    assert exported.comparison.same
+    assert path.stat().st_size < exported.comparison.before.bytes + 4000
+    words = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+    assert words["card"]["classes"] == ["a", "b", "c"]
+    assert words["card"]["budget"] == {"bytes": 100_000}
+    assert words["preprocess"]["crop"] == {"size": [16, 16], "top": 0, "left": 0}
+    assert set(words["versions"]) == {"budgetnet", "torch", "onnx", "opset"}
+    images = toy().train.images
+    assert torch.allclose(said(read_export(path), images), said(model, images), atol=1e-5)
+    cut = path.read_bytes()[:-100]
+    path.write_bytes(cut)
+    with pytest.raises(BadModelFile, match=r"a.onnx is damaged"):
+        read_export(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [4, 6])
+def test_weights_of_few_bits_keep_them(onnx: Any, bits: int, tmp_path: Path) -> None:
+    few = small(Quantised(models.convnet, bits=bits), widths=(24, 48))
+    exported = export(few, data=toy(), out=tmp_path / "a.onnx")
+    assert exported.comparison.same
+    kinds = {tensor.data_type for tensor in onnx.load(tmp_path / "a.onnx").graph.initializer if tensor.dims}
+    assert onnx.TensorProto.INT8 in kinds
+    assert (onnx.TensorProto.INT4 in kinds) == (bits == 4)
+    assert exported.comparison.after.bytes < exported.comparison.before.bytes * (1.3 if bits == 4 else 1.6)
+
+
+@pytest.mark.slow
+def test_eight_bits_are_a_quarter_of_the_file_and_cost_little(onnx: Any, tmp_path: Path) -> None:
+    model = small(widths=(24, 48))
+    exported = export(model, data=toy(), out=tmp_path / "a.onnx", int8=Int8(tolerate=10))
+    assert exported.comparison.after.bytes < 0.4 * exported.comparison.before.bytes
+    again = export(model, data=toy(), out=tmp_path / "b.onnx", int8=Int8(tolerate=10))
+    assert again.comparison.after.accuracy == exported.comparison.after.accuracy
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
+    with pytest.raises(ValueError, match="int8 is judged by its accuracy"):
+        export(model, out=tmp_path / "c.onnx", int8=True)
+    assert not (tmp_path / "c.onnx").exists()
+    assert room_export is export
