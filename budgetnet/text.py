@@ -87,7 +87,7 @@ def duration(seconds: float) -> str:
     """Seconds as a person reads them: "4.2 s", "3:07", "2:03:07"."""
     if not math.isfinite(seconds):
         return "-"
-    return f"{seconds:.1f} s" if seconds < 60 else clock(seconds)
+    return f"{seconds:.1f} s" if seconds < 59.95 else clock(seconds)
 
 
 def clock(seconds: float) -> str:
@@ -103,7 +103,8 @@ def size(count: float) -> str:
         return f"{count:.0f} bytes"
     size, unit = count / 1000, "kB"
     for larger in ("MB", "GB", "TB"):
-        if size >= 1000:
+        # From here on three digits are 1,000, which would be written 1e+03.
+        if size >= 999.5:
             size, unit = size / 1000, larger
     return f"{size:.3g} {unit}"
 

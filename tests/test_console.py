@@ -5,7 +5,7 @@ import math
 import pytest
 
 from budgetnet.console import Display, say, table
-from budgetnet.text import duration, percent
+from budgetnet.text import duration, percent, size
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from budgetnet.text import duration, percent
     [
         (4.21, "4.2 s"),
         (59.94, "59.9 s"),
+        (59.96, "1:00"),
         (187, "3:07"),
         (7387.4, "2:03:07"),
         (math.inf, "-"),
@@ -21,6 +22,22 @@ from budgetnet.text import duration, percent
 )
 def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1 kB"),
+        (999_499, "999 kB"),
+        (999_999, "1 MB"),
+        (1_530_000_000, "1.53 GB"),
+        (999_999_999_999, "1 TB"),
+    ],
+)
+def test_sizes_have_three_digits(count: int, text: str) -> None:
+    assert size(count) == text
 
 
 def test_percent() -> None:
