@@ -12,7 +12,10 @@ _HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
-_WRITTEN = re.compile(r"([0-9][0-9_,]*(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)\s*([A-Za-z]*)")
+# A comma stands between thousands alone: "1,5M" is one and a half million to many, and never fifteen.
+_WRITTEN = re.compile(
+    r"((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]+)?(?:[eE][0-9]{1,2})?)\s*([A-Za-z]*)"
+)
 COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 _ENDINGS = (("", 1000), ("b", 1000), ("ib", 1024))
 TIMES = {"": 1, "s": 1, "m": 60, "h": 3600}
