@@ -239,7 +239,8 @@ def _move(pairs: list[tuple[Parameter, Tensor]], group: dict[str, Any]) -> None:
     rate = group["lr"] * max(1.0, rows / columns) ** 0.5
     for (parameter, _), update in zip(pairs, updates):
         if group["normalise"]:
-            parameter.mul_(rows**0.5 / parameter.norm())
+            # What begins at zero stays there until it is moved.
+            parameter.mul_(rows**0.5 / parameter.norm().clamp(min=1e-30))
         if group["weight_decay"]:
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(update.view(parameter.shape), alpha=-rate)

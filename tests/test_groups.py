@@ -119,6 +119,17 @@ def test_muon_on_matrices_is_torchs(normalise: bool) -> None:
     assert float(apart) < 0.02
 
 
+def test_muon_moves_weights_that_begin_at_zero() -> None:
+    layer = nn.Linear(6, 4, bias=False)
+    nn.init.zeros_(layer.weight)
+    optimizer = Muon(normalise=True)(layer.parameters())
+    optimizer.param_groups[0]["lr"] = 0.1
+    layer.weight.grad = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    assert bool(layer.weight.isfinite().all())
+    assert bool(layer.weight.any())
+
+
 def test_muon_sees_filters_as_rows_and_not_how_large_the_loss_is() -> None:
     flat, conv = nn.Linear(27, 8, bias=False), nn.Conv2d(3, 8, 3, bias=False)
     with torch.no_grad():
