@@ -33,7 +33,7 @@ from budgetnet import (
 )
 from budgetnet.data import DataError, OnDisk
 from budgetnet.data.batches import WAITING, Ahead, reading
-from budgetnet.data.disk import File, fits_memory, free_memory, joined, source_of
+from budgetnet.data.disk import File, fits_memory, free_memory, joined, left_by_groups, source_of
 from budgetnet.guard import before, image_hashes, look_alikes
 from budgetnet.pseudo import Kept, join
 from tests.conftest import coloured
@@ -221,6 +221,20 @@ def test_the_memory_allowed_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("BUDGETNET_MEMORY", stated)
         with pytest.raises(DataError, match="BUDGETNET_MEMORY should be a size such as 2GB"):
             fits_memory(1)
+
+
+def test_the_limit_of_a_group_above_counts_too(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/job/step\n")
+    step = tmp_path / "sys/fs/cgroup/job/step"
+    step.mkdir(parents=True)
+    for folder, limit, used, idle in ((step, "max", 100, 10), (step.parent, "1000", 400, 50)):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text(f"anon 7\ninactive_file {idle}\n")
+    assert left_by_groups(tmp_path) == [650]
+    (step / "memory.max").write_text("500\n")
+    assert left_by_groups(tmp_path) == [410, 650]
 
 
 def photos(root: Path) -> Path:

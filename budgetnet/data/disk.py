@@ -240,7 +240,12 @@ def fits_memory(size: int) -> bool:
     ("2GB", "512MiB"; "0" leaves all images in their files). Raises `DataError` for a value that is no size.
     """
     stated = os.environ.get("BUDGETNET_MEMORY")
-    return size <= (MEMORY_SHARE * free_memory() if stated is None else _bytes(stated))
+    if stated is None:
+        return size <= MEMORY_SHARE * free_memory()
+    limit = quantity(stated, BYTES)
+    if limit is None:
+        raise DataError(f"BUDGETNET_MEMORY should be a size such as 2GB or 512MiB, but found {stated!r:.60}")
+    return size <= limit
 
 
 def free_memory() -> int:
@@ -249,34 +254,33 @@ def free_memory() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if soft != resource.RLIM_INFINITY:
         left.append(soft - _number("/proc/self/status", r"VmData:\s*(\d+) kB") * 1024)
-    return max(0, min([*left, *_groups()]))
+    return max(0, min([*left, *left_by_groups()]))
 
 
-def _groups() -> list[int]:
-    """Return what the limits of this process's control groups leave, as containers set them."""
+def left_by_groups(system: Path = Path("/")) -> list[int]:
+    """Return what the limits of this process's control groups, and of those above them, leave."""
     left = []
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = (system / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
     for line in lines:
         _, kinds, path = line.split(":", 2)
         if kinds == "":
-            names, top = ("memory.max", "memory.current", "inactive_file"), Path("/sys/fs/cgroup")
+            names, top = ("memory.max", "memory.current", "inactive_file"), system / "sys/fs/cgroup"
         elif "memory" in kinds.split(","):
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            top = Path("/sys/fs/cgroup/memory")
+            top = system / "sys/fs/cgroup/memory"
         else:
             continue
-        # In a container the path may be that of the host; then the group's files lie at the top.
-        folder = next((at for at in (top / path.lstrip("/"), top) if (at / names[0]).exists()), None)
-        if folder is None:
-            continue
-        limit = _number(folder / names[0], r"^(\d+)$")
-        used = _number(folder / names[1], r"^(\d+)$")
-        if limit:
-            # Pages of files that nobody used lately make room when asked to.
-            left.append(limit - used + _number(folder / "memory.stat", rf"(?m)^{names[2]} (\d+)$"))
+        # In a container the path may be that of the host; then only the files at the top are there.
+        group = top / path.lstrip("/")
+        for folder in (at for at in (group, *group.parents) if at.is_relative_to(top)):
+            limit = _number(folder / names[0], r"^(\d+)$")
+            used = _number(folder / names[1], r"^(\d+)$")
+            if limit:
+                # Pages of files that nobody used lately make room when asked to.
+                left.append(limit - used + _number(folder / "memory.stat", rf"(?m)^{names[2]} (\d+)$"))
     return left
 
 
@@ -287,10 +291,3 @@ def _number(path: str | Path, pattern: str) -> int:
     except OSError:
         return 0
     return int(match[1]) if match else 0
-
-
-def _bytes(stated: str) -> int:
-    count = quantity(stated, BYTES)
-    if count is None:
-        raise DataError(f"BUDGETNET_MEMORY should be a size such as 2GB or 512MiB, but found {stated!r:.60}")
-    return int(count)
