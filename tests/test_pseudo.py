@@ -191,6 +191,8 @@ def test_keep_wants_a_row_for_each_image() -> None:
         keep(torch.full((4,), 0.25), 0.5)
     with pytest.raises(ValueError, match="apply softmax to logits"):
         keep(torch.randn(3, 4), 0.5)
+    with pytest.raises(ValueError, match=r"one for each of the 3 images, not int64 \(4,\)"):
+        keep(torch.full((3, 2), 0.5), 0.4, labels=torch.zeros(4, dtype=torch.int64))
 
 
 def test_a_kept_that_does_not_fit_together_is_refused() -> None:

@@ -91,6 +91,11 @@ def keep(
         whole("keep's per_class", per_class)
     if probabilities.ndim != 2:
         raise ValueError(f"keep takes probabilities (N, K), found {tuple(probabilities.shape)}")
+    if labels is not None and labels.shape != probabilities.shape[:1]:
+        raise ValueError(
+            f"keep's labels should be one for each of the {len(probabilities):,} images, not "
+            f"{described(labels)}"
+        )
     if not len(probabilities):
         nothing = torch.zeros(0, dtype=torch.int64)
         return Kept(nothing, nothing, torch.zeros(0), threshold, temperature)
