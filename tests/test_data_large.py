@@ -228,10 +228,10 @@ def test_the_limit_of_a_group_above_counts_too(tmp_path: Path) -> None:
     (tmp_path / "proc/self/cgroup").write_text("0::/job/step\n")
     step = tmp_path / "sys/fs/cgroup/job/step"
     step.mkdir(parents=True)
-    for folder, limit, used, idle in ((step, "max", 100, 10), (step.parent, "1000", 400, 50)):
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text(f"{used}\n")
-        (folder / "memory.stat").write_text(f"anon 7\ninactive_file {idle}\n")
+    for group, limit, used, idle in ((step, "max", 100, 10), (step.parent, "1000", 400, 50)):
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text(f"{used}\n")
+        (group / "memory.stat").write_text(f"anon 7\ninactive_file {idle}\n")
     assert left_by_groups(tmp_path) == [650]
     (step / "memory.max").write_text("500\n")
     assert left_by_groups(tmp_path) == [410, 650]
