@@ -16,8 +16,8 @@ from budgetnet import EMA, Data, EarlyStop, Phase, Ramp, Recipe, Trainer, Warmup
 from budgetnet.cli import main
 from budgetnet.engine.speed import PARTS
 from budgetnet.profiling import Operator, Part, PhaseProfile, Profile
-from budgetnet.profiling.advice import advise
 from budgetnet.profiling.measure import traces
+from budgetnet.profiling.values import advise
 from tests.work import Leap, leaping
 
 PAUSE = 0.01

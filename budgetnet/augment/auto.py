@@ -50,7 +50,9 @@ class RandAugment:
 
     def draw(self, generator: Generator, count: int, height: int, width: int) -> tuple[list[str], Tensor]:
         """One operation for each image and its signed magnitude, float64 (count,)."""
-        return _draw(generator, torch.full((count,), self.magnitude), _rand_tables(self.bins, height, width))
+        shift = {"TranslateX": 150.0 / 331.0 * width, "TranslateY": 150.0 / 331.0 * height}
+        reach = {**dict.fromkeys(SIGNED, 0.9), "ShearX": 0.3, "ShearY": 0.3, **shift, "Rotate": 30.0}
+        return _draw(generator, torch.full((count,), self.magnitude), _tables(self.bins, reach, bits=4))
 
     def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) in [0, 1] to the same in steps of 1/255; the labels stay."""
@@ -85,7 +87,8 @@ class TrivialAugmentWide:
     def draw(self, generator: Generator, count: int, height: int, width: int) -> tuple[list[str], Tensor]:
         """One operation for each image and its signed magnitude, float64 (count,)."""
         places = torch.randint(self.bins, (count,), generator=generator)
-        return _draw(generator, places, _trivial_tables(self.bins))
+        reach = {**dict.fromkeys(SIGNED, 0.99), "TranslateX": 32.0, "TranslateY": 32.0, "Rotate": 135.0}
+        return _draw(generator, places, _tables(self.bins, reach, bits=6))
 
     def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) in [0, 1] to the same in steps of 1/255; the labels stay."""
@@ -126,17 +129,6 @@ def _draw(generator: Generator, places: Tensor, tables: dict[str, Tensor]) -> tu
     none = torch.zeros_like(tables["Rotate"])
     magnitudes = torch.stack([tables.get(name, none) for name in OPERATIONS])[chosen, places]
     return names, torch.where(negative & signed, -magnitudes, magnitudes)
-
-
-def _rand_tables(bins: int, height: int, width: int) -> dict[str, Tensor]:
-    shift = {"TranslateX": 150.0 / 331.0 * width, "TranslateY": 150.0 / 331.0 * height}
-    reach = {"ShearX": 0.3, "ShearY": 0.3, **shift, "Rotate": 30.0}
-    return _tables(bins, {**dict.fromkeys(SIGNED, 0.9), **reach}, bits=4)
-
-
-def _trivial_tables(bins: int) -> dict[str, Tensor]:
-    reach = {"TranslateX": 32.0, "TranslateY": 32.0, "Rotate": 135.0}
-    return _tables(bins, {**dict.fromkeys(SIGNED, 0.99), **reach}, bits=6)
 
 
 def _tables(bins: int, reach: dict[str, float], bits: int) -> dict[str, Tensor]:

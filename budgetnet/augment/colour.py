@@ -66,7 +66,10 @@ class Jitter:
     def factors(self, generator: draw.Source, count: int) -> tuple[Tensor, Tensor]:
         """(count, 4) factors of brightness, contrast, saturation and hue, and the order that they act in."""
         order = draw.even(generator, (count, 4)).argsort(dim=1)
-        spans = [_around_one(value) for value in (self.brightness, self.contrast, self.saturation)]
+        spans = [
+            value if isinstance(value, tuple) else (max(0.0, 1.0 - value), 1.0 + value)
+            for value in (self.brightness, self.contrast, self.saturation)
+        ]
         spans.append(self.hue if isinstance(self.hue, tuple) else (-self.hue, self.hue))
         return torch.cat([draw.uniform(generator, (count, 1), *span) for span in spans], dim=1), order
 
@@ -267,10 +270,6 @@ def _checked(matrices: object, step: Colour, count: int, channels: int, device: 
         f"the matrices of {step!r} should be a floating CPU tensor of shape {shapes[0]} or {shapes[1]}, "
         f"not {given}"
     )
-
-
-def _around_one(value: float | tuple[float, float]) -> tuple[float, float]:
-    return value if isinstance(value, tuple) else (max(0.0, 1.0 - value), 1.0 + value)
 
 
 def _saturate(factors: Tensor, channels: int) -> Tensor:

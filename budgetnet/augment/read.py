@@ -132,7 +132,9 @@ def sampling_of(stored: Size, size: Size, fills: Sequence[Fill], leaves: Sequenc
     reflects = any(left and fill == REFLECT for left, fill in zip(leaves, fills))
     seen = tuple(index for index, fill in enumerate(fills) if leaves[index] and fill != REFLECT)
     outside = tuple(fills[index] for index in seen)
-    return Sampling(size, _times_finer(stored, size), reflects, seen, outside)
+    coarseness = max(stored[0] / size[0], stored[1] / size[1])
+    finer = 1 if coarseness <= COARSEST else math.ceil(coarseness / COARSEST)
+    return Sampling(size, finer, reflects, seen, outside)
 
 
 def positions(maps: Tensor) -> list[Tensor]:
@@ -216,11 +218,6 @@ def mirror(images: Tensor, maps: Tensor) -> Tensor:
             chosen = draw.send(mirrored, images.device)[:, None, None, None]
             images = torch.where(chosen, images.flip(dim), images)
     return images
-
-
-def _times_finer(stored: Size, size: Size) -> int:
-    coarseness = max(stored[0] / size[0], stored[1] / size[1])
-    return 1 if coarseness <= COARSEST else math.ceil(coarseness / COARSEST)
 
 
 def _leave_frame(maps: Tensor, height: int, width: int) -> list[bool]:

@@ -91,14 +91,15 @@ class Inspection:
         """Yield a row for each class, or for those with the fewest and the most training images."""
         yield ("class", *self.counts)
         first = next(iter(self.counts.values()))
-        order = range(len(self.classes))
-        few = sorted(order, key=lambda k: first[k]) if len(self.classes) > ROWS else list(order)
-        for k in few if len(few) <= ROWS else few[: ROWS // 2]:
-            yield (inline(self.classes[k]), *(f"{counts[k]:,}" for counts in self.counts.values()))
-        if len(few) > ROWS:
-            yield (f"... {len(few) - ROWS:,} more", *("" for _ in self.counts))
-            for k in few[-(ROWS // 2) :]:
-                yield (inline(self.classes[k]), *(f"{counts[k]:,}" for counts in self.counts.values()))
+        order = list(range(len(self.classes)))
+        if len(order) > ROWS:
+            order.sort(key=lambda k: first[k])
+        rows: list[tuple[str, ...]] = [
+            (inline(self.classes[k]), *(f"{counts[k]:,}" for counts in self.counts.values())) for k in order
+        ]
+        if len(rows) > ROWS:
+            rows[ROWS // 2 : -(ROWS // 2)] = [(f"... {len(rows) - ROWS:,} more", *("" for _ in self.counts))]
+        yield from rows
         yield ("all", *(f"{sum(counts):,}" for counts in self.counts.values()))
 
     def _verdict(self) -> str:
@@ -126,7 +127,8 @@ def inspect(
         print(inspect("photos"))
     """
     if isinstance(root, Data):
-        return _of_data(root)
+        inspection = _of_splits(root.name, root.classes, root.splits, root.findings)
+        return replace(inspection, notes=tuple(note for note in root.notes if not remark_kind(note)))
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise DataError(f"size is the side of the stored images in pixels, from 1, but found {size!r}")
     if shape not in ("crop", "squash"):
@@ -156,11 +158,6 @@ def _undrawn(splits: Mapping[str, Split], classes: tuple[str, ...]) -> list[Find
     counts = splits["train"].counts(len(classes))
     number = fifth(counts)
     return unheld(counts, takes(counts, number), classes) if number else []
-
-
-def _of_data(data: Data) -> Inspection:
-    inspection = _of_splits(data.name, data.classes, data.splits, data.findings)
-    return replace(inspection, notes=tuple(note for note in data.notes if not remark_kind(note)))
 
 
 def _of_splits(

@@ -45,7 +45,9 @@ def named(parts: dict[str, npt.NDArray[Any]], classes: Sequence[str] | None) -> 
             "some labels are names and some are numbers: give the same kind for train, val and test"
         )
     if classes is not None:
-        return _names(classes)
+        if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
+            raise DataError(f"classes are names in order, such as ['ant', 'bee'], but found {classes!r:.60}")
+        return tuple(map(str, classes))
     used = {value for values in parts.values() for value in np.unique(values).tolist()}
     if kinds == {True}:
         return tuple(sorted(used))
@@ -154,12 +156,6 @@ def _is_missing(value: Any) -> bool:
         return value is None or bool(value != value)
     except (TypeError, ValueError):  # pandas' NA is neither true nor false.
         return True
-
-
-def _names(classes: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
-        raise DataError(f"classes are names in order, such as ['ant', 'bee'], but found {classes!r:.60}")
-    return tuple(str(name) for name in classes)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -191,13 +191,10 @@ class _Survey:
             self.findings.append(Finding("unlabelled part", below(self.root, folder)))
             return False
         for stray in strays:
+            kind, so = "extra class", "that train lacks: add it there, or move it away"
             if folded(stray) in known:
-                label = known[folded(stray)]
-                so = f"where train has '{label}': give both one name"
-                self._refuse("class clash", folder / stray, f"{folder} has a class folder '{stray}' {so}")
-            else:
-                so = "that train lacks: add it there, or move it away"
-                self._refuse("extra class", folder / stray, f"{folder} has a class folder '{stray}' {so}")
+                kind, so = "class clash", f"where train has '{known[folded(stray)]}': give both one name"
+            self._refuse(kind, folder / stray, f"{folder} has a class folder '{stray}' {so}")
         return True
 
     def _labelled(self, folder: Path, classes: tuple[str, ...]) -> tuple[File, ...]:

@@ -17,9 +17,8 @@ from torch.profiler import profile as profiler
 
 from budgetnet.data import Data
 from budgetnet.engine import PARTS, Training, evaluate, steps
-from budgetnet.profiling.advice import advise
 from budgetnet.profiling.scopes import EVALUATION, PART, Scopes, modules, modules_named, operators
-from budgetnet.profiling.values import Part, PhaseProfile, Profile
+from budgetnet.profiling.values import Part, PhaseProfile, Profile, advise
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.trainer import Trainer
 from budgetnet.values import whole

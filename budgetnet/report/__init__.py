@@ -2,6 +2,8 @@
 
 from budgetnet.report.curves import save_curves as save_curves
 from budgetnet.report.png import NoPlot as NoPlot
+from budgetnet.report.png import save_png as save_png
+from budgetnet.report.png import views as views
 from budgetnet.report.resolutions import PLOT as PLOT
 from budgetnet.report.resolutions import AtResolution as AtResolution
 from budgetnet.report.resolutions import Resolutions as Resolutions
@@ -11,5 +13,3 @@ from budgetnet.report.resolutions import trained_at as trained_at
 from budgetnet.report.schedules import curve as curve
 from budgetnet.report.schedules import plot as plot
 from budgetnet.report.schedules import save_schedules as save_schedules
-from budgetnet.report.views import save_png as save_png
-from budgetnet.report.views import views as views
