@@ -186,6 +186,7 @@ def test_help_lists_every_command_with_a_whole_sentence() -> None:
         "preview",
         "profile",
         "completion",
+        "doctor",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 

@@ -1,10 +1,12 @@
-"""What is at hand for whoever types: completion, and `python -m budgetnet`."""
+"""What is at hand for whoever types: completion, doctor, sorted lists, and `python -m budgetnet`."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
@@ -67,3 +69,41 @@ def test_completion_needs_no_torch() -> None:
 def test_python_runs_the_package() -> None:
     done = python("-m", "budgetnet", "--version")
     assert done.stdout.startswith("budgetnet ")
+
+
+def test_doctor_names_what_is_there_and_what_is_missing(here: Path) -> None:
+    (here / "sets" / "stl10_binary").mkdir(parents=True)
+    facts = json.loads(told("doctor", "--data", "sets", "--json"))
+    assert facts["torch"].startswith(torch.__version__)
+    assert facts["stl10"].startswith("in ")
+    assert facts["cifar10"].startswith("not in sets")
+    assert facts["memory"].endswith(" free")
+    lines = told("doctor", "--data", "sets").splitlines()
+    assert lines[-1] == "type: budgetnet run quickstart"
+
+
+def ended(name: str, started: str, val: float | None) -> None:
+    folder = Path("runs", name)
+    folder.mkdir(parents=True)
+    result = {} if val is None else {"val_accuracy": val}
+    record = {"status": "finished", "started": started, "result": result}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "metrics.jsonl").write_text("")
+
+
+def test_runs_are_listed_by_what_is_asked_the_unknown_last() -> None:
+    ended("b-1", "2026-01-02T10:00:00", 0.25)
+    ended("a-1", "2026-01-03T10:00:00", None)
+    ended("c-1", "2026-01-01T10:00:00", 0.75)
+    Path("runs/d-1").mkdir()
+    Path("runs/d-1/run.json").write_text("{")
+
+    def names(sort: str) -> list[str]:
+        runs = json.loads(told("list", "--runs", "--json", "--sort", sort))["runs"]
+        return [Path(run["run"]).name for run in runs]
+
+    assert names("val") == ["c-1", "b-1", "a-1", "d-1"]
+    assert names("started") == ["c-1", "b-1", "a-1", "d-1"]
+    assert names("run") == ["a-1", "b-1", "c-1", "d-1"]
+    assert told("list", "--runs", "--sort", "val").splitlines()[1].split()[0] == "runs/c-1"
+    assert "quickstart" in json.loads(told("list", "--json"))["recipes"]

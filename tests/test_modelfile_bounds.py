@@ -68,7 +68,7 @@ def test_a_wide_layer_at_many_pixels_is_refused(tmp_path: Path) -> None:
 def test_a_number_of_a_card_beyond_reason_is_refused(entry: str, number: Any, tmp_path: Path) -> None:
     if (entry, number) == ("shift", 0):
         return
-    with pytest.raises(BadModelFile, match=f"its {entry} should be from"):
+    with pytest.raises(BadModelFile, match=f"its {entry} should be a whole number from"):
         budgetnet.load(forged(tmp_path / "m", **{entry: number}))
 
 

@@ -26,7 +26,7 @@ from trials import trials
 
 import budgetnet
 from budgetnet import SGD, Budget, Phase, Recipe, Run, Trainer, models
-from budgetnet.cli.commands.list import row
+from budgetnet.cli.commands.list import described
 from budgetnet.files import checkpoint
 from budgetnet.trainer import saver
 from budgetnet.trainer.chain import contract, resumed
@@ -261,7 +261,7 @@ def wrong(log: Log, done: int, folder: Path, draw: random.Random) -> str:
         return f"the status of a run that lost its process is {run.status}"
     elif saved and resumed(folder, log.wanted, network(), RECIPE).held.step < least:
         return "the run cannot go on"
-    return "" if "unreadable" not in row(folder) else "the list cannot read it"
+    return "" if described(folder)["status"] != "unreadable" else "the list cannot read it"
 
 
 def violations(log: Log, place: Path, count: int, *, deaf: bool = False) -> list[str]:

@@ -292,11 +292,12 @@ class View:
 
 @dataclass(frozen=True)
 class Written:
-    """How predictions are written: as table, csv or submission, classes by number or name, and where to."""
+    """How predictions are written: in which layout, classes by number or name, and where to."""
 
     layout: str
     indices: bool
     out: str | None
+    as_json: bool
 
 
 @dataclass(frozen=True)

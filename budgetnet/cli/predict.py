@@ -1,5 +1,6 @@
 """`budgetnet predict`: what a trained model says of image files, as a table, CSV or submission."""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ def predict_files(
     """
     if how.indices and how.layout != "submission":
         raise ValueError("--indices says how a submission is written: add --format submission")
+    if how.as_json and how.layout != "table":
+        raise ValueError(f"--json and --format {how.layout} ask for two forms: give one of them")
     if how.out is not None:
         check_writable(Path(how.out))
     trainer = Trainer(device, out=None, show=False)
@@ -60,7 +63,7 @@ def predict_files(
 
 
 def _show(prediction: Prediction, how: Written) -> None:
-    if how.layout == "table" and how.out is None:
+    if how.layout == "table" and how.out is None and not how.as_json:
         table(("file", "class", "probability"), _rows(prediction), left=2)
         return
     text, notes = _text(prediction, how)
@@ -104,13 +107,20 @@ def _rows(prediction: Prediction) -> list[tuple[str, str, str]]:
 
 def _text(prediction: Prediction, how: Written) -> tuple[str, list[str]]:
     """Return what is to be written, and notes on names that others might misread."""
-    numbers = [str(label) for label in prediction.labels.tolist()]
+    labels, confidence = prediction.labels.tolist(), prediction.confidence.tolist()
+    if how.as_json:
+        keys = ("file", "class", "index", "probability")
+        each = zip(prediction.names, prediction.named(), labels, confidence, strict=True)
+        left_out = [str(finding) for finding in prediction.findings if finding.kind in UNREADABLE]
+        entries = {"predictions": [dict(zip(keys, one)) for one in each], "left_out": left_out}
+        return json.dumps(entries, indent=2) + "\n", []
+    numbers = list(map(str, labels))
     if how.layout == "submission":
         answers = numbers if how.indices else prediction.named()
         rows = list(zip((Path(name).stem for name in prediction.names), answers, strict=True))
         return "".join(map(line, [("Id", "Category"), *rows])), danger(rows, kept=True)
     if how.layout == "csv":
-        chances = (f"{chance:.6f}" for chance in prediction.confidence.tolist())
+        chances = (f"{chance:.6f}" for chance in confidence)
         cells = list(zip(prediction.names, prediction.named(), numbers, chances, strict=True))
         safe = [(sheet(name, path=True), sheet(said), *rest) for name, said, *rest in cells]
         head = ("file", "class", "index", "probability")

@@ -41,10 +41,14 @@ from budgetnet.data.past import Past as Past
 from budgetnet.data.past import hand_on as hand_on
 from budgetnet.data.past import past as past
 from budgetnet.data.past import remember as remember
+from budgetnet.data.publishers import CIFAR10 as CIFAR10
+from budgetnet.data.publishers import STL10 as STL10
+from budgetnet.data.publishers import TINY_IMAGENET as TINY_IMAGENET
 from budgetnet.data.publishers import cifar10 as cifar10
 from budgetnet.data.publishers import stl10 as stl10
 from budgetnet.data.publishers import tiny_imagenet as tiny_imagenet
 from budgetnet.data.source import Source as Source
+from budgetnet.data.source import data_root as data_root
 from budgetnet.data.splits import Split as Split
 from budgetnet.data.walk import ENDINGS as ENDINGS
 from budgetnet.data.walk import walk as walk

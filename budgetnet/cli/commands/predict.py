@@ -2,7 +2,15 @@
 
 import click
 
-from budgetnet.cli.options import PIXELS, Written, device_option, gathered, model_argument, recipe_option
+from budgetnet.cli.options import (
+    PIXELS,
+    Written,
+    device_option,
+    gathered,
+    json_option,
+    model_argument,
+    recipe_option,
+)
 
 
 @click.command()
@@ -23,6 +31,7 @@ from budgetnet.cli.options import PIXELS, Written, device_option, gathered, mode
         "--indices", is_flag=True, help="Write the class's number instead of its name in a submission."
     ),
     click.option("--out", metavar="FILE", help="Write to FILE instead of the terminal."),
+    json_option("Print one JSON object."),
 )
 @click.option("--resolution", type=PIXELS, metavar="PIXELS", help="By default the model's own.")
 @recipe_option
