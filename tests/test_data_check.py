@@ -773,7 +773,7 @@ def test_what_cannot_be_checked_is_a_sentence(tmp_path: Path) -> None:
         assert said in result.stderr
         assert "Traceback" not in result.output
     for options in ({"size": 0}, {"shape": "fit"}):
-        with pytest.raises(DataError, match=r"size is|shape is"):
+        with pytest.raises(DataError, match=r"size should be|shape should be"):
             inspect(tmp_path, **options)  # type: ignore[arg-type]
 
 

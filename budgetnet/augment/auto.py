@@ -56,11 +56,7 @@ class RandAugment:
 
     def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) in [0, 1] to the same in steps of 1/255; the labels stay."""
-        pixels = _whole_numbers(images)
-        for _ in range(self.operations):
-            names, magnitudes = self.draw(generator, len(pixels), pixels.shape[-2], pixels.shape[-1])
-            pixels = apply(self, pixels, names, magnitudes)
-        return pixels.float().mul_(1 / 255), labels
+        return _acted(self, self.operations, images, generator), labels
 
 
 @dataclass(frozen=True)
@@ -68,13 +64,8 @@ class TrivialAugmentWide:
     """Apply to each image one operation, of a magnitude, both drawn for it.
 
     The operations, magnitudes and signs of `torchvision.transforms.v2.TrivialAugmentWide`, drawn for each
-    image. They work on whole numbers: views are rounded to 255 steps first, and what comes out is bit for bit
-    torchvision's for the recolouring ones. Reference: https://arxiv.org/abs/2103.10158.
-
-    Args:
-        bins: how many magnitudes there are.
-        interpolation: "nearest" as torchvision's default, or "bilinear".
-        fill: what shows behind what is moved, in [0, 1]: one brightness or one per channel.
+    image, on whole numbers and with `bins`, `interpolation` and `fill` as in `RandAugment`. Reference:
+    https://arxiv.org/abs/2103.10158.
     """
 
     bins: int = 31
@@ -92,9 +83,7 @@ class TrivialAugmentWide:
 
     def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) in [0, 1] to the same in steps of 1/255; the labels stay."""
-        pixels = _whole_numbers(images)
-        names, magnitudes = self.draw(generator, len(pixels), pixels.shape[-2], pixels.shape[-1])
-        return apply(self, pixels, names, magnitudes).float().mul_(1 / 255), labels
+        return _acted(self, 1, images, generator), labels
 
 
 def apply(
@@ -139,8 +128,15 @@ def _tables(bins: int, reach: dict[str, float], bits: int) -> dict[str, Tensor]:
     return {name: table.double() for name, table in tables.items()}
 
 
-def _whole_numbers(images: Tensor) -> Tensor:
-    return images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+def _acted(
+    step: RandAugment | TrivialAugmentWide, times: int, images: Tensor, generator: Generator
+) -> Tensor:
+    """Views after one operation each, so many times."""
+    pixels = images.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    for _ in range(times):
+        names, magnitudes = step.draw(generator, len(pixels), pixels.shape[-2], pixels.shape[-1])
+        pixels = apply(step, pixels, names, magnitudes)
+    return pixels.float().mul_(1 / 255)
 
 
 def _check(name: str, step: RandAugment | TrivialAugmentWide) -> None:

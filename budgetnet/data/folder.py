@@ -14,6 +14,7 @@ from budgetnet.data.kinds import UNREADABLE, DataError, Finding, Remark, sentenc
 from budgetnet.data.listing import Listing, listing
 from budgetnet.data.source import cache_folder, data_root
 from budgetnet.data.splits import Split
+from budgetnet.values import one_of, whole
 
 if TYPE_CHECKING:
     from budgetnet.data.photos import Stored
@@ -53,30 +54,35 @@ def folder(
 
         data = folder("photos", size=128, held_out=0.1)
     """
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise DataError(f"size is the side of the stored images in pixels, from 1, but found {size!r}")
-    if shape not in ("crop", "squash") or unreadable not in ("skip", "refuse"):
-        raise DataError(
-            f'shape is "crop" or "squash", unreadable "skip" or "refuse", found {shape!r}, {unreadable!r}'
-        )
+    check_options(size, shape, unreadable)
     photos = listing(photo_root(root))
     if "val" in photos.parts and held_out is not None:
         raise DataError(
             f"{photos.root} has a val folder and held_out={held_out!r} was given: leave held_out out"
         )
     splits, findings = parts(photos, size, squash=shape == "squash", unreadable=unreadable, cache=cache)
-    whole, val = splits["train"], splits.get("val")
-    counts = whole.counts(len(photos.classes))
+    training, val = splits["train"], splits.get("val")
+    counts = training.counts(len(photos.classes))
     share = held_out if held_out is not None or val is not None else fifth(counts)
-    train, drawn = split(whole, share, seed, per_class=per_class, classes=photos.classes)
+    train, drawn = split(training, share, seed, per_class=per_class, classes=photos.classes)
     if drawn is not None:
         findings = (*findings, *unheld(counts, drawn.counts(len(photos.classes)), photos.classes))
-    rest = left_over(whole, train, drawn) if unlabelled else None
+    rest = left_over(training, train, drawn) if unlabelled else None
     name = photos.root.resolve().name
     notes = remarks(photos, findings)
     test = splits.get("test")
     data = Data(train, val or drawn, test, photos.classes, name, rest, notes, findings, shape)
     return remarked(data).in_memory()
+
+
+def check_options(size: object, shape: object, unreadable: object = "skip") -> None:
+    """Refuse, with a `DataError`, what photos cannot be stored by."""
+    try:
+        whole("size", size)
+        one_of("shape", shape, ("crop", "squash"))
+        one_of("unreadable", unreadable, ("skip", "refuse"))
+    except ValueError as error:
+        raise DataError(str(error)) from None
 
 
 def parts(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from budgetnet.data.choose import fifth, takes
 from budgetnet.data.data import Data, rare, repeated, twice, unheld
-from budgetnet.data.folder import Root, photo_root, read
+from budgetnet.data.folder import Root, check_options, photo_root, read
 from budgetnet.data.kinds import KINDS, DataError, Finding, grouped, remark_kind
 from budgetnet.data.listing import survey
 from budgetnet.data.source import cache_folder
@@ -129,10 +129,7 @@ def inspect(
     if isinstance(root, Data):
         inspection = _of_splits(root.name, root.classes, root.splits, root.findings)
         return replace(inspection, notes=tuple(note for note in root.notes if not remark_kind(note)))
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise DataError(f"size is the side of the stored images in pixels, from 1, but found {size!r}")
-    if shape not in ("crop", "squash"):
-        raise DataError(f'shape is "crop" or "squash", but found {shape!r}')
+    check_options(SIZE if size is None else size, shape)
     photos = survey(photo_root(root))
     name = photos.root.resolve().name
     if not photos.parts:
