@@ -32,7 +32,7 @@ def stated(given: Labels, name: str) -> npt.NDArray[Any]:
     if values.ndim != 1 or values.dtype.kind not in "iuU":
         raise DataError(
             f"the labels of {name} are (N,) numbers or names, but found {values.dtype} {values.shape}: "
-            f"{_way(values, TENSOR if isinstance(given, Tensor) else ARRAY)}"
+            f"{_conversion(values, TENSOR if isinstance(given, Tensor) else ARRAY)}"
         )
     return values
 
@@ -134,7 +134,7 @@ def _plain(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     return values
 
 
-def _way(values: npt.NDArray[Any], says: tuple[str, str, str]) -> str:
+def _conversion(values: npt.NDArray[Any], says: tuple[str, str, str]) -> str:
     """Return what makes labels of these, as far as that can be told."""
     flat, single, whole = says
     if values.ndim == 2 and values.shape[1] == 1:

@@ -106,7 +106,7 @@ class _Search:
                     "doubled part",
                     names[1],
                     f"{self.root} holds both '{names[0]}' and '{names[1]}', one too many: move one away, or "
-                    f"pass {self._way(*(some[0] for some in named.values()))}",
+                    f"pass {self._argument(*(some[0] for some in named.values()))}",
                 )
         if "train" not in named:
             return self._lacking(next(iter(named.values()))[0])
@@ -135,7 +135,7 @@ class _Search:
             "no train",
             ".",
             f"{self.root} holds '{name}' but no 'train': put the training photos into {self.root / 'train'}, "
-            f"or pass {self._way()}",
+            f"or pass {self._argument()}",
         )
 
     def _asked(self, *names: str) -> Parts:
@@ -143,8 +143,8 @@ class _Search:
         return self._refused(
             "part or class",
             names[0],
-            f"{quoted} in {self.root} may be parts or classes: pass {self._way(*names)} if they are parts, "
-            f"{self._way()} if they are classes",
+            f"{quoted} in {self.root} may be parts or classes: pass {self._argument(*names)} if they are "
+            f"parts, {self._argument()} if they are classes",
         )
 
     def _bare(self, names: Sequence[str]) -> Parts:
@@ -154,10 +154,10 @@ class _Search:
             "part or class",
             names[0],
             f"{quoted} in {self.root} may be a part or a class: give each class a folder within, move it "
-            f"away, or pass {self._way()} if it is a class",
+            f"away, or pass {self._argument()} if it is a class",
         )
 
-    def _way(self, *names: str) -> str:
+    def _argument(self, *names: str) -> str:
         """Return the argument that decides: the root as train, or these folders as the parts."""
         if not names:
             return f'root={{"train": "{self.root}"}} (in check --part train={self.root})'

@@ -114,11 +114,10 @@ def cifar10(
 ) -> Data:
     """Return CIFAR-10: images uint8 (N, 3, 32, 32), ten classes, `held_out` of the training images as val.
 
-    The files are read from `root` (else BUDGETNET_DATA, else ./data), the folder with cifar-10-batches-bin
-    or that folder itself, and fetched from the publisher when missing (170 MB, once; a `Source` as
-    `download` names another place). Without test_batch.bin, test is None. `held_out`, `per_class` and
-    `seed` are as in `split`. `unlabelled=True` keeps, without their labels, the training images that
-    `per_class` leaves over. Raises `DataError`.
+    The files are read from cifar-10-batches-bin, and fetched when missing (170 MB, once), by `root` and
+    `download` as in `stl10`. Without test_batch.bin, test is None. `held_out`, `per_class` and `seed` are as
+    in `split`. `unlabelled=True` keeps, without their labels, the training images that `per_class` leaves
+    over. Raises `DataError`.
 
     Reference: https://www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, 2009).
 
@@ -216,10 +215,9 @@ def tiny_imagenet(
     in class folders or named by val_annotations.txt, is read as well. Classes have the first of their names
     in words.txt (or classes.txt), with the WordNet number where that is not unique.
 
-    The files are read from `root` (else BUDGETNET_DATA, else ./data), the folder with tiny-imagenet-200 or
-    that folder itself, fetched from the publisher when missing (248 MB, once; a `Source` as `download` names
-    another place), and stored decoded as `folder` stores photos. `held_out`, `per_class` and `seed` are as in
-    `split`. Raises `DataError`.
+    The files are read from tiny-imagenet-200, and fetched when missing (248 MB, once), by `root` and
+    `download` as in `stl10`, and stored decoded as `folder` stores photos. `held_out`, `per_class` and `seed`
+    are as in `split`. Raises `DataError`.
 
     Reference: http://cs231n.stanford.edu/reports/2015/pdfs/yle_project.pdf (Le and Yang, 2015).
 

@@ -121,14 +121,18 @@ def by_resolution(
         measured = by_resolution(Trainer(), load("runs/fixres_stl10-1"), stl10().val, range(60, 201, 20))
         print(measured, measured.best.resolution)
     """
-    sizes = _checked(resolutions)
+    sizes = list(resolutions)
+    for size in sizes:
+        whole("a resolution in pixels", size)
+    if not sizes:
+        raise ValueError("there are no resolutions to measure at; name some: [64, 96, 128]")
     split, names = measured(split, card(model), classes)
     known = card(model) or Card()
     model.to(trainer.device)
     moved = split.to(trainer.device)
     channels = int(split.images.shape[1])
     rows: list[AtResolution] = []
-    for size in sizes:
+    for size in sorted(set(sizes)):
         resize = size * known.resize // known.crop if known.resize and known.crop else size
         try:
             test = Test(resize, size, mirror=known.mirror, shift=known.shift)
@@ -197,13 +201,3 @@ def _draw(axes: Any, resolutions: Resolutions) -> None:
     handles = [each.get_legend_handles_labels() for each in (axes, costs)]
     both = (first + second for first, second in zip(*handles))
     axes.figure.legend(*both, loc="outside lower center", ncols=4, frameon=False)
-
-
-def _checked(resolutions: Iterable[int]) -> list[int]:
-    """The resolutions in rising order, each once. Raises ValueError for what is none."""
-    given = list(resolutions)
-    for size in given:
-        whole("a resolution in pixels", size)
-    if not given:
-        raise ValueError("there are no resolutions to measure at; name some: [64, 96, 128]")
-    return sorted(set(given))
