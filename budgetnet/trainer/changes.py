@@ -37,8 +37,7 @@ def dotted(path: str) -> str:
 
 def allowed_before(sessions: Sequence[Mapping[str, Any]]) -> list[str]:
     """The paths that sessions of a run were allowed to differ in: a loop of sessions names them each time."""
-    lines = [text for session in sessions for text in session.get("changed", []) if isinstance(text, str)]
-    return [dotted(text.split(": ")[0]) for text in lines]
+    return [path for session in sessions for path in session.get("allowed", []) if isinstance(path, str)]
 
 
 def with_defaults(held: Any, wanted: Recipe) -> Any:

@@ -19,7 +19,7 @@ from budgetnet.pseudo import write_csv
 from budgetnet.run import Note, Pace, Run
 from budgetnet.text import counted, duration, percent
 from budgetnet.trainer.begin import Start
-from budgetnet.trainer.changes import line
+from budgetnet.trainer.changes import dotted, line
 
 _LONGEST = 200_000
 _MODULES = 200
@@ -48,6 +48,7 @@ def open_record(run: Run, training: Training, start: Start) -> None:
             run.note(sessions=sessions)
         if start.changed:
             sessions[-1]["changed"] = [line(difference) for difference in start.changed]
+            sessions[-1]["allowed"] = [dotted(difference.path) for difference in start.changed]
             run.note(sessions=sessions, **_asked(training, start))
         return
     counts = ledger(training.model)
