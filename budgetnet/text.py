@@ -18,6 +18,7 @@ _WRITTEN = re.compile(
 )
 COUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 _ENDINGS = (("", 1000), ("b", 1000), ("ib", 1024))
+_LONGEST_TIME = 1e9
 TIMES = {"": 1, "s": 1, "m": 60, "h": 3600}
 BYTES = {"": 1, "b": 1} | {
     f"{letter}{ending}": base**power
@@ -132,3 +133,16 @@ def quantity(written: object, units: Mapping[str, int]) -> Decimal | None:
     except TypeError:
         return None
     return Decimal(number) if abs(number) <= 10**18 else None
+
+
+def seconds(written: float | str | None, name: str = "max_time") -> float | None:
+    """A time as seconds: 90, "90", "90s", "1h30m". Raises ValueError for what is no time above 0."""
+    if written is None:
+        return None
+    pieces = re.split("(?<=[hms])", written.strip().lower()) if isinstance(written, str) else [written]
+    numbers = [quantity(piece, TIMES) for piece in pieces if piece != ""]
+    total = sum(math.nan if number is None else float(number) for number in numbers)
+    if not 0 < total <= _LONGEST_TIME:
+        text = f"{written!r:.40}" if isinstance(written, str | float) else "a number beyond all years"
+        raise ValueError(f"{name} should be seconds or a time such as '11h30m', not {text}")
+    return total

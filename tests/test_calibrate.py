@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from budgetnet import Budget, Data, Phase, Recipe, Trainer, models
 from budgetnet.augment import view
-from budgetnet.engine.randomness import drawn, order
+from budgetnet.randomness import drawn, order
 
 
 def network() -> nn.Module:

@@ -19,8 +19,8 @@ from budgetnet.augment import Mixup, view
 from budgetnet.augment.draw import uniform
 from budgetnet.data import Split
 from budgetnet.engine.measure import Engine, evaluate
-from budgetnet.engine.randomness import VIEW, drawn, order
 from budgetnet.loss import DistillationLoss, LabelSmoothingLoss
+from budgetnet.randomness import VIEW, drawn, order
 from budgetnet.recipe import Test
 
 CLOSE = 1e-6

@@ -37,7 +37,8 @@ from budgetnet import (
 )
 from budgetnet.data import Data, Split
 from budgetnet.files import checkpoint as checkpoints
-from budgetnet.trainer.stop import Stop, seconds
+from budgetnet.text import seconds
+from budgetnet.trainer.saver import Stop
 
 AT_ONCE = 1e-9
 

@@ -13,8 +13,7 @@ from budgetnet.engine import Kept, Training, TrainingStep
 from budgetnet.engine.measure import Engine
 from budgetnet.files import checkpoint
 from budgetnet.trainer import saver
-from budgetnet.trainer.saver import COST, EVERY, Saver
-from budgetnet.trainer.stop import Stop
+from budgetnet.trainer.saver import COST, EVERY, Saver, Stop
 
 
 class Clock:

@@ -25,8 +25,8 @@ from budgetnet import (
     models,
 )
 from budgetnet.augment import view
-from budgetnet.engine.randomness import UNLABELLED, VIEW, drawn, order
 from budgetnet.pseudo import keep, read_csv
+from budgetnet.randomness import UNLABELLED, VIEW, drawn, order
 
 
 def network() -> nn.Module:

@@ -21,7 +21,7 @@ from budgetnet import Run, Trainer, read_plan
 from budgetnet.files import checkpoint as checkpoints
 from budgetnet.sweep import worker
 from budgetnet.sweep.job import Job, engine_of
-from budgetnet.trainer.stop import ENDING, Stop
+from budgetnet.trainer.saver import ENDING, Stop
 
 BATCH = [signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1]
 

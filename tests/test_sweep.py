@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from budgetnet import Cosine, Epoch, Trainer, load, read_plan
 from budgetnet.cli import main
 from budgetnet.compare import compare
-from budgetnet.engine.randomness import MODEL, drawn
 from budgetnet.plan import Plan
+from budgetnet.randomness import MODEL, drawn
 from budgetnet.run import Run
 from budgetnet.sweep import Sweep, read_over, seeds, sweep
 from budgetnet.sweep.grid import grid, split

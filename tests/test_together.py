@@ -298,7 +298,7 @@ def troubled(here: Path, body: str) -> Plan:
 
     What fails in that one is refused before the training.
     """
-    from budgetnet.engine.randomness import MODEL, drawn
+    from budgetnet.randomness import MODEL, drawn
 
     of = {drawn(seed, MODEL, step): seed for seed in range(6) for step in range(1, 60)}
     text = TINY.replace("\nlearn = ", LOSS.replace("SEEDS", repr(of)).replace("BODY", body), 1)

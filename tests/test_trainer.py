@@ -39,7 +39,7 @@ from budgetnet import (
     models,
 )
 from budgetnet.engine.parts import Average
-from budgetnet.engine.randomness import drawn, order
+from budgetnet.randomness import drawn, order
 from budgetnet.trainer import Channel
 
 

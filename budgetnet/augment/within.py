@@ -1,12 +1,9 @@
 """Within: whether what steps make of images stays where a test shows them, in [0, 1]."""
 
 import copy
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +11,7 @@ from budgetnet.augment import foreign
 from budgetnet.augment.pieces import unit
 from budgetnet.augment.steps import Batch, Step
 from budgetnet.augment.views import Group, act, full_precision, grouped
+from budgetnet.randomness import own_randomness
 
 OUTSIDE = 0.2
 """How far the pixels of images, or of black ones or white ones alone, may lie outside of [0, 1] on average.
@@ -37,7 +35,7 @@ def check_within(
     groups = grouped(steps)
     last = max((at for at, group in enumerate(groups) if _foreign(group)), default=-1)
     generator, sized = torch.Generator().manual_seed(0), False
-    with torch.no_grad(), full_precision(images.device), _generators_kept():
+    with torch.no_grad(), full_precision(images.device), own_randomness():
         for group in groups[: last + 1]:
             sized = sized or group.sizes
             tried = Group(group.kind, [_copied(step) for step in group.steps]) if _foreign(group) else group
@@ -98,14 +96,3 @@ def _left(name: str, images: Tensor) -> str:
         "show them in it: leave normalisation to the model (layers.standardise), or end the step with "
         ".clamp(0, 1)"
     )
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Within it Python's and NumPy's generators may be drawn from, and are put back afterwards."""
-    states = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])

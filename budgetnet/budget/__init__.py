@@ -22,7 +22,6 @@ from budgetnet.budget.limits import Budget as Budget
 from budgetnet.budget.limits import Built as Built
 from budgetnet.budget.limits import built as built
 from budgetnet.budget.meta import first_line as first_line
-from budgetnet.budget.meta import random_states_kept as random_states_kept
 from budgetnet.budget.meta import twin as twin
 from budgetnet.budget.modules import check_state as check_state
 from budgetnet.budget.refusal import OverBudget as OverBudget

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from budgetnet.budget.amounts import pixels
-from budgetnet.budget.meta import copy_to, first_line, needs_values, random_states_kept
+from budgetnet.budget.meta import copy_to, first_line, needs_values
 from budgetnet.budget.modules import bare, called, walk
 from budgetnet.budget.standin import quickly_on_meta
 from budgetnet.budget.watch import Watch
+from budgetnet.randomness import own_randomness
 from budgetnet.values import whole
 
 _LARGEST_TRIED = 512
@@ -88,7 +89,7 @@ def watched(
         whole("channels", channels)
     kinds = _kinds(model) if channels is None else (channels,)
     missed = []
-    with random_states_kept(), quickly_on_meta():
+    with own_randomness(), quickly_on_meta():
         for attempts in (_Attempts(model, kind, dtype) for kind in kinds for dtype in _dtypes(model)):
             watch, error = attempts.at(size)
             if error is None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
-import random
-import sys
 import threading
 import warnings
 import weakref
@@ -21,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
+
+from budgetnet.randomness import own_randomness
 
 Thing = TypeVar("Thing")
 
@@ -129,7 +129,7 @@ def build_on_meta(
             "class itself and then its arguments, and hand a module that exists to budget.check(model)"
         )
     registrations = _Registrations(limits)
-    with random_states_kept(), _watching(registrations), warnings.catch_warnings():
+    with own_randomness(), _watching(registrations), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # loading weights to meta warns of each of them
         try:
             with torch.device("meta"):
@@ -178,21 +178,6 @@ def _watching(registrations: _Registrations) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-@contextmanager
-def random_states_kept() -> Iterator[None]:
-    """Leaves the states of torch's CPU generator, of `random` and of NumPy, if loaded, as they were."""
-    numpy = sys.modules.get("numpy")
-    python_state = random.getstate()
-    numpy_state = None if numpy is None else numpy.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python_state)
-        if numpy is not None:
-            numpy.random.set_state(numpy_state)
 
 
 class _Twins(TorchFunctionMode):

@@ -16,7 +16,6 @@ from budgetnet.engine.memory import Chunks as Chunks
 from budgetnet.engine.memory import device_of as device_of
 from budgetnet.engine.memory import out_of_memory as out_of_memory
 from budgetnet.engine.parts import chosen_parts as chosen_parts
-from budgetnet.engine.randomness import mixed as mixed
 from budgetnet.engine.ready import TRIED as TRIED
 from budgetnet.engine.ready import check as check
 from budgetnet.engine.ready import check_logits as check_logits

@@ -13,11 +13,11 @@ from budgetnet.budget import macs
 from budgetnet.data import Data
 from budgetnet.engine.loop import Event, steps
 from budgetnet.engine.measure import Engine, evaluate
-from budgetnet.engine.randomness import own_randomness
 from budgetnet.engine.speed import Compiled, SpeedChoice, fused_views
 from budgetnet.engine.state import State
 from budgetnet.engine.training import Execution, Training, interleaved, moved
 from budgetnet.engine.trial import NEARLY_NONE, copied
+from budgetnet.randomness import own_randomness
 from budgetnet.recipe import Phase, PseudoLabels, Recipe
 from budgetnet.text import duration
 

@@ -14,7 +14,6 @@ from budgetnet.data import reading
 from budgetnet.engine.finite import FiniteCheck, Undo, check_finite, check_loss
 from budgetnet.engine.measure import Evaluation, answers, evaluate
 from budgetnet.engine.parts import Average, forget, learning, plain_mean, train_mode
-from budgetnet.engine.randomness import TEST, drawn, mixed, order, own_randomness, reseed
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.engine.state import Kept
 from budgetnet.engine.step import calibration, joined, reading_ahead, take
@@ -22,6 +21,7 @@ from budgetnet.engine.training import Training
 from budgetnet.engine.unsaved import restore_optimizer
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.pseudo import keep
+from budgetnet.randomness import TEST, drawn, mixed, order, own_randomness, reseed
 from budgetnet.recipe import Phase, PseudoLabels, optimizer_of, set_rates
 from budgetnet.run import Epoch, Note
 from budgetnet.schedule import value

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Finding, Interleaved, Split, at_hand, reading
 from budgetnet.engine.memory import Chunks
-from budgetnet.engine.randomness import TEST, drawn, order, own_randomness, reseed
+from budgetnet.randomness import TEST, drawn, order, own_randomness, reseed
 from budgetnet.recipe import Test
 
 BEST = 5

@@ -12,10 +12,10 @@ from budgetnet.augment import Place, at_place, view
 from budgetnet.data import Ahead, Interleaved, Split, reading
 from budgetnet.engine.memory import clear, once_more, out_of_memory, release, update
 from budgetnet.engine.parts import count_batch
-from budgetnet.engine.randomness import MODEL, PLACE, UNLABELLED, VIEW, drawn, mixed, reseed
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.engine.training import Training
 from budgetnet.pseudo import fixmatch_loss, join
+from budgetnet.randomness import MODEL, PLACE, UNLABELLED, VIEW, drawn, mixed, reseed
 from budgetnet.recipe import FixMatch, Phase
 from budgetnet.run import Note
 

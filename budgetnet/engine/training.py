@@ -13,11 +13,11 @@ from budgetnet.data import MEMORY_SHARE, Data, Interleaved, Split, at_hand, free
 from budgetnet.engine.hidden import Hidden
 from budgetnet.engine.measure import Engine, trying
 from budgetnet.engine.memory import Chunks
-from budgetnet.engine.randomness import SESSION, mixed
 from budgetnet.engine.speed import Clock, Compiled
 from budgetnet.engine.state import Kept, State
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
+from budgetnet.randomness import SESSION, mixed
 from budgetnet.recipe import Phase, PseudoLabels, Recipe
 from budgetnet.run import Epoch, Note, Run
 

@@ -17,12 +17,12 @@ from budgetnet.data import Data
 from budgetnet.engine.measure import Engine
 from budgetnet.engine.memory import out_of_memory, release
 from budgetnet.engine.parts import learning, train_mode
-from budgetnet.engine.randomness import MODEL, drawn, drawn_from, own_randomness
 from budgetnet.engine.ready import doubts
 from budgetnet.engine.step import Batch, Stored, batch_of, loss_of, move
 from budgetnet.engine.training import Training
 from budgetnet.engine.unsaved import check_kept, remember
 from budgetnet.layers import Standardise
+from budgetnet.randomness import MODEL, drawn, drawn_from, own_randomness
 from budgetnet.recipe import FixMatch, Phase, Recipe, optimizer_of, set_rates
 
 NEARLY_NONE = 1e-20

@@ -10,7 +10,6 @@ from budgetnet.budget import saved_tensors
 from budgetnet.engine.hidden import Places, named, set_value, tensors_of
 from budgetnet.engine.measure import trying
 from budgetnet.engine.parts import learning
-from budgetnet.engine.randomness import own_randomness, reseed
 from budgetnet.engine.state import NotSaveable, Tensors, Words, fill, of
 from budgetnet.engine.state import named as under
 from budgetnet.engine.step import joined
@@ -18,6 +17,7 @@ from budgetnet.engine.training import Training
 from budgetnet.engine.verify import check_place, check_tensors, kinds
 from budgetnet.files import Checkpoint, NotPlain, pack, unpack
 from budgetnet.optim import Joint
+from budgetnet.randomness import own_randomness, reseed
 from budgetnet.recipe import Phase, optimizer_of
 
 _WRONG = (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from budgetnet.budget import built, external, random_states_kept
+from budgetnet.budget import built, external
 from budgetnet.modelfile.card import Card
 from budgetnet.modelfile.file import BadModelFile, read_card
 from budgetnet.modelfile.loading import fill, load
+from budgetnet.randomness import own_randomness
 
 _SIDES = (32, 64, 224)
 """Pixels tried for a model whose card names none."""
@@ -25,7 +26,7 @@ def difference(path: Path, model: nn.Module) -> str:
     The model is looked at in evaluation mode, with two images, and left in the modes that it was in.
     """
     try:
-        with random_states_kept():
+        with own_randomness():
             fresh = _fresh(path, read_card(path), model)
     except BadModelFile as error:
         return f"the file that was saved cannot be loaded again: {error}"
@@ -78,7 +79,7 @@ def _logits_of_both(model: nn.Module, fresh: nn.Module, card: Card) -> tuple[Ten
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    with _tested(model), random_states_kept(), torch.no_grad():
+    with _tested(model), own_randomness(), torch.no_grad():
         torch.default_generator.manual_seed(0)
         logits: Tensor = model(images)
         return logits.detach().float().cpu()

@@ -21,7 +21,8 @@ from budgetnet.sweep.capacity import Capacity, Together, capacity
 from budgetnet.sweep.job import FAILED, FAILURE, Job, kind_of
 from budgetnet.sweep.shared import shared_size
 from budgetnet.sweep.workers import trained
-from budgetnet.trainer import Session, Trainer, TrainingFailed, check_out, seconds
+from budgetnet.text import seconds
+from budgetnet.trainer import Session, Trainer, TrainingFailed, check_out
 from budgetnet.values import whole
 
 

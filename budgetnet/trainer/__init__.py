@@ -15,11 +15,10 @@ from budgetnet.trainer.images import image_files as image_files
 from budgetnet.trainer.images import measured as measured
 from budgetnet.trainer.planned import planned_before as planned_before
 from budgetnet.trainer.planned import takes as takes
+from budgetnet.trainer.saver import ENDING as ENDING
+from budgetnet.trainer.saver import Handler as Handler
+from budgetnet.trainer.saver import heeding as heeding
 from budgetnet.trainer.space import check_out as check_out
-from budgetnet.trainer.stop import ENDING as ENDING
-from budgetnet.trainer.stop import Handler as Handler
-from budgetnet.trainer.stop import heeding as heeding
-from budgetnet.trainer.stop import seconds as seconds
 from budgetnet.trainer.tensorboard import TensorBoard as TensorBoard
 from budgetnet.trainer.trainer import Trainer as Trainer
 from budgetnet.trainer.watch import Channel as Channel

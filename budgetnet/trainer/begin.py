@@ -20,9 +20,9 @@ from budgetnet.modelfile import Card, check_weight, described
 from budgetnet.process import check_launch, steadfast_output
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch, Run
+from budgetnet.text import seconds
 from budgetnet.trainer.chain import contract, follow, higher, resumed
 from budgetnet.trainer.planned import long, plan_within, planned_before
-from budgetnet.trainer.stop import seconds
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from torch import nn
 from budgetnet.data import Data
 from budgetnet.engine import Engine, Forecast, Speed, choose, forecast, lasting
 from budgetnet.recipe import Recipe
-from budgetnet.text import duration
+from budgetnet.text import duration, seconds
 from budgetnet.trainer.chain import unfinished
-from budgetnet.trainer.stop import seconds
 
 LONG = 3600.0
 """Of a training that takes so many seconds it is said before it begins."""

@@ -27,7 +27,6 @@ from budgetnet.engine import (
     evaluate,
     fused_views,
     interleaved,
-    mixed,
     moved,
     on_device,
     prepare,
@@ -38,6 +37,7 @@ from budgetnet.engine import (
 from budgetnet.files import checkpoint, discard, locked, unwritable
 from budgetnet.modelfile import difference, write
 from budgetnet.process import fill_closed, steadfast_output
+from budgetnet.randomness import mixed
 from budgetnet.run import METRICS, MODEL, RECORD, Epoch, Note, Run, pace
 from budgetnet.trainer.begin import Start, card_of
 from budgetnet.trainer.changes import adapt
@@ -51,9 +51,8 @@ from budgetnet.trainer.record import (
     source_paths,
     unkept,
 )
-from budgetnet.trainer.saver import Saver, insist
+from budgetnet.trainer.saver import Saver, Stop, Stopped, insist
 from budgetnet.trainer.space import room
-from budgetnet.trainer.stop import Stop, Stopped
 from budgetnet.trainer.watch import Audience, Screen, Watchers
 
 

@@ -63,11 +63,11 @@ def reseed(device: torch.device, seed: int) -> None:
 
 
 @contextmanager
-def own_randomness(device: torch.device) -> Iterator[None]:
-    """Leave the global generators, torch's, Python's and NumPy's, as they were found."""
+def own_randomness(device: torch.device | None = None) -> Iterator[None]:
+    """Leave the global generators, torch's, on `device` too, Python's and NumPy's, as they were found."""
     pythons, numpys = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
             yield
     finally:
         random.setstate(pythons)
