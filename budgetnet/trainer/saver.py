@@ -1,4 +1,4 @@
-"""Saver: what happens between two steps: a checkpoint now and then, and an end where time or a signal asks."""
+"""Saver: what happens between two steps: a checkpoint now and then, and an end where one is asked for."""
 
 import math
 import signal
