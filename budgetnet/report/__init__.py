@@ -2,8 +2,10 @@
 
 from budgetnet.report.curves import save_curves as save_curves
 from budgetnet.report.png import NoPlot as NoPlot
+from budgetnet.report.png import blank as blank
 from budgetnet.report.png import save_png as save_png
 from budgetnet.report.png import views as views
+from budgetnet.report.png import write as write
 from budgetnet.report.resolutions import PLOT as PLOT
 from budgetnet.report.resolutions import AtResolution as AtResolution
 from budgetnet.report.resolutions import Resolutions as Resolutions
