@@ -130,7 +130,7 @@ def trained(name: str, seed: int, plan: Plan, data: Data, asked: argparse.Namesp
     if file.exists():
         held: dict[str, Any] = json.loads(file.read_text())
         return held
-    precision = "float32" if name.startswith("float32") else asked.precision
+    precision: Any = "float32" if name.startswith("float32") else asked.precision
     trainer = Trainer(asked.device, precision=precision, out=asked.out, show=False)
     recipe = replace(base(plan, asked.passes), seed=seed)
     plan = plan.changed(f"recipe.seed={seed}")

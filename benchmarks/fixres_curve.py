@@ -84,8 +84,10 @@ def fixes(plan: Plan, scale: float) -> dict[str, Phase]:
 
 def last_norm(model: nn.Module) -> str:
     """The last norm of the last block's main path."""
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    return [name for name in names if "shortcut" not in name][-1]
+    modules = dict(model.named_modules())
+    names: list[str] = [name for name in modules if isinstance(modules[name], nn.BatchNorm2d)]
+    *_, last = (name for name in names if "shortcut" not in name)
+    return last
 
 
 def trained(seed: int, plan: Plan, data: Data, trainer: Trainer, asked: argparse.Namespace) -> dict[str, str]:
