@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
-from budgetnet.augment import resize
+from budgetnet.augment import Batch, resize
 from budgetnet.budget import DoesNotFit, check_fit, external, ledger
 from budgetnet.data import Data, class_difference
 from budgetnet.identity import Named, file_mark, mark
@@ -130,9 +130,7 @@ class Distill:
                     f"it {ours!r}: name a teacher that was trained on the same classes in the same order"
                 )
 
-    def act(
-        self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator
-    ) -> tuple[Tensor, Tensor]:
+    def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """The images as they are, float (B, C, H, W), and labels (B,) or (B, K) to (B, K) or (B, 2, K)."""
         if labels.ndim > 2:
             raise ValueError(

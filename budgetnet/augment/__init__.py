@@ -14,6 +14,7 @@ from budgetnet.augment.mix import Erase as Erase
 from budgetnet.augment.mix import Mixup as Mixup
 from budgetnet.augment.read import resize as resize
 from budgetnet.augment.steps import Act as Act
+from budgetnet.augment.steps import Batch as Batch
 from budgetnet.augment.steps import Checking as Checking
 from budgetnet.augment.steps import Colour as Colour
 from budgetnet.augment.steps import Fusable as Fusable

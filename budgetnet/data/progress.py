@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 import time
-from types import TracebackType
 from typing import TextIO
 
 from budgetnet.process import steadfast
@@ -41,11 +40,8 @@ class Progress:
         self._show(self.line() if self.live else f"{self.what} ...")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        ending = self.line(over=True) if kind is None else f"{self.line()}, stopped"
-        self._show(ending)
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        self._show(self.line(over=True) if kind is None else f"{self.line()}, stopped")
         if self.live:
             print(file=self.stream, flush=True)
 

@@ -35,15 +35,19 @@ def save_curves(runs: Run | str | Path | Sequence[Run | str | Path], path: str |
     ]
     if not columns:
         raise NoPlot("there are no curves to draw: none of these runs has finished an epoch")
-    single = len(groups) == 1
-    width = 8.0 if single else max(8.0, 4.5 * len(columns))
-    figure = blank(width, 7)
-    axes = figure.subplots(2, 1 if single else len(columns), sharex=True, sharey="row", squeeze=False)
+    if len(groups) == 1:
+        panels = {groups[0].label: [(groups[0], what, _COLUMNS[what]) for what in columns]}
+    else:
+        named = [(group, f"{group.name}: {group.label}") for group in groups]
+        panels = {_COLUMNS[what]: [(group, what, label) for group, label in named] for what in columns}
+    figure = blank(max(8.0, 4.5 * len(panels)), 7)
+    axes = figure.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False)
     for row, kind in zip(axes, _ROWS, strict=True):
-        if single:
-            _overlaid(row[0], groups[0], columns, kind)
-        else:
-            _beside(row, groups, columns, kind)
+        for panel, (title, lines) in zip(row, panels.items(), strict=True):
+            for at, (group, what, label) in enumerate(lines):
+                _lines(panel, group, f"{what}_{kind}", color=f"C{at % 10}", label=label)
+            _borders(panel, groups)
+            panel.set_title(title if kind == "accuracy" else "")
         row[0].set_ylabel(_ROWS[kind])
     for lowest in axes[-1]:
         lowest.set_xlabel("epoch")
@@ -71,24 +75,6 @@ def borders(history: Sequence[Epoch]) -> list[float]:
     return [
         one.number + 0.5 for one, other in pairs if (one.session, one.phase) != (other.session, other.phase)
     ]
-
-
-def _overlaid(axes: Any, group: Group, columns: Sequence[str], kind: str) -> None:
-    """All that one group measured, each in its own colour."""
-    for at, what in enumerate(columns):
-        _lines(axes, group, f"{what}_{kind}", color=f"C{at}", label=_COLUMNS[what])
-    _borders(axes, [group])
-    axes.set_title(group.label if kind == "accuracy" else "")
-
-
-def _beside(row: Sequence[Any], groups: Sequence[Group], columns: Sequence[str], kind: str) -> None:
-    """One pair of axes for each thing that was measured, and one colour for each group."""
-    for axes, what in zip(row, columns, strict=True):
-        for at, group in enumerate(groups):
-            name = f"{group.name}: {group.label}"
-            _lines(axes, group, f"{what}_{kind}", color=f"C{at % 10}", label=name)
-        _borders(axes, groups)
-        axes.set_title(_COLUMNS[what] if kind == "accuracy" else "")
 
 
 def _lines(axes: Any, group: Group, name: str, *, color: str, label: str) -> None:
