@@ -160,8 +160,8 @@ def test_what_was_found_out_is_not_looked_for_again(data: Data, tmp_path: Path) 
     # The same file for all that the system says, with nothing inside: whoever reads would see it.
     for name, part in again.splits.items():
         path = tmp_path / f"{name}.bin"
-        places = part.images.places  # type: ignore[union-attr]
-        held = known.splits[name].images.places[0].identity  # type: ignore[union-attr]
+        places = part.images.files  # type: ignore[union-attr]
+        held = known.splits[name].images.files[0].identity  # type: ignore[union-attr]
         places[0].identity = held
         path.write_bytes(bytes(path.stat().st_size))
     split = again.train

@@ -77,9 +77,9 @@ class TrivialAugmentWide:
 
     def draw(self, generator: Generator, count: int, height: int, width: int) -> tuple[list[str], Tensor]:
         """One operation for each image and its signed magnitude, float64 (count,)."""
-        places = torch.randint(self.bins, (count,), generator=generator)
+        levels = torch.randint(self.bins, (count,), generator=generator)
         reach = {**dict.fromkeys(SIGNED, 0.99), "TranslateX": 32.0, "TranslateY": 32.0, "Rotate": 135.0}
-        return _draw(generator, places, _tables(self.bins, reach, bits=6))
+        return _draw(generator, levels, _tables(self.bins, reach, bits=6))
 
     def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) in [0, 1] to the same in steps of 1/255; the labels stay."""
@@ -97,9 +97,9 @@ def apply(
         groups.setdefault("warp" if name in WARPS else name, []).append(index)
     groups.pop("Identity", None)
     for name, members in groups.items():
-        places = torch.tensor(members)
-        chosen = draw.send(places, images.device)
-        part, strength = images.index_select(0, chosen), magnitudes[places]
+        rows = torch.tensor(members)
+        chosen = draw.send(rows, images.device)
+        part, strength = images.index_select(0, chosen), magnitudes[rows]
         if name == "warp":
             maps = warp_maps([names[index] for index in members], strength, *images.shape[-2:])
             part = warp(part, maps, step.interpolation, step.fill)
@@ -109,14 +109,14 @@ def apply(
     return result
 
 
-def _draw(generator: Generator, places: Tensor, tables: dict[str, Tensor]) -> tuple[list[str], Tensor]:
-    count = len(places)
+def _draw(generator: Generator, levels: Tensor, tables: dict[str, Tensor]) -> tuple[list[str], Tensor]:
+    count = len(levels)
     chosen = torch.randint(len(OPERATIONS), (count,), generator=generator)
     negative = torch.rand(count, generator=generator) <= 0.5
     names = [OPERATIONS[index] for index in chosen.tolist()]
     signed = torch.tensor([name in SIGNED for name in OPERATIONS])[chosen]
     none = torch.zeros_like(tables["Rotate"])
-    magnitudes = torch.stack([tables.get(name, none) for name in OPERATIONS])[chosen, places]
+    magnitudes = torch.stack([tables.get(name, none) for name in OPERATIONS])[chosen, levels]
     return names, torch.where(negative & signed, -magnitudes, magnitudes)
 
 

@@ -83,11 +83,11 @@ class Jitter:
         count, channels = images.shape[:2]
         factors, order = self.factors(generator, count)
         hue_at = (order == HUE).int().argmax(dim=1, keepdim=True)
-        places = torch.arange(4).expand(count, 4)
-        images = recolour(images, jitter_matrices(factors, order, channels, places < hue_at))
+        positions = torch.arange(4).expand(count, 4)
+        images = recolour(images, jitter_matrices(factors, order, channels, positions < hue_at))
         if channels == 3:
             images = turn_hue(images, draw.send(factors[:, HUE].float(), images.device))
-        return recolour(images, jitter_matrices(factors, order, channels, places > hue_at)), labels
+        return recolour(images, jitter_matrices(factors, order, channels, positions > hue_at)), labels
 
 
 @dataclass(frozen=True)
@@ -249,8 +249,8 @@ def turn_hue(images: Tensor, turns: Tensor) -> Tensor:
     sector = torch.where(high == red, (green - blue) * scale, sector)
     sector = sector + 6 * turns[:, None, None]
     around = draw.constant([5.0, 3.0, 1.0], images)[:, None, None]
-    place = (sector[:, None] + around).remainder_(6)
-    weight = torch.minimum(place, 4 - place).clamp_(0, 1)
+    angle = (sector[:, None] + around).remainder_(6)
+    weight = torch.minimum(angle, 4 - angle).clamp_(0, 1)
     return torch.addcmul(high[:, None], weight, chroma[:, None], value=-1).clamp_(0, 1)
 
 

@@ -103,10 +103,10 @@ class _Fused:
                 continue
             same = torch.eye(3, dtype=torch.float64, device=stream.device).expand(1, count, 3, 3)
             maps = read.drawn(group.steps, stream, count, stored) if group.steps else same
-            places = read.positions(maps)
+            composed = read.positions(maps)
             if not _only_mirrors(group):
-                places = [read.pack(places, _sampling(group, stored, size, channels), stored)]
-            parameters.append(places[0])
+                composed = [read.pack(composed, _sampling(group, stored, size, channels), stored)]
+            parameters.append(composed[0])
             stored = size
         return parameters
 

@@ -190,8 +190,8 @@ def twice(splits: Mapping[str, Split], classes: Sequence[str], pairs: Sequence[D
     return findings
 
 
-def _name(split: Split, part: str, place: int) -> str:
-    return split.names[place] if split.names is not None else f"{part}[{place}]"
+def _name(split: Split, part: str, at: int) -> str:
+    return split.names[at] if split.names is not None else f"{part}[{at}]"
 
 
 def rare(train: Split, classes: Sequence[str]) -> list[Finding]:

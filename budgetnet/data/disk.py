@@ -145,7 +145,7 @@ class OnDisk:
         return f"OnDisk({tuple(self.shape)} in {', '.join(files)})"
 
     @property
-    def places(self) -> tuple[File, ...]:
+    def files(self) -> tuple[File, ...]:
         """The files, where all parts are such; else nothing."""
         files = tuple(part for part in self.parts if isinstance(part, File))
         return files if len(files) == len(self.parts) else ()

@@ -133,11 +133,11 @@ def remarks(photos: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
 def photo_root(root: Root) -> Path | dict[str, Path]:
     """Return where the photos, or those of each part, lie: as named, or under the folder that holds data."""
     if isinstance(root, Mapping):
-        return {name: _place(folder) for name, folder in root.items()}
-    return data_root(None) if root is None else _place(root)
+        return {name: _existing(folder) for name, folder in root.items()}
+    return data_root(None) if root is None else _existing(root)
 
 
-def _place(folder: str | os.PathLike[str]) -> Path:
+def _existing(folder: str | os.PathLike[str]) -> Path:
     here = Path(folder).expanduser()
     there = data_root(None) / here
     return there if not here.exists() and there.is_dir() else here
@@ -164,24 +164,24 @@ def _splits(photos: Listing, decoded: "Stored") -> tuple[dict[str, Split], list[
     first, row = 0, 0
     unreadable = decoded.unreadable
     for name, files in photos.parts.items():
-        read = [place for place in range(len(files)) if first + place not in unreadable]
-        left, listed = (Counter(files[k].label for k in places) for places in (read, range(len(files))))
+        read = [index for index in range(len(files)) if first + index not in unreadable]
+        left, listed = (Counter(files[k].label for k in indices) for indices in (read, range(len(files))))
         for label, title in enumerate(photos.classes):
             if left[label]:
                 continue
             if name != "train":
                 findings.append(Finding("missing class", title, f"{name} has no photo of it"))
             elif listed[label]:
-                lost = next(place for place, file in enumerate(files) if file.label == label)
+                lost = next(index for index, file in enumerate(files) if file.label == label)
                 reason = f"{files[lost].path} ({unreadable[lost][1]})"
                 sentence = f"none of the photos of class '{title}' can be read, such as {reason}"
                 findings.append(Finding("unreadable class", title, sentence))
         if read:
             splits[name] = Split(
                 decoded.images.at(torch.arange(row, row + len(read))),
-                torch.tensor([files[place].label for place in read]),
+                torch.tensor([files[index].label for index in read]),
                 torch.tensor(read),
-                tuple(files[place].path for place in read),
+                tuple(files[index].path for index in read),
             )
         first, row = first + len(files), row + len(read)
     return splits, findings

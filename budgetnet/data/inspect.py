@@ -134,8 +134,8 @@ def inspect(
     name = photos.root.resolve().name
     if not photos.parts:
         return Inspection(name, photos.classes, {}, photos.findings)
-    with nullcontext(cache) if size is not None else _aside(cache_folder(cache)) as place:
-        splits, findings = read(photos, size or SIZE, squash=shape == "squash", cache=place)
+    with nullcontext(cache) if size is not None else _aside(cache_folder(cache)) as folder:
+        splits, findings = read(photos, size or SIZE, squash=shape == "squash", cache=folder)
         return _of_splits(name, photos.classes, splits, (*findings, *_undrawn(splits, photos.classes)))
 
 

@@ -34,11 +34,11 @@ def recall(images: Tensor | OnDisk, question: str, find: Callable[[], Any]) -> A
     have been changed in memory, are looked at each time.
     """
     source = source_of(images)
-    if source is None or source.cache is None or not source.places:
+    if source is None or source.cache is None or not source.files:
         return find()
     rows = hashlib.sha256(source.rows.numpy().data).hexdigest()
-    identity = "\n".join([*(file.identity for file in source.places), rows])
-    path = _path(source.cache, source.places[0], identity, question)
+    identity = "\n".join([*(file.identity for file in source.files), rows])
+    path = _path(source.cache, source.files[0], identity, question)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         answered = json.loads(path.read_bytes())
         if answered["digest"] == _digest(answered["answer"]):
@@ -55,9 +55,9 @@ def _digest(answer: Any) -> str:
 
 def digests(images: OnDisk) -> Tensor | None:
     """Return the SHA-256 of each image's pixels, uint8 (N, 32); None where some lie in no file."""
-    if not images.places:
+    if not images.files:
         return None
-    whole = torch.cat([_digests(file, images.cache) for file in images.places])
+    whole = torch.cat([_digests(file, images.cache) for file in images.files])
     return whole.index_select(0, images.rows)
 
 

@@ -63,14 +63,14 @@ def named(parts: dict[str, npt.NDArray[Any]], classes: Sequence[str] | None) -> 
 def numbers(values: npt.NDArray[Any], classes: tuple[str, ...], name: str) -> Tensor:
     """Return labels int64 (N,) in 0 ... K - 1."""
     if values.dtype.kind == "U":
-        places = {known: place for place, known in enumerate(classes)}
+        index = {known: number for number, known in enumerate(classes)}
         used, positions = np.unique(values, return_inverse=True)
-        unknown = [str(value) for value in used if str(value) not in places]
+        unknown = [str(value) for value in used if str(value) not in index]
         if unknown:
             raise DataError(
                 f"{name} has the label {unknown[0]!r}, which is none of the classes {', '.join(classes)[:80]}"
             )
-        return torch.tensor([places[str(value)] for value in used])[torch.from_numpy(positions)]
+        return torch.tensor([index[str(value)] for value in used])[torch.from_numpy(positions)]
     wrong = values[(values < 0) | (values >= len(classes))]
     if len(wrong):
         raise DataError(
@@ -184,11 +184,11 @@ def renumbered(labels: Tensor, names: Sequence[str], others: Sequence[str]) -> T
 
     Raises DataError for names that labels have and `others` does not.
     """
-    places = {name: place for place, name in enumerate(others)}
+    index = {name: number for number, name in enumerate(others)}
     used = torch.unique(labels).tolist()
-    unknown = [names[label] for label in used if label >= 0 and names[label] not in places]
+    unknown = [names[label] for label in used if label >= 0 and names[label] not in index]
     if unknown:
         are = "label {} is" if len(unknown) == 1 else "labels {} are"
         raise DataError(f"the {are.format(listed(unknown))} none of the classes {listed(others)}")
-    table = torch.tensor([*(places.get(name, -1) for name in names), -1], device=labels.device)
+    table = torch.tensor([*(index.get(name, -1) for name in names), -1], device=labels.device)
     return table[labels]

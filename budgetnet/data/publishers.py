@@ -223,7 +223,7 @@ def tiny_imagenet(
 
         data = tiny_imagenet("data", held_out=10_000)
     """
-    photos = listing(_place(data_root(root), download))
+    photos = listing(_set_folder(data_root(root), download))
     if "val" not in photos.parts:
         raise DataError(
             f"{photos.root} should hold the official validation images in val, and holds none: fetch the set "
@@ -249,12 +249,12 @@ def _as_published(finding: Finding) -> bool:
     return boxes or finding.kind in ("greyscale", "unlabelled part")
 
 
-def _place(root: Path, download: bool | Source) -> Path:
+def _set_folder(root: Path, download: bool | Source) -> Path:
     """Return the folder of the set, whole or smaller, that is there, else the published one, fetched."""
     source = download if isinstance(download, Source) else TINY_IMAGENET
-    for place in (root / source.folder, root):
-        if any(re.fullmatch(r"n\d{8}", folder.name) for folder in (place / "train").glob("n*")):
-            return place
+    for folder in (root / source.folder, root):
+        if any(re.fullmatch(r"n\d{8}", each.name) for each in (folder / "train").glob("n*")):
+            return folder
     return published(root, source, NEEDED, fetch=bool(download))
 
 

@@ -60,17 +60,17 @@ def read_csv(path: str | Path, unlabelled: Split, classes: Sequence[str]) -> Kep
     """
     file = Path(path)
     column, names = _called(unlabelled)
-    places = {name: position for position, name in enumerate(names)}
+    positions = {name: position for position, name in enumerate(names)}
     known = {name: label for label, name in enumerate(classes)}
     rows: dict[int, tuple[int, float, float, float]] = {}
     for number, row in _rows(file, column, _SPARE + _LONGEST_ROW * len(unlabelled)):
         where = f"line {number} of {file}"
-        if row[column] not in places:
+        if row[column] not in positions:
             raise ValueError(
                 f"{where} names the {column} {row[column]!r:.200}, which is none of the {len(unlabelled):,} "
                 "unlabelled images: read it with the split that it was written for"
             )
-        position = places[row[column]]
+        position = positions[row[column]]
         if position in rows:
             raise ValueError(
                 f"{where} lists the {column} {row[column]!r:.200} a second time: keep one of them"
