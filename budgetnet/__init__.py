@@ -130,7 +130,11 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = import_module(f"budgetnet.{name}")
     else:
-        raise AttributeError(f"budgetnet has no public name {name!r}; see dir(budgetnet)")
+        from budgetnet.values import nearest
+
+        raise AttributeError(
+            f"budgetnet has no public name {name!r}{nearest(name, __all__)}; see dir(budgetnet)"
+        )
     globals()[name] = value
     return value
 

@@ -1,9 +1,13 @@
 """Values that users give, checked in one grammar of refusal: "X should be A, not B"."""
 
 import difflib
+import functools
+import inspect
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+Kind = TypeVar("Kind")
 
 
 def whole(name: str, value: object, least: int = 1, most: int | None = None) -> None:
@@ -92,6 +96,28 @@ def finite(value: object) -> object:
 def one_of(name: str, value: object, choices: Sequence[str]) -> None:
     """Refuse what is none of the choices, and name the nearest one. Raises ValueError."""
     if value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} should be one of {', '.join(choices)}, not {value!r:.100}{hint}")
+        raise ValueError(
+            f"{name} should be one of {', '.join(choices)}, not {value!r:.100}{nearest(value, choices)}"
+        )
+
+
+def nearest(value: object, choices: Sequence[str]) -> str:
+    """How a refusal ends that knows what was meant: "; did you mean 'widths'?"; "" where nothing is near."""
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def hinting(kind: type[Kind]) -> type[Kind]:
+    """A class that names the nearest argument where it is given one that it does not have."""
+    plain = kind.__init__
+    names = list(inspect.signature(plain).parameters)[1:]
+
+    @functools.wraps(plain)
+    def init(self: Kind, *args: Any, **options: Any) -> None:
+        for name in options:
+            if name not in names:
+                raise TypeError(f"{kind.__name__} has no argument {name!r}{nearest(name, names)}")
+        plain(self, *args, **options)
+
+    type.__setattr__(kind, "__init__", init)
+    return kind

@@ -1,8 +1,9 @@
-"""What is at hand for whoever types: completion, doctor, sorted lists, and `python -m budgetnet`."""
+"""What is at hand for whoever types: completion, doctor, sorted lists, hints, and `python -m budgetnet`."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
+import budgetnet
+from budgetnet import models
 from budgetnet.cli import main
 
 
@@ -107,3 +110,36 @@ def test_runs_are_listed_by_what_is_asked_the_unknown_last() -> None:
     assert names("run") == ["a-1", "b-1", "c-1", "d-1"]
     assert told("list", "--runs", "--sort", "val").splitlines()[1].split()[0] == "runs/c-1"
     assert "quickstart" in json.loads(told("list", "--json"))["recipes"]
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: budgetnet.Phase(epoch=3), "Phase has no argument 'epoch'; did you mean 'epochs'?"),
+        (lambda: budgetnet.Budget(parms="2M"), "Budget has no argument 'parms'; did you mean 'params'?"),
+        (lambda: models.convnet(10, width=(8,)), "convnet has no argument 'width'; did you mean 'widths'?"),
+        (
+            lambda: models.resnet(10, stem_pol=False),
+            "resnet has no argument 'stem_pol'; did you mean 'stem_pool'?",
+        ),
+        (
+            lambda: models.resnet18(10, zeroinit=True),
+            "resnet18 has no argument 'zeroinit'; did you mean 'zero_init'?",
+        ),
+        (lambda: budgetnet.Cosin, "budgetnet has no public name 'Cosin'; did you mean 'Cosine'?"),
+    ],
+)
+def test_a_mistyped_name_in_python_is_told_its_neighbour(call: Callable[[], object], sentence: str) -> None:
+    with pytest.raises((TypeError, AttributeError)) as refused:
+        call()
+    assert str(refused.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "ask", [budgetnet.ledger, budgetnet.Budget("2M").check, lambda m: budgetnet.macs(m, 8)]
+)
+def test_a_builder_in_place_of_its_model_is_refused_in_words(ask: Callable[[object], object]) -> None:
+    with pytest.raises(
+        ValueError, match=r"an nn.Module, not resnet; build it first, model = resnet\(\.\.\.\)"
+    ):
+        ask(models.resnet)

@@ -13,10 +13,11 @@ from budgetnet.budget.amounts import amount, pixels
 from budgetnet.budget.counting import ledger
 from budgetnet.budget.ledger import Ledger
 from budgetnet.budget.meta import BuildingStopped, build_on_meta, builder_name
+from budgetnet.budget.modules import require_module
 from budgetnet.budget.refusal import excesses, over_budget, over_while_building
 from budgetnet.budget.scratch import NotFromScratch, asked_for, external
 from budgetnet.budget.spend import Spent, spend
-from budgetnet.values import true_or_false
+from budgetnet.values import hinting, true_or_false
 
 _FAR = 16  # times a limit: beyond it nobody needs the MACs too, and counting them could take minutes
 
@@ -24,6 +25,7 @@ Arguments = ParamSpec("Arguments")
 Network = TypeVar("Network", bound=nn.Module)
 
 
+@hinting
 @dataclass(frozen=True, init=False, repr=False)
 class Budget:
     """The most that a network may cost: parameters, MACs for one image at a resolution, bytes as saved.
@@ -100,6 +102,7 @@ class Budget:
 
         Raises OverBudget over any limit, and NotFromScratch for external weights where `scratch` is set.
         """
+        require_module(model)
         self._check_scratch(type(model).__name__, external(model))
         costs = ledger(model)
         over = excesses(costs, self.limits)

@@ -23,6 +23,7 @@ class Walk:
 
 def walk(model: nn.Module) -> Walk:
     """Every module of `model` once; ValueError where weights are not there to be counted."""
+    require_module(model)
     walked = Walk()
     first_names: dict[int, str] = {}
     for name, module in _visit("", model, first_names, walked.aliases):
@@ -59,11 +60,20 @@ def _packs(home: str) -> bool:
 
 def bare(model: nn.Module) -> nn.Module:
     """The module inside a compiled or parallel one, whose names are the saved ones; others as they are."""
+    require_module(model)
     while True:
         inside = model.module if isinstance(model, _PARALLEL) else getattr(model, "_orig_mod", model)
         if inside is model or not isinstance(inside, nn.Module):
             return model
         model = inside
+
+
+def require_module(model: object) -> None:
+    """Refuse, with a ValueError, what is no module, such as the function that makes one."""
+    if not isinstance(model, nn.Module):
+        name = getattr(model, "__name__", "")
+        advice = f"; build it first, model = {name}(...)" if name else ""
+        raise ValueError(f"model should be an nn.Module, not {name or repr(model)[:60]}{advice}")
 
 
 def called(name: str, module: nn.Module) -> str:

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from budgetnet.data import Unavailable
-from budgetnet.layers import Pixels, head, require_counts, require_rates, standardise
+from budgetnet.layers import Pixels, head, require_counts, require_rates
+from budgetnet.models.entry import entry
 from budgetnet.values import one_of
 
 _VARIANTS = tuple(f"b{number}" for number in range(8))
@@ -66,8 +67,8 @@ def efficientnet(
     features, linear, usual = _torchvisions(variant, classes, channels)
     end = head(linear.in_features, classes, dropout=usual if dropout is None else dropout)
     end.linear = linear
-    entry = standardise(**pixels, channels=channels)
-    model = nn.Sequential(OrderedDict(standardise=entry, features=features, head=end))
+    first = entry(efficientnet, channels, pixels)
+    model = nn.Sequential(OrderedDict(standardise=first, features=features, head=end))
     if weights is not None:
         own = pixels.get("mean") is not None
         model.external = _begin(model, weights, variant, keep_pixels=own)  # type: ignore[assignment]

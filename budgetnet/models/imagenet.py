@@ -17,25 +17,22 @@ from budgetnet.layers import (
     require_counts,
     require_makers,
     stage,
-    standardise,
     stem,
 )
+from budgetnet.models.entry import entry
 
 
 @dataclass(frozen=True)
 class _Kind:
-    name: str
     block: Callable[..., nn.Module]
     widths: tuple[int, ...]
     blocks: tuple[int, ...]
 
 
 _STEM = 64
-_RESNET18 = _Kind("resnet18", basic, (64, 128, 256, 512), (2, 2, 2, 2))
-_RESNET34 = _Kind("resnet34", basic, (64, 128, 256, 512), (3, 4, 6, 3))
-_RESNEXT50 = _Kind(
-    "resnext50", partial(bottleneck, expansion=2, groups=32), (256, 512, 1024, 2048), (3, 4, 6, 3)
-)
+_RESNET18 = _Kind(basic, (64, 128, 256, 512), (2, 2, 2, 2))
+_RESNET34 = _Kind(basic, (64, 128, 256, 512), (3, 4, 6, 3))
+_RESNEXT50 = _Kind(partial(bottleneck, expansion=2, groups=32), (256, 512, 1024, 2048), (3, 4, 6, 3))
 
 
 def resnet18(
@@ -59,7 +56,7 @@ def resnet18(
     Raises ValueError for counts below 1 and whatever the stem and the head refuse. Reference:
     https://arxiv.org/abs/1512.03385.
     """
-    return _network(_RESNET18, classes, channels, stem, head, zero_init, pixels)
+    return _network(resnet18, _RESNET18, classes, channels, stem, head, zero_init, pixels)
 
 
 def resnet34(
@@ -85,7 +82,7 @@ def resnet34(
     >>> sum(parameter.numel() for parameter in variant.parameters())
     21351690
     """
-    return _network(_RESNET34, classes, channels, stem, head, zero_init, pixels)
+    return _network(resnet34, _RESNET34, classes, channels, stem, head, zero_init, pixels)
 
 
 def resnext50(
@@ -103,10 +100,11 @@ def resnext50(
     `resnet18`. The network is torchvision's resnext50_32x4d: 23,389,704 parameters with 200 classes.
     Reference: https://arxiv.org/abs/1611.05431.
     """
-    return _network(_RESNEXT50, classes, channels, stem, head, zero_init, pixels)
+    return _network(resnext50, _RESNEXT50, classes, channels, stem, head, zero_init, pixels)
 
 
 def _network(
+    make: Callable[..., nn.Module],
     kind: _Kind,
     classes: int,
     channels: int,
@@ -115,9 +113,9 @@ def _network(
     zero_init: bool,
     pixels: Pixels,
 ) -> nn.Sequential:
-    require_counts(kind.name, classes=classes, channels=channels)
-    require_makers(kind.name, stem=stem, head=head)
-    entry = stem(channels, _STEM)
+    require_counts(make.__name__, classes=classes, channels=channels)
+    require_makers(make.__name__, stem=stem, head=head)
+    first = stem(channels, _STEM)
     stages = nn.Sequential()
     inputs = _STEM
     for index, (outputs, blocks) in enumerate(zip(kind.widths, kind.blocks)):
@@ -125,8 +123,8 @@ def _network(
         inputs = outputs
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(**pixels, channels=channels),
-            stem=entry,
+            standardise=entry(make, channels, pixels),
+            stem=first,
             stages=stages,
             head=head(inputs, classes),
         )

@@ -13,8 +13,8 @@ from budgetnet.layers import (
     relu,
     require_counts,
     require_rates,
-    standardise,
 )
+from budgetnet.models.entry import entry
 
 
 def mini_resnet(
@@ -62,7 +62,7 @@ def mini_resnet(
     left = resolution // 2**blocks
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(**pixels, channels=channels),
+            standardise=entry(mini_resnet, channels, pixels),
             stages=stages,
             head=_head(inputs * left * left, hidden, classes, dropout),
         )

@@ -19,8 +19,8 @@ from budgetnet.layers import (
     require_rates,
     rising,
     stage,
-    standardise,
 )
+from budgetnet.models.entry import entry
 
 # The paper's table 2: expansion, channels, blocks and stride of every stage.
 _STAGES = (
@@ -78,7 +78,7 @@ def mobilenet(
     features = _scaled(last, max(1.0, width))
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(**pixels, channels=channels),
+            standardise=entry(mobilenet, channels, pixels),
             stem=stem,
             stages=stages,
             last=conv_norm_act(inputs, features, 1, act=act),

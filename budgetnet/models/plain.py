@@ -19,8 +19,8 @@ from budgetnet.layers import (
     require_rates,
     require_stages,
     stage,
-    standardise,
 )
+from budgetnet.models.entry import entry
 
 
 def convnet(
@@ -57,7 +57,7 @@ def convnet(
         inputs = outputs
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(**pixels, channels=channels),
+            standardise=entry(convnet, channels, pixels),
             stages=stages,
             head=head(inputs, classes, dropout=dropout),
         )

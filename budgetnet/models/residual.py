@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 from torch import nn
 
@@ -22,8 +22,8 @@ from budgetnet.layers import (
     require_stages,
     rising,
     stage,
-    standardise,
 )
+from budgetnet.models.entry import entry
 
 
 class Options(Pixels, total=False):
@@ -75,11 +75,11 @@ def resnet(
     require_makers(name, block=block, act=act)
     require_rates(name, drop=drop, dropout=dropout)
     zero_init, planes = options.pop("zero_init", None), [stem, *widths]
-    entry = _stem(channels, stem, act, options)
+    first = _stem(channels, stem, act, options)
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(**cast(Pixels, options), channels=channels),
-            stem=entry,
+            standardise=entry(resnet, channels, options, Options),
+            stem=first,
             stages=_stages(block, planes, blocks, act, drop),
             head=head(planes[-1], classes, dropout=dropout),
         )

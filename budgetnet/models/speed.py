@@ -17,9 +17,9 @@ from budgetnet.layers import (
     require_positive,
     require_stages,
     scale,
-    standardise,
     whiten,
 )
+from budgetnet.models.entry import entry
 
 
 def speednet(
@@ -65,7 +65,7 @@ def speednet(
     head = OrderedDict(pool=max_pool(3), flatten=nn.Flatten(), linear=linear, scale=scale(factor))
     return nn.Sequential(
         OrderedDict(
-            standardise=standardise(**pixels, channels=channels),
+            standardise=entry(speednet, channels, pixels),
             whiten=first,
             act=gelu(),
             groups=groups,

@@ -15,8 +15,8 @@ from budgetnet.layers import (
     require_counts,
     require_rates,
     require_stages,
-    standardise,
 )
+from budgetnet.models.entry import entry
 from budgetnet.values import one_of
 
 # The kernels of each stage's convolutions, from the paper's table 1.
@@ -83,7 +83,7 @@ def vgg(
     size = resolution // _DIVIDED
     model = nn.Sequential(
         OrderedDict(
-            standardise=standardise(**pixels, channels=channels),
+            standardise=entry(vgg, channels, pixels),
             stages=stages,
             head=dense_head(inputs, classes, size=size, hidden=hidden, dropout=dropout),
         )

@@ -21,7 +21,7 @@ from budgetnet.schedule import (
     monitors,
     stretched,
 )
-from budgetnet.values import above_zero, one_of, whole
+from budgetnet.values import above_zero, hinting, one_of, whole
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class EarlyStop:
         return since >= self.patience
 
 
+@hinting
 @dataclass(frozen=True)
 class Phase:
     """One stretch of training: `epochs` epochs at one `resolution` (pixels) and learning rate schedule `lr`.
