@@ -104,8 +104,6 @@ def named(folder: Path, paths: list[Path], classes: list[str]) -> Answers:
 def budgetnet(folder: Path, clock: Clock, seed: int, pixels: int | None) -> Outcome:
     from dataclasses import replace
 
-    import torch
-
     import budgetnet as bn
 
     plan = bn.read_plan("photos").changed(f"data.root={str(folder.resolve())!r}")
@@ -138,7 +136,6 @@ def budgetnet(folder: Path, clock: Clock, seed: int, pixels: int | None) -> Outc
         if clock.left < 0:
             raise bn.EndTraining
 
-    torch.manual_seed(seed)
     trainer = bn.Trainer("cpu", precision=precision, out=None, show=False, watch=[deadline])  # type: ignore[arg-type]
     model = plan.model()
     run = trainer.fit(model, data, recipe)
@@ -287,8 +284,10 @@ def ultralytics(folder: Path, clock: Clock, seed: int, pixels: int | None) -> Ou
     options = {"imgsz": size, "seed": seed, "device": "cpu", "project": out}
     model.train(data=str(folder.resolve()), time=clock.left / 3600, **options)
     seconds, paths = clock.used, photos(folder, "val")
+    # It calls folders that are named by numbers of WordNet by their words.
+    classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
     answers = [
-        each.names[each.probs.top1]
+        classes[each.probs.top1]
         for path in paths
         for each in model.predict(str(path), imgsz=size, verbose=False, device="cpu")
     ]
@@ -384,8 +383,8 @@ def main() -> None:
     sys.path.pop(0)  # nothing of this folder is a library
     if asked.core is not None:
         os.sched_setaffinity(0, {asked.core})
-    # ultralytics looks for newer versions of itself, and sends away what was run.
-    os.environ["YOLO_OFFLINE"] = "true"
+    # ultralytics looks for newer versions of itself, sends away what was run, and writes settings at home.
+    os.environ.update(YOLO_OFFLINE="true", YOLO_CONFIG_DIR=tempfile.mkdtemp(prefix="ultralytics"))
     from importlib import import_module
     from importlib.metadata import distributions
 

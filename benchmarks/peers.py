@@ -11,6 +11,7 @@ and is not done again. To try it out: --seconds 20 --seeds 1 --out /tmp/peers
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -92,12 +93,12 @@ def environment(library: str, envs: Path) -> Path:
     return python
 
 
-def written(data: Data, folder: Path) -> Path:
-    """The training and held-out images as PNG files in class folders, for who reads nothing else."""
+def written(data: Data, folder: Path) -> None:
+    """Write the training and held-out images as PNG files in class folders, for who reads nothing else."""
     from PIL import Image
 
     if (folder / "ready").exists():
-        return folder
+        return
     for part in ("train", "val"):
         split = data.splits[part]
         images, labels = split[:]
@@ -106,7 +107,6 @@ def written(data: Data, folder: Path) -> Path:
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(place / f"{number:04d}.png")
     (folder / "ready").touch()
-    return folder
 
 
 def measured(cell: Cell, asked: Namespace, folder: Path) -> dict[str, Any] | None:
@@ -170,10 +170,13 @@ def rows(found: list[dict[str, Any]]) -> list[list[str]]:
 def main() -> None:
     asked = arguments()
     asked.out.mkdir(parents=True, exist_ok=True)
-    folders = {"dogs": asked.data / "dogs"}
-    if "stl10" in asked.photos:
+    folders = {each: asked.out / each for each in asked.photos}
+    if "dogs" in folders and not folders["dogs"].exists():
+        # A copy: some write caches beside what they read.
+        shutil.copytree(asked.data / "dogs", folders["dogs"])
+    if "stl10" in folders:
         held_out = int(asked.held_out) if asked.held_out.isdigit() else asked.held_out
-        folders["stl10"] = written(stl10(asked.data, held_out=held_out), asked.out / "stl10")
+        written(stl10(asked.data, held_out=held_out), folders["stl10"])
     cells = [
         Cell(library, photos, seed, asked.seconds, asked.pixels)
         for photos in asked.photos
