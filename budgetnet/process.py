@@ -149,13 +149,13 @@ def _discard(stream: TextIO) -> None:
     with suppress(Exception):
         number = stream.fileno()
         inheritable = os.get_inheritable(number)
-        kept, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)
+        own, nowhere = os.dup(number), os.open(os.devnull, os.O_WRONLY)
         try:
             os.dup2(nowhere, number)
             stream.flush()
         finally:
-            os.dup2(kept, number, inheritable)
-            os.close(kept)
+            os.dup2(own, number, inheritable)
+            os.close(own)
             os.close(nowhere)
 
 

@@ -56,9 +56,9 @@ def differences(values: Sequence[Any], path: str = "") -> list[Difference]:
     return [Difference(path, tuple(values))]
 
 
-def _below(values: Sequence[Any], places: Sequence[tuple[Any, str]]) -> list[Difference]:
+def _below(values: Sequence[Any], paths: Sequence[tuple[Any, str]]) -> list[Difference]:
     below = []
-    for at, path in places:
+    for at, path in paths:
         below += differences([_item(value, at) for value in values], path)
     return below
 

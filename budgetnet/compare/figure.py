@@ -79,7 +79,7 @@ def measured(run: Run, name: str) -> float:
 
 
 def number(value: Any) -> float:
-    """`found` where it is a number, NaN for anything else."""
+    """`value` where it is a number, NaN for anything else."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 

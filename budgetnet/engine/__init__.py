@@ -6,6 +6,7 @@ from budgetnet.engine.forecast import forecast as forecast
 from budgetnet.engine.forecast import lasting as lasting
 from budgetnet.engine.loop import Event as Event
 from budgetnet.engine.loop import TrainingStep as TrainingStep
+from budgetnet.engine.loop import measure as measure
 from budgetnet.engine.loop import steps as steps
 from budgetnet.engine.measure import Engine as Engine
 from budgetnet.engine.measure import Evaluation as Evaluation

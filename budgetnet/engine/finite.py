@@ -28,9 +28,9 @@ class FiniteCheck:
     def __init__(self, training: Training) -> None:
         average, model = training.state.average, training.model
         # An average has moved towards all that the model holds.
-        watched = average.model if average is not None else model
-        self._fixed = [held.detach() for held in floating(chain(watched.parameters(), watched.buffers()))]
-        self._watched: list[Tensor] = []
+        model = average.model if average is not None else model
+        self._fixed = [held.detach() for held in floating(chain(model.parameters(), model.buffers()))]
+        self._looked_at: list[Tensor] = []
         self._remembered = -1
         flat = all(_flat(tensor).ndim == 1 for tensor in self._fixed)
         self._small = flat and sum(tensor.numel() for tensor in self._fixed) < SMALL
@@ -49,10 +49,10 @@ class FiniteCheck:
             # An optimizer makes its state at its first step, and changes it in place. The epoch's sums, which
             # have the loss, change in place too.
             held = (training.state.sums, *self._fixed, *optimizer_state(training))
-            self._watched = [_flat(tensor) for tensor in held]
+            self._looked_at = [_flat(tensor) for tensor in held]
             self._remembered = remembered
         # Small ones are quicker copied than looked at one by one.
-        total = torch.cat(self._watched).sum() if self._small else sound_together(self._watched)
+        total = torch.cat(self._looked_at).sum() if self._small else sound_together(self._looked_at)
         if total.device.type != "cuda":
             _look(float(total), training, training.state.done, rate)
             return
@@ -75,11 +75,11 @@ def optimizer_state(training: Training) -> list[Tensor]:
     """What the optimizer remembers of each parameter, on the parameters' device."""
     if training.state.optimizer is None:
         return []
-    place = training.engine.device.type
+    device = training.engine.device.type
     state = training.state.optimizer.state.values()
     held = [tensor for entries in state for tensor in floating(entries.values())]
     # The count of steps, of no dimension, is no number that could become infinite.
-    return [tensor.detach() for tensor in held if tensor.device.type == place and tensor.ndim]
+    return [tensor.detach() for tensor in held if tensor.device.type == device and tensor.ndim]
 
 
 def sound_together(tensors: Sequence[Tensor]) -> Tensor:
@@ -168,7 +168,7 @@ class Undo:
         models = [training.model] if average is None else [training.model, average.model]
         self._fixed = [held for model in models for held in chain(model.parameters(), model.buffers())]
         self._live: list[Tensor] = []
-        self._kept: list[Tensor] = []
+        self._before: list[Tensor] = []
         self._state: dict[Tensor, dict[str, Any]] = {}
         self._groups: list[dict[str, Any]] = []
         self._updates = 0
@@ -191,10 +191,10 @@ class Undo:
         live = [*self._fixed, *(held for held in state if isinstance(held, Tensor))]
         if [id(tensor) for tensor in live] != [id(tensor) for tensor in self._live]:
             self._live = live
-            self._kept = [tensor.detach().clone() for tensor in live]
+            self._before = [tensor.detach().clone() for tensor in live]
         else:
             with torch.no_grad():
-                torch._foreach_copy_(self._kept, [tensor.detach() for tensor in live])
+                torch._foreach_copy_(self._before, [tensor.detach() for tensor in live])
         self._state = {parameter: dict(entries) for parameter, entries in optimizer.state.items()}
         self._groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         self._updates = training.state.average.updates if training.state.average is not None else 0
@@ -209,8 +209,7 @@ class Undo:
         where = _where(training, training.state.done + 1, rate)
         if len(training.state.undone) >= limit:
             raise NotFinite(
-                f"{wrong} {where}, and the recipe's on_nan had taken back {limit} steps before; lower the "
-                "learning rate, add a Warmup, or set the recipe's clip"
+                f"{wrong} {where}, and the recipe's on_nan had taken back {limit} steps before; {_WAY_OUT}"
             )
         training.state.undone.append(training.state.step)
         text = (
@@ -243,7 +242,7 @@ class Undo:
                     del optimizer.state[parameter]
                 else:
                     optimizer.state[parameter] = self._state[parameter]
-            torch._foreach_copy_([tensor.detach() for tensor in self._live], self._kept)
+            torch._foreach_copy_([tensor.detach() for tensor in self._live], self._before)
         for group, values in zip(optimizer.param_groups, self._groups, strict=True):
             group.update(values)
         optimizer.zero_grad(set_to_none=True)

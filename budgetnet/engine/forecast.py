@@ -186,8 +186,8 @@ def forecast(
 def _measured(phase: Phase) -> list[int]:
     """The resolutions of a phase that are measured: its smallest and largest, and some between."""
     own = sorted({phase.resolution_at((k + 0.5) / MOMENTS) for k in range(MOMENTS)})
-    places = range(SIZES) if len(own) > SIZES else range(len(own))
-    return [own[round(at * (len(own) - 1) / max(1, len(places) - 1))] for at in places]
+    chosen = range(SIZES) if len(own) > SIZES else range(len(own))
+    return [own[round(at * (len(own) - 1) / max(1, len(chosen) - 1))] for at in chosen]
 
 
 class _Dial:

@@ -171,12 +171,12 @@ class Hidden:
 
     def changes(self, places: Places) -> dict[str, Any]:
         """The values that are not those remembered, by their places."""
-        found = {}
+        changed = {}
         for place, value in places.values.items():
             then = self._frozen.get(place) or self._frozen.get(_of_model(place))
             if then is None or then.changed(value):
-                found[place] = value
-        return found
+                changed[place] = value
+        return changed
 
     def lost(self, places: Places) -> list[str]:
         """Places of what cannot be saved and has grown or shrunk."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from budgetnet.data import reading
+from budgetnet.data import Interleaved, Split, reading
 from budgetnet.engine.finite import FiniteCheck, Undo, check_finite, check_loss
 from budgetnet.engine.measure import Evaluation, answers, evaluate
 from budgetnet.engine.parts import Average, forget, learning, plain_mean, train_mode
@@ -22,7 +22,7 @@ from budgetnet.engine.unsaved import restore_optimizer
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.pseudo import keep
 from budgetnet.randomness import TEST, drawn, mixed, order, own_randomness, reseed
-from budgetnet.recipe import Phase, PseudoLabels, optimizer_of, set_rates
+from budgetnet.recipe import Phase, PseudoLabels, Test, optimizer_of, set_rates
 from budgetnet.run import Epoch, Note
 from budgetnet.schedule import value
 
@@ -233,29 +233,32 @@ def _validated(
     training: Training, phase: Phase, epoch: Epoch, laps: _Laps
 ) -> tuple[Epoch, Evaluation | None]:
     """The epoch with the figures of what the recipe measures, and its validation."""
-    measured = {split: _measure(training, phase, split) for split in training.recipe.measure}
+    measured: dict[str, Evaluation] = {}
     figures: dict[str, Any] = {}
-    for split, name in (("val", "val"), ("train", "train_eval"), ("test", "test")):
-        evaluation = measured.get(split)
-        if evaluation is not None:
-            figures |= {f"{name}_loss": evaluation.loss, f"{name}_accuracy": evaluation.accuracy}
+    for name in training.recipe.measure:
+        split = training.execution.interleaved.get(name) or training.data.splits.get(name)
+        if split is not None:
+            epochs = len(training.state.history)
+            evaluation = measure(training, training.measured, split, phase, phase.test, epochs)
+            measured[name] = evaluation
+            title = "train_eval" if name == "train" else name
+            figures |= {f"{title}_loss": evaluation.loss, f"{title}_accuracy": evaluation.accuracy}
     return replace(epoch, val_seconds=laps.lap(), **figures), measured.get("val")
 
 
-def _measure(training: Training, phase: Phase, name: str) -> Evaluation | None:
-    """The figures of the averaged weights, or of the model's own, on a split; None where there is none."""
-    split = training.execution.interleaved.get(name) or training.data.splits.get(name)
-    if split is None:
-        return None
+def measure(
+    training: Training, model: nn.Module, split: Split | Interleaved, phase: Phase, test: Test, epochs: int
+) -> Evaluation:
+    """The figures of a model of the training after a phase, with the draws that follow so many epochs."""
     return evaluate(
-        training.measured,
+        model,
         split,
         training.data.classes,
-        phase.test,
+        test,
         engine=training.engine,
         resolution=phase.last_resolution,
         batch_size=phase.batch_size or training.recipe.batch_size,
-        seed=mixed(training.seed, len(training.state.history)),
+        seed=mixed(training.seed, epochs),
         chunks=training.execution.chunks,
     )
 

@@ -274,7 +274,7 @@ def answers(
     logits may have the same probability.
     """
     looked, chunks = test or Test(), chunks or Chunks()
-    labels, found = [torch.empty(0, dtype=torch.int64)], list[Tensor]()
+    labels, probabilities = [torch.empty(0, dtype=torch.int64)], list[Tensor]()
 
     def seen(images: Tensor) -> Tensor:
         views = test_view(images.to(engine.device, non_blocking=True), resize=resize, crop=crop)
@@ -285,7 +285,7 @@ def answers(
             chunks.pause()
             logits = chunks.through(seen, images)
             labels.append(logits.argmax(dim=1))
-            found.append(logits.softmax(dim=1))
-    if not found:
+            probabilities.append(logits.softmax(dim=1))
+    if not probabilities:
         return labels[0], torch.empty(0, 0)
-    return torch.cat(labels[1:]).cpu(), torch.cat(found).cpu()
+    return torch.cat(labels[1:]).cpu(), torch.cat(probabilities).cpu()

@@ -29,10 +29,6 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def _nothing() -> None:
-    return None
-
-
 @dataclass
 class Chunks:
     """How images that are only looked at go through a model: each batch in so many `parts`.
@@ -41,7 +37,7 @@ class Chunks:
     """
 
     parts: int = 1
-    pause: Callable[[], None] = _nothing
+    pause: Callable[[], object] = lambda: None
     tell: Callable[[Note], None] | None = None
 
     def through(self, work: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:

@@ -139,9 +139,9 @@ def _named(module: nn.Module) -> list[tuple[str, Tensor]]:
 def _check_loss(loss: Loss, model: nn.Module) -> None:
     """Refuse a loss with parameters that learn: only the model's are trained, counted and saved."""
     learns, own = [], own_parts(model)
-    for found in held(loss, ""):
-        named = [("", found.what)] if isinstance(found.what, Tensor) else _named(found.what)
-        path = found.path.lstrip(".")
+    for part in held(loss, ""):
+        named = [("", part.what)] if isinstance(part.what, Tensor) else _named(part.what)
+        path = part.path.lstrip(".")
         learns += [
             ".".join(filter(None, (path, name)))
             for name, each in named
@@ -160,9 +160,9 @@ def _check_loss(loss: Loss, model: nn.Module) -> None:
 
 def _check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:
     expected = ((model, nn.Module, "an nn.Module"), (data, Data, "a Data such as stl10('data')"))
-    for found, kind, words in (*expected, (recipe, Recipe, "a Recipe(phases=[Phase(...)])")):
-        if not isinstance(found, kind):
-            raise ValueError(f"fit takes a model, data and a recipe: expected {words}, found {found!r:.200}")
+    for given, kind, words in (*expected, (recipe, Recipe, "a Recipe(phases=[Phase(...)])")):
+        if not isinstance(given, kind):
+            raise ValueError(f"fit takes a model, data and a recipe: expected {words}, found {given!r:.200}")
     if len(data.train) < 2:
         raise ValueError(f"training needs at least 2 images, and {data.name} has {len(data.train)}")
 

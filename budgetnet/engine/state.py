@@ -43,7 +43,7 @@ class Kept:
 
 @dataclass
 class Waiting:
-    """What a checkpoint holds for the phase's optimizer, by parameter and by place, until there is one."""
+    """What a checkpoint holds for the phase's optimizer, by parameter and by owner, until there is one."""
 
     optimizer: dict[int, dict[str, Any]] | None = None
     hidden: dict[str, Any] = field(default_factory=dict)
@@ -111,9 +111,11 @@ class State:
             tensors |= named(f"weights/{kept.epoch.number}", kept.state)
         return tensors, words
 
-    def restore(self, held: Checkpoint, model: nn.Module, ema: EMA | None, device: torch.device) -> None:
+    def restore(
+        self, checkpoint: Checkpoint, model: nn.Module, ema: EMA | None, device: torch.device
+    ) -> None:
         """Set it to what `capture` gave, for this model; what is the optimizer's waits for it."""
-        words, tensors = held.state, held.tensors
+        words, tensors = checkpoint.state, checkpoint.tensors
         for each in fields(self):
             if "kind" in each.metadata and each.name in words:
                 setattr(self, each.name, each.metadata["kind"](words[each.name]))
@@ -125,7 +127,7 @@ class State:
             fill(self.average.model, of(tensors, "average"))
             self.average.updates = int(words["averaged"])
         if "optimizer" in words:
-            self.waiting.optimizer = _unpack_optimizer(held)
+            self.waiting.optimizer = _unpack_optimizer(checkpoint)
         if "labelled" in words:
             chosen = of(tensors, "labelled")
             try:
@@ -133,7 +135,7 @@ class State:
                     chosen["positions"], chosen["labels"], chosen["confidence"], *words["labelled"]
                 )
             except ValueError as error:
-                raise held.unfit("its pseudo-labels", "what was kept of the images", error) from None
+                raise checkpoint.unfit("its pseudo-labels", "what was kept of the images", error) from None
         epochs = {epoch.number: epoch for epoch in self.history}
         weights = {
             number: Kept(_on(of(tensors, f"weights/{number}"), model), epochs[number])
@@ -161,7 +163,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _on(state: Mapping[str, Tensor], model: nn.Module) -> Tensors:
-    """Saved weights in the places and memory formats of the model's own."""
+    """Saved weights on the devices and in the memory formats of the model's own."""
     own: Tensors = model.state_dict()
     return {
         name: torch.empty_like(own[name], requires_grad=False).copy_(tensor) for name, tensor in state.items()
@@ -190,13 +192,15 @@ def _pack_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> Words
     return words
 
 
-def _unpack_optimizer(held: Checkpoint) -> dict[int, dict[str, Any]]:
+def _unpack_optimizer(checkpoint: Checkpoint) -> dict[int, dict[str, Any]]:
     """What a checkpoint holds of an optimizer, by parameter; lists and the like as they were."""
-    state: dict[int, dict[str, Any]] = {int(at): dict(each) for at, each in held.state["optimizer"].items()}
-    for name, tensor in of(held.tensors, "optimizer").items():
+    state: dict[int, dict[str, Any]] = {
+        int(at): dict(each) for at, each in checkpoint.state["optimizer"].items()
+    }
+    for name, tensor in of(checkpoint.tensors, "optimizer").items():
         at, _, entry = name.partition("/")
-        if at not in held.state["optimizer"]:
-            raise held.unfit("its tensors", "those of the run", f"optimizer/{name}")
+        if at not in checkpoint.state["optimizer"]:
+            raise checkpoint.unfit("its tensors", "those of the run", f"optimizer/{name}")
         state[int(at)][entry] = tensor
     for number, entries in state.items():
         for name, value in list(entries.items()):
@@ -204,8 +208,8 @@ def _unpack_optimizer(held: Checkpoint) -> dict[int, dict[str, Any]]:
                 del entries[name]  # a tensor within a list, which the list brings
             elif isinstance(value, list | dict):
                 try:
-                    entries[name] = unpack(value, held.tensors)
+                    entries[name] = unpack(value, checkpoint.tensors)
                 except (ValueError, KeyError, TypeError, AttributeError, IndexError):
                     what = f"its optimizer's {name} of parameter {number}"
-                    raise held.unfit(what, "plain values", value) from None
+                    raise checkpoint.unfit(what, "plain values", value) from None
     return state

@@ -63,10 +63,6 @@ class Execution:
     alone: bool = True
 
 
-def _nobody(note: Note) -> None:
-    return None
-
-
 @dataclass(frozen=True)
 class Training:
     """What one training is of; all that changes is its `state`.
@@ -83,7 +79,7 @@ class Training:
     state: State
     session: int = 1
     earlier: tuple[Epoch, ...] = ()
-    tell: Callable[[Note], None] = _nobody
+    tell: Callable[[Note], object] = lambda note: None
     execution: Execution = field(default_factory=Execution)
     hidden: Hidden = field(default_factory=Hidden)
 
@@ -174,7 +170,7 @@ def on_device(loss: Loss, device: torch.device, model: nn.Module) -> Loss:
     What it holds of the model itself stays the model's.
     """
     own = own_parts(model)
-    tensors = [tensor for found in held(loss, "loss") for tensor in found.tensors if id(tensor) not in own]
+    tensors = [tensor for part in held(loss, "loss") for tensor in part.tensors if id(tensor) not in own]
     return loss if all(tensor.device == device for tensor in tensors) else twin(loss, device, memo=own)
 
 
@@ -214,8 +210,8 @@ def own_parts(model: nn.Module) -> dict[int, object]:
 
 def moved(data: Data, device: torch.device) -> Data:
     """The data with all their splits on the device, or pinned where they do not fit."""
-    places: dict[str, Any] = {name: split.to(device) for name, split in data.splits.items()}
-    return replace(data, **places)
+    splits: dict[str, Any] = {name: split.to(device) for name, split in data.splits.items()}
+    return replace(data, **splits)
 
 
 def interleaved(data: Data, recipe: Recipe) -> dict[str, Interleaved]:

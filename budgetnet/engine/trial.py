@@ -20,7 +20,7 @@ from budgetnet.engine.parts import learning, train_mode
 from budgetnet.engine.ready import doubts
 from budgetnet.engine.step import Batch, Stored, batch_of, loss_of, move
 from budgetnet.engine.training import Training
-from budgetnet.engine.unsaved import check_kept, remember
+from budgetnet.engine.unsaved import remember, unsaved_change
 from budgetnet.layers import Standardise
 from budgetnet.randomness import MODEL, drawn, drawn_from, own_randomness
 from budgetnet.recipe import FixMatch, Phase, Recipe, optimizer_of, set_rates
@@ -90,8 +90,8 @@ def _step_twin(step: Any, memo: dict[int, Any]) -> Any:
     """A copy of a step that is not ours, which may count its calls; what it holds of tensors stays shared."""
     if type(step).__module__.startswith("budgetnet."):
         return step
-    for found in held(step, "step"):
-        memo.setdefault(id(found.what), found.what)
+    for part in held(step, "step"):
+        memo.setdefault(id(part.what), part.what)
     try:
         return twin(step, memo=memo)
     except ValueError:
@@ -192,7 +192,8 @@ def _step(asked: _Try, count: int, *, doubting: bool) -> list[str]:
             _learn(asked, parameters, loss)
         if doubting:
             with asked.naming("the model fails in evaluation mode"):
-                _kept(training, batch.images)
+                if lost := unsaved_change(training, batch.images):
+                    raise _Said(lost)
         return [*_elsewhere(asked, elsewhere), *(doubts(training, batch, logits) if doubting else ())]
 
 
@@ -210,14 +211,14 @@ def _elsewhere(asked: _Try, drew: list[str]) -> list[str]:
 def _stored(asked: _Try, count: int) -> Stored:
     """Images from all over the training split, whose classes may lie one after another."""
     training, how = asked.training, asked.phase.pseudo
-    place = training.engine.device
+    device = training.engine.device
     chosen = torch.linspace(0, len(training.state.train) - 1, count, dtype=torch.float64).round().long()
-    images, labels = (each.to(place) for each in training.state.train[chosen])
+    images, labels = (each.to(device) for each in training.state.train[chosen])
     pool = training.data.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return Stored(chosen, images, labels)
     rows = torch.arange(count * how.ratio) % len(pool)
-    return Stored(chosen, images, labels, pool[rows][0].to(place))
+    return Stored(chosen, images, labels, pool[rows][0].to(device))
 
 
 def _logits(training: Training, batch: Batch) -> Tensor:
@@ -263,13 +264,6 @@ def _loss(asked: _Try, batch: Batch, logits: Tensor) -> Tensor:
                 "detach() and no_grad(), or let other parts learn"
             )
         return answer if batch.weak is None else loss_of(asked.training, phase, batch, logits.float())[0]
-
-
-def _kept(training: Training, images: Tensor) -> None:
-    try:
-        check_kept(training, images)
-    except ValueError as error:
-        raise _Said(str(error)) from None
 
 
 def _learn(asked: _Try, parameters: list[nn.Parameter], loss: Tensor) -> None:

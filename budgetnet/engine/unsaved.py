@@ -38,18 +38,18 @@ def capture(training: Training) -> tuple[Tensors, Words]:
     return tensors, words | ({"hidden": hidden} if hidden else {})
 
 
-def restore(training: Training, held: Checkpoint) -> None:
+def restore(training: Training, checkpoint: Checkpoint) -> None:
     """Set a fresh training to what `capture` saw; the optimizer follows once its phase is entered.
 
     Raises BadCheckpoint for tensors that are not such a training's.
     """
-    check_tensors(training.model, held)
-    fill(training.model, of(held.tensors, "model"))
-    training.state.restore(held, training.model, training.recipe.average, training.engine.device)
-    check_place(training, held)
+    check_tensors(training.model, checkpoint)
+    fill(training.model, of(checkpoint.tensors, "model"))
+    training.state.restore(checkpoint, training.model, training.recipe.average, training.engine.device)
+    check_place(training, checkpoint)
     training.state.train = joined(training)
-    training.state.waiting.hidden = read_hidden(held)
-    restore_hidden(training, held)
+    training.state.waiting.hidden = read_hidden(checkpoint)
+    restore_hidden(training, checkpoint)
 
 
 def restore_optimizer(training: Training) -> None:
@@ -88,12 +88,9 @@ def places(training: Training) -> Places:
     known = list(tensors_of(*models))
     if optimizer is not None:
         roots["optimizer"] = optimizer
-        known += [held for entries in optimizer.state.values() for held in _tensors(entries)]
+        kept = [value for entries in optimizer.state.values() for value in entries.values()]
+        known += [value for value in kept if isinstance(value, Tensor)]
     return Places(roots, known)
-
-
-def _tensors(entries: Mapping[str, Any]) -> list[Tensor]:
-    return [held for held in entries.values() if isinstance(held, Tensor)]
 
 
 def remember(training: Training) -> None:
@@ -118,8 +115,8 @@ def pack_hidden(training: Training, tensors: dict[str, Tensor]) -> dict[str, Any
     return {place: pack(value, f"hidden/{place}", tensors) for place, value in changes.items()}
 
 
-def check_kept(training: Training, images: Tensor) -> None:
-    """Raise ValueError where a step changed what tests depend on and no model file holds.
+def unsaved_change(training: Training, images: Tensor) -> str:
+    """What a step changed that tests depend on and no model file holds, in words; "" for nothing.
 
     `images` are views (B, C, r, r), which the model is given twice: with what changed as it is, and as it was
     before. What only training asks for may change: a checkpoint holds it.
@@ -127,20 +124,21 @@ def check_kept(training: Training, images: Tensor) -> None:
     model, where = training.model, places(training)
     changes = [place for place in training.hidden.changes(where) if place.startswith("model")]
     if not changes:
-        return
+        return ""
     after, again = _tested(training, images), _tested(training, images)
     where = places(training)
     training.hidden.put_back(where, [place for place in changes if place in where.values])
-    if torch.equal(after, again) and not torch.allclose(after, _tested(training, images), 1e-4, 1e-5):
-        path, _, name = changes[0].rpartition("|")
-        module = where.owners.get(path)
-        buffer = isinstance(module, nn.Module) and name in module._buffers
-        way = f"register_buffer({name!r}, ...)" + (" with persistent=True" if buffer else "")
-        raise ValueError(
-            f"{type(model).__name__} should give in tests what its saved file gives, and "
-            f"{named(changes[0]).removeprefix('model.')} changes in training, decides what it gives, and is "
-            f"{'a buffer with persistent=False' if buffer else 'no buffer'}, which no model file holds: {way}"
-        )
+    if not torch.equal(after, again) or torch.allclose(after, _tested(training, images), 1e-4, 1e-5):
+        return ""
+    path, _, name = changes[0].rpartition("|")
+    module = where.owners.get(path)
+    buffer = isinstance(module, nn.Module) and name in module._buffers
+    way = f"register_buffer({name!r}, ...)" + (" with persistent=True" if buffer else "")
+    return (
+        f"{type(model).__name__} should give in tests what its saved file gives, and "
+        f"{named(changes[0]).removeprefix('model.')} changes in training, decides what it gives, and is "
+        f"{'a buffer with persistent=False' if buffer else 'no buffer'}, which no model file holds: {way}"
+    )
 
 
 def _tested(training: Training, images: Tensor) -> Tensor:
@@ -161,18 +159,18 @@ def _inner_optimizer(optimizer: torch.optim.Optimizer | None) -> str:
     return ""
 
 
-def read_hidden(held: Checkpoint) -> dict[str, Any]:
+def read_hidden(checkpoint: Checkpoint) -> dict[str, Any]:
     """The values by place that a checkpoint holds. Raises BadCheckpoint for what is none."""
-    found, used = {}, _Used(held.tensors)
-    for place, packed in held.state.get("hidden", {}).items():
+    values, used = {}, _Used(checkpoint.tensors)
+    for place, packed in checkpoint.state.get("hidden", {}).items():
         try:
-            found[place] = unpack(packed, used)
+            values[place] = unpack(packed, used)
         except _WRONG:
-            raise held.unfit(f"its {named(place)}", "plain values", packed) from None
-    for name in held.tensors:
+            raise checkpoint.unfit(f"its {named(place)}", "plain values", packed) from None
+    for name in checkpoint.tensors:
         if name.startswith("hidden/") and name not in used.names:
-            raise held.unfit("its tensors", "those of the run", name)
-    return found
+            raise checkpoint.unfit("its tensors", "those of the run", name)
+    return values
 
 
 class _Used(dict[str, Tensor]):
@@ -187,7 +185,7 @@ class _Used(dict[str, Tensor]):
         return super().__getitem__(name)
 
 
-def restore_hidden(training: Training, held: Checkpoint | None = None) -> None:
+def restore_hidden(training: Training, checkpoint: Checkpoint | None = None) -> None:
     """Set what was saved: all but the optimizer's before there is one, and that afterwards.
 
     Raises BadCheckpoint for what the training has no place for.
@@ -197,35 +195,39 @@ def restore_hidden(training: Training, held: Checkpoint | None = None) -> None:
         if place.startswith("optimizer") and training.state.optimizer is None:
             waiting[place] = value
             continue
-        if held is not None:
-            check_hidden(held, where, place, value)
+        if checkpoint is not None:
+            check_hidden(checkpoint, where, place, value)
         set_value(where, place, value)
     training.state.waiting.hidden = waiting
 
 
-def check_hidden(held: Checkpoint, where: Places, place: str, value: Any) -> None:
+def check_hidden(checkpoint: Checkpoint, where: Places, place: str, value: Any) -> None:
     """Raise BadCheckpoint for a value that does not belong in a place, or a place that there is not."""
     path, _, name = place.rpartition("|")
     new = place not in where.values
     if path not in where.owners or name.startswith("__") or (new and path.endswith(("globals", ")", "cell"))):
-        raise held.unfit("what it holds beside its tensors", "of places that the training has", named(place))
+        raise checkpoint.unfit(
+            "what it holds beside its tensors", "of places that the training has", named(place)
+        )
     there = where.values.get(place)
     if new or there is None or value is None:
         return
     # Shapes of tensors that lie there themselves may change: tables grow with what they were asked for.
     tensors: dict[str, Tensor] = {}
-    expected, found = kinds(unpack(pack(there, "", tensors), tensors)), kinds(value)
+    expected, given = kinds(unpack(pack(there, "", tensors), tensors)), kinds(value)
     if isinstance(there, Tensor) and isinstance(value, Tensor):
-        expected, found = {str(there.dtype)}, {str(value.dtype)}
-    if expected and not found <= expected:
-        raise held.unfit(f"its {named(place)}", f"of {', '.join(sorted(expected))[:80]}", ", ".join(found))
+        expected, given = {str(there.dtype)}, {str(value.dtype)}
+    if expected and not given <= expected:
+        raise checkpoint.unfit(
+            f"its {named(place)}", f"of {', '.join(sorted(expected))[:80]}", ", ".join(given)
+        )
 
 
 _PUSH, _RATE = 1e-3, 1e-20
 """Gradient and learning rate of a step that is only tried."""
 
 
-def check_optimizer(training: Training, held: Checkpoint) -> None:
+def check_optimizer(training: Training, checkpoint: Checkpoint) -> None:
     """Raise BadCheckpoint unless what was saved of the optimizer is what a step of the phase's leaves.
 
     Kernels that update all parameters at once look at no shape: what does not fit would be written past the
@@ -236,44 +238,50 @@ def check_optimizer(training: Training, held: Checkpoint) -> None:
         return
     phase = training.recipe.phases[training.state.phase - 1]
     if not phase.learns:
-        raise held.unfit(
+        raise checkpoint.unfit(
             "its optimizer", f"none in phase {training.state.phase}, which learns nothing", "one"
         )
     if not any(saved.values()) and not training.state.waiting.hidden:
         return
-    strict, parameters, tried = _tried(training, phase, held)
+    strict, parameters, tried = _tried(training, phase, checkpoint)
     for at, entries in saved.items():
         if at >= len(tried):
-            raise held.unfit("its optimizer", f"of {len(tried)} parameters", f"one of parameter {at + 1:,}")
+            raise checkpoint.unfit(
+                "its optimizer", f"of {len(tried)} parameters", f"one of parameter {at + 1:,}"
+            )
         if strict and entries and set(entries) != set(tried[at]):
-            raise held.unfit(f"its optimizer's parameter {at}", f"with {sorted(tried[at])}", sorted(entries))
+            raise checkpoint.unfit(
+                f"its optimizer's parameter {at}", f"with {sorted(tried[at])}", sorted(entries)
+            )
         for name, value in entries.items():
             what = f"its optimizer's {name} of parameter {at}"
             if name in tried[at]:
-                _check_kind(held, what, value, tried[at][name], parameters[at], strict=strict)
-            if name == "step" and name in tried[at] and not 0 <= float(value) <= held.step:
-                raise held.unfit(what, f"from 0 to {held.step}", value)
+                _check_kind(checkpoint, what, value, tried[at][name], parameters[at], strict=strict)
+            if name == "step" and name in tried[at] and not 0 <= float(value) <= checkpoint.step:
+                raise checkpoint.unfit(what, f"from 0 to {checkpoint.step}", value)
 
 
 def _check_kind(
-    held: Checkpoint, what: str, value: Any, tried: Any, parameter: Tensor, *, strict: bool
+    checkpoint: Checkpoint, what: str, value: Any, tried: Any, parameter: Tensor, *, strict: bool
 ) -> None:
     if isinstance(tried, Tensor):
         expected = f"{str(tried.dtype).removeprefix('torch.')} {list(tried.shape)}"
         if not isinstance(value, Tensor):
-            raise held.unfit(what, expected, value)
+            raise checkpoint.unfit(what, expected, value)
         fixed = strict or tried.ndim == 0 or tried.shape == parameter.shape
         if value.dtype != tried.dtype or (fixed and value.shape != tried.shape):
             kind = f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-            raise held.unfit(what, expected, kind)
+            raise checkpoint.unfit(what, expected, kind)
     elif not kinds(value) <= (kinds(tried) or kinds(value)) and (tried is not None or strict):
-        raise held.unfit(what, f"of {', '.join(sorted(kinds(tried)))[:80]}", ", ".join(sorted(kinds(value))))
+        raise checkpoint.unfit(
+            what, f"of {', '.join(sorted(kinds(tried)))[:80]}", ", ".join(sorted(kinds(value)))
+        )
 
 
 Tried = tuple[bool, list[Tensor], list[dict[str, Any]]]
 
 
-def _tried(training: Training, phase: Phase, held: Checkpoint) -> Tried:
+def _tried(training: Training, phase: Phase, checkpoint: Checkpoint) -> Tried:
     """What the phase's optimizer keeps after one step, by parameter; all parameters are as before.
 
     The first says whether it is known to keep the same after every step: torch's own and ours.
@@ -291,7 +299,7 @@ def _tried(training: Training, phase: Phase, held: Checkpoint) -> Tried:
             optimizer.step()
             where = Places({"optimizer": optimizer}, [])
             for place, value in training.state.waiting.hidden.items():
-                check_hidden(held, where, place, value)
+                check_hidden(checkpoint, where, place, value)
             kept = [dict(optimizer.state.get(parameter, {})) for parameter in parameters]
         finally:
             for parameter, values in zip(parameters, before, strict=True):

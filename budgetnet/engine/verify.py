@@ -21,45 +21,45 @@ _HIGHEST, _LONGEST = 2**53, 1e10
 """The largest count, and the longest time in seconds, that a training could come to."""
 
 
-def check_words(held: Checkpoint) -> None:
+def check_words(checkpoint: Checkpoint) -> None:
     """Raise BadCheckpoint unless the plain values are of the kinds and within the bounds of a training's."""
-    state = held.state
+    state = checkpoint.state
     # The words were read as JSON, which may hold NaN, numbers of any length and any depth.
     wrong = beyond(dict(state))
     if wrong:
-        raise held.unfit("its state", "plain values as a trainer writes them", f"one that {wrong}")
+        raise checkpoint.unfit("its state", "plain values as a trainer writes them", f"one that {wrong}")
     for name, (expected, good) in _WORDS.items():
         if name in state and not good(state[name]):
-            raise held.unfit(f"its {name}", expected, state[name])
+            raise checkpoint.unfit(f"its {name}", expected, state[name])
         if name not in state and name not in _OPTIONAL:
-            raise held.unfit(f"its {name}", expected, "missing")
-    if state["step"] != held.step:
-        raise held.unfit("its step", str(held.step), state["step"])
-    if not all(step < held.step for step in state.get("undone", [])):
-        raise held.unfit("its undone steps", f"below {held.step}", state["undone"])
-    _check_history(held)
+            raise checkpoint.unfit(f"its {name}", expected, "missing")
+    if state["step"] != checkpoint.step:
+        raise checkpoint.unfit("its step", str(checkpoint.step), state["step"])
+    if not all(step < checkpoint.step for step in state.get("undone", [])):
+        raise checkpoint.unfit("its undone steps", f"below {checkpoint.step}", state["undone"])
+    _check_history(checkpoint)
     if state["phase"] == 0 and (state["done"] or "optimizer" in state or state["history"]):
-        raise held.unfit("its phase", "that of its steps", 0)
+        raise checkpoint.unfit("its phase", "that of its steps", 0)
 
 
-def _check_history(held: Checkpoint) -> None:
+def _check_history(checkpoint: Checkpoint) -> None:
     """Epochs are numbered without a gap, phases do not go back, and what is kept is of one of them."""
-    state = held.state
+    state = checkpoint.state
     epochs = []
     for line in (*state["earlier"], *state["history"]):
         try:
             epochs.append(Epoch.read(line))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise held.unfit("a line of its history", "an epoch", line) from None
+            raise checkpoint.unfit("a line of its history", "an epoch", line) from None
         if epochs[-1].number != len(epochs) or not _plausible(epochs[-1]):
-            raise held.unfit("a line of its history", f"epoch {len(epochs)}", line)
+            raise checkpoint.unfit("a line of its history", f"epoch {len(epochs)}", line)
     own = epochs[len(state["earlier"]) :]
     phases = [epoch.phase for epoch in own]
     if phases != sorted(phases) or (phases and phases[-1] > state["phase"]):
-        raise held.unfit("the phases of its history", f"rising up to {state['phase']}", phases)
+        raise checkpoint.unfit("the phases of its history", f"rising up to {state['phase']}", phases)
     numbers = {epoch.number for epoch in own}
     if not set(state["weights"].values()) <= numbers or (own and not state["weights"]):
-        raise held.unfit("its weights", "those of epochs of its history", state["weights"])
+        raise checkpoint.unfit("its weights", "those of epochs of its history", state["weights"])
 
 
 def _plausible(epoch: Epoch) -> bool:
@@ -74,12 +74,12 @@ def _plausible(epoch: Epoch) -> bool:
     )
 
 
-def check_tensors(model: nn.Module, held: Checkpoint) -> None:
+def check_tensors(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Raise BadCheckpoint unless the tensors are those that the run would have saved, and none is missing.
 
     The optimizer's are looked at by `check_optimizer`, once there is one.
     """
-    state, tensors = held.state, held.tensors
+    state, tensors = checkpoint.state, checkpoint.tensors
     own, whole = _kinds(saved_tensors(model)), _kinds(model.state_dict())
     expected = {f"model/{name}": kind for name, kind in own.items()}
     if "averaged" in state:
@@ -93,28 +93,28 @@ def check_tensors(model: nn.Module, held: Checkpoint) -> None:
         expected |= {f"labelled/{name}": (count, dtype) for name, dtype in _LABELLED.items()}
     for name, kind in expected.items():
         if name not in tensors:
-            raise held.unfit(f"its tensor {name}", _shown(kind), "missing")
+            raise checkpoint.unfit(f"its tensor {name}", _shown(kind), "missing")
     for name, tensor in tensors.items():
         if name not in expected and not name.startswith(("optimizer/", "hidden/")):
-            raise held.unfit("its tensors", "those of the run", name)
+            raise checkpoint.unfit("its tensors", "those of the run", name)
         given = (tuple(tensor.shape), tensor.dtype)
         if expected.get(name, given) != given:
-            raise held.unfit(f"its tensor {name}", _shown(expected[name]), _shown(given))
+            raise checkpoint.unfit(f"its tensor {name}", _shown(expected[name]), _shown(given))
         if name.startswith("hidden/"):
             continue  # where a mask may be infinite
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise held.unfit(f"its tensor {name}", "finite", "NaN or infinite")
+            raise checkpoint.unfit(f"its tensor {name}", "finite", "NaN or infinite")
 
 
-def check_place(training: Training, held: Checkpoint) -> None:
+def check_place(training: Training, checkpoint: Checkpoint) -> None:
     """Raise BadCheckpoint where the training, restored, is where its recipe and data cannot bring it."""
     labelled, pool = training.state.labelled, training.data.unlabelled
     if labelled is not None and len(labelled):
         count, classes = len(pool) if pool is not None else 0, len(training.data.classes)
         if int(labelled.positions[-1]) >= count:
-            raise held.unfit("its pseudo-labels", f"of {count:,} images", int(labelled.positions[-1]))
+            raise checkpoint.unfit("its pseudo-labels", f"of {count:,} images", int(labelled.positions[-1]))
         if int(labelled.labels.min()) < 0 or int(labelled.labels.max()) >= classes:
-            raise held.unfit("its pseudo-labels", f"of {classes} classes", labelled.labels.tolist()[:9])
+            raise checkpoint.unfit("its pseudo-labels", f"of {classes} classes", labelled.labels.tolist()[:9])
 
 
 Kind = tuple[tuple[int, ...], torch.dtype]

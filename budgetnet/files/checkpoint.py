@@ -47,9 +47,9 @@ class Checkpoint:
     state: Mapping[str, Any]
     path: Path = Path()
 
-    def unfit(self, what: str, expected: str, found: object) -> BadCheckpoint:
+    def unfit(self, what: str, expected: str, given: object) -> BadCheckpoint:
         """The refusal of a checkpoint that is as it was written, and holds what its run would not."""
-        shown = one_line(str(found))[:80] or "empty"
+        shown = one_line(str(given))[:80] or "empty"
         return BadCheckpoint(
             f"the checkpoint {self.path} is not one of this run: {what} should be {expected}, not {shown}; "
             "remove it, to go on from the one before it, or train anew"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.data import Data, Past, class_difference, past, remember
-from budgetnet.guard.seen import read_seen, trained_on
+from budgetnet.guard.seen import learnt_before, read_seen
 
 
 def mark(model: nn.Module, data: Data, hashes: Tensor, *, anew: bool) -> None:
@@ -30,17 +30,14 @@ def again(model: nn.Module, data: Data) -> list[str]:
     before = past(model)
     if before is None:
         return []
-    notes, hashes = [_said(before, data)] if before.whole else [], _hashes(before)
-    for name, words in (("val", "validation"), ("test", "test")):
-        split = data.splits.get(name)
-        count = trained_on(split, hashes) if split is not None else 0
-        if split is not None and count:
-            were = "was" if count == 1 else "were"
-            notes.append(
-                f"{count:,} of the {len(split):,} {words} images {were} among the images that the model was "
-                f"trained on before: {name}'s figures flatter; build a new model for each fold"
-            )
-    return notes
+    return [
+        *([_said(before, data)] if before.whole else []),
+        *(
+            f"{images} among the images that the model was trained on before: {name}'s figures flatter; "
+            "build a new model for each fold"
+            for name, images in learnt_before(data, _hashes(before))
+        ),
+    ]
 
 
 def _said(before: Past, data: Data) -> str:

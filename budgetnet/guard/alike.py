@@ -57,16 +57,16 @@ def look_alikes(train: Split, *others: Split) -> tuple[Alike, ...]:
     if not others or min(train.shape[2:]) < MEDIUM[0]:
         return tuple(Alike((), 0) for _ in others)
 
-    def found() -> list[tuple[list[Pair], int]]:
+    def look() -> list[tuple[list[Pair], int]]:
         pictures = _pictures(train)
         base = Base(pictures, _gradients(pictures, COARSE[0], grey=True))
         return [_alike(train, base, other) for other in others]
 
     if source_of(train.images) is None:
-        answers = found()
+        answers = look()
     else:
         marks = [other.fingerprint() for other in others]
-        answers = recall(train.images, f"look-alikes {VERSION} {marks}", found)
+        answers = recall(train.images, f"look-alikes {VERSION} {marks}", look)
     return tuple(Alike(tuple(Pair(*pair) for pair in pairs), looked) for pairs, looked in answers)
 
 

@@ -36,18 +36,18 @@ def _alike(data: Data) -> list[str]:
     """Images of val and test that look like training images."""
     splits = {name: part for name, part in data.splits.items() if name in ("val", "test")}
     notes = []
-    for (name, split), found in zip(splits.items(), look_alikes(data.train, *splits.values())):
-        if not found.pairs:
+    for (name, split), alike in zip(splits.items(), look_alikes(data.train, *splits.values())):
+        if not alike.pairs:
             continue
-        count, pair = len(found.pairs), found.pairs[0]
-        among = "" if found.looked == len(split) else f" that were compared, of {len(split):,},"
+        count, pair = len(alike.pairs), alike.pairs[0]
+        among = "" if alike.looked == len(split) else f" that were compared, of {len(split):,},"
         look, are = ("looks", "is") if count == 1 else ("look", "are")
         mirrored = " mirrored" if pair.mirrored else ""
         example = f"for one {name}[{pair.other_at}] and train[{pair.train_at}]{mirrored}"
         notes.append(
-            f"{count:,} of the {found.looked:,} {name} images{among} {look} alike to training images, but "
+            f"{count:,} of the {alike.looked:,} {name} images{among} {look} alike to training images, but "
             f"{are} not equal byte for byte ({example}): {name}'s accuracy may flatter by up to "
-            f"{100 * count / found.looked:.1f} points"
+            f"{100 * count / alike.looked:.1f} points"
         )
     return notes
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from budgetnet.data import Data
 from budgetnet.files import read_whole
-from budgetnet.guard.seen import trained_on
+from budgetnet.guard.seen import learnt_before
 from budgetnet.run import LONGEST_RECORD, RECORD
 
 
@@ -48,22 +48,18 @@ def chained(data: Data, earlier: Mapping[str, Any], seen: Tensor | None = None) 
     With `seen`, the hashes of that run's training images (`read_seen` of its folder), they are counted;
     without, a split that is also the earlier run's val or test is clean, and every other one in doubt.
     """
+    if seen is not None:
+        return [
+            f"{images} trained on by the run that this one goes on from: {name}'s figures flatter; hold out "
+            "the same images there and here"
+            for name, images in learnt_before(data, seen)
+        ]
     notes = []
     known = _entry(earlier, "data", "fingerprints")
     clean = {known.get("val"), known.get("test")} - {None}
     for name, words in (("val", "validation"), ("test", "test")):
         split = data.splits.get(name)
-        if split is None:
-            continue
-        if seen is not None:
-            count = trained_on(split, seen)
-            if count:
-                were = "was" if count == 1 else "were"
-                notes.append(
-                    f"{count:,} of the {len(split):,} {words} images {were} trained on by the run that this "
-                    f"one goes on from: {name}'s figures flatter; hold out the same images there and here"
-                )
-        elif split.fingerprint() not in clean:
+        if split is not None and split.fingerprint() not in clean:
             why = "are not those of" if known else "cannot be compared with those of"
             notes.append(
                 f"the {words} images {why} the run that this one goes on from: it may have been trained on "

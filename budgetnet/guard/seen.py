@@ -1,12 +1,13 @@
 """Which images a run was trained on, as short hashes that lie beside its weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from budgetnet.data import Split
+from budgetnet.data import Data, Split
 from budgetnet.files import read_sealed, seal, write_whole
 
 SEEN = "seen.safetensors"
@@ -28,6 +29,16 @@ def trained_on(split: Split, hashes: Tensor) -> int:
     """How many images of `split` are among `hashes` (of `image_hashes`), byte for byte."""
     own = np.frombuffer(b"".join(digest[:8] for digest in split.digests()), "<i8").astype(np.int64)
     return int(torch.isin(torch.from_numpy(own), hashes.cpu()).sum())
+
+
+def learnt_before(data: Data, hashes: Tensor) -> Iterator[tuple[str, str]]:
+    """Each of val and test with images among those hashed, and how many: "3 of the 9 test images were"."""
+    for name, words in (("val", "validation"), ("test", "test")):
+        split = data.splits.get(name)
+        count = trained_on(split, hashes) if split is not None else 0
+        if split is not None and count:
+            were = "was" if count == 1 else "were"
+            yield name, f"{count:,} of the {len(split):,} {words} images {were}"
 
 
 def write_seen(folder: str | Path, hashes: Tensor) -> Path:

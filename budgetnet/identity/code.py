@@ -182,11 +182,11 @@ def _begins(node: Lines, code: CodeType) -> bool:
 def _holds(body: ast.expr, code: CodeType) -> bool:
     """Whether all instructions come from within `body`; False where nobody kept from where they come."""
     start, end = (body.lineno, body.col_offset), (body.end_lineno, body.end_col_offset)
-    places = list(_places(code))
-    return bool(places) and all(start <= first and last <= end for first, last in places)
+    spans = list(_spans(code))
+    return bool(spans) and all(start <= first and last <= end for first, last in spans)
 
 
-def _places(code: CodeType) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+def _spans(code: CodeType) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
     """Where in the source the instructions begin and end: lines and columns."""
     for line, last, column, end in code.co_positions():
         if line is None or last is None or column is None or end is None:

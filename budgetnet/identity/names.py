@@ -67,7 +67,7 @@ def closes_over(function: FunctionType) -> dict[str, Any]:
 def changes(node: Lines) -> set[str]:
     """The names of what a function changes itself: `LOG.append(x)`, `CACHE[k] = x`, `global COUNT`."""
     declared = {name for part in ast.walk(node) if isinstance(part, _DECLARED) for name in part.names}
-    return declared | {place.id for place in _changed(node) if isinstance(place, ast.Name)}
+    return declared | {part.id for part in _changed(node) if isinstance(part, ast.Name)}
 
 
 def changed_attributes(function: FunctionType) -> set[str]:
@@ -78,10 +78,10 @@ def changed_attributes(function: FunctionType) -> set[str]:
         return set()
     assigned = [p for p in ast.walk(node) if isinstance(p, ast.Attribute) and isinstance(p.ctx, ast.Store)]
     return {
-        place.attr
-        for place in [*assigned, *_changed(node)]
-        if isinstance(place, ast.Attribute) and isinstance(place.value, ast.Name)
-        if place.value.id == arguments[0]
+        part.attr
+        for part in [*assigned, *_changed(node)]
+        if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name)
+        if part.value.id == arguments[0]
     }
 
 

@@ -128,7 +128,7 @@ class Recipe:
 
 
 def with_value(owner: Any, path: list[str], new_value: object, where: str) -> Any:
-    """`owner` with the value at `path` replaced by `found`; `where` names the owner in refusals."""
+    """`owner` with the value at `path` replaced by `new_value`; `where` names the owner in refusals."""
     name, rest = path[0], path[1:]
     if isinstance(owner, tuple):
         if not name.isdigit() or int(name) >= len(owner):

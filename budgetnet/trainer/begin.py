@@ -117,19 +117,19 @@ def begin(
         if folder.is_dir():
             claims.enter_context(locked(folder))
         try:
-            found = resumed(folder, terms, model, recipe, allow)
+            resuming = resumed(folder, terms, model, recipe, allow)
         except BaseException:
             claims.close()
             raise
         # What is asked now is the run's from here on, where it may differ or nothing else is known.
-        earlier = found.run
-        asked = run.record if found.changed or not earlier.record.get("recipe") else {}
+        earlier = resuming.run
+        asked = run.record if resuming.changed or not earlier.record.get("recipe") else {}
         run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
         run.settle()
         start = Start(
-            model, data, recipe, run, [*notes, *found.notes], limit, terms, speed_choice, found.held
+            model, data, recipe, run, [*notes, *resuming.notes], limit, terms, speed_choice, resuming.held
         )
-        start.claims, start.changed, start.moved = claims, found.changed, found.moved
+        start.claims, start.changed, start.moved = claims, resuming.changed, resuming.moved
         return start
     start = Start(model, data, recipe, run, notes, limit, terms, speed_choice)
     if session.within is None:
@@ -162,9 +162,9 @@ def _scaled(
     checked(model, data, recipe)
     check_views(data, recipe, engine.device)
     trial(model, data, recipe, engine)
-    found = plan_within(model, data, scaled, session.within, begun=session.begun, engine=engine, speed=speed)
-    run.record |= {"scale": found.scale, "within": found.record}
-    return scaled(found.scale), found.lines
+    plan = plan_within(model, data, scaled, session.within, begun=session.begun, engine=engine, speed=speed)
+    run.record |= {"scale": plan.scale, "within": plan.record}
+    return scaled(plan.scale), plan.lines
 
 
 def _allowed(session: Session) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from budgetnet.schedule import value
 from budgetnet.trainer.changes import allowed_before, brought_up, line, passed, with_defaults
 
 SAMPLES = 200
-"""At how many places of a phase its learning rate is looked at."""
+"""At how many points of a phase its learning rate is looked at."""
 
 
 def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> dict[str, Any]:
@@ -114,16 +114,16 @@ def resumed(
             f"the run in {folder} is finished; start a new schedule from its weights with after= "
             f"(--after {folder})"
         )
-    found, notes = checkpoint.newest(Path(folder))
-    if found is None:
+    newest, notes = checkpoint.newest(Path(folder))
+    if newest is None:
         reason = f": {notes[0]}" if notes else ""
         raise ValueError(f"the run in {folder} has no checkpoint to go on from{reason}; start it anew")
-    check_words(found)
+    check_words(newest)
     if not run.record.get("recipe"):
         notes += run.record["notes"]
     if run.torn:
         notes.append(f"{METRICS} was damaged, and is written anew from the checkpoint: {run.torn}")
-    held = dict(found.state["contract"])
+    held = dict(newest.state["contract"])
     held["recipe"] = with_defaults(held.get("recipe"), recipe)
     if "described" not in held:
         held, untold = brought_up(held, wanted, model)
@@ -141,7 +141,7 @@ def resumed(
     changed = differences(pair)
     before = allowed_before(run.record.get("sessions", []))
     phases = len(now["recipe"]["phases"])
-    notes += passed(folder, changed, allow, state=found.state, phases=phases, before=before)
+    notes += passed(folder, changed, allow, state=newest.state, phases=phases, before=before)
     if source and wanted.get("source") and edited and not changed:
         files = ", ".join(sorted(d.path for d in differences([source, wanted["source"]])))
         notes.append(f"{files} was edited since the run was begun, in nothing that it is trained by")
@@ -150,7 +150,7 @@ def resumed(
     moved = (
         [f"the last bits may differ from those of an uninterrupted run: {'; '.join(lines)}"] if lines else []
     )
-    return Resumed(run, found, notes, changed, moved)
+    return Resumed(run, newest, notes, changed, moved)
 
 
 def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:

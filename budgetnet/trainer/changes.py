@@ -89,10 +89,10 @@ def passed(
             f"back, or go on all the same with {named} (allow=), or start a new schedule from its weights "
             f"with after= (--after {folder})"
         )
-    place = int(state["phase"])
-    if place > phases:
+    number = int(state["phase"])
+    if number > phases:
         raise ValueError(
-            f"the run in {folder} is in its phase {place}, and the recipe now has {phases}; "
+            f"the run in {folder} is in its phase {number}, and the recipe now has {phases}; "
             f"give the recipe that phase again, or start a new schedule with after= (--after {folder})"
         )
     return [f"not the run that was begun: {line(difference)}" for difference in changed]

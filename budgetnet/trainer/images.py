@@ -61,7 +61,7 @@ class Given:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the images that there are, in order, once all batches are drawn."""
-        return tuple(name for place, name in enumerate(self.listed) if place not in self.unread)
+        return tuple(name for at, name in enumerate(self.listed) if at not in self.unread)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -149,9 +149,9 @@ def image_files(paths: Sequence[Path_]) -> Files:
     findings: list[Finding] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found = _walked(path)
-            files += found.paths
-            findings += found.findings
+            walked = _walked(path)
+            files += walked.paths
+            findings += walked.findings
         elif path.is_file():
             files.append(path)
         else:
@@ -185,11 +185,11 @@ def _read(
 
     for start in range(0, len(files), batch_size):
         batch = []
-        for place, file in enumerate(files[start : start + batch_size], start):
+        for at, file in enumerate(files[start : start + batch_size], start):
             photo = read_photo(file, form.size, squash=form.squash)
             if photo.pixels is None:
                 kind, detail = photo.odd[0]
-                unread[place] = Finding(kind, str(file), detail)
+                unread[at] = Finding(kind, str(file), detail)
             else:
                 batch.append(torch.from_numpy(photo.pixels))
         if batch and (skip or not unread):

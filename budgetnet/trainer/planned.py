@@ -52,16 +52,16 @@ def plan_within(
     # A training that is shortened may be one that compiling does not pay for any more.
     while choice is None or chosen.chosen != choice.chosen:
         choice = chosen
-        found = forecast(model, data, whole, engine, choice, min(10 * LOOK, SHARE * asked))
+        measured = forecast(model, data, whole, engine, choice, min(10 * LOOK, SHARE * asked))
         left = (asked - (time.monotonic() - begun)) / runs
-        scale = found.scale(scaled, left)
+        scale = measured.scale(scaled, left)
         short = scaled(scale)
         chosen = choose(speed, engine.device, model, short, data.train)
-    times = {"whole": round(found.seconds(whole), 3), "expected": round(found.seconds(short), 3)}
-    record = {"seconds": asked, "left": round(left, 3), **times, "measured": str(found)}
+    times = {"whole": round(measured.seconds(whole), 3), "expected": round(measured.seconds(short), 3)}
+    record = {"seconds": asked, "left": round(left, 3), **times, "measured": str(measured)}
     each = f" for each of {runs} runs" if runs > 1 else ""
     told = _told(f"{duration(left)} of {duration(asked)} are left{each}", scale, times, _phases(whole, short))
-    return Within(scale, record, (f"measured here: {found}", told))
+    return Within(scale, record, (f"measured here: {measured}", told))
 
 
 def _told(left: str, scale: float, times: dict[str, float], phases: str) -> str:
@@ -101,17 +101,17 @@ def long(model: nn.Module, data: Data, recipe: Recipe, engine: Engine, speed: Sp
     if not lasting(model, data, recipe, engine.device, LONG):
         return []
     try:
-        found = forecast(
+        measured = forecast(
             model, data, recipe, engine, choose(speed, engine.device, model, recipe, data.train), LOOK
         )
     except (ValueError, RuntimeError):
         return []
-    spent = found.seconds(recipe)
-    return [takes(found, recipe)] if spent > LONG else []
+    spent = measured.seconds(recipe)
+    return [takes(measured, recipe)] if spent > LONG else []
 
 
-def takes(found: Forecast, recipe: Recipe) -> str:
+def takes(measured: Forecast, recipe: Recipe) -> str:
     """How long a recipe takes, in words."""
     stops = any(phase.stop is not None for phase in recipe.phases)
-    about = f"{'at most ' if stops else ''}about {duration(found.seconds(recipe))}"
-    return f"the training takes {about} on this machine, as it is now ({found})"
+    about = f"{'at most ' if stops else ''}about {duration(measured.seconds(recipe))}"
+    return f"the training takes {about} on this machine, as it is now ({measured})"

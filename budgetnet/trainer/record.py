@@ -153,7 +153,7 @@ def beginning(start: Start, training: Training) -> Iterator[Note]:
     yield from (Note("check", text) for text in start.notes)
     yield from (Note("bits", text) for text in start.moved)
     if start.held is not None:
-        yield Note("resume", f"going on in {start.run.folder} {place(training)}")
+        yield Note("resume", f"going on in {start.run.folder} {progress(training)}")
 
 
 def listed(note: Note, training: Training, run: Run) -> Note:
@@ -169,7 +169,7 @@ def listed(note: Note, training: Training, run: Run) -> Note:
         return Note(note.kind, f"{note.text}; {path}, their list, could not be written: {reason(error)}")
 
 
-def place(training: Training) -> str:
+def progress(training: Training) -> str:
     """Where a training is, in words."""
     if training.state.phase == 0:
         return "from its first step"

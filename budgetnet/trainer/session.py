@@ -24,9 +24,9 @@ from budgetnet.engine import (
     State,
     Training,
     check_optimizer,
-    evaluate,
     fused_views,
     interleaved,
+    measure,
     moved,
     on_device,
     prepare,
@@ -37,7 +37,6 @@ from budgetnet.engine import (
 from budgetnet.files import checkpoint, discard, locked, unwritable
 from budgetnet.modelfile import difference, write
 from budgetnet.process import fill_closed, steadfast_output
-from budgetnet.randomness import mixed
 from budgetnet.run import METRICS, MODEL, RECORD, Epoch, Note, Run, pace
 from budgetnet.trainer.begin import Start, card_of
 from budgetnet.trainer.changes import adapt
@@ -80,9 +79,9 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
     """The epochs of a run whose folder is this process's alone; `files` are those that it will have made."""
     run, channel = start.run, audience.channel
     fill_closed()
-    watch, stop = Display(audience.show, channel.tell), Stop(start.limit, channel.deserted)
+    display, stop = Display(audience.show, channel.tell), Stop(start.limit, channel.deserted)
     start.notes += room(start)
-    told = Watchers(Screen(watch, start.recipe.phases))
+    told = Watchers(Screen(display, start.recipe.phases))
     try:
         training = set_up(start, engine, told.tell, alone=channel.alone)
     except (OSError, ValueError) as error:
@@ -96,7 +95,7 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
         told.add(partial(_not_to_be_missed, audience.aside))
     training.execution.chunks = Chunks(pause=saver.between, tell=told.tell)
     # What a recipe's own functions print, or the loop over the epochs, ends no training either.
-    with steadfast_output(), watch, stop.listening(), ExitStack() as stack:
+    with steadfast_output(), display, stop.listening(), ExitStack() as stack:
         clock = time.perf_counter()
         try:
             stack.enter_context(told.open(audience.users, run, saver.save))
@@ -266,22 +265,8 @@ def _result(training: Training, kept: Kept) -> dict[str, Any]:
             continue
         known = kept.validation if way == "val" else None
         # The very views that the epoch was measured on, where views are drawn.
-        passed = kept.epoch.number - len(training.earlier) - 1
-        found = known or evaluate(
-            training.model,
-            split,
-            data.classes,
-            test,
-            engine=training.engine,
-            resolution=phase.last_resolution,
-            batch_size=phase.batch_size or training.recipe.batch_size,
-            seed=mixed(training.seed, passed),
-            chunks=training.execution.chunks,
-        )
-        result |= {
-            f"{way}_accuracy": found.accuracy,
-            f"{way}_top5": found.top5,
-            f"{way}_loss": found.loss,
-        }
-        result |= {f"{way}_images": found.images, f"{way}_resolution": found.resolution}
+        epochs = kept.epoch.number - len(training.earlier) - 1
+        figures = known or measure(training, training.model, split, phase, test, epochs)
+        for name in ("accuracy", "top5", "loss", "images", "resolution"):
+            result[f"{way}_{name}"] = vars(figures)[name]
     return result

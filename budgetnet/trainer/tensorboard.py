@@ -44,8 +44,8 @@ class TensorBoard:
         if run.place is None and self.folder is None:
             raise ValueError("TensorBoard needs a folder where the run has none: TensorBoard('boards')")
         name = run.place.name if run.place is not None else "run"
-        place = Path(self.folder) / name if self.folder is not None else Path(run.place or "") / "tensorboard"
-        board = _Board(place, self.every)
+        own = Path(run.place or "") / "tensorboard"
+        board = _Board(Path(self.folder) / name if self.folder is not None else own, self.every)
         try:
             yield board.tell
         finally:
@@ -55,8 +55,8 @@ class TensorBoard:
 class _Board:
     """The files of one run; its axis is the number of steps, for epochs too."""
 
-    def __init__(self, place: Path, every: int) -> None:
-        self._place, self._every = place, every
+    def __init__(self, folder: Path, every: int) -> None:
+        self._folder, self._every = folder, every
         self._writer: Any = None
         self._step = 0
 
@@ -77,7 +77,7 @@ class _Board:
     def _open(self, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(self._place, purge_step=step)
+        self._writer = SummaryWriter(self._folder, purge_step=step)
 
     def _write(self, kind: str, figures: dict[str, Any]) -> None:
         for name, figure in figures.items():

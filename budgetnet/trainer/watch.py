@@ -126,10 +126,10 @@ class Watchers:
                 inner = each.watcher if isinstance(each, Every) else each
                 name = getattr(inner, "__qualname__", type(inner).__qualname__)
                 try:
-                    found = stack.enter_context(inner.begin(run)) if isinstance(inner, PerRun) else inner
+                    watcher = stack.enter_context(inner.begin(run)) if isinstance(inner, PerRun) else inner
                 except Exception as error:
                     raise TrainingFailed(f"the watcher {name} could not begin: {_words(error)}") from error
-                self._users.append((name, Every(each.n, found) if isinstance(each, Every) else found))
+                self._users.append((name, Every(each.n, watcher) if isinstance(each, Every) else watcher))
             return stack.pop_all()
 
     def tell(self, note: Note) -> None:
@@ -182,8 +182,8 @@ def epoch_line(epoch: Epoch) -> str:
 class Screen:
     """Shows a training: a line for each epoch and note, and its steps by a bar, which waits for no device."""
 
-    def __init__(self, watch: Display, phases: Sequence[Phase]) -> None:
-        self._watch = watch
+    def __init__(self, display: Display, phases: Sequence[Phase]) -> None:
+        self._display = display
         # The work of an epoch, in pixels seen of each image: what the time left is estimated from.
         self._costs = [phase.views * phase.last_resolution**2 for phase in phases]
         costs = [phase.epochs * cost for phase, cost in zip(phases, self._costs)]
@@ -196,13 +196,13 @@ class Screen:
     def __call__(self, event: Event | Note) -> None:
         if isinstance(event, TrainingStep):
             now = time.perf_counter()
-            if now - self._shown >= SECONDS_BETWEEN and self._watch.live:
+            if now - self._shown >= SECONDS_BETWEEN and self._display.live:
                 self._shown = now
                 self._step(event, now)
         elif isinstance(event, Note):
-            self._watch.say(str(event), once=not event.plain)
+            self._display.say(str(event), once=not event.plain)
         else:
-            self._watch.epoch(epoch_line(event), event.images, event.train_seconds)
+            self._display.epoch(epoch_line(event), event.images, event.train_seconds)
 
     def _step(self, step: TrainingStep, now: float) -> None:
         if self._epoch != (step.phase, step.epoch):
@@ -217,7 +217,7 @@ class Screen:
         pace = step.done * step.images / step.seconds
         label = f"{step.name or f'phase {step.phase}'} {step.epoch}/{step.epochs}"
         figures = f"{self._figures}  {pace:,.0f} images/s  {duration(left)} left"
-        self._watch.step(label, step.done / step.steps, figures)
+        self._display.step(label, step.done / step.steps, figures)
 
     def _read(self, step: TrainingStep) -> tuple[list[float], int] | None:
         """The sums over the epoch's steps, or over those that a CUDA device had done a look ago."""
