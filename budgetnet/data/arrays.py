@@ -47,27 +47,27 @@ def arrays(
         raise DataError("val and held_out were both given: leave one of them out")
     parts = {"train": (images, labels), "val": val, "test": test}
     given = {name: _pair(part, name) for name, part in parts.items() if part is not None}
-    said = {name: stated(part[1], name) for name, part in given.items()}
-    names = named(said, classes)
+    values = {name: stated(part[1], name) for name, part in given.items()}
+    names = named(values, classes)
     splits = {}
     notes: list[str] = []
     findings: list[Finding] = []
     for name, part in given.items():
         stored = pixels(part[0], name).cpu()
-        if len(stored) != len(said[name]):
+        if len(stored) != len(values[name]):
             raise DataError(
-                f"{name} has {len(stored):,} images and {len(said[name]):,} labels: give one for each"
+                f"{name} has {len(stored):,} images and {len(values[name]):,} labels: give one for each"
             )
-        splits[name] = Split(stored, numbers(said[name], names, name), torch.arange(len(stored)))
+        splits[name] = Split(stored, numbers(values[name], names, name), torch.arange(len(stored)))
         # As masks are, and images that were divided by 255 twice.
         if int(stored.max()) == 1:
             notes.append(
                 f"{name} is nearly black, with pixels of 0 and 1 of 255: where 1 stands for white, multiply "
                 "by 255"
             )
-    whole, chosen = splits["train"], splits.get("val")
-    train = whole
+    train, chosen = splits["train"], splits.get("val")
     if held_out is not None:
+        whole = train
         train, chosen = split(whole, held_out, seed, classes=names)
         if chosen is not None:
             findings = unheld(whole.counts(len(names)), chosen.counts(len(names)), names)

@@ -120,11 +120,7 @@ class Split:
     def _positions(self, which: Tensor | Sequence[int] | slice) -> Tensor:
         """Return positions as int64 (B,) on the CPU, none of them negative."""
         if isinstance(which, slice):
-            return (
-                torch.arange(len(self))[which]
-                if (which.step or 1) > 0
-                else torch.tensor(range(len(self))[which])
-            )
+            return torch.tensor(range(len(self))[which], dtype=torch.int64)
         rows = torch.as_tensor(which, device="cpu")
         if rows.dtype == torch.bool and rows.shape == self.labels.shape:
             rows = rows.nonzero().flatten()
@@ -181,14 +177,11 @@ class Split:
         """
         # "cuda" alone means the current one, which only a tensor tells.
         target = torch.empty(0, device=device).device
-
         if self.device == target:
             return self
         labels = self.labels.to(target)
         size = self.images.numel()
-        if target.type != "cuda":
-            return replace(self, images=self._moved(target), labels=labels)
-        if size <= fraction * torch.cuda.mem_get_info(target)[0]:
+        if target.type != "cuda" or size <= fraction * torch.cuda.mem_get_info(target)[0]:
             return replace(self, images=self._moved(target), labels=labels)
         if isinstance(self.images, OnDisk):
             return replace(self, labels=labels)
