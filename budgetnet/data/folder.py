@@ -127,7 +127,7 @@ def remarks(photos: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
     named = {*photos.findings, *lost}
     rest = [finding for finding in findings if finding not in named]
     broken = (Remark(f"{_unreadable(photos, lost)}, and were skipped", "files"),) if lost else ()
-    return (*photos.notes, *broken, *sentences(rest))
+    return (*sentences(photos.findings), *broken, *sentences(rest))
 
 
 def photo_root(root: Root) -> Path | dict[str, Path]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from budgetnet.data.kinds import DataError, Finding, sentences
+from budgetnet.data.kinds import DataError, Finding
 from budgetnet.data.parts import ANNOTATIONS, Parts, find_parts, part_of, stated
 from budgetnet.data.walk import ENDINGS, below, folded, loose, subfolders, walk
 
@@ -37,11 +37,6 @@ class Listing:
     def refused(self) -> tuple[str, ...]:
         """Why the folder cannot be used, a sentence for each reason."""
         return tuple(finding.detail for finding in self.findings if finding.policy == "refused")
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Sentences on what was left out, or is used although it is odd."""
-        return sentences(finding for finding in self.findings if finding.policy != "refused")
 
 
 def listing(root: Path | Mapping[str, Path]) -> Listing:
