@@ -9,6 +9,7 @@ included; the thin lines are what it had learnt until then.
 """
 
 import json
+import math
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,11 @@ def front(trained: list[Trained], cost: str) -> list[Trained]:
     return kept
 
 
+def decades(values: list[float]) -> tuple[float, float]:
+    """The powers of ten around some values, so that an axis has two at least."""
+    return 10.0 ** math.floor(math.log10(min(values))), 10.0 ** (math.floor(math.log10(max(values))) + 1)
+
+
 def draw(trained: list[Trained], path: Path) -> None:
     """For each data set accuracy over bytes, over parameters and over hours, the front as a line."""
     sets = sorted({each.data for each in trained})
@@ -118,6 +124,7 @@ def draw(trained: list[Trained], path: Path) -> None:
                 name, parameters, accuracy = ORIGINALS[data]
                 axes.plot(parameters, 100 * accuracy, "x", color="0.4", label=name)
             axes.set_xscale("log")
+            axes.set_xlim(*decades([getattr(each, cost) for each in here]))
             axes.set_xlabel(label)
         row[0].set_ylabel(f"{data}: accuracy (%)")
         row[1].legend(frameon=False, fontsize="small")

@@ -269,7 +269,7 @@ def small_xception(k: Any, size: int, classes: int) -> Any:
 def ultralytics(folder: Path, clock: Clock, seed: int, pixels: int | None) -> Outcome:
     from ultralytics import YOLO
 
-    model, out = YOLO("yolo11n-cls.yaml"), tempfile.mkdtemp(prefix="ultralytics")
+    model, out = YOLO("yolo11n-cls.yaml"), os.environ["YOLO_CONFIG_DIR"]
     seen: list[int] = []
     model.add_callback("on_train_batch_end", lambda trainer: seen.append(trainer.batch_size))
     size = pixels or 224
@@ -373,11 +373,19 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=None, help="the library's own choice if left out")
     parser.add_argument("--core", type=int, default=None, help="the one core that all of it runs on")
     asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="peer-") as scratch:
+        asked.out.write_text(json.dumps(run(asked, scratch), indent=1))
+
+
+def run(asked: argparse.Namespace, scratch: str) -> dict[str, Any]:
+    """The outcome and the versions of the library that is asked for."""
     sys.path.pop(0)  # nothing of this folder is a library
     if asked.core is not None:
         os.sched_setaffinity(0, {asked.core})
     # ultralytics looks for newer versions of itself, sends away what was run, and writes settings at home.
-    os.environ.update(YOLO_OFFLINE="true", YOLO_CONFIG_DIR=tempfile.mkdtemp(prefix="ultralytics"))
+    os.environ.update(YOLO_OFFLINE="true", YOLO_CONFIG_DIR=scratch)
+    if asked.library == "budgetnet":
+        os.environ["XDG_CACHE_HOME"] = scratch  # storing the photos is a part of every run's time
     from importlib import import_module
     from importlib.metadata import distributions
 
@@ -385,7 +393,7 @@ def main() -> None:
     outcome = LIBRARIES[asked.library](asked.folder, Clock(asked.seconds), asked.seed, asked.pixels)
     said = {each.metadata["Name"]: each.version for each in distributions()}
     versions = {each: said[each] for each in (asked.library, "torch", "tensorflow-cpu") if each in said}
-    asked.out.write_text(json.dumps({**vars(outcome), "versions": versions}, indent=1))
+    return {**vars(outcome), "versions": versions}
 
 
 if __name__ == "__main__":
