@@ -159,7 +159,7 @@ def _is_sharable(given: Images) -> bool:
 
 
 def _conversion(given: Images) -> str:
-    """Return what makes pixels of these numbers."""
+    """Return the advice that turns these numbers into pixels."""
     kind = str(given.dtype).removeprefix("torch.")
     as_bytes = "images.to(torch.uint8)" if isinstance(given, Tensor) else "images.astype('uint8')"
     if kind == "bool":
@@ -191,7 +191,7 @@ def _rounded(images: Tensor, name: str) -> Tensor:
 
 
 def _scaling(low: float, high: float) -> str:
-    """Return what brings floats of this range into [0, 1]."""
+    """Return the advice that brings floats of this range into [0, 1]."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "drop or mend the images with NaN or infinity"
     if low >= -0.1 and high <= 1.1:

@@ -19,9 +19,8 @@ Batch = tuple[Tensor, Tensor, torch.cuda.Event | None]
 class Ahead:
     """The batches of a split at `batches`, positions int64 (B,) each, read by threads a few ahead of use.
 
-    They are asked for as of a split, in the order of `batches`, and are exactly what the split itself gives.
-    What goes wrong in a thread is raised where its batch is asked for. The threads end with the `with` block,
-    however it is left.
+    Index it like the split, in the order of `batches`: it gives exactly what the split gives. An error in a
+    thread is raised where its batch is asked for. The threads end with the `with` block.
 
         with Ahead(split, batches) as source:
             for which in batches:
@@ -78,8 +77,8 @@ class Ahead:
 class Interleaved:
     """A copy in memory of a split's images and labels whose batches come out in torch.channels_last.
 
-    They are otherwise exactly the split's own. To turn batches one by one takes longer than to gather them
-    and make floats of them.
+    They are otherwise exactly the split's own. Converting batch by batch would take longer than gathering
+    them and making them floats.
     """
 
     device = torch.device("cpu")
@@ -102,7 +101,7 @@ class Interleaved:
 
 
 def at_hand(split: Split) -> bool:
-    """Whether the images lie where their batches are wanted."""
+    """Whether the images are on the split's device."""
     return isinstance(split.images, Tensor) and split.images.device == split.device
 
 
@@ -110,10 +109,7 @@ def at_hand(split: Split) -> bool:
 def reading(
     split: Split | Interleaved, batches: Iterable[Tensor | slice]
 ) -> Iterator[Split | Interleaved | Ahead]:
-    """Give what to take the batches from: the split itself, or `Ahead` where they are not on its device.
-
-    Slices are only for what is at hand.
-    """
+    """Yield the source of the batches: the split itself where it is at hand, else `Ahead`, without slices."""
     if isinstance(split, Interleaved) or at_hand(split):
         yield split
         return

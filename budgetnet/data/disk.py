@@ -118,8 +118,8 @@ class OnDisk:
     """Images uint8 (N, C, H, W) that stay in their files; those at positions are read as a tensor.
 
     `parts` are files, or tensors (N, C, H, W) in memory, one after another; `rows` int64 (N,) are the
-    positions there of these images, all by default. `cache` is the folder where what was found out about
-    them is kept. It can be read from several threads.
+    positions there of these images, all by default. `cache` is the folder for facts about them, such as
+    digests. It can be read from several threads.
 
         batch = images[torch.tensor([5, 3])]
     """
@@ -146,7 +146,7 @@ class OnDisk:
 
     @property
     def files(self) -> tuple[File, ...]:
-        """The files, where all parts are such; else nothing."""
+        """The files, or none where a part is in memory."""
         files = tuple(part for part in self.parts if isinstance(part, File))
         return files if len(files) == len(self.parts) else ()
 

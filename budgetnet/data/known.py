@@ -1,4 +1,4 @@
-"""What was found out about images in files, kept beside them, so that it is found out once."""
+"""A cache of facts about images in files, such as digests and means, which take long to work out."""
 
 import contextlib
 import glob
@@ -27,11 +27,11 @@ LONG = 1 << 30
 
 
 def recall(images: Tensor | OnDisk, question: str, find: Callable[[], Any]) -> Any:
-    """Return what `find` gives, plain values as JSON has them, from the last time that it was asked.
+    """Return what `find` gives, JSON values, from the cache where the same was asked before.
 
-    An answer is known by the question, the images' positions, and the files' paths, sizes and times of
-    change; one that is not of its digest is damaged and found out again. Images that come from no file, or
-    have been changed in memory, are looked at each time.
+    The key is the question, the images' positions, and the files' paths, sizes and times of change. A damaged
+    answer, told by its digest, is worked out again. For images that come from no file, or were changed in
+    memory, nothing is cached.
     """
     source = source_of(images)
     if source is None or source.cache is None or not source.files:
@@ -62,7 +62,7 @@ def digests(images: OnDisk) -> Tensor | None:
 
 
 def _digests(file: File, cache: Path | None) -> Tensor:
-    """Return those of all images of a file, (count, 32)."""
+    """Return the SHA-256 of each image of a file, uint8 (count, 32)."""
     if file.digests is None:
         path = None if cache is None else _path(cache, file, file.identity, "digests")
         file.digests = None if path is None else _stored(path, len(file))
@@ -115,13 +115,13 @@ def forget(cache: Path, prefix: str) -> None:
 
 
 def _path(cache: Path, file: File, identity: str, question: str) -> Path:
-    """Return where an answer about images lies, or will."""
+    """Return the file of the cache that an answer belongs in."""
     key = hashlib.sha256(f"{VERSION}\n{identity}\n{question}".encode("utf-8", "surrogateescape")).hexdigest()
     return cache / FOLDER / f"{file.path.stem[:80]}-{key[:32]}"
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write whole or not at all; where nothing can be written, the next one finds it out again."""
+    """Write whole or not at all; where nothing can be written, the answer is worked out again next time."""
     aside = path.with_name(f".{secrets.token_hex(8)}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -135,7 +135,7 @@ def _plain(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
 
 
 def _conversion(values: npt.NDArray[Any], says: tuple[str, str, str]) -> str:
-    """Return what makes labels of these, as far as that can be told."""
+    """Return the advice that turns these values into labels."""
     flat, single, whole = says
     if values.ndim == 2 and values.shape[1] == 1:
         return f"give {flat}"

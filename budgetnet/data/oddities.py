@@ -107,7 +107,7 @@ def _scans(data: mmap.mmap) -> None:
 
 
 def _sort(mode: int) -> str:
-    """Return what is no regular file in words."""
+    """Return in words what it is instead of a regular file."""
     sorts = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
     return next((name for test, name in sorts if test(mode)), "a device")
 

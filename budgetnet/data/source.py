@@ -105,10 +105,7 @@ def _look(root: Path, source: Source, needed: Sequence[str]) -> tuple[Path, list
 
 
 def cache_folder(cache: str | os.PathLike[str] | None) -> Path:
-    """Return where decoded photos and what was found out about images are kept.
-
-    It is `cache`, else the user's folder for such things.
-    """
+    """Return the folder for decoded photos and facts about images: `cache`, else the user's own."""
     if cache is not None:
         return Path(cache).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "budgetnet"
