@@ -24,7 +24,7 @@ from budgetnet.compare import compare
 from budgetnet.plan import Plan
 from budgetnet.randomness import MODEL, drawn
 from budgetnet.run import Run
-from budgetnet.sweep import Sweep, read_over, seeds, sweep
+from budgetnet.sweep import Sweep, read_over, search, seeds, sweep
 from budgetnet.sweep.grid import grid, split
 from budgetnet.sweep.trials import Trial
 
@@ -415,6 +415,21 @@ def test_trials_validated_on_different_images_are_told(plan: Plan) -> None:
     found = sweep(trainer(), plan, {"data.seed": [0, 1]})
     assert any("validated on different images" in note for note in found.notes)
     assert not sweep(trainer(), plan, {LR: [0.1]}).notes
+
+
+def test_data_that_changed_between_trials_are_told_and_a_run_that_never_began_has_none() -> None:
+    def trial(number: int, held_out: str, **prints: str) -> Trial:
+        record = {"status": "finished", "seed": 0, **({"data": {"fingerprints": prints}} if prints else {})}
+        return Trial(number, {"data.held_out": held_out}, (Run(record=record),), 1)
+
+    def notes(*trials: Trial) -> list[str]:
+        return list(search._notes(Sweep(Path(), "val_accuracy", trials, {})))
+
+    same = trial(1, "9", train="a", val="v")
+    assert notes(same, trial(2, "9", train="a", val="v"), trial(3, "9")) == []
+    assert notes(same, trial(2, "8", train="b", val="v")) == []
+    (note,) = notes(same, trial(2, "9", train="b", val="v"))
+    assert "were trained on different images" in note
 
 
 def test_a_model_that_only_its_recipe_can_build_is_tested_too(here: Path) -> None:

@@ -228,13 +228,19 @@ def _blind(plan: Plan) -> Plan:
 
 def _notes(result: Sweep) -> Iterator[str]:
     """What makes the figures other than they seem."""
-    prints = {
-        run.record.get("data", {}).get("fingerprints", {}).get("val")
-        for trial in result.trials
-        for run in trial.runs
-    }
-    if len(prints) > 1:
+    validated: set[str] = set()
+    trained: dict[str, set[str]] = {}
+    for trial in result.trials:
+        data = str({path: text for path, text in trial.settings.items() if path.startswith("data.")})
+        for run in trial.runs:
+            # A run that failed before it began has none.
+            prints = run.record.get("data", {}).get("fingerprints", {})
+            validated |= {prints["val"]} if "val" in prints else set()
+            trained.setdefault(data, set()).update({prints["train"]} if "train" in prints else set())
+    if len(validated) > 1:
         yield "the trials were validated on different images, so that their figures are not comparable"
+    if any(len(prints) > 1 for prints in trained.values()):
+        yield "trials with the same data settings were trained on different images: the data were changed"
     used = [trial for trial in result.trials if trial.figure("test_accuracy").n]
     if len(used) > 1:
         yield (
