@@ -11,7 +11,7 @@ Kind = TypeVar("Kind")
 
 
 def whole(name: str, value: object, least: int = 1, most: int | None = None) -> None:
-    """Refuse what is no whole number within these bounds. Raises ValueError."""
+    """Refuse anything but a whole number within these bounds. Raises ValueError."""
     good = isinstance(value, int) and not isinstance(value, bool) and least <= value
     if not good or (isinstance(value, int) and most is not None and value > most):
         bounds = f"of {least:,} or more" if most is None else f"from {least:,} to {most:,}"
@@ -27,7 +27,7 @@ def number(
     most: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Refuse what is no finite number within these bounds. Raises ValueError."""
+    """Refuse anything but a finite number within these bounds. Raises ValueError."""
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         low = (least is None or value >= least) and (above is None or value > above)
         if low and (most is None or value <= most) and (below is None or value < below):
@@ -45,17 +45,17 @@ def _bounds(least: float | None, above: float | None, most: float | None, below:
 
 
 def above_zero(name: str, value: object) -> None:
-    """Refuse what is no finite number above 0. Raises ValueError."""
+    """Refuse anything but a finite number above 0. Raises ValueError."""
     number(name, value, above=0)
 
 
 def share(name: str, value: object) -> None:
-    """Refuse what is no number from 0 to below 1. Raises ValueError."""
+    """Refuse anything but a number from 0 to below 1. Raises ValueError."""
     number(name, value, least=0, below=1)
 
 
 def true_or_false(name: str, value: object) -> None:
-    """Refuse what is neither True nor False. Raises ValueError."""
+    """Refuse anything but True or False. Raises ValueError."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} should be True or False, not {value!r:.100}")
 
@@ -94,7 +94,7 @@ def finite(value: object) -> object:
 
 
 def one_of(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse what is none of the choices, and name the nearest one. Raises ValueError."""
+    """Refuse anything but one of the choices, and name the nearest one. Raises ValueError."""
     if value not in choices:
         raise ValueError(
             f"{name} should be one of {', '.join(choices)}, not {value!r:.100}{nearest(value, choices)}"

@@ -170,7 +170,7 @@ def at_place(steps: Sequence[Any], place: Place) -> tuple[Any, ...]:
 
 
 def listed(owner: str, name: str, given: object) -> tuple[Step, ...]:
-    """The steps of `owner`'s list `name`. Raises ValueError for what is no list, or holds what is no step."""
+    """The steps of `owner`'s list `name`. Raises ValueError for anything but a list of steps."""
     if isinstance(given, str) or not isinstance(given, Sequence):
         raise ValueError(f"{owner}'s {name} should be a list of steps such as [Flip()], not {given!r}")
     for step in given:

@@ -52,8 +52,8 @@ def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
     """p ** (1 / temperature), rows summing to one again: (..., K) -> float64 (..., K).
 
     Below 1 it moves probability towards the largest, above 1 away from it; it never changes their order.
-    Computed as a softmax of logarithms, so that small temperatures are safe. Raises ValueError for what are
-    no probabilities and a temperature that is not above 0. Reference: https://arxiv.org/abs/1905.02249.
+    Computed as a softmax of logarithms, so that small temperatures are safe. Raises ValueError for anything
+    but probabilities and a temperature above 0. Reference: https://arxiv.org/abs/1905.02249.
 
     >>> sharpen(torch.tensor([0.6, 0.4], dtype=torch.float64), 0.5).tolist()
     [0.6923076923076923, 0.3076923076923077]
@@ -81,7 +81,7 @@ def keep(
     classes, a `temperature` T keeps exactly what T = 1 keeps above t ** T / (t ** T + (1 - t) ** T): for t =
     0.8 and T = 0.5 that is 0.667. With more classes it depends on how the rest is spread, and is lower still
     for T < 1. So a threshold says nothing without its temperature, and `Kept` records both. Raises ValueError
-    as `PseudoLabels` does, and for what are no probabilities.
+    as `PseudoLabels` does, and for anything but probabilities.
 
         kept = keep(trainer.predict(model, data.unlabelled).probabilities, 0.8)
     """
@@ -140,7 +140,7 @@ def fixmatch_loss(weak_logits: Tensor, strong_logits: Tensor, threshold: float) 
 
 
 def check_within(kept: Kept, unlabelled: Split) -> None:
-    """Refuse what was kept of another split than this one."""
+    """Refuse a `Kept` of another split."""
     if len(kept) and int(kept.positions[-1]) >= len(unlabelled):
         raise ValueError(
             f"image {int(kept.positions[-1]):,} was kept, and the unlabelled images are {len(unlabelled):,}: "
@@ -149,7 +149,7 @@ def check_within(kept: Kept, unlabelled: Split) -> None:
 
 
 def _check_probabilities(owner: str, probabilities: Tensor) -> None:
-    """Refuse what are no probabilities over the last dimension."""
+    """Refuse anything but probabilities over the last dimension."""
     if probabilities.is_floating_point() and probabilities.ndim and probabilities.shape[-1]:
         # What is summed in half precision is this far from one.
         tolerance = 1e-4 if torch.finfo(probabilities.dtype).eps < 1e-5 else 2e-2

@@ -57,7 +57,7 @@ class Stretching(Protocol):
 
 @runtime_checkable
 class Stopping(Protocol):
-    """A schedule after which whatever has it learns no more in its phase, as after `Early`."""
+    """A schedule that ends the learning of its parameters before their phase ends, as `Early` does."""
 
     def stopped(self, t: float, *, epochs: float) -> bool:
         """Whether that is so at progress t of a phase of `epochs` epochs."""

@@ -259,7 +259,7 @@ class Warmup:
 class Early:
     """`then` over the first `epochs` epochs of the phase, as its whole phase; `after` from there on.
 
-    With `after=0`, the default, whatever has this rate stops learning there.
+    With `after=0`, the default, parameters at this rate stop learning there.
     """
 
     then: Schedule
@@ -278,7 +278,7 @@ class Early:
         return replace(self, then=stretched(self.then, factor), epochs=self.epochs * factor)
 
     def stopped(self, t: float, *, epochs: float) -> bool:
-        """Whether whatever has this rate learns no more at progress t of a phase of `epochs` epochs."""
+        """Whether parameters at this rate learn no more at progress t of a phase of `epochs` epochs."""
         return not self.after and t * epochs >= self.epochs - 1e-9
 
     def over(self, epochs: float) -> Curve:
