@@ -110,28 +110,10 @@ def begin(
         "speed": speed_choice.chosen,
         "source": run.record.get("source"),
     }
-    if session.resume is not None:
-        folder = Path(session.resume)
-        # Claimed before it is read: nobody else may go on with it meanwhile.
-        claims = ExitStack()
-        if folder.is_dir():
-            claims.enter_context(locked(folder))
-        try:
-            resuming = resumed(folder, terms, model, recipe, allow)
-        except BaseException:
-            claims.close()
-            raise
-        # What is asked now is the run's from here on, where it may differ or nothing else is known.
-        earlier = resuming.run
-        asked = run.record if resuming.changed or not earlier.record.get("recipe") else {}
-        run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
-        run.settle()
-        start = Start(
-            model, data, recipe, run, [*notes, *resuming.notes], limit, terms, speed_choice, resuming.held
-        )
-        start.claims, start.changed, start.moved = claims, resuming.changed, resuming.moved
-        return start
     start = Start(model, data, recipe, run, notes, limit, terms, speed_choice)
+    if session.resume is not None:
+        _go_on(start, Path(session.resume), allow)
+        return start
     if session.within is None:
         start.notes += long(model, data, recipe, engine, speed)
     if session.after is None:
@@ -141,6 +123,24 @@ def begin(
         start.notes += guard.chained(data, start.earlier.record, guard.read_seen(Path(session.after)))
         start.notes += higher(recipe, start.earlier.history)
     return start
+
+
+def _go_on(start: Start, folder: Path, allow: Sequence[str]) -> None:
+    """Go on with the run in a folder, which is claimed before it is read: nobody else may meanwhile."""
+    if folder.is_dir():
+        start.claims.enter_context(locked(folder))
+    try:
+        resuming = resumed(folder, start.contract, start.model, start.recipe, allow)
+    except BaseException:
+        start.claims.close()
+        raise
+    # What is asked now is the run's from here on, where it may differ or nothing else is known.
+    run, earlier = start.run, resuming.run
+    asked = run.record if resuming.changed or not earlier.record.get("recipe") else {}
+    run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
+    run.settle()
+    start.notes += resuming.notes
+    start.held, start.changed, start.moved = resuming.held, resuming.changed, resuming.moved
 
 
 def _scaled(
@@ -191,6 +191,7 @@ def _joined() -> int:
 
 
 def card_of(training: Training, phase: Phase) -> Card:
+    """The card of a training's model after a phase."""
     return card_after(training.model, training.data, phase)
 
 
