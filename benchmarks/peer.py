@@ -7,7 +7,7 @@ views, seconds, versions, and what the library's own prediction calls each photo
 file in an environment where LIBRARY is installed and scores the answers; nothing but the standard library and
 LIBRARY is imported here. All weights begin from scratch, and no network has more than 2M parameters:
 
-- budgetnet: the recipe `photos`, which docs/tutorial.md names, in bf16 where the processor is faster in it.
+- budgetnet: the recipe `photos` with `within=`, as docs/tutorial.md says, in bf16 where that is faster.
 - fastai: chapter 14 of its book, which trains from scratch: `aug_transforms` and 128 pixels out of 160,
   `fit_one_cycle` at 3e-3; `vision_learner(..., pretrained=False)` with its xresnet18, narrowed to the limit.
 - keras: its example "Image classification from scratch": the small Xception (narrowed to the limit), 180
@@ -20,8 +20,8 @@ LIBRARY is imported here. All weights begin from scratch, and no network has mor
 
 The time begins when imports are done. A part of a twentieth of it goes into steps with a network that is then
 thrown away, and their pace says how many epochs there are time for; whoever is not done at the end of the
-time is stopped there. ultralytics does both itself, and keras, at a constant rate, is only stopped. Answers
-are given after it.
+time is stopped there. budgetnet and ultralytics do so themselves, and keras, at a constant rate, is only
+stopped. Answers are given after it.
 """
 
 from __future__ import annotations
@@ -110,43 +110,30 @@ def budgetnet(folder: Path, clock: Clock, seed: int, pixels: int | None) -> Outc
     plan = bn.read_plan("photos").changed(f"data.root={str(folder.resolve())!r}")
     data = plan.data()
     plan = plan.changed(f"model.classes={len(data.classes)}").changed(f"recipe.seed={seed}")
-    learn, images = plan.recipe.phases[0], len(data.train)
+    recipe, model = plan.recipe, plan.model()
     if pixels is not None:
-        at = pixels - pixels % 8
-        learn = replace(learn, resolution=bn.Ramp(at // 2, at), test=bn.Test(resize=at, crop=at))
-    batch, middle = plan.recipe.batch_size, learn.resolution_at(0.5)
-
-    def step(resolution: int, precision: str) -> float:
-        """The seconds of a step at a resolution: of the second of two short epochs."""
-        short = replace(learn, epochs=2, views=3 * batch / images, resolution=resolution, lr=0.01)
-        trainer = bn.Trainer("cpu", precision=precision, out=None, show=False)  # type: ignore[arg-type]
-        recipe = replace(plan.recipe, phases=[short], average=None, keep="last", measure=())
-        last = trainer.fit(plan.model(), replace(data, val=None), recipe).history[-1]
-        return last.train_seconds / last.steps
-
-    middles = {precision: step(middle, precision) for precision in ("float32", "bf16")}
-    precision = min(middles, key=lambda each: middles[each])
-    ends = [step(learn.resolution_at(t), precision) for t in (0.0, 1 - 1e-9)]
-    pace = (ends[0] + 4 * middles[precision] + ends[1]) / 6  # Simpson's rule over the ramp
-    test = learn.test.at(learn.last_resolution)[1]
-    tested = middles[precision] * len(data.val or ()) / batch / 3 * (test / middle) ** 2
-    whole = learn.epochs * (learn.views * images / batch * pace + tested)
-    recipe = replace(plan.recipe, phases=[learn]).scaled(0.95 * clock.left / whole)
+        learn = replace(
+            recipe.phases[0], resolution=bn.Ramp(pixels // 2, pixels), test=bn.Test(pixels, pixels)
+        )
+        recipe = replace(recipe, phases=[learn])
 
     def deadline(event: object) -> None:
         if clock.left < 0:
             raise bn.EndTraining
 
-    trainer = bn.Trainer("cpu", precision=precision, out=None, show=False, watch=[deadline])  # type: ignore[arg-type]
-    model = plan.model()
-    run = trainer.fit(model, data, recipe)
+    def trainer(precision: Any) -> bn.Trainer:
+        return bn.Trainer("cpu", precision=precision, out=None, show=False, watch=[deadline])
+
+    def takes(precision: str) -> float:
+        return trainer(precision).forecast(model, data, recipe, seconds=clock.seconds / 200).seconds(recipe)
+
+    chosen = trainer(min(("float32", "bf16"), key=takes))
+    run = chosen.fit(model, data, recipe, within=clock.left)
     seconds, paths = clock.used, photos(folder, "val")
-    found = trainer.predict(model, paths)
-    answers = [data.classes[k] for k in found.labels.tolist()]
-    views = sum(epoch.images for epoch in run.history)
+    answers = [data.classes[k] for k in chosen.predict(model, paths).labels.tolist()]
+    views, size = sum(epoch.images for epoch in run.history), recipe.phases[0].last_resolution
     parameters = sum(each.numel() for each in model.parameters())
-    named_ones = named(folder, paths, answers)
-    return Outcome(parameters, len(run.history), views, seconds, learn.last_resolution, named_ones)
+    return Outcome(parameters, len(run.history), views, seconds, size, named(folder, paths, answers))
 
 
 def fastai(folder: Path, clock: Clock, seed: int, pixels: int | None) -> Outcome:
