@@ -119,7 +119,8 @@ def _steps(card: Card, steps: dict[str, Any]) -> Iterator[str]:
     else:
         yield f"""Of an image of W x H pixels take the largest part at its centre that is {width} wide to
             {height} high: w = min(W, H * {width} / {height}), h = min(H, W * {height} / {width}), from left
-            = (W - w) / 2 and top = (H - h) / 2 on, which may lie within a pixel."""
+            = (W - w) / 2 and top = (H - h) / 2 on, which may lie within a
+            pixel (Pillow keeps them as float32)."""
     yield f"""Resize that to {width} x {height} (width x height), first across, then down, by the filter
         below, and round to whole numbers from 0 to 255 after each of both."""
     if steps["grey"] is not None:
@@ -155,4 +156,7 @@ def _looks(card: Card) -> str:
 _FILTER = """The filter from n numbers, or from a part of them that begins at b and is n long, to m: let s =
 n / m and r = max(s, 1). Output i lies at c = b + (i + 0.5) s. It is the mean of the inputs j from
 max(0, floor(c - r + 0.5)) to below min(N, floor(c + r + 0.5)), N being how many there are in all, with the
-weights max(0, 1 - |j + 0.5 - c| / r). This is Pillow's BILINEAR, and torch's bilinear with antialias=True."""
+weights max(0, 1 - |j + 0.5 - c| / r). This is Pillow's BILINEAR, and torch's
+bilinear with antialias=True. Where bytes come out, Pillow rounds the weights, once they sum to 1, to whole
+multiples of 1 / 4194304, and a half upwards;
+for some sizes it goes down first, which moves some bytes by one."""
