@@ -12,7 +12,7 @@ from budgetnet.cli.trained import Trained, load_trained, not_from_scratch, train
 from budgetnet.console import say, table
 from budgetnet.data import Data, Split, class_difference
 from budgetnet.guard import selection
-from budgetnet.modelfile import Card, card, read_card
+from budgetnet.modelfile import Card, card
 from budgetnet.recipe import Test
 from budgetnet.text import percent
 from budgetnet.trainer import Evaluation, Trainer
@@ -42,7 +42,7 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
             f"{_names(data.classes)}, {class_difference(data.classes, known.classes)}; name the recipe that "
             "the model was trained by"
         )
-    _say(_notes(loaded, split, how.split), how)
+    _say(_notes(loaded, known or Card(), split, how.split), how)
     if sizes:
         notes = _used(loaded, split, how.split, f"at {how.resolutions} px")
         _sweep(trainer, model, loaded, split, sizes, how)
@@ -144,10 +144,10 @@ def _split(data: Data, name: str) -> Split:
     return chosen
 
 
-def _notes(loaded: Trained, split: Split, name: str) -> list[str]:
+def _notes(loaded: Trained, known: Card, split: Split, name: str) -> list[str]:
     """What makes the figures other than they seem."""
     record = loaded.run.record if loaded.run is not None else {}
-    began = not_from_scratch(read_card(loaded.file).external)
+    began = not_from_scratch(known.external)
     before = record.get("data", {}).get("fingerprints", {})
     if not isinstance(before, dict) or before.get(name) in (None, split.fingerprint()):
         return began

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from budgetnet.exporting import SUFFIXES, read_export
 from budgetnet.files import checkpoint
 from budgetnet.modelfile import load, read_card, resolved, weights
 from budgetnet.plan import Plan, recipes_folder
@@ -16,7 +17,10 @@ RUNS = "runs"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model: its file, and the run that it lies in, if any. Nothing of a recipe is executed."""
+    """A trained model: its file, or an export of it, and the run that it lies in, if any.
+
+    Nothing of a recipe is executed.
+    """
 
     file: Path
     run: Run | None
@@ -58,7 +62,7 @@ def trained(name: str) -> Trained:
         raise ValueError(
             f"there is no run and no model file {name}; `budgetnet list` shows the runs in {RUNS}/{along}"
         )
-    beside = path.name == MODEL and (path.parent / RECORD).exists()
+    beside = path.stem == Path(MODEL).stem and (path.parent / RECORD).exists()
     return Trained(path, Run.read(path.parent) if beside else None)
 
 
@@ -85,6 +89,8 @@ def find_run(name: str, out: Path = Path(RUNS)) -> Path:
 
 def load_trained(loaded: Trained, plan: Plan | None, device: torch.device | str = "cpu") -> nn.Module:
     """The trained model; built by the plan's model() where budgetnet cannot build it by itself."""
+    if loaded.file.suffix in SUFFIXES:
+        return read_export(loaded.file)
     card = read_card(loaded.file)
     if card.builder is not None:
         return load(loaded.file, device=device)

@@ -4,9 +4,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as unpack
@@ -40,6 +40,7 @@ class Stored:
 
     `words` is None in a file of another program. `kinds` are safetensors' names of dtypes, such as "F32".
     `sealed` says that names, shapes and words are as they were written; a file from before seals is not.
+    `wrapper` is what stands before every name in the file, and is left out here.
     """
 
     path: Path
@@ -48,11 +49,18 @@ class Stored:
     kinds: Mapping[str, str]
     head: bytes
     data_sha256: str | None
+    wrapper: str = ""
 
     @property
     def sealed(self) -> bool:
         """Whether the file carries digests; those of its head were found right."""
         return self.data_sha256 is not None
+
+    def without(self, wrapper: str) -> Self:
+        """The same with names that lack the `wrapper` that each of them begins with."""
+        shapes = {name.removeprefix(wrapper): shape for name, shape in self.shapes.items()}
+        kinds = {name.removeprefix(wrapper): kind for name, kind in self.kinds.items()}
+        return replace(self, shapes=shapes, kinds=kinds, wrapper=wrapper)
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name. Raises Damaged where they are not those that were written, and OSError."""
@@ -66,7 +74,7 @@ class Stored:
             tensors: dict[str, Tensor] = unpack(content)
         except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise Damaged(f"{self.path} holds tensors that cannot be read: {_brief(error)}") from None
-        return tensors
+        return {name.removeprefix(self.wrapper): tensor for name, tensor in tensors.items()}
 
 
 def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

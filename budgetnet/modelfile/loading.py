@@ -28,6 +28,8 @@ from budgetnet.modelfile.shipped import resolved
 from budgetnet.run import MODEL
 from budgetnet.text import one_line
 
+_WRAPPERS = ("_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module.")
+"""What torch.compile and parallel models put before each name."""
 _PARTS = 16
 """So many modules and parameters a network may have for each tensor of its file; about four are usual."""
 
@@ -82,6 +84,7 @@ def _fill(model: nn.Module, stored: Stored, *, plainly: bool = False) -> None:
 
     That looks at all of a model's names for each of its layers.
     """
+    stored = _unwrapped(model, stored)
     _compare(model, stored)
     try:
         tensors = unpacked(model, stored.tensors())
@@ -120,7 +123,7 @@ def _from_card(card: Card, stored: Stored) -> nn.Module:
         make = _quantised(card, make)
         with torch.device("meta"), _bounded(len(stored.shapes)):
             planned = make(*args, **keywords)
-        _compare(planned, stored)
+        _compare(planned, _unwrapped(planned, stored))
         widest = max((len(tensor) for tensor in saved_tensors(planned).values() if tensor.ndim), default=1)
         if not ordinary([args, keywords], widest, card.crop):
             check_run(planned, card.channels, card.crop)
@@ -183,6 +186,15 @@ def _built(
         assert origin is not None
         model.built = replace(origin, budget=budget)  # type: ignore[assignment]
         return model
+
+
+def _unwrapped(model: nn.Module, stored: Stored) -> Stored:
+    """A file's tensors by the names of `model`, where a compiled or parallel model of that kind was saved."""
+    names = saved_tensors(model).keys()
+    for wrapper in _WRAPPERS:
+        if names and {f"{wrapper}{name}" for name in names} == stored.shapes.keys():
+            return stored.without(wrapper)
+    return stored
 
 
 def _compare(model: nn.Module, stored: Stored) -> None:
