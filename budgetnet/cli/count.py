@@ -80,11 +80,7 @@ def _described(model: nn.Module, ledgers: Sequence[Ledger], depth: int | None) -
     origin = built(model)
     return {
         "class": type(model).__name__,
-        "params": largest.params,
-        "trainable": largest.trainable,
-        "buffers": largest.buffers,
-        "bytes": largest.bytes,
-        "saved": largest.saved,
+        **{name: getattr(largest, name) for name in ("params", "trainable", "buffers", "bytes", "saved")},
         "budget": origin.budget.describe() if origin is not None else None,
         "macs": {each.resolution[0]: each.macs for each in ledgers if each.resolution is not None},
         "rows": [asdict(row) for row in (largest.rows if depth is None else largest.groups(depth))],

@@ -74,6 +74,10 @@ class _FewBits(nn.Module):
         # Where nothing is given, 0 / 0 is equal to nothing.
         return torch.where((multiples == weight).all(dim=rest, keepdim=True), given, derived)
 
+    def extra_repr(self) -> str:
+        """What `print` shows between the brackets."""
+        return f"{super().extra_repr()}, bits={self.bits}"
+
     def packed(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """What a file holds: codes of `bits` bits without gaps (of 8 bits in the weight's shape), scales."""
         count = self.weight.numel()
@@ -118,10 +122,6 @@ class QuantisedConv2d(_FewBits, nn.Conv2d):
         out: Tensor = self._conv_forward(x, self.rounded(), self.bias)
         return out
 
-    def extra_repr(self) -> str:
-        """What `print` shows between the brackets."""
-        return f"{super().extra_repr()}, bits={self.bits}"  # type: ignore[no-untyped-call]
-
 
 class QuantisedLinear(_FewBits, nn.Linear):
     """`nn.Linear` with a weight of few bits; the bias stays as it is."""
@@ -129,10 +129,6 @@ class QuantisedLinear(_FewBits, nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
         return F.linear(x, self.rounded(), self.bias)
-
-    def extra_repr(self) -> str:
-        """What `print` shows between the brackets."""
-        return f"{super().extra_repr()}, bits={self.bits}"
 
 
 _KINDS: dict[type[nn.Module], type[_FewBits]] = {nn.Conv2d: QuantisedConv2d, nn.Linear: QuantisedLinear}

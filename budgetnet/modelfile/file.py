@@ -1,6 +1,7 @@
 """A model file on the disk: its card and what its tensors are, checked before any of it is used."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -73,11 +74,18 @@ def read_card(path: str | Path) -> Card:
 
 def opened(path: Path) -> tuple[Stored, Card]:
     """What a model file holds, before its tensors are read. Raises BadModelFile."""
-    try:
+    with refusing(path, "has a damaged card"):
         stored = read_sealed(path)
         if stored.words is None:
             raise BadModelFile(f"{path} has no budgetnet card: it was not saved by budgetnet.save")
         return stored, from_words(stored.words, stored.sealed)
+
+
+@contextmanager
+def refusing(path: Path, what: str) -> Iterator[None]:
+    """Within it whatever is wrong with the file at `path` is a BadModelFile; `what` says where in it."""
+    try:
+        yield
     except FileNotFoundError:
         raise BadModelFile(f"there is no model file {path}; a finished run's folder holds {MODEL}") from None
     except OSError as error:
@@ -87,7 +95,7 @@ def opened(path: Path) -> tuple[Stored, Card]:
     except Damaged as error:
         raise BadModelFile(str(error)) from None
     except (ValueError, TypeError) as error:
-        raise BadModelFile(f"{path} has a damaged card: {error}") from None
+        raise BadModelFile(f"{path} {what}: {error}") from None
 
 
 def from_words(words: Mapping[str, Any], sealed: bool = True) -> Card:

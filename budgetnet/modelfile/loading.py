@@ -17,12 +17,12 @@ from torch.nn.modules.module import (
 import budgetnet.models as models
 from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built, saved_tensors
 from budgetnet.data import Past, remember
-from budgetnet.files import Damaged, Stored
+from budgetnet.files import Stored
 from budgetnet.layers import Quantised
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary
 from budgetnet.modelfile.card import Card
-from budgetnet.modelfile.file import BadModelFile, opened
+from budgetnet.modelfile.file import BadModelFile, opened, refusing
 from budgetnet.modelfile.packing import packed_forms, unpacked
 from budgetnet.modelfile.shipped import resolved
 from budgetnet.run import MODEL
@@ -86,14 +86,8 @@ def _fill(model: nn.Module, stored: Stored, *, plainly: bool = False) -> None:
     """
     stored = _unwrapped(model, stored)
     _compare(model, stored)
-    try:
+    with refusing(stored.path, "is damaged"):
         tensors = unpacked(model, stored.tensors())
-    except OSError as error:
-        raise BadModelFile(f"{stored.path} cannot be read: {error.strerror or error}") from None
-    except Damaged as error:
-        raise BadModelFile(str(error)) from None
-    except ValueError as error:
-        raise BadModelFile(f"{stored.path} is damaged: {error}") from None
     if not plainly:
         model.load_state_dict(tensors, strict=False)
         return
