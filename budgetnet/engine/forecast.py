@@ -33,7 +33,7 @@ SAVING = 1.005
 """Checkpoints take a hundredth of a training's time at most."""
 SMALLEST = 1e-9
 """The smallest scale: no phase is longer than a step then."""
-SLOWEST = {"cpu": (1e9, 0.02), "cuda": (1e12, 0.02)}
+SLOWEST = {"cpu": (4e9, 0.02), "cuda": (1e12, 0.02)}
 """Multiply-accumulates a second (of a CPU's thread), and seconds of a step beside them, at the worst."""
 
 
