@@ -31,7 +31,6 @@ from budgetnet.augment import (
 )
 from budgetnet.augment.steps import fuses
 from budgetnet.trainer import Trainer
-from budgetnet.trainer import session as session_module
 from tests.pretended import pretended
 from tests.test_speed import photos as data
 from tests.test_speed import recipe, smallest
@@ -187,7 +186,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, make: Any) -> tuple[Any, float, lis
     """A training with these views: its model's weights, its loss, and what it said."""
     said: list[str] = []
     monkeypatch.setattr("budgetnet.trainer.session.Display.say", lambda self, text, **_: said.append(text))
-    monkeypatch.setattr(session_module, "fused_views", lambda *_: make)
+    monkeypatch.setattr("budgetnet.engine.training.fused_views", lambda *_: make)
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     phase = recipe().phases[0]
     made = recipe(phases=[type(phase)(2, 16, 0.05, augment=[Rotate(20), Crop(), Flip()])])

@@ -22,12 +22,10 @@ from budgetnet.engine.ready import check as check
 from budgetnet.engine.ready import check_logits as check_logits
 from budgetnet.engine.ready import check_views as check_views
 from budgetnet.engine.speed import PARTS as PARTS
-from budgetnet.engine.speed import Compiled as Compiled
 from budgetnet.engine.speed import Speed as Speed
 from budgetnet.engine.speed import SpeedChoice as SpeedChoice
 from budgetnet.engine.speed import check_speed as check_speed
 from budgetnet.engine.speed import choose as choose
-from budgetnet.engine.speed import fused_views as fused_views
 from budgetnet.engine.state import Kept as Kept
 from budgetnet.engine.state import NotSaveable as NotSaveable
 from budgetnet.engine.state import State as State
@@ -36,7 +34,6 @@ from budgetnet.engine.training import NotFinite as NotFinite
 from budgetnet.engine.training import NotWritten as NotWritten
 from budgetnet.engine.training import Training as Training
 from budgetnet.engine.training import TrainingFailed as TrainingFailed
-from budgetnet.engine.training import interleaved as interleaved
 from budgetnet.engine.training import moved as moved
 from budgetnet.engine.training import on_device as on_device
 from budgetnet.engine.training import prepare as prepare

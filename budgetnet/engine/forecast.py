@@ -13,9 +13,9 @@ from budgetnet.budget import macs
 from budgetnet.data import Data
 from budgetnet.engine.loop import Event, steps
 from budgetnet.engine.measure import Engine, evaluate
-from budgetnet.engine.speed import Compiled, SpeedChoice, fused_views
+from budgetnet.engine.speed import SpeedChoice
 from budgetnet.engine.state import State
-from budgetnet.engine.training import Execution, Training, interleaved, moved
+from budgetnet.engine.training import Execution, Training, moved
 from budgetnet.engine.trial import NEARLY_NONE, copied
 from budgetnet.randomness import own_randomness
 from budgetnet.recipe import Phase, PseudoLabels, Recipe
@@ -111,8 +111,8 @@ class Forecast:
         if least > AIM * seconds:
             raise ValueError(
                 f"the recipe should fit into the time, and cannot be scaled below {_least(least)} on this "
-                f"machine, with one step a phase; {_short(seconds)} is left of it: give it more time, or a "
-                "recipe of fewer phases or smaller tests"
+                f"machine, with one step a phase; {_short(max(0.0, seconds))} is left of it: give it "
+                "more time, or a recipe of fewer phases or smaller tests"
             )
         low, high = math.log(SMALLEST), 0.0
         for _ in range(40):
@@ -172,10 +172,7 @@ def forecast(
                 "give the scale itself instead"
             )
         data, recipe = moved(data, engine.device), training.recipe
-        execution = Execution(interleaved=interleaved(data, recipe))
-        if choice.chosen != "eager":
-            execution.compiled = Compiled(training.model, recipe, choice)
-            execution.fused = fused_views(engine.device, recipe, choice)
+        execution = Execution.chosen(training.model, data, recipe, engine, choice)
         training = replace(training, data=data, state=State(data.train), execution=execution)
         sizes = [_measured(phase) for phase in recipe.phases]
         share = seconds / (sum(map(len, sizes)) + len(sizes))

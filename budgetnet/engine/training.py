@@ -13,7 +13,7 @@ from budgetnet.data import MEMORY_SHARE, Data, Interleaved, Split, at_hand, free
 from budgetnet.engine.hidden import Hidden
 from budgetnet.engine.measure import Engine, trying
 from budgetnet.engine.memory import Chunks
-from budgetnet.engine.speed import Clock, Compiled
+from budgetnet.engine.speed import Clock, Compiled, SpeedChoice, fused_views
 from budgetnet.engine.state import Kept, State
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
@@ -61,6 +61,25 @@ class Execution:
     chunks: Chunks = field(default_factory=Chunks)
     interleaved: dict[str, Interleaved] = field(default_factory=dict)
     alone: bool = True
+
+    @classmethod
+    def chosen(
+        cls,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        engine: Engine,
+        choice: SpeedChoice,
+        *,
+        alone: bool = True,
+    ) -> Self:
+        """How a training of `model` on `data`, both on the device, is executed where this was the choice."""
+        # Beside others, who share the images' memory, each would have a copy.
+        execution = cls(alone=alone, interleaved=interleaved(data, recipe) if alone else {})
+        if choice.chosen != "eager":
+            execution.compiled = Compiled(model, recipe, choice)
+            execution.fused = fused_views(engine.device, recipe, choice)
+        return execution
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import budgetnet.guard as guard
 from budgetnet.console import Display
 from budgetnet.engine import (
     Chunks,
-    Compiled,
     Engine,
     Event,
     Execution,
@@ -24,8 +23,6 @@ from budgetnet.engine import (
     State,
     Training,
     check_optimizer,
-    fused_views,
-    interleaved,
     measure,
     moved,
     on_device,
@@ -135,11 +132,7 @@ def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone:
     prepare(model, start.data.train, engine, start.recipe.phases[0].resolutions[0])
     data = moved(start.data, engine.device)
     recipe = replace(start.recipe, loss=on_device(start.recipe.loss, engine.device, model))
-    # Beside others, who share the images' memory, each would have a copy.
-    execution = Execution(alone=alone, interleaved=interleaved(data, recipe) if alone else {})
-    if start.speed_choice.chosen != "eager":
-        execution.compiled = Compiled(model, recipe, start.speed_choice)
-        execution.fused = fused_views(engine.device, recipe, start.speed_choice)
+    execution = Execution.chosen(model, data, recipe, engine, start.speed_choice, alone=alone)
     session, earlier = start.session
     training = Training(
         model,
