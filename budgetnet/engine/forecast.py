@@ -39,7 +39,7 @@ SLOWEST = {"cpu": (4e9, 0.02), "cuda": (1e12, 0.02)}
 
 @dataclass(frozen=True)
 class PhaseTimes:
-    """What one phase takes: seconds of a step with `size` images by resolution (pixels), at an epoch's ends
+    """What one phase takes: seconds of a step with `size` images by resolution (pixels), at an epoch's end
     (`turn`), for `first` steps more than for others, and for each look at an image that is evaluated."""
 
     steps: Mapping[int, float]
@@ -119,13 +119,24 @@ class Forecast:
             middle = (low + high) / 2
             fits = self.seconds(scaled(_rounded(math.exp(middle)))) <= AIM * seconds
             low, high = (middle, high) if fits else (low, middle)
-        return _rounded(math.exp(low))
+        found = _rounded(math.exp(low))
+        # Epochs and steps are whole: of its like, the scale that fills the time.
+        times = {scale: self.seconds(scaled(scale)) for scale in _near(found, scaled(1.0))}
+        return max((s for s in times if times[s] <= AIM * seconds), key=lambda s: (times[s], s))
 
     def __str__(self) -> str:
         return "; ".join(
             f"phase {number}: {times}" if len(self.phases) > 1 else str(times)
             for number, times in enumerate(self.phases, start=1)
         )
+
+
+def _near(scale: float, whole: Recipe) -> list[float]:
+    """Scales round about one, and the one itself: also those that leave a phase with whole epochs."""
+    spread = [scale * (0.85 + 0.01 * k) for k in range(31)]
+    epochs = [phase.epochs for phase in whole.phases]
+    spread += [(math.floor(scale * count) + k) / count for count in epochs for k in (-1, 0, 1)]
+    return [scale, *(_rounded(each) for each in spread if 0.5 * scale <= each < 1)]
 
 
 def _rounded(scale: float) -> float:
@@ -212,7 +223,9 @@ def _phase(training: Training, number: int, sizes: list[int], share: float) -> P
             seconds[dial.pixels] = _pace(taken, device, share)
             first += max(0.0, warm - seconds[dial.pixels]) if own.execution.compiled is not None else 0.0
         look = _look(own, phase, share)
-    turn = _turn(training.alone(number, 1, resolution=sizes[0], lr=NEARLY_NONE), seconds[sizes[0]])
+    # Twice, since a hiccup would count for each epoch.
+    short = [training.alone(number, 1, resolution=sizes[0], lr=NEARLY_NONE) for _ in range(2)]
+    turn = min(map(_turn, short))
     return PhaseTimes(
         seconds, phase.steps(len(training.data.train), training.recipe.batch_size)[1], turn, first, look
     )
@@ -252,14 +265,13 @@ def _look(training: Training, phase: Phase, share: float) -> float:
     return spent / (tried * phase.test.looks)
 
 
-def _turn(training: Training, step: float) -> float:
-    """Seconds of an epoch beside its steps and its tests."""
-    device = training.engine.device
-    begun = _now(device)
+def _turn(training: Training) -> float:
+    """Seconds from an epoch's last step to its end, without its tests."""
     with closing(steps(training)) as taken:
-        for _ in range(2):
-            next(taken)
-    return max(0.0, _now(device) - begun - step)
+        next(taken)
+        begun = _now(training.engine.device)
+        next(taken)
+    return _now(training.engine.device) - begun
 
 
 def _now(device: torch.device) -> float:

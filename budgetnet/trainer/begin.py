@@ -22,7 +22,7 @@ from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch, Run
 from budgetnet.text import seconds
 from budgetnet.trainer.chain import contract, follow, higher, resumed
-from budgetnet.trainer.planned import long, plan_within, planned_before
+from budgetnet.trainer.planned import behind, long, plan_within, planned_before
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Planned: how long a training will take, said before it begins, and a recipe scaled to end within a time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,19 @@ def planned_before(folder: str | Path, within: float | str | None) -> float:
             "(within=) out to go on with it, or begin a new run"
         )
     return float(held["scale"])
+
+
+def behind(record: Mapping[str, Any]) -> list[str]:
+    """A sentence on where a run is that was scaled to end within a time."""
+    held = record.get("within")
+    asked, foretold = (held.get(name) for name in ("seconds", "expected")) if held else (None, None)
+    if not isinstance(asked, int | float) or not isinstance(foretold, int | float):
+        return []
+    spent = sum(float(session.get("seconds", 0.0)) for session in record.get("sessions", []))
+    return [
+        f"scaled to end within {duration(asked)}: {duration(spent)} of training are behind it, and "
+        f"{duration(foretold)} in all were foretold, on the machine as it was then"
+    ]
 
 
 def long(model: nn.Module, data: Data, recipe: Recipe, engine: Engine, speed: Speed) -> list[str]:
