@@ -139,7 +139,7 @@ def _go_on(start: Start, folder: Path, allow: Sequence[str]) -> None:
     asked = run.record if resuming.changed or not earlier.record.get("recipe") else {}
     run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
     run.settle()
-    start.notes += resuming.notes
+    start.notes += [*behind(earlier.record), *resuming.notes]
     start.held, start.changed, start.moved = resuming.held, resuming.changed, resuming.moved
 
 
