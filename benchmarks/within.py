@@ -19,7 +19,7 @@ from pathlib import Path
 from report import arguments, machine, publish
 
 from budgetnet.run import Run
-from budgetnet.trainer import seconds
+from budgetnet.text import seconds
 
 PROGRAM = "from budgetnet.cli import main; main(prog_name='budgetnet')"
 

@@ -88,7 +88,11 @@ def planned_before(folder: str | Path, within: float | str | None) -> float:
     held = unfinished(folder).record
     told = held["within"].get("seconds") if isinstance(held.get("within"), dict) else None
     if told != seconds(within, "within") or not isinstance(held.get("scale"), int | float):
-        was = f"within {told:g} s" if isinstance(told, int | float) else "without a time (within=, --within)"
+        was = (
+            f"within {duration(told)}"
+            if isinstance(told, int | float)
+            else "without a time (within=, --within)"
+        )
         raise ValueError(
             f"the run in {folder} was begun to end {was}, and its schedule is fixed; leave --within "
             "(within=) out to go on with it, or begin a new run"
