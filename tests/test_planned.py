@@ -23,7 +23,7 @@ from tests.work import leaping
 
 
 class Slow(nn.Module):
-    """A module that takes a thousand seconds for each pixel of a plane, and for ten more; no load comes near."""
+    """A module that takes a thousand seconds a pixel, and for ten more: no load comes near that."""
 
     def forward(self, images: Tensor) -> Tensor:
         # Named in a string: what a clock shows is no part of what the model is.

@@ -11,8 +11,8 @@ from torch import nn
 
 from budgetnet.budget import macs
 from budgetnet.data import Data
-from budgetnet.engine.loop import Event, steps
-from budgetnet.engine.measure import Engine, evaluate
+from budgetnet.engine.loop import Event, measure, steps
+from budgetnet.engine.measure import Engine
 from budgetnet.engine.speed import SpeedChoice
 from budgetnet.engine.state import State
 from budgetnet.engine.training import Execution, Training, moved
@@ -245,21 +245,11 @@ def _pace(taken: Iterator[Event], device: torch.device, share: float) -> float:
 def _look(training: Training, phase: Phase, share: float) -> float:
     """Seconds of a look at an image that is evaluated."""
     split = training.data.val if training.data.val is not None else training.data.train
-    size = phase.batch_size or training.recipe.batch_size
-    spent, images = 0.0, min(len(split), size)
+    spent, images = 0.0, min(len(split), phase.batch_size or training.recipe.batch_size)
     # The first batch warms up, and says how many can be timed.
     for _ in range(2):
         begun = _now(training.engine.device)
-        evaluate(
-            training.measured,
-            split.subset(torch.arange(images)),
-            training.data.classes,
-            phase.test,
-            engine=training.engine,
-            resolution=phase.last_resolution,
-            batch_size=size,
-            chunks=training.execution.chunks,
-        )
+        measure(training, training.measured, split.subset(torch.arange(images)), phase, phase.test, 0)
         spent, tried = _now(training.engine.device) - begun, images
         images = min(len(split), images * max(1, min(LEAST * 3, int(share / max(spent, 1e-9)))))
     return spent / (tried * phase.test.looks)
