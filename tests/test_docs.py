@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -30,6 +31,13 @@ TUTORIALS = (
     DOCS / "networks.md",
     DOCS / "guard.md",
     pytest.param(DOCS / "compress.md", marks=pytest.mark.slow),
+    pytest.param(
+        DOCS / "export.md",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not find_spec("onnxscript"), reason="takes the extra onnx"),
+        ],
+    ),
     DOCS / "watching.md",
     DOCS / "data.md",
     pytest.param(DOCS / "semi.md", marks=pytest.mark.slow),

@@ -24,6 +24,7 @@ from budgetnet.exporting.network import network
 from budgetnet.exporting.preprocess import JSON, PAGE, as_json, example_input, page, preprocess
 from budgetnet.exporting.quantise import int8_graph
 from budgetnet.files import check_writable, reason, write_whole
+from budgetnet.layers import Standardise
 from budgetnet.modelfile import Card, card, described, load, resolved, to_words
 from budgetnet.process import VERSION
 from budgetnet.recipe import Test
@@ -124,18 +125,21 @@ def export(
 
 def _source(model: nn.Module | Run | str | Path, resolution: int | None) -> tuple[_Source, Path]:
     """What is exported, and the file beside which its export lies."""
-    beside, weighs = Path("model"), None
+    beside = file = Path("model")
     if isinstance(model, Run):
-        given = model.folder or model.model
+        given = model.folder if model.model is None else model.model
         if given is None:
             raise ValueError("the run has no folder and no model: give the model itself")
+        beside = file = file if model.folder is None else model.folder / MODEL
         model = given
     if not isinstance(model, nn.Module):
         file = resolved(model)
         file = file / MODEL if file.is_dir() else file
         beside = file if Path(model).exists() else Path(file.name)  # one that comes along is not ours to fill
-        weighs, model = file.stat().st_size if file.is_file() else None, load(file)
-    known = card(model) or described(model)
+        model = load(file)
+    inside = next((each for each in model.modules() if isinstance(each, Standardise)), None)
+    channels = 3 if inside is None else len(inside.mean)
+    known = card(model) or described(model, channels=channels)
     if resolution is not None:
         known = replace(known, resize=resolution, crop=resolution)
     if known.crop is None and known.resize is None:
@@ -145,7 +149,8 @@ def _source(model: nn.Module | Run | str | Path, resolution: int | None) -> tupl
         )
     sides = Test(known.resize, known.crop).at(known.crop or known.resize or 1)
     copied = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
-    return _Source(copied, known, sides, ledger(model).saved if weighs is None else weighs), beside
+    weighs = file.stat().st_size if file.is_file() else ledger(model).saved
+    return _Source(copied, known, sides, weighs), beside
 
 
 def _example(source: _Source, batch: Literal[1, "dynamic"]) -> Tensor:
