@@ -179,6 +179,7 @@ def test_help_lists_every_command_with_a_whole_sentence() -> None:
         "evaluate",
         "predict",
         "compress",
+        "export",
         "check",
         "compare",
         "list",

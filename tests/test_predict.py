@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import stat
 import subprocess
@@ -150,6 +151,17 @@ def test_each_row_of_csv_stays_one_whatever_its_names_hold(model: Path, tmp_path
         rows = list(csv.reader(io.StringIO(text, newline="")))
         assert sorted(row[0] for row in rows[1:]) == sorted(f"in/{name}" for name in names)
         assert all(len(row) == 4 for row in rows)
+
+
+def test_json_has_each_row_and_what_was_left_out(model: Path, tmp_path: Path) -> None:
+    result = predict(model, spoilt(tmp_path / "in"), "--json", "--skip-unreadable")
+    entries = json.loads(result.stdout)
+    assert [Path(row["file"]).name for row in entries["predictions"]] == ["0.png", "3.png", "5.png"]
+    assert all(
+        0 < row["probability"] <= 1 and isinstance(row["index"], int) for row in entries["predictions"]
+    )
+    assert len(entries["left_out"]) == 3
+    assert predict(model, "in", "--json", "--format", "csv").exit_code == 2
 
 
 def test_what_a_spreadsheet_would_take_for_a_formula_is_noted(model: Path, tmp_path: Path) -> None:
