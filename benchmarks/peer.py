@@ -128,7 +128,8 @@ def budgetnet(folder: Path, clock: Clock, seed: int, pixels: int | None) -> Outc
         return trainer(precision).forecast(model, data, recipe, seconds=clock.seconds / 200).seconds(recipe)
 
     chosen = trainer(min(("float32", "bf16"), key=takes))
-    run = chosen.fit(model, data, recipe, within=clock.left)
+    # Where measuring took most of a short time there is little left to plan for: the deadline ends it.
+    run = chosen.fit(model, data, recipe, within=max(clock.left, clock.seconds / 2))
     seconds, paths = clock.used, photos(folder, "val")
     answers = [data.classes[k] for k in chosen.predict(model, paths).labels.tolist()]
     views, size = sum(epoch.images for epoch in run.history), recipe.phases[0].last_resolution
