@@ -437,7 +437,7 @@ def test_a_mistake_in_an_option_is_one_sentence(options: list[str], sentence: st
 
 def test_a_recipe_that_is_not_there_is_told_its_neighbour() -> None:
     assert "did you mean quickstart?" in refused("run", "quikstart")
-    assert "budgetnet brings cifar10_speedrun" in refused("run", "zzz.py")
+    assert "budgetnet brings cifar10_100kb, cifar10_300kb" in refused("run", "zzz.py")
 
 
 def test_code_of_the_recipe_that_fails_in_a_step_is_named_by_its_line_before_the_first(here: Path) -> None:

@@ -58,10 +58,10 @@ AT_THE_BEGINNING = {
     "splits._moved",
     "splits.__post_init__",
     "data.__post_init__",
-    "ready.prepare",
+    "training.prepare",
     "whiten.fit_to",
 }
-TRIED = ("trial.", "doubts.", "viewed.")
+TRIED = ("trial.", "ready.", "viewed.")
 ALSO = {
     # It looks at each step before it goes on; and torch's clip asks for the tensors' true device.
     "back off": {"finite._wrong", "step.move"},

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from budgetnet.budget.amounts import pixels
-from budgetnet.budget.meta import copy_to, first_line, needs_values
+from budgetnet.budget.meta import copy_to, first_line, needs_values, without_dynamo
 from budgetnet.budget.modules import bare, called, walk
-from budgetnet.budget.standin import quickly_on_meta
 from budgetnet.budget.watch import Watch
 from budgetnet.randomness import own_randomness
 from budgetnet.values import whole
@@ -89,7 +88,7 @@ def watched(
         whole("channels", channels)
     kinds = _kinds(model) if channels is None else (channels,)
     missed = []
-    with own_randomness(), quickly_on_meta():
+    with own_randomness(), without_dynamo():
         for attempts in (_Attempts(model, kind, dtype) for kind in kinds for dtype in _dtypes(model)):
             watch, error = attempts.at(size)
             if error is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import sys
 import threading
 import warnings
 import weakref
@@ -12,6 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -101,6 +103,51 @@ class _Registrations:
             params, size = kinds.get(kind, (0, 0))
             kinds[kind] = params + sizes["params"], size + sizes["bytes"]
         return BuildingStopped(far_over[0], self.sums[far_over[0]], len(self.alive), kinds)
+
+
+class _Marks(ModuleType):
+    """Stands for torch._dynamo for as long as nothing but marks on functions is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__("torch._dynamo")
+        self.marked: list[Any] = []
+
+    def disable(self, function: Any, *_: object, **__: object) -> Any:
+        """The function as it is: torch.compile is not at work."""
+        self.marked.append(function)
+        return function
+
+    def leave(self) -> None:
+        """Let the next import find torch._dynamo itself, and forget the marks."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        for function in self.marked:
+            vars(function).pop("__dynamo_disable", None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)
+        self.leave()
+        import torch._dynamo as dynamo
+
+        return getattr(dynamo, name)
+
+
+@contextmanager
+def without_dynamo() -> Iterator[None]:
+    """Within it tensors on meta need no torch._dynamo, whose import takes nearly as long as torch's own.
+
+    torch marks those of its operations that are written in Python for torch.compile as each is first called.
+    Nothing is left of it afterwards, and whoever asks for more of torch._dynamo meanwhile gets it.
+    """
+    if "torch._dynamo" in sys.modules:
+        yield
+        return
+    marks = sys.modules["torch._dynamo"] = _Marks()
+    try:
+        yield
+    finally:
+        marks.leave()
 
 
 def builder_name(make: Callable[..., object]) -> str:

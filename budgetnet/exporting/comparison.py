@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,8 +147,6 @@ def _resident(*, reset: bool = False, peak: bool = False) -> int | None:
     """Bytes of memory that this process holds, or held at most since a `reset`; None if Linux hides them."""
     try:
         if reset:
-            with suppress(OSError, AttributeError):
-                ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
         status = Path("/proc/self/status").read_text()
     except OSError:

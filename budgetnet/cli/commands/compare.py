@@ -14,7 +14,7 @@ from budgetnet.cli.options import json_option
 @click.option("--out", metavar="DIR", help="Where curves.png goes.  [default: compare]")
 @json_option("Print one JSON object; curves only with --out.")
 def command(runs: tuple[str, ...], out: str | None, as_json: bool) -> None:
-    """Show what differs between runs, their figures, and their curves.
+    """Show what differs between runs, and their figures.
 
     Runs that are equal but for their seed form one group, with mean, standard deviation and range. No recipe
     is executed.

@@ -21,7 +21,7 @@ _FOR_DEVELOPERS = ("test", "dev", "peers")
 @out_option("runs", "The folder that holds the runs.")
 @json_option("Print one JSON object.")
 def command(root: str | None, out: str, as_json: bool) -> None:
-    """Say what this machine has for a training, what is missing, and what to type.
+    """Say what this machine has for a training.
 
     Device, builds, threads, free memory and space, data sets, extras. Nothing is fetched, and no image read.
     """
