@@ -70,7 +70,7 @@ def test_a_program_says_what_the_model_says_and_tells_what_it_is(tmp_path: Path)
     assert exported.comparison.after.bytes == path.stat().st_size
     assert exported.comparison.before.accuracy == exported.comparison.after.accuracy
     assert "32 val images of toy" in str(exported)
-    again = read_export(path)
+    again = read_export(path, trusted=True)
     assert card(again) == card(model)
     images = toy().train.images
     assert torch.allclose(said(again, images), said(model, images), atol=1e-6)
@@ -132,9 +132,18 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pt2").write_bytes(b"no archive")
     with pytest.raises(BadModelFile, match=r"a.pt2 is damaged"):
-        read_export(tmp_path / "a.pt2")
+        read_export(tmp_path / "a.pt2", trusted=True)
     with pytest.raises(BadModelFile, match="cannot be read"):
-        read_export(tmp_path / "b.pt2")
+        read_export(tmp_path / "b.pt2", trusted=True)
+
+
+def test_a_program_is_executed_only_where_it_is_trusted(tmp_path: Path) -> None:
+    path = export(small(), "pt2", out=tmp_path / "a.pt2", resolution=8).file
+    with pytest.raises(BadModelFile, match="say trusted=True"):
+        read_export(path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    result = CliRunner().invoke(main, ["predict", str(path), str(tmp_path / "a.png")])
+    assert (result.exit_code, "--trust" in result.output) == (2, True)
 
 
 def test_an_exported_file_predicts_as_its_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +156,14 @@ def test_an_exported_file_predicts_as_its_run_does(tmp_path: Path, monkeypatch: 
     lines = []
     for file in ("a.safetensors", "a.pt2"):
         result = CliRunner().invoke(
-            main, ["predict", file, *(f"{n}.png" for n in range(6)), "--format", "csv"]
+            main, ["predict", file, *(f"{n}.png" for n in range(6)), "--format", "csv", "--trust"]
         )
         assert result.exit_code == 0, result.output
         lines.append([line.split(",")[:3] for line in result.stdout.splitlines()])
     assert lines[0] == lines[1]
-    measured = [Trainer("cpu").evaluate(each, toy().train) for each in (model, read_export("a.pt2"))]
+    measured = [
+        Trainer("cpu").evaluate(each, toy().train) for each in (model, read_export("a.pt2", trusted=True))
+    ]
     assert measured[0].pairs == measured[1].pairs
 
 

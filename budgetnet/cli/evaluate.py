@@ -25,7 +25,7 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
     """Print accuracy, top-5, loss and each class's recall of the model that `target` names."""
     sizes = _sizes(how)
     trainer = Trainer(how.device, out=None, show=False)
-    loaded = trained(target)
+    loaded = trained(target, trust=how.trust)
     if recipe is None:
         raise ValueError(
             "evaluate takes its images from a recipe's data(), and executes no recipe that is not named; "

@@ -198,6 +198,9 @@ set_option = click.option(
     multiple=True,
     help="Change one value: recipe.batch_size=256, recipe.phases.0.lr=0.05, data.held_out=500. Repeatable.",
 )
+trust_option = click.option(
+    "--trust", is_flag=True, help="MODEL is a .pt2 file, a program for torch, of somebody whom you trust."
+)
 scale_option = click.option(
     "--scale",
     type=click.FloatRange(1e-9, 1e9),
@@ -274,6 +277,7 @@ class Measured:
     plot: str | None
     device: str | None
     as_json: bool
+    trust: bool
 
 
 @dataclass(frozen=True)
@@ -298,6 +302,7 @@ class Written:
     indices: bool
     out: str | None
     as_json: bool
+    trust: bool
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def predict_files(
     if how.out is not None:
         check_writable(Path(how.out))
     trainer = Trainer(device, out=None, show=False)
-    loaded = trained(target)
+    loaded = trained(target, trust=how.trust)
     listed = image_files(files)
     if how.out is not None and os.path.realpath(how.out) in {os.path.realpath(path) for path in listed.paths}:
         raise ValueError(

@@ -19,11 +19,12 @@ RUNS = "runs"
 class Trained:
     """A trained model: its file, or an export of it, and the run that it lies in, if any.
 
-    Nothing of a recipe is executed.
+    Nothing of a recipe is executed, nor a `.pt2` file unless `trust` says so.
     """
 
     file: Path
     run: Run | None
+    trust: bool = False
 
     @property
     def settings(self) -> list[str]:
@@ -46,7 +47,7 @@ def is_trained(name: str) -> bool:
     return name.endswith(".safetensors") or _folder(name) is not None
 
 
-def trained(name: str) -> Trained:
+def trained(name: str, *, trust: bool = False) -> Trained:
     """The run or model that `name` is. Raises ValueError where there is neither."""
     folder = _folder(name)
     if folder is not None:
@@ -63,7 +64,7 @@ def trained(name: str) -> Trained:
             f"there is no run and no model file {name}; `budgetnet list` shows the runs in {RUNS}/{along}"
         )
     beside = path.stem == Path(MODEL).stem and (path.parent / RECORD).exists()
-    return Trained(path, Run.read(path.parent) if beside else None)
+    return Trained(path, Run.read(path.parent) if beside else None, trust)
 
 
 def _folder(name: str, out: Path = Path(RUNS)) -> Path | None:
@@ -90,7 +91,7 @@ def find_run(name: str, out: Path = Path(RUNS)) -> Path:
 def load_trained(loaded: Trained, plan: Plan | None, device: torch.device | str = "cpu") -> nn.Module:
     """The trained model; built by the plan's model() where budgetnet cannot build it by itself."""
     if loaded.file.suffix in SUFFIXES:
-        return read_export(loaded.file)
+        return read_export(loaded.file, trusted=loaded.trust)
     card = read_card(loaded.file)
     if card.builder is not None:
         return load(loaded.file, device=device)

@@ -45,13 +45,19 @@ class ExportedModel(nn.Module):
         return torch.cat([self.run(part) for part in parts]).to(images.device)
 
 
-def read_export(path: str | Path) -> nn.Module:
+def read_export(path: str | Path, *, trusted: bool = False) -> nn.Module:
     """The model of a file that `export` wrote, with its card, ready for Trainer.predict and evaluate.
 
-    An ONNX file is run by onnxruntime. A `.pt2` file is read by torch.export.load, which may execute what
-    such a file says: read those of people whom you trust. Raises BadModelFile, a ValueError.
+    An ONNX file is run by onnxruntime. A `.pt2` file is a program: torch.export.load may execute what it
+    says, so that it is read only if `trusted` says that you know who wrote it. Raises BadModelFile, a
+    ValueError.
     """
     path = Path(path)
+    if path.suffix == ".pt2" and not trusted:
+        raise BadModelFile(
+            f"{path} is a program, which torch executes as it reads it: say trusted=True (--trust) if you "
+            "know who wrote it, or export the model as ONNX"
+        )
     try:
         content = read_whole(path)
     except OSError as error:

@@ -13,6 +13,7 @@ from budgetnet.cli.options import (
     json_option,
     model_argument,
     set_option,
+    trust_option,
 )
 
 
@@ -47,6 +48,7 @@ from budgetnet.cli.options import (
     ),
     device_option,
     json_option("Print one JSON object, the confusion matrix included."),
+    trust_option,
 )
 @gathered("asked", Asked, data_option, set_option)
 def command(target: str, recipe: str | None, how: Measured, asked: Asked) -> None:

@@ -10,6 +10,7 @@ from budgetnet.cli.options import (
     json_option,
     model_argument,
     recipe_option,
+    trust_option,
 )
 
 
@@ -32,6 +33,7 @@ from budgetnet.cli.options import (
     ),
     click.option("--out", metavar="FILE", help="Write to FILE instead of the terminal."),
     json_option("Print one JSON object."),
+    trust_option,
 )
 @click.option("--resolution", type=PIXELS, metavar="PIXELS", help="By default the model's own.")
 @recipe_option
