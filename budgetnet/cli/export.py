@@ -13,6 +13,7 @@ from budgetnet.plan import Plan, titles
 
 def export_target(target: str, recipe: str | None, asked: Asked, form: ExportForm) -> None:
     """Export the model that `target` names, and print how both compare."""
+    int8 = Int8(form.calibrate, form.tolerate)
     loaded = trained(target)
     plan = _plan(target, recipe, asked, form, loaded.recipe_file, loaded.settings)
     data: Data | str | None = asked.root if plan is None else plan.data()
@@ -31,7 +32,7 @@ def export_target(target: str, recipe: str | None, asked: Asked, form: ExportFor
         out=form.out or beside.with_suffix(f".{form.to}"),
         data=data,
         batch=1 if form.batch == "1" else "dynamic",
-        int8=Int8(form.calibrate, form.tolerate) if form.int8 else False,
+        int8=int8 if form.int8 else False,
         bytes=form.most,
     )
     say(str(exported))

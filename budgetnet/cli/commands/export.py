@@ -30,7 +30,7 @@ from budgetnet.cli.options import Asked, ExportForm, data_option, gathered, set_
     ),
     click.option(
         "--tolerate",
-        type=click.FloatRange(0, 100),
+        type=click.FloatRange(0.01, 100),
         default=0.5,
         show_default=True,
         metavar="POINTS",
