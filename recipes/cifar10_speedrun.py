@@ -17,10 +17,9 @@ the loss is. All 50,000 images are learnt from and the test images measured once
 anything by its figures, `--set data.held_out=5000` holds out images to choose by.
 
 Reached here at full length: 90.96 % of the 10,000 test images by six looks, n = 1, on copies of CIFAR-10 that
-went through JPEG once (about 30 dB), which cost some points of what the originals give (--precision bf16; one
-core of an AMD EPYC, torch 2.14.1; 204 to 223 images a second when it had the core to itself, which is about 33
-minutes). It has not been run on the originals, nor on a GPU, so that airbench's 94 % is not claimed of it;
-`benchmarks/speedrun.py` compares the two.
+went through JPEG once, at about 30 dB (--precision bf16; one core of an AMD EPYC, torch 2.14.1; 204 to 223
+images a second when it had the core to itself, which is about 33 minutes). It has not been run on the
+originals, nor on a GPU, so that airbench's 94 % is not claimed of it; `benchmarks/speedrun.py` compares both.
 """
 
 from torch import nn
