@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from budgetnet.augment import looks, test_view
 from budgetnet.modelfile import Card
-from budgetnet.text import aligned, percent, size
+from budgetnet.text import aligned, percent
 
 BATCH, _TIMES = 64, 20
 TIE, CLOSE = 1e-4, 1e-3
@@ -25,15 +23,11 @@ TIE, CLOSE = 1e-4, 1e-3
 
 @dataclass(frozen=True)
 class Side:
-    """One of both: accuracy (NaN without labels), bytes, milliseconds an image, and bytes of peak memory.
-
-    Time and memory are of one image on one thread; memory is None where the system does not tell it.
-    """
+    """One of both: accuracy (NaN without labels), bytes, and milliseconds for one image on one thread."""
 
     accuracy: float
     bytes: int
     milliseconds: float
-    memory: int | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,6 @@ class Comparison:
         rows.append(("accuracy", *(percent(each.accuracy) for each in self._both)))
         rows.append(("bytes", f"{self.before.bytes:,}", f"{self.after.bytes:,}{limit}"))
         rows.append(("ms an image, batch 1, 1 thread", *(f"{each.milliseconds:.2f}" for each in self._both)))
-        rows.append(("peak memory of that", *(_memory(each.memory) for each in self._both)))
         return (
             f"{self.images:,} {self.what}: logits differ by at most {self.difference:.2g} (the largest is "
             f"{self.largest:.3g}), labels of {self.differ:,}{ties}\n{aligned(rows)}"
@@ -80,10 +73,6 @@ class Comparison:
     @property
     def _both(self) -> tuple[Side, Side]:
         return self.before, self.after
-
-
-def _memory(bytes: int | None) -> str:
-    return "-" if bytes is None else size(bytes)
 
 
 def logits(model: nn.Module, images: Tensor, card: Card, sides: tuple[int, int]) -> Tensor:
@@ -115,22 +104,18 @@ def told_apart(before: Tensor, after: Tensor) -> tuple[float, float, int, int]:
     return difference if math.isfinite(difference) else math.inf, largest, int(other.sum()), int(ties.sum())
 
 
-def cost(make: Callable[[], nn.Module], image: Tensor) -> tuple[float, int | None]:
-    """Milliseconds for one image (1, C, H, W) on one thread, and peak memory of loading and one image."""
+def cost(make: Callable[[], nn.Module], image: Tensor) -> float:
+    """Milliseconds for one image (1, C, H, W) on one thread."""
     with _one_thread(), torch.inference_mode():
-        model, before = make(), _resident(reset=True)
         model = make()
-        model(image)
-        top = _resident(peak=True)
-        for _ in range(2):
+        for _ in range(3):
             model(image)
         taken = []
         for _ in range(_TIMES):
             began = time.perf_counter()
             model(image)
             taken.append(time.perf_counter() - began)
-    memory = None if before is None or top is None else max(0, top - before)
-    return 1000 * statistics.median(taken), memory
+    return 1000 * statistics.median(taken)
 
 
 @contextmanager
@@ -141,15 +126,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _resident(*, reset: bool = False, peak: bool = False) -> int | None:
-    """Bytes of memory that this process holds, or held at most since a `reset`; None if Linux hides them."""
-    try:
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5")
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", status)
-    return None if found is None else 1024 * int(found[1])

@@ -116,7 +116,7 @@ def export(
     quantised = Int8() if int8 is True else int8 or None
     views = None if quantised is None else _calibration(source, quantised, data)
     content = _pt2(source, batch) if to == "pt2" else _onnx(source, batch, views)
-    limit = _limit(source, len(content), path, bytes)
+    limit = _limit(source, len(content), path, bytes, int8=quantised is not None)
     compared = _compared(source, content, path, data, limit)
     _check(compared, path, quantised)
     _write(source, content, path)
@@ -217,15 +217,16 @@ def _some(count: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_CALIBRATED].sort().values
 
 
-def _limit(source: _Source, weighs: int, path: Path, bytes: int | str | None) -> int | None:
+def _limit(source: _Source, weighs: int, path: Path, bytes: int | str | None, *, int8: bool) -> int | None:
     """The most bytes that the file may have. Raises OverBudget where it has more."""
     limits = [Budget(bytes=bytes).bytes, (source.card.budget or {}).get("bytes")] if bytes else []
     limits = limits or [(source.card.budget or {}).get("bytes")]
     most = min((each for each in limits if each is not None), default=None)
     if most is not None and weighs > most:
+        way = "" if int8 else "export with int8 (--int8), "
         raise OverBudget(
-            f"{path.name} would have {weighs:,} bytes, {weighs - most:,} over the budget of {most:,}; export "
-            "with int8 (--int8), make the network narrower, or compress it (budgetnet compress)",
+            f"{path.name} would have {weighs:,} bytes, {weighs - most:,} over the budget of {most:,}; {way}"
+            "make the network narrower, or compress it (budgetnet compress)",
             ledger(source.model),
         )
     return most
@@ -243,8 +244,7 @@ def _compared(
 
     def side(said: Tensor, weighs: int, make: Callable[[], nn.Module]) -> Side:
         right = math.nan if labels is None else float((said.argmax(dim=1) == labels).double().mean())
-        milliseconds, memory = cost(make, _example(source, 1))
-        return Side(right, weighs, milliseconds, memory)
+        return Side(right, weighs, cost(make, _example(source, 1)))
 
     one = side(before, source.bytes, lambda: copy.deepcopy(source.model))
     other = side(after, len(content), lambda: of_bytes(content, path, threads=1)[0])
