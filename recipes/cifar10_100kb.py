@@ -13,25 +13,15 @@ must is 85 %, the aim 90 %.
 from dataclasses import replace
 
 from cifar10_300kb import data as data
-from cifar10_300kb import learn
+from cifar10_300kb import learn, network
 from cifar10_300kb import recipe as larger
 from torch import nn
 
-from budgetnet import SGD, Budget, Quantised, layers, models
+from budgetnet import SGD
 
 
 def model() -> nn.Module:
-    return Budget(bytes="100KB").build(
-        Quantised(models.resnet, bits=8),
-        classes=10,
-        widths=(20, 40, 56),
-        blocks=(1, 1, 1),
-        block=layers.basic,
-        act=layers.relu,
-        stem=20,
-        stem_kernel=3,
-        stem_pool=False,
-    )
+    return network("100KB", (20, 40, 56), (1, 1, 1))
 
 
 recipe = replace(larger, phases=[replace(learn, epochs=60)], optimizer=SGD(weight_decay=2.5e-4))

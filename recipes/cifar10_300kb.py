@@ -34,18 +34,22 @@ from budgetnet import (
 )
 
 
-def model() -> nn.Module:
-    return Budget(bytes="300KB").build(
+def network(limit: str, widths: tuple[int, ...], blocks: tuple[int, ...]) -> nn.Module:
+    return Budget(bytes=limit).build(
         Quantised(models.resnet, bits=8),
         classes=10,
-        widths=(24, 48, 72),
-        blocks=(2, 2, 2),
+        widths=widths,
+        blocks=blocks,
         block=layers.basic,
         act=layers.relu,
-        stem=24,
+        stem=widths[0],
         stem_kernel=3,
         stem_pool=False,
     )
+
+
+def model() -> nn.Module:
+    return network("300KB", (24, 48, 72), (2, 2, 2))
 
 
 def data(held_out: int = 0) -> Data:

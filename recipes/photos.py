@@ -2,13 +2,12 @@
 
     budgetnet run recipes/photos.py --data DIR --set model.classes=10 --within 10m
 
-DIR/photos holds a folder for each class (docs/data.md says what else it may look like; `--set data.root=DIR`
-names another one). A fifth of the photos is held out where there is no folder val. The network and the views
-are `stl10_afternoon`'s, in one phase: crops that grow from 32 to 64 pixels while they are learnt
-(https://arxiv.org/abs/2104.00298), TrivialAugment, cutmix, an average of the weights, and a test at 80
-pixels. Its 600 passes over the photos are more than most have time for: `--within` makes them as many as end
-in the time. A core of a CPU learns from 100 to 300 such photos a second, of which the upper end takes
-`--precision bf16` and a processor that has it.
+DIR holds a folder for each class (docs/data.md says what else it may look like). A fifth of the photos is
+held out where there is no folder val. The network and the views are `stl10_afternoon`'s, in one phase: crops
+that grow from 32 to 64 pixels while they are learnt (https://arxiv.org/abs/2104.00298), TrivialAugment,
+cutmix, an average of the weights, and a test at 80 pixels. Its 600 passes over the photos are more than most
+have time for: `--within` makes them as many as end in the time. A core of a CPU learns from 100 to 300 such
+photos a second, of which the upper end takes `--precision bf16` and a processor that has it.
 
 Not measured at length yet; `benchmarks/peers.py` compares ten minutes of it with other libraries'.
 """
@@ -17,28 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from stl10_afternoon import learn
+from stl10_afternoon import model as model
 from stl10_afternoon import recipe as afternoon
-from torch import nn
 
-from budgetnet import Budget, Cosine, Data, Warmup, folder, layers, models
-
-
-def model(classes: int = 10) -> nn.Module:
-    return Budget(params="2M").build(
-        models.resnet,
-        classes=classes,
-        widths=(40, 80, 160, 240),
-        blocks=(2, 2, 2, 1),
-        block=layers.basic,
-        act=layers.relu,
-        stem=40,
-        stem_kernel=5,
-        stem_stride=2,
-        stem_pool=False,
-    )
+from budgetnet import Cosine, Data, Warmup, folder
 
 
-def data(root: str | Path = "photos", size: int = 96) -> Data:
+def data(root: str | Path | None = None, size: int = 96) -> Data:
     return folder(root, size=size)
 
 

@@ -10,12 +10,13 @@ Reference: Lee, "Pseudo-Label", 2013. Not run at full length yet: no accuracy is
 figure is 84.77 %, with external weights and 10.7 million parameters.
 """
 
-from torch import nn
+from dataclasses import replace
+
+from stl10_afternoon import model as model
 
 from budgetnet import (
     EMA,
     SGD,
-    Budget,
     Cosine,
     Crop,
     Cutmix,
@@ -29,24 +30,7 @@ from budgetnet import (
     TrivialAugmentWide,
     Warmup,
     cifar10,
-    layers,
-    models,
 )
-
-
-def model() -> nn.Module:
-    return Budget(params="2M", scratch=True).build(
-        models.resnet,
-        classes=10,
-        widths=(40, 80, 160, 240),
-        blocks=(2, 2, 2, 1),
-        block=layers.basic,
-        act=layers.relu,
-        stem=40,
-        stem_kernel=5,
-        stem_stride=2,
-        stem_pool=False,
-    )
 
 
 def data(per_class: int = 450, held_out: int = 500) -> Data:
@@ -74,15 +58,7 @@ first = Phase(
     pseudo=PseudoLabels(threshold=0.8),
     test=test,
 )
-second = Phase(
-    name="round 2",
-    epochs=16,
-    resolution=Ramp(32, 48),
-    lr=Warmup(Cosine(0.05, final=0.0), epochs=0.5),
-    augment=views,
-    pseudo=PseudoLabels(threshold=0.8),
-    test=test,
-)
+second = replace(first, name="round 2", epochs=16, lr=Warmup(Cosine(0.05, final=0.0), epochs=0.5))
 
 recipe = Recipe(
     phases=[labels, first, second],

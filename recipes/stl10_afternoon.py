@@ -40,10 +40,10 @@ from budgetnet import (
 )
 
 
-def model() -> nn.Module:
+def model(classes: int = 10) -> nn.Module:
     return Budget(params="2M").build(
         models.resnet,
-        classes=10,
+        classes=classes,
         widths=(40, 80, 160, 240),
         blocks=(2, 2, 2, 1),
         block=layers.basic,
