@@ -3,19 +3,21 @@
 from pathlib import Path
 
 from budgetnet.cli.options import Asked, ExportForm
-from budgetnet.cli.trained import load_trained, trained
+from budgetnet.cli.trained import load_trained, shipped_recipe, trained
 from budgetnet.console import say
 from budgetnet.data import Data
 from budgetnet.exporting import Int8, export
 from budgetnet.modelfile import read_card
-from budgetnet.plan import Plan, titles
 
 
 def export_target(target: str, recipe: str | None, asked: Asked, form: ExportForm) -> None:
     """Export the model that `target` names, and print how both compare."""
     int8 = Int8(form.calibrate, form.tolerate)
     loaded = trained(target)
-    plan = _plan(target, recipe, asked, form, loaded.recipe_file, loaded.settings)
+    # Where images are wanted: those of the recipe that the run names, if it comes along.
+    if recipe is None and (form.int8 or asked.root is not None):
+        recipe = shipped_recipe(loaded, target)
+    plan = None if recipe is None else asked.plan(recipe, before=loaded.settings)
     data: Data | str | None = asked.root if plan is None else plan.data()
     model = loaded.file if read_card(loaded.file).builder is not None else load_trained(loaded, plan)
     if data is None:
@@ -36,13 +38,3 @@ def export_target(target: str, recipe: str | None, asked: Asked, form: ExportFor
         bytes=form.most,
     )
     say(str(exported))
-
-
-def _plan(
-    target: str, recipe: str | None, asked: Asked, form: ExportForm, recorded: str, settings: list[str]
-) -> Plan | None:
-    """The recipe whose images both are shown; None where none is named and none that comes along is asked."""
-    if recipe is None and (form.int8 or asked.root is not None):
-        # No recipe is executed that is not named, but for those that budgetnet brings along.
-        recipe = next((name for name in (recorded, target) if name in titles()), None)
-    return None if recipe is None else asked.plan(recipe, before=settings)

@@ -9,7 +9,7 @@ from torch import nn
 from budgetnet.exporting import SUFFIXES, read_export
 from budgetnet.files import checkpoint
 from budgetnet.modelfile import load, read_card, resolved, weights
-from budgetnet.plan import Plan, recipes_folder
+from budgetnet.plan import Plan, recipes_folder, titles
 from budgetnet.run import MODEL, RECORD, Run
 
 RUNS = "runs"
@@ -86,6 +86,11 @@ def find_run(name: str, out: Path = Path(RUNS)) -> Path:
     if folder is None:
         raise ValueError(f"there is no run {name}; `budgetnet list` shows the runs in {out}/")
     return folder
+
+
+def shipped_recipe(loaded: Trained, name: str) -> str | None:
+    """The recipe of what `name` is, where budgetnet brings it along: no other is executed unnamed."""
+    return next((recipe for recipe in (loaded.recipe_file, name) if recipe in titles()), None)
 
 
 def load_trained(loaded: Trained, plan: Plan | None, device: torch.device | str = "cpu") -> nn.Module:

@@ -85,7 +85,9 @@ def command(target: str | None, photos: Photos, policies: bool, asked: Asked, as
 
 def _is_folder(target: str, asked: Asked) -> bool:
     """Whether `target` is a folder, here or below the folder that holds data."""
-    below = Path(asked.root or os.environ.get("BUDGETNET_DATA") or "data") / target
+    from budgetnet.data import data_root
+
+    below = data_root(asked.root) / target
     path = Path(target).expanduser()
     # What ends on a slash was meant as a folder, and is missed as one.
     return path.is_dir() or target.endswith(os.sep) or (not path.exists() and below.is_dir())

@@ -45,16 +45,14 @@ def command(target: str, recipe: str | None, most: str, epochs: int, machine: Ma
     itself where budgetnet brings it along. What comes out is a run as any other.
     """
     from budgetnet.budget import Budget
-    from budgetnet.cli.trained import load_trained, trained
+    from budgetnet.cli.trained import load_trained, shipped_recipe, trained
     from budgetnet.compression import compress
     from budgetnet.console import say
     from budgetnet.modelfile import read_card
-    from budgetnet.plan import titles
 
     Budget(bytes=most)  # refuses an amount that is none, before anything is read
     large = trained(target)
-    # No recipe is executed that is not named, but for those that budgetnet brings along.
-    named = recipe or next((name for name in (large.recipe_file, target) if name in titles()), None)
+    named = recipe or shipped_recipe(large, target)
     if named is None:
         raise ValueError(
             "compress takes its images and views from a recipe, and executes no recipe that is not named; "

@@ -2,12 +2,20 @@
 
 import click
 
-from budgetnet.cli.options import Asked, ExportForm, data_option, gathered, set_option
+from budgetnet.cli.options import (
+    Asked,
+    ExportForm,
+    data_option,
+    gathered,
+    images_argument,
+    model_argument,
+    set_option,
+)
 
 
 @click.command()
-@click.argument("target", metavar="RUN|MODEL")
-@click.argument("recipe", metavar="RECIPE", required=False)
+@model_argument
+@images_argument
 @gathered(
     "form",
     ExportForm,
