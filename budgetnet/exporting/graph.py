@@ -31,7 +31,7 @@ def check_installed() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"ONNX files need {', '.join(missing)}, which is not installed: pip install 'budgetnet[onnx]'"
+            f"ONNX files need {', '.join(missing)}, not found here: pip install 'budgetnet[onnx]'"
         )
 
 
