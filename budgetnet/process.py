@@ -10,10 +10,13 @@ from typing import Any, TextIO, cast
 
 VERSION = "0.1.0"
 
-_WORLD = "WORLD_SIZE"
-"""What torchrun, and all that start torch.distributed, tell each process."""
-_TASKS = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpiexec"}
-"""What others tell each of theirs, which may well be meant to train runs of their own."""
+_LAUNCHERS = {
+    "WORLD_SIZE": "torchrun",
+    "SLURM_STEP_NUM_TASKS": "srun",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+    "PMI_SIZE": "mpiexec",
+}
+"""The variables in which launchers tell each process how many there are; SLURM_NTASKS is an allocation's."""
 
 
 class Steadfast(io.TextIOBase):
@@ -159,24 +162,19 @@ def _discard(stream: TextIO) -> None:
             os.close(nowhere)
 
 
-def check_launch(joined: int = 1) -> list[str]:
-    """Refuse to be one of several processes for one training; gives what is worth noting. Raises ValueError.
+def check_launch(joined: int = 1) -> None:
+    """Refuse to be one of several processes for one training. Raises ValueError.
 
     `joined` is how many processes torch.distributed has brought together already.
     """
-    world = max(joined, _count(_WORLD))
-    if world > 1:
-        raise ValueError(
-            f"{_WORLD} should be 1, not {world}: budgetnet trains a run in one process on one device, and "
-            f"each of the {world} would do the same; start it without torchrun (--seeds N --together K trains"
-            f" several runs at once), or unset {_WORLD}"
-        )
-    several = [(name, _count(name)) for name in _TASKS if _count(name) > 1]
-    return [
-        f"this is one of {count} processes that {_TASKS[name]} started ({name}), and each of them trains a "
-        "whole run of its own"
-        for name, count in several[:1]
-    ]
+    for name, launcher in _LAUNCHERS.items():
+        count = max(joined, _count(name))
+        if count > 1:
+            raise ValueError(
+                f"{name} should be 1, not {count}: budgetnet trains a run in one process on one device, and "
+                f"each of the {count} would do the same; start it without {launcher} (--seeds N --together K "
+                f"trains several runs at once), or unset {name} where each is to train a run of its own"
+            )
 
 
 def _count(name: str) -> int:

@@ -1,5 +1,7 @@
 """A run is trained by one process: started as one of several for one training, everything refuses."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,11 +26,11 @@ def network() -> nn.Module:
     [
         ["run", "quickstart"],
         ["sweep", "quickstart", "--over", "recipe.batch_size=1,2"],
-        ["list"],
         ["predict", "m", "x"],
+        ["compress", "m"],
     ],
 )
-def test_every_command_refuses_to_be_one_of_several(
+def test_every_command_that_works_refuses_to_be_one_of_several(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,15 +65,53 @@ def test_one_process_that_a_launcher_started_trains(
     assert not any("one of" in note for note in run.record["notes"])
 
 
-def test_tasks_that_may_be_runs_of_their_own_are_noted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("name", "launcher"),
+    [("SLURM_STEP_NUM_TASKS", "srun"), ("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMI_SIZE", "mpiexec")],
+)
+def test_the_tasks_of_other_launchers_are_refused_too(
+    name: str, launcher: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # An allocation of four in which a script runs once says SLURM_NTASKS=4, and is no step of four tasks.
     monkeypatch.setenv("SLURM_NTASKS", "4")
-    assert check_launch() == []
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    run = Trainer("cpu", out=tmp_path, show=False).fit(network(), coloured(20, val=3), RECIPE)
-    assert any("one of 4 processes that srun started" in note for note in run.record["notes"])
+    check_launch()
+    monkeypatch.setenv(name, "4")
+    with pytest.raises(ValueError, match=f"{name} should be 1, not 4: .* without {launcher} .* unset {name}"):
+        Trainer("cpu", out=tmp_path, show=False).fit(network(), coloured(20, val=3), RECIPE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["count", "quickstart"], ["completion", "bash"]])
+def test_commands_that_only_look_may_run(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+
+
+SCRIPT = """
+import torch
+from torch import nn
+
+from budgetnet import Phase, Recipe, Trainer, arrays
+
+data = arrays((torch.arange(4 * 3 * 12 * 12) % 256).byte().view(4, 3, 12, 12), [0, 1, 0, 1])
+network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2))
+Trainer("cpu").fit(network, data, Recipe([Phase(1, 12, 0.05)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")
+@pytest.mark.parametrize("started", [["-m", "budgetnet", "run", "quickstart"], ["fit.py"]])
+def test_under_a_real_torchrun_nobody_trains_the_same_run_twice(started: list[str], tmp_path: Path) -> None:
+    (tmp_path / "fit.py").write_text(SCRIPT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, *started], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode != 0
+    assert "WORLD_SIZE should be 1, not 2: budgetnet trains a run in one process" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")

@@ -17,6 +17,9 @@ RECIPE = "budgetnet.recipe"
 TRAINING = ("run", "sweep")
 """The commands whose work is not what they print."""
 
+READING = ("compare", "completion", "count", "doctor", "list")
+"""The commands that only look, and so may run in each of several processes."""
+
 TYPED = "budgetnet.typed"
 """The key under which all that was typed lies there."""
 
@@ -100,7 +103,8 @@ class Commands(click.Group):
         if ctx.resilient_parsing:  # a shell asks for what may follow
             return super().resolve_command(ctx, args)
         if not {"-h", "--help"} & set(args):
-            check_launch()
+            if args[0] not in READING:
+                check_launch()
             try:
                 os.getcwd()
             except FileNotFoundError:

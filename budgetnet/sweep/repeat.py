@@ -15,7 +15,7 @@ from budgetnet.data import Data
 from budgetnet.files import check_name, checkpoint, folders_of, new_folder
 from budgetnet.identity import told
 from budgetnet.plan import Plan
-from budgetnet.process import steadfast
+from budgetnet.process import check_launch, steadfast
 from budgetnet.run import Run
 from budgetnet.sweep.capacity import Capacity, Together, capacity
 from budgetnet.sweep.job import FAILED, FAILURE, Job, kind_of
@@ -79,6 +79,7 @@ def seeded(
     record: Mapping[str, Any] | None = None,
 ) -> Iterator[Run]:
     """The runs of `seeds` as they end, on data that are loaded; `record` is added to their records."""
+    check_launch()
     whole("seeds", n)
     limit = seconds(manner.max_time)
     many = capacity(manner.together, trainer, [plan], n, shared_size(data))

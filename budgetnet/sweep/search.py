@@ -12,6 +12,7 @@ from budgetnet.data import Data
 from budgetnet.identity import told
 from budgetnet.modelfile import load, read_card
 from budgetnet.plan import Plan
+from budgetnet.process import check_launch
 from budgetnet.run import MODEL, Run
 from budgetnet.sweep.capacity import Capacity, Together, capacity
 from budgetnet.sweep.folder import (
@@ -58,6 +59,7 @@ def sweep(
         result = sweep(Trainer(), read_plan("mine.py"), over={"recipe.phases.0.lr": [0.01, 0.03, 0.1]})
         print(result)
     """
+    check_launch()
     whole("seeds", seeds)
     one_of("a sweep's metric", metric, list(METRICS))
     settings = grid(over)

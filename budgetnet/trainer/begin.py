@@ -96,12 +96,12 @@ def begin(
     session: Session,
 ) -> Start:
     """Everything checked and read that can be refused; nothing is moved or written yet."""
-    limit, launched = seconds(session.max_time), check_launch(_joined())
-    allow = _allowed(session)
+    check_launch(_joined())
+    limit, allow = seconds(session.max_time), _allowed(session)
     run = run if run is not None else Run()
     with steadfast_output():
         recipe, chosen = _scaled(model, data, recipe, run, engine=engine, speed=speed, session=session)
-    notes = [*launched, *chosen, *checked(model, data, recipe)]
+    notes = [*chosen, *checked(model, data, recipe)]
     with steadfast_output():
         check_views(data, recipe, engine.device)
         notes += trial(model, data, recipe, engine)
