@@ -23,6 +23,8 @@ JSON, PAGE = "preprocess.json", "preprocess.md"
 GREY = (0.299, 0.587, 0.114)
 EXAMPLE = (12, 18)
 """Height and width of the image in the worked example."""
+_DOWN_FIRST = "H - height > max(0, 2 * (W - width))"
+"""Of which images (H, W) Pillow makes (height, width) by going down before it goes across."""
 
 
 def preprocess(model: nn.Module, card: Card, sides: tuple[int, int]) -> dict[str, Any]:
@@ -39,6 +41,9 @@ def preprocess(model: nn.Module, card: Card, sides: tuple[int, int]) -> dict[str
             "part": "all" if card.shape == "squash" else "centre",
             "filter": "triangle, antialiased",
             "rounded": True,
+            "down_first": _DOWN_FIRST if _goes_down_first() else None,
+            "transparent": "over white",
+            "exif": "turned",
         },
         "grey": list(GREY) if card.channels == 1 else None,
         "divide_by": 255,
@@ -111,23 +116,33 @@ def _steps(card: Card, steps: dict[str, Any]) -> Iterator[str]:
     """From the photo to the class, a paragraph each."""
     height, width = steps["photo"]["size"]
     resize, crop, edge = steps["resize"]["size"][0], steps["crop"]["size"][0], steps["crop"]["top"]
-    yield """Decode the photo, turn it as its EXIF orientation says, and make it RGB of 8 bits; what is
-        transparent goes over white. (Of a JPEG of at least twice the size that is asked for below, the
-        decoder may be asked for a half, a quarter or an eighth: that moves pixels by a few of 255.)"""
+    yield f"""Decode the photo. (A JPEG of W x H pixels is decoded, by its DCT, at one s-th of its size,
+        rounded up, s being the largest of 1, 2, 4 and 8 that is at most min(floor(W / {2 * width}),
+        floor(H / {2 * height})). Without that, pixels differ by a few of 255.) Turn it as its EXIF
+        orientation says, and make it RGB of 8 bits: of a palette its colours, of one grey three equal
+        channels, of 16 bits round(v / 257). What is transparent goes over white: with an opacity a from 0 to
+        255, v becomes round((a v + (255 - a) 255) / 255)."""
     if steps["photo"]["part"] == "all":
-        yield "Take all of it, squeezed, so that it begins at 0 and is W x H pixels large."
+        yield "Take all of its W x H pixels, squeezed: left = 0, top = 0, w = W, h = H."
     else:
-        yield f"""Of an image of W x H pixels take the largest part at its centre that is {width} wide to
-            {height} high: w = min(W, H * {width} / {height}), h = min(H, W * {height} / {width}), from left
-            = (W - w) / 2 and top = (H - h) / 2 on, which may lie within a
-            pixel (Pillow keeps them as float32)."""
-    yield f"""Resize that to {width} x {height} (width x height), first across, then down, by the filter
-        below, and round to whole numbers from 0 to 255 after each of both."""
+        yield f"""Of its W x H pixels take the largest part at the centre that is {width} wide to {height}
+            high: let q = {width} / {height}, w = min(W, q H), h = min(H, W / q), left = (W - w) / 2, top =
+            (H - h) / 2, which may lie within a pixel."""
+    first = (
+        """first across, then down; first down where H - {height} > max(0, 2 (W - {width}))"""
+        if steps["photo"]["down_first"]
+        else "first across, then down"
+    ).format(height=height, width=width)
+    yield f"""Resize that to {width} x {height} (width x height), {first}, by the filter below with bytes
+        after each of both: across from begin = left to end = left + w, of W numbers in all; down from top to
+        top + h, of H."""
     if steps["grey"] is not None:
-        yield "Make it one channel: grey = round(0.299 R + 0.587 G + 0.114 B)."
+        red, green, blue = steps["grey"]
+        yield f"""Make it one channel: grey = round(({red} R + {green} G) + {blue} B), each number, product
+            and sum a float32, a half to the even number."""
     yield "Divide by 255."
-    yield f"""Resize to {resize} x {resize} by the same filter, without rounding. Where that is the size
-        already, nothing changes."""
+    yield f"""Resize all of it to {resize} x {resize} by the same filter, in float32, without rounding.
+        Where that is the size already, nothing changes."""
     yield f"Cut out {crop} x {crop} pixels from row {edge} and column {edge} on."
     inside = steps["standardised_inside"]
     mean, std = (_numbers(inside[name]) or "none" for name in ("mean", "std"))
@@ -153,10 +168,18 @@ def _looks(card: Card) -> str:
     return f"{averages} {shifted if card.shift else ''} One look alone is cheaper."
 
 
-_FILTER = """The filter from n numbers, or from a part of them that begins at b and is n long, to m: let s =
-n / m and r = max(s, 1). Output i lies at c = b + (i + 0.5) s. It is the mean of the inputs j from
-max(0, floor(c - r + 0.5)) to below min(N, floor(c + r + 0.5)), N being how many there are in all, with the
-weights max(0, 1 - |j + 0.5 - c| / r). This is Pillow's BILINEAR, and torch's
-bilinear with antialias=True. Where bytes come out, Pillow rounds the weights, once they sum to 1, to whole
-multiples of 1 / 4194304, and a half upwards;
-for some sizes it goes down first, which moves some bytes by one."""
+def _goes_down_first() -> bool:
+    """Whether this Pillow goes down first for images that are high; before 13 none did."""
+    # Pillow is for files alone.
+    from PIL import __version__ as version
+
+    return int(version.partition(".")[0]) >= 13
+
+
+_FILTER = """The filter, from N numbers, of which the part from begin to end is taken, to m: let b and n
+be begin and end - begin, each of the three (begin, end, n) rounded to float32; s = n / m and r = max(s,
+1). Output i lies at c = b + (i + 0.5) s. It is the mean of the inputs j from max(0, floor(c - r + 0.5))
+to below min(N, floor(c + r + 0.5)), with the weights max(0, 1 - |j + 0.5 - c| / r), divided by their
+sum. With bytes it is all done in whole numbers: each divided weight becomes k = floor(4194304 weight +
+0.5), and the output is floor((sum of k times byte + 2097152) / 4194304). This is Pillow's BILINEAR, and
+torch's bilinear with antialias=True."""
