@@ -8,6 +8,7 @@ from budgetnet.process import VERSION
 if TYPE_CHECKING:
     from budgetnet import compare as compare
     from budgetnet import layers as layers
+    from budgetnet import metrics as metrics
     from budgetnet import models as models
     from budgetnet import sweep as sweep
     from budgetnet.augment import AlternatingFlip as AlternatingFlip
@@ -118,7 +119,7 @@ _ROOMS = {
     "trainer": "EndTraining Evaluation Prediction TensorBoard Trainer TrainingFailed TrainingStep every",
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names.split()}
-_MODULES = ("compare", "layers", "models", "sweep")
+_MODULES = ("compare", "layers", "metrics", "models", "sweep")
 
 __all__ = ["__version__", *_MODULES, *sorted(_HOME)]
 

@@ -26,7 +26,7 @@ PACKAGE = Path(budgetnet.__file__).parent
 ROOMS = (
     *("budget", "models", "layers", "data", "augment", "schedule", "optim", "loss", "distill"),
     *("pseudo", "recipe", "trainer", "engine", "report", "profiling", "run", "modelfile", "plan", "compare"),
-    *("sweep", "compression", "exporting"),
+    *("sweep", "compression", "exporting", "metrics"),
 )
 WIDTH = 100
 HEAD = """\

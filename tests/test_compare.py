@@ -247,7 +247,8 @@ def test_figures_of_one_or_no_value_claim_no_spread() -> None:
     assert (Figure((0.5,)).percent(), Figure((0.5,)).range()) == ("50.00 %", "")
     assert Figure(()).percent() == "-"
     assert Figure((math.nan, 0.5)).n == 1
-    assert Figure((0.5,)).json() == {"n": 1, "mean": 0.5, "sd": None, "min": 0.5, "max": 0.5}
+    json = {"n": 1, "mean": 0.5, "sd": None, "min": 0.5, "max": 0.5, "low95": None, "high95": None}
+    assert Figure((0.5,)).json() == json
 
 
 def test_the_table_has_mean_spread_and_range_of_each_group() -> None:

@@ -155,7 +155,9 @@ def test_run_with_seeds_prints_each_figure_and_their_spread() -> None:
     assert [run.record["scale"] for run in runs] == [0.5] * 3
     found = [100 * run.result["val_accuracy"] for run in runs]
     mean, sd = statistics.mean(found), statistics.stdev(found)
-    assert f"validation {mean:.2f} ± {sd:.2f} % ({min(found):.2f}..{max(found):.2f} %, n = 3)" in output
+    assert (
+        f"validation {mean:.2f} ± {sd:.2f} % ({min(found):.2f}..{max(found):.2f} %, n = 3; 95 %: " in output
+    )
     for run, accuracy in zip(runs, found):
         assert re.search(rf"{run.folder} +finished +{run.record['seed']} +{accuracy:.2f} %", output)
     for k, seed in enumerate((4, 5, 6), start=1):
@@ -166,7 +168,7 @@ def test_quiet_seeds_are_a_line_each_and_the_spread() -> None:
     lines = told("run", "tiny.py", "--seeds", 2, "-q").splitlines()
     assert [line.split()[-1] for line in lines[:2]] == ["runs/tiny-1", "runs/tiny-2"]
     assert [line.split()[0] for line in lines[2:]] == ["validation", "test", "train"]
-    assert all(line.endswith("n = 2)") for line in lines[2:])
+    assert all(re.search(r"n = 2; 95 %: [0-9.]+ %\)$", line) for line in lines[2:])
 
 
 FAILS_WITH_SEED_1 = TINY.replace(
@@ -192,7 +194,7 @@ def test_a_run_that_fails_is_reported_and_the_others_still_run(here: Path) -> No
     assert "Traceback" not in result.output
     assert "Error: 1 of 3 runs failed, with seed 1: the loss became nan" in result.output
     assert re.search(r"runs/tiny-2 +failed +1 +-", result.output)
-    assert "n = 2)" in result.output
+    assert "n = 2; 95 %" in result.output
     assert [Run.read(f"runs/tiny-{k}").status for k in (1, 2, 3)] == ["finished", "failed", "finished"]
 
 

@@ -100,7 +100,12 @@ def test_runs_that_are_trained_together_have_the_bits_of_each_alone(plan: Plan) 
     assert [run.record["seed"] for run in runs] == [0, 1]
     assert [run.record["threads"] for run in runs] == [1, 1]
     assert [bits(run) for run in runs] == alone(plan, 2)
-    for what in ("seed 0: begins in runs/tiny-1", "2 runs in", "2 at a time, each with a thread", "n = 2)"):
+    for what in (
+        "seed 0: begins in runs/tiny-1",
+        "2 runs in",
+        "2 at a time, each with a thread",
+        "n = 2; 95 %",
+    ):
         assert what in result.output
     # What is so of all of them is said once.
     assert result.output.count("24 validation images tell") == 1

@@ -11,7 +11,7 @@ from budgetnet.cli.options import Asked, Measured
 from budgetnet.cli.trained import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import say, table
 from budgetnet.data import Data, Split, class_difference
-from budgetnet.guard import selection
+from budgetnet.guard import selection, unrecognised
 from budgetnet.modelfile import Card, card
 from budgetnet.recipe import Test
 from budgetnet.text import percent
@@ -22,7 +22,7 @@ MOST_SIZES = 1000
 
 
 def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured) -> None:
-    """Print accuracy, top-5, loss and each class's recall of the model that `target` names."""
+    """Print accuracy, top-5, loss and each class's figures of the model that `target` names."""
     sizes = _sizes(how)
     trainer = Trainer(how.device, out=None, show=False)
     loaded = trained(target, trust=how.trust)
@@ -57,6 +57,7 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
         click.echo(json.dumps(measured.json(), indent=2))
     else:
         _show(measured, how.split, split)
+    _say(unrecognised(measured.unrecognised, how.split), how)
     _say(_used(loaded, split, how.split, f"resize {how.resize}, at {measured.resolution} px"), how)
 
 
@@ -166,13 +167,18 @@ def _names(classes: tuple[str, ...]) -> str:
 
 def _show(measured: Evaluation, name: str, split: Split) -> None:
     say(f"{name}: {measured}")
+    majority = measured.majority
+    say(
+        f"balanced accuracy {percent(measured.balanced_accuracy)}, macro F1 {measured.macro_f1:.4f}; the "
+        f"majority class alone, {majority.name}, would reach {percent(majority.images / measured.images)}"
+    )
     rows, said = [], dict[int, list[tuple[int, int]]]()
     for truth, called, times in measured.pairs:
         said.setdefault(truth, []).append((times, called))
-    for k, label in enumerate(measured.classes):
-        answers = said.get(k, [])
-        others = [pair for pair in answers if pair[1] != k]
+    for k, each in enumerate(measured.by_class):
+        others = [pair for pair in said.get(k, []) if pair[1] != k]
         most = max(others, default=None, key=lambda pair: (pair[0], -pair[1]))
         taken = "" if most is None else f"{measured.classes[most[1]]} ({most[0]})"
-        rows.append((label, f"{sum(times for times, _ in answers):,}", percent(measured.per_class[k]), taken))
-    table(("class", "images", "recognised", "mostly taken for"), rows)
+        figures = (percent(each.precision), percent(each.recall), percent(each.f1))
+        rows.append((each.name, f"{each.images:,}", *figures, taken))
+    table(("class", "images", "precision", "recall", "F1", "mostly taken for"), rows)

@@ -14,6 +14,7 @@ from budgetnet.cli.run import result_line
 from budgetnet.compare import Figure, measured
 from budgetnet.console import say, table
 from budgetnet.files import check_name, folders_of
+from budgetnet.metrics import interval_text
 from budgetnet.run import Run
 from budgetnet.sweep import FAILURE, MISTAKE, NOT_FINITE, Manner, seeded
 from budgetnet.text import duration, percent
@@ -89,7 +90,8 @@ def _show_figures(finished: list[Run]) -> None:
         figure = Figure(tuple(measured(run, what) for run in finished))
         if figure.n:
             spread = f"{figure.range()}, " if figure.n > 1 else ""
-            say(f"{title} {figure.percent()} ({spread}n = {figure.n})")
+            ends = f"; 95 %: {interval_text(figure.interval)}" if figure.n > 1 else ""
+            say(f"{title} {figure.percent()} ({spread}n = {figure.n}{ends})")
 
 
 def _before(out: Path, name: str, within: str) -> dict[str, Any] | None:

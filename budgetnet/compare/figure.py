@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from budgetnet.metrics import student
 from budgetnet.run import Epoch, Run, images_per_second
 
 
@@ -42,6 +43,15 @@ class Figure:
         """The highest value, NaN of nothing."""
         return max(self.values, default=math.nan)
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean, by Student's t over the runs: (lowest, highest); NaN below two.
+
+        It says where the mean of many such runs lies, on these very images.
+        """
+        half = student(self.n - 1) * self.sd / math.sqrt(self.n) if self.n > 1 else math.nan
+        return self.mean - half, self.mean + half
+
     def percent(self) -> str:
         """Mean and standard deviation as per cent: "84.10 ± 0.31 %"; "-" of nothing."""
         return self._spread(f"{100 * self.mean:.2f}", f"{100 * self.sd:.2f}", " %")
@@ -57,6 +67,7 @@ class Figure:
     def json(self) -> dict[str, Any]:
         """The figure as plain JSON values, null where there is none."""
         numbers = {"mean": self.mean, "sd": self.sd, "min": self.lowest, "max": self.highest}
+        numbers |= dict(zip(("low95", "high95"), self.interval))
         return {"n": self.n, **{name: None if math.isnan(x) else x for name, x in numbers.items()}}
 
     def _spread(self, mean: str, sd: str, unit: str) -> str:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Finding, Interleaved, Split, at_hand, reading
 from budgetnet.engine.memory import Chunks
+from budgetnet.metrics import ClassFigures, by_class, interval_text, macro, wilson
 from budgetnet.randomness import TEST, drawn, order, own_randomness, reseed
 from budgetnet.recipe import Test
+from budgetnet.values import finite
 
 BEST = 5
 """An image counts for top-5 when its class is among so many best ones."""
@@ -28,7 +30,8 @@ class Evaluation:
 
     `confusion[i][j]` counts images of class i that were called class j; it is made when it is asked for.
     `pairs` are what it counts: (i, j, images) where there are any, rising. `per_class` are the recalls of the
-    classes, NaN for one without images. `top5` is over the best five classes, or all where there are fewer.
+    classes, NaN for one without images; `by_class` has their precision and F1 too. `top5` is over the best
+    five classes, or all where there are fewer.
     Of classes with the same logit the first comes first, here as in `predict` and wherever a model is asked.
     """
 
@@ -49,15 +52,56 @@ class Evaluation:
             rows[truth][said] = images
         return tuple(map(tuple, rows))
 
+    @property
+    def by_class(self) -> tuple[ClassFigures, ...]:
+        """Precision, recall and F1 of each class."""
+        return by_class(self.pairs, self.classes)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy, by Wilson's rule: (lowest, highest)."""
+        return wilson(self.accuracy * self.images, self.images)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the recalls of the classes that have images."""
+        there = [recall for recall in self.per_class if not math.isnan(recall)]
+        return sum(there) / len(there) if there else math.nan
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean of the F1 of the classes that have images or were called."""
+        return macro(self.by_class, lambda each: each.f1)
+
+    @property
+    def majority(self) -> ClassFigures:
+        """The class with the most images, which alone would reach `majority.images / images`."""
+        return max(self.by_class, key=lambda each: each.images)
+
+    @property
+    def unrecognised(self) -> tuple[ClassFigures, ...]:
+        """The classes with images of which none was recognised: their recall is 0."""
+        return tuple(each for each in self.by_class if each.images and not each.right)
+
     def json(self) -> dict[str, Any]:
         """The figures as plain values, with the confusion matrix, or its `pairs` for over MATRIX classes."""
         entries = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "pairs"}
-        few = len(self.classes) <= MATRIX
-        return entries | ({"confusion": self.confusion} if few else {"pairs": self.pairs})
+        few, majority, classes = len(self.classes) <= MATRIX, self.majority, self.by_class
+        entries |= {
+            "interval": self.interval,
+            "balanced_accuracy": self.balanced_accuracy,
+            "macro_f1": self.macro_f1,
+            "precision": [each.precision for each in classes],
+            "f1": [each.f1 for each in classes],
+            "majority": {"class": majority.name, "images": majority.images},
+        }
+        entries |= {"confusion": self.confusion} if few else {"pairs": self.pairs}
+        return {name: _plain(value) for name, value in entries.items()}
 
     def __str__(self) -> str:
         return (
-            f"accuracy {100 * self.accuracy:.2f} %, top-5 {100 * self.top5:.2f} %, loss {self.loss:.4f} "
+            f"accuracy {100 * self.accuracy:.2f} % (95 %: {interval_text(self.interval)}), "
+            f"top-5 {100 * self.top5:.2f} %, loss {self.loss:.4f} "
             f"on {self.images:,} images at {self.resolution} px"
         )
 
@@ -206,20 +250,22 @@ class _Tally:
         numbers, times = torch.unique((truth * self._classes + said).cpu(), return_counts=True)
         counted = zip(numbers.tolist(), times.tolist(), strict=True)
         pairs = tuple((*divmod(pair, self._classes), count) for pair, count in counted)
-        right, there = [0] * self._classes, [0] * self._classes
-        for label, answer, count in pairs:
-            there[label] += count
-            right[label] += count * (label == answer)
+        figures = by_class(pairs, classes)
         return Evaluation(
-            accuracy=sum(right) / images if images else math.nan,
+            accuracy=sum(each.right for each in figures) / images if images else math.nan,
             top5=top5 / images if images else math.nan,
             loss=loss / images if images else math.nan,
             images=images,
             resolution=resolution,
             classes=classes,
-            per_class=tuple(r / t if t else math.nan for r, t in zip(right, there)),
+            per_class=tuple(each.recall for each in figures),
             pairs=pairs,
         )
+
+
+def _plain(figure: Any) -> Any:
+    """A figure, or several, as JSON has it."""
+    return [finite(each) for each in figure] if isinstance(figure, list | tuple) else finite(figure)
 
 
 def _augmented(test: Test) -> bool:

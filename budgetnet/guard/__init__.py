@@ -6,6 +6,7 @@ from budgetnet.guard.alike import Alike as Alike
 from budgetnet.guard.alike import look_alikes as look_alikes
 from budgetnet.guard.before import before as before
 from budgetnet.guard.epochs import after_epoch as after_epoch
+from budgetnet.guard.epochs import unrecognised as unrecognised
 from budgetnet.guard.runs import chained as chained
 from budgetnet.guard.runs import selection as selection
 from budgetnet.guard.seen import SEEN as SEEN

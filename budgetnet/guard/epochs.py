@@ -1,14 +1,20 @@
-"""What is worth saying after an epoch, the first time it is so."""
+"""What is worth saying after an epoch, the first time it is so, and of a whole evaluation."""
 
 import math
 from collections.abc import Sequence
 from typing import Literal
 
+from budgetnet.metrics import ClassFigures
 from budgetnet.recipe import Phase
 from budgetnet.run import Epoch
+from budgetnet.text import counted
 
 UNCHANGED = 3
 """After so many epochs of exactly the same training loss, nothing is being learnt."""
+
+
+SHOWN = 5
+"""So many classes are named at most."""
 
 
 def after_epoch(
@@ -41,6 +47,18 @@ def after_epoch(
             f"epochs: nothing is learnt; {why}"
         )
     return notes
+
+
+def unrecognised(figures: Sequence[ClassFigures], split: str) -> list[str]:
+    """A sentence on classes with images of which none was recognised, whatever the accuracy is."""
+    if not figures:
+        return []
+    named = ", ".join(f"{each.name} ({counted(each.images, 'image')})" for each in figures[:SHOWN])
+    more = f" and {len(figures) - SHOWN} more" if len(figures) > SHOWN else ""
+    return [
+        f"no {split} image of {named}{more} was recognised: recall 0; look at the balanced accuracy and at "
+        "each class, not at the accuracy alone"
+    ]
 
 
 def _still(losses: Sequence[float]) -> bool:

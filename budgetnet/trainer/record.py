@@ -14,6 +14,7 @@ from budgetnet.budget import external, ledger, stated
 from budgetnet.engine import Training
 from budgetnet.files import checkpoint, reason, write_whole
 from budgetnet.identity import digests, mark
+from budgetnet.metrics import interval_text, wilson
 from budgetnet.process import VERSION
 from budgetnet.pseudo import write_csv
 from budgetnet.run import Note, Pace, Run
@@ -188,8 +189,10 @@ def last_lines(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
     for way, title in (("val", "validation"), ("val_plain", "validation, plainly"), ("test", "test")):
         if f"{way}_accuracy" in result:
             images, size = result[f"{way}_images"], result[f"{way}_resolution"]
+            accuracy = result[f"{way}_accuracy"]
+            ends = interval_text(wilson(accuracy * images, images))
             lines.append(
-                f"{title}: {percent(result[f'{way}_accuracy'])} of {images:,} images at {size} px "
+                f"{title}: {percent(accuracy)} (95 %: {ends}) of {images:,} images at {size} px "
                 f"(weights of epoch {result['epoch']})"
             )
     if run.record.get("external"):

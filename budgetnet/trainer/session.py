@@ -203,13 +203,13 @@ def end(training: Training, run: Run, start: float, error: BaseException | None)
         status = error.status
     elif error is not None and not isinstance(error, Exception):
         status = "stopped"
-    result: dict[str, Any] = {}
+    result, shown = dict[str, Any](), list[str]()
     if kept is not None:
         phase = training.phase_of(kept)
         training.model.load_state_dict(kept.state)
         training.model.eval()
         training.model.card = card_of(training, phase)  # type: ignore[assignment]
-        result = _result(training, kept) if error is None else {}
+        result, shown = _result(training, kept) if error is None else ({}, [])
         if run.place is not None:
             described, path = card_of(training, phase), run.place / MODEL
             unwritten = insist(lambda: write(training.model, kept.state, described, path))
@@ -241,12 +241,14 @@ def end(training: Training, run: Run, start: float, error: BaseException | None)
     for line in last_lines(run, result, times):
         training.tell(Note("end", line))
     if run.folder is not None and "test_accuracy" in result:
-        for note in guard.selection(run.folder.parent):
-            training.tell(Note("guard", note))
+        shown += guard.selection(run.folder.parent)
+    for note in shown:
+        training.tell(Note("guard", note))
 
 
-def _result(training: Training, kept: Kept) -> dict[str, Any]:
-    """The kept weights' final figures, on validation and on test where there are any."""
+def _result(training: Training, kept: Kept) -> tuple[dict[str, Any], list[str]]:
+    """The kept weights' final figures, on validation and on test where there are any, and what they show."""
+    shown: list[str] = []
     result: dict[str, Any] = {"epoch": kept.epoch.number, "phase": kept.epoch.phase}
     data, phase = training.data, training.phase_of(kept)
     plain = phase.test.plain
@@ -262,4 +264,6 @@ def _result(training: Training, kept: Kept) -> dict[str, Any]:
         figures = known or measure(training, training.model, split, phase, test, epochs)
         for name in ("accuracy", "top5", "loss", "images", "resolution"):
             result[f"{way}_{name}"] = vars(figures)[name]
-    return result
+        if way in data.splits:
+            shown += guard.unrecognised(figures.unrecognised, way)
+    return result, shown
