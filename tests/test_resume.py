@@ -161,7 +161,7 @@ def test_a_paused_run_says_how_to_go_on_and_holds_weights(
 ) -> None:
     recipe = Recipe([Phase(3, 12, 0.1)], batch_size=240)
     run = Trainer("cpu", out=tmp_path).fit(small(), data, recipe, max_time=AT_ONCE)
-    assert f"the time is up after 0 epochs; go on with --resume {run.folder}" in capsys.readouterr().out
+    assert f"the time is up after 0 of 3 epochs; go on with --resume {run.folder}" in capsys.readouterr().out
     Trainer("cpu", out=tmp_path).fit(small(), data, recipe, resume=run.folder, max_time=AT_ONCE)
     out = capsys.readouterr().out
     assert f"going on in {run.folder} after step 1: phase 1, epoch 1" in out

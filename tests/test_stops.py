@@ -278,7 +278,7 @@ def test_a_break_ends_as_it_would_have_though_a_signal_comes(tmp_path: Path, int
         model.left = 0
         break
     assert model.left < 0
-    assert run.status == "finished"
+    assert run.status == "ended early"
     assert "test_accuracy" in run.result
 
 

@@ -188,7 +188,7 @@ def test_break_is_early_stopping(model: nn.Module, data: Data, tmp_path: Path) -
     for epoch in quiet().epochs(model, data, recipe(phase(epochs=50)), run):
         if epoch.number == 2:
             break
-    assert run.status == "finished"
+    assert run.status == "ended early"
     assert len(run.history) == 2
     assert not model.training
     assert same(state(budgetnet.load(tmp_path / "mine-1")), state(model))

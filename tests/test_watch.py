@@ -99,7 +99,7 @@ def test_every_nth_step_and_all_else(model: nn.Module, data: Data) -> None:
 def test_end_training_is_an_ordinary_end(model: nn.Module, data: Data, tmp_path: Path) -> None:
     events: list[object] = []
     run = fit(model, data, ending(STEPS + 2, events), out=tmp_path)
-    assert (run.status, len(run.history), run.result["epoch"]) == ("finished", 1, 1)
+    assert (run.status, len(run.history), run.result["epoch"]) == ("ended early", 1, 1)
     assert sum(isinstance(event, TrainingStep) for event in events) == STEPS + 2
     assert run.folder is not None
     assert (run.folder / "model.safetensors").exists()
@@ -112,7 +112,7 @@ def test_end_training_before_there_are_weights_waits_for_the_first_epoch(
 ) -> None:
     events: list[object] = []
     run = fit(model, data, ending(2, events), out=tmp_path)
-    assert (run.status, len(run.history)) == ("finished", 1)
+    assert (run.status, len(run.history)) == ("ended early", 1)
 
 
 def test_end_training_in_an_epoch_is_as_a_break(model: nn.Module, data: Data, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def sought(session: Session, out: Path, name: str, *, quiet: bool) -> Run | None
         runs = [run for run in runs if _follows(run, after)]
     runs.sort(key=lambda run: run.started)
     # Killed as it ended, a finished run still has checkpoints.
-    newest = runs[-1] if runs and runs[-1].status == "finished" else None
-    left = [run for run in runs if run.status != "finished"]
+    newest = runs[-1] if runs and runs[-1].over else None
+    left = [run for run in runs if not run.over]
     if not quiet:
         _tell(newest, left, f"{name}{'' if after is None else f' after {after}'}", out)
     return newest or (left[-1] if left else None)
@@ -50,7 +50,7 @@ def _tell(newest: Run | None, left: list[Run], name: str, out: Path) -> None:
 
 def over(run: Run, asked: Asked) -> bool:
     """Whether a run is finished, and nothing else asked of it than was; says so."""
-    if run.status != "finished" or asked.as_before(run.record) != Asked(asked.root).as_before(run.record):
+    if not run.over or asked.as_before(run.record) != Asked(asked.root).as_before(run.record):
         return False
     assert run.folder is not None
     # Whoever finished a run removed them, or was killed before that; a record can be edited.
@@ -59,7 +59,7 @@ def over(run: Run, asked: Asked) -> bool:
         if checkpoint.any_in(run.folder)
         else ""
     )
-    say(f"the run in {run.folder} is finished: nothing is left to do{left}")
+    say(f"the run in {run.folder} is {run.status}: nothing is left to do{left}")
     return True
 
 

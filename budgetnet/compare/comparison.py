@@ -11,7 +11,7 @@ from budgetnet.compare.difference import MISSING, Difference, differences
 from budgetnet.compare.figure import measured
 from budgetnet.compare.group import Group, called, fingerprint, grouped, read_runs, shared
 from budgetnet.run import Run
-from budgetnet.text import aligned, counted, duration, inline
+from budgetnet.text import aligned, duration, inline
 
 TITLES = {
     "val_accuracy": "validation",
@@ -160,7 +160,9 @@ def _notes(groups: Sequence[Group]) -> Iterator[str]:
         yield from _different_images(groups, split, title)
     for group in groups:
         for run in group.runs:
-            if run.status != "finished":
+            if run.early:
+                yield f"{called(run)}: {run.status} after {run.progress}"
+            elif run.status != "finished":
                 yield _unfinished(run)
         seeds = Counter(group.seeds)
         for seed in (seed for seed, times in seeds.items() if times > 1):
@@ -192,9 +194,8 @@ def _different_images(groups: Sequence[Group], split: str, title: str) -> Iterat
 
 def _unfinished(run: Run) -> str:
     words = {"running": "unfinished", "stopped": "stopped by the user"}.get(run.status, run.status)
-    epochs = len(run.history)
     why = f" ({' '.join(str(run.record['error']).split())})" if run.record.get("error") else ""
-    ended = f" after {counted(epochs, 'epoch')}" if epochs else ""
+    ended = f" after {run.progress}" if run.history else ""
     return f"{called(run)}: {words}{ended}, and not counted{why}"
 
 

@@ -24,8 +24,8 @@ class Group:
 
     @property
     def finished(self) -> tuple[Run, ...]:
-        """The runs that came to their end."""
-        return tuple(run for run in self.runs if run.status == "finished")
+        """The runs that came to their end; those that were ended early are in groups of their own."""
+        return tuple(run for run in self.runs if run.over)
 
     @property
     def seeds(self) -> tuple[Any, ...]:
@@ -101,6 +101,7 @@ def shared(run: Run) -> dict[str, Any]:
         },
         **{key: record.get(key) for key in _WHOLE},
         # Each seed of a chain goes on from a run of its own, and these are numbered.
+        **({"ending": run.status} if run.early else {}),
         "after": re.sub(r"-\d+$", "", Path(str(record.get("after") or "")).name),
     }
     return cast(dict[str, Any], without_rooms(common))

@@ -6,8 +6,10 @@ from budgetnet.run.pace import Pace as Pace
 from budgetnet.run.pace import images_per_second as images_per_second
 from budgetnet.run.pace import pace as pace
 from budgetnet.run.record import beyond as beyond
+from budgetnet.run.run import EARLY as EARLY
 from budgetnet.run.run import LONGEST_RECORD as LONGEST_RECORD
 from budgetnet.run.run import METRICS as METRICS
 from budgetnet.run.run import MODEL as MODEL
 from budgetnet.run.run import RECORD as RECORD
+from budgetnet.run.run import UNFINISHED as UNFINISHED
 from budgetnet.run.run import Run as Run

@@ -12,7 +12,7 @@ _RECORDED: Mapping[str, tuple[type, ...]] = {
     **dict.fromkeys(("external", "after"), (str, NoneType)),
     **dict.fromkeys(("recipe", "data", "model", "versions", "result"), (dict,)),
     **dict.fromkeys(("notes", "sessions", "test_uses"), (list,)),
-    **dict.fromkeys(("seed", "threads"), (int, NoneType)),
+    **dict.fromkeys(("seed", "threads", "planned"), (int, NoneType)),
     **dict.fromkeys(("scale", "seconds_before"), (int, float, NoneType)),
     "budget": (dict, NoneType),
     "time": (dict, NoneType),

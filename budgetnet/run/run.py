@@ -15,8 +15,12 @@ from torch import nn
 from budgetnet.files import append, discard, is_locked, new_folder, read_whole, write_whole
 from budgetnet.run.epoch import Epoch
 from budgetnet.run.record import wrong
+from budgetnet.text import counted
 
 MODEL, RECORD, METRICS = "model.safetensors", "run.json", "metrics.jsonl"
+UNFINISHED = ("running", "paused", "stopped", "failed", "interrupted")
+EARLY = "ended early"
+"""The status of a run that whoever trained it ended before its recipe's end; `Run.end` gives others."""
 LONGEST_RECORD, LONGEST_METRICS = 2 * 2**20, 64 * 2**20
 """Bytes of the two files that are read at most; an epoch takes some 700."""
 
@@ -27,8 +31,9 @@ class Run:
 
     `result` holds the final validation figures; `model` the trained model in evaluation mode; `source` the
     texts of the recipe file and of what it imports beside itself, which are written into the folder.
-    `status` is "running", "finished", "paused" (at its time limit), "stopped" (by the user), "failed", or
-    "interrupted": read from a folder that says "running" and that no process writes to any more.
+    `status` is "running", "finished", "paused" (at its time limit), "stopped" (by the user), "failed",
+    "interrupted": read from a folder that says "running" and that no process writes to any more; or "ended
+    early", by a `break` out of its epochs or an error in the loop over them, or what `end` was given instead.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -39,19 +44,38 @@ class Run:
     _place: Path | None = field(default=None, init=False, compare=False)
     # Whether the metrics in the folder are not those of the history, since the disk did not take some.
     _behind: bool = field(default=False, init=False, compare=False)
+    ending: str = field(default="", init=False, compare=False)
+    """The status that `end` asks for, while it is trained."""
     torn: str = field(default="", init=False, compare=False)
     """What is wrong with the metrics of a run that was read, in words."""
 
     def __repr__(self) -> str:
-        count = f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
         accuracy = self.result.get("val_accuracy")
         figure = f", {100 * accuracy:.2f} % on validation" if accuracy is not None else ""
-        return f"Run({self.folder or 'in memory'}: {self.status}, {count}{figure})"
+        return f"Run({self.folder or 'in memory'}: {self.status}, {self.progress}{figure})"
 
     @property
     def status(self) -> str:
-        """ "running", "finished", "paused", "stopped", "failed" or "interrupted"."""
+        """ "running", "finished", "paused", "stopped", "failed", "interrupted", or how it was ended early."""
         return str(self.record.get("status", "running"))
+
+    @property
+    def early(self) -> bool:
+        """Whether whoever trained it ended it before its recipe's end."""
+        return self.over and self.status != "finished"
+
+    @property
+    def over(self) -> bool:
+        """Whether it has its final weights and figures, be it early: nothing goes on with it."""
+        return self.status not in UNFINISHED
+
+    @property
+    def progress(self) -> str:
+        """How far it came, "1 of 5 epochs"; of a finished run, which may have stopped earlier, "5 epochs"."""
+        done, planned = len(self.history), self.record.get("planned")
+        if self.status == "finished" or planned is None:
+            return counted(done, "epoch")
+        return f"{done:,} of {counted(planned, 'epoch')}"
 
     @property
     def started(self) -> float:
@@ -87,6 +111,34 @@ class Run:
         if self.place is not None:
             text = json.dumps(self.record, indent=2, default=str) + "\n"
             write_whole(self.place / RECORD, text.encode())
+
+    def end(self, why: str = EARLY) -> None:
+        """End the training after the epoch at hand, as a `break` does, with the status `why`.
+
+        ::
+
+            for epoch in trainer.epochs(model, data, recipe, run):
+                if epoch.number == 5 and epoch.val_accuracy < 0.3:
+                    run.end("pruned")
+
+        A run that has ended already gets this status. Raises ValueError for one that can go on.
+        """
+        plain = isinstance(why, str) and why.strip() == why != "" and why.isprintable() and len(why) <= 40
+        if not plain or why in (*UNFINISHED, "finished"):
+            raise ValueError(
+                f'a run should be ended with a word of your own, such as "pruned", not {why!r:.60}; '
+                f"finished, {', '.join(UNFINISHED)} are budgetnet's"
+            )
+        if self.status == "running" and (self.folder is None or self._place is not None):
+            self.ending = why
+        elif self.over:
+            sessions = self.record.get("sessions") or [{}]
+            self.note(status=why, sessions=[*sessions[:-1], {**sessions[-1], "status": why}])
+        else:
+            raise ValueError(
+                f"a run is ended by the process that trains it, or when it is over, and the one in "
+                f"{self.folder} is {self.status}; go on with it first (resume=)"
+            )
 
     def add(self, epoch: Epoch) -> None:
         """Append a finished epoch, and one line of metrics where the run has a folder. Raises OSError.

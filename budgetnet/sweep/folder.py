@@ -10,7 +10,7 @@ from budgetnet.compare import differences
 from budgetnet.files import check_name, folders_of, new_folder
 from budgetnet.identity import without_rooms
 from budgetnet.plan import Plan
-from budgetnet.run import RECORD, Run
+from budgetnet.run import RECORD, UNFINISHED, Run
 from budgetnet.sweep.repeat import goes_on
 from budgetnet.sweep.trials import FORMAT, JSON
 from budgetnet.trainer import Trainer
@@ -76,7 +76,7 @@ def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], R
             ((key_of(trial["settings"]), int(run["seed"])), Path(run["folder"]).name)
             for trial in entries["trials"]
             for run in trial["runs"]
-            if run["status"] == "finished"
+            if run["status"] not in UNFINISHED
         ]
         before = dict(entries["plan"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -93,7 +93,7 @@ def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], R
             "from, or choose another name (--name)"
         )
     runs = [(key, Run.read(folder / name)) for key, name in listed if (folder / name).is_dir()]
-    return {key: run for key, run in runs if run.status == "finished"}
+    return {key: run for key, run in runs if run.over}
 
 
 def interrupted(folder: Path) -> dict[tuple[str, int], Path]:

@@ -97,9 +97,9 @@ def seeded(
             dict(record) if record is not None else recorded(plan),
         )
         earlier = _earlier(job, prints) if resume else None
-        if earlier is not None and earlier.status == "finished":
+        if earlier is not None and earlier.over:
             if trainer.show:
-                say(f"seed {seed}: finished already, in {earlier.folder}")
+                say(f"seed {seed}: {earlier.status} already, in {earlier.folder}")
             yield earlier
         else:
             if resume and earlier is None and trainer.show and _older(job):
@@ -204,7 +204,7 @@ def _earlier(job: Job, prints: Mapping[str, str]) -> Run | None:
             run = Run.read(folder)
         except ValueError:
             continue
-        if _same(run, job, prints) and (run.status == "finished" or goes_on(run)):
+        if _same(run, job, prints) and (run.over or goes_on(run)):
             return run
     return None
 
@@ -235,12 +235,12 @@ def _settings(record: Mapping[str, Any]) -> list[str]:
 def goes_on(run: Run) -> bool:
     """Whether a run is not finished, be it that it failed, and has something to go on from."""
     assert run.folder is not None
-    return run.status != "finished" and checkpoint.any_in(run.folder)
+    return not run.over and checkpoint.any_in(run.folder)
 
 
 def ended(run: Run) -> bool:
     """Whether a run came to its end, be it a bad one; one that a notebook's user interrupts does not."""
-    return run.status in ("finished", "failed")
+    return run.over or run.status == "failed"
 
 
 def recorded(plan: Plan) -> dict[str, Any]:

@@ -39,12 +39,12 @@ class Trial:
         """ "finished" (all of its runs), "failed" (one of them did), or "unfinished"."""
         if any(run.status == "failed" for run in self.runs):
             return "failed"
-        done = len(self.runs) == self.planned and all(run.status == "finished" for run in self.runs)
+        done = len(self.runs) == self.planned and all(run.over for run in self.runs)
         return "finished" if done else "unfinished"
 
     def figure(self, name: str) -> Figure:
         """The final figure `name`, such as "val_accuracy", over the finished runs."""
-        return Figure(tuple(measured(run, name) for run in self.runs if run.status == "finished"))
+        return Figure(tuple(measured(run, name) for run in self.runs if run.over))
 
     def __str__(self) -> str:
         return " ".join(f"{path}={text}" for path, text in self.settings.items())

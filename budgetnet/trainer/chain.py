@@ -109,9 +109,9 @@ def resumed(
     they were and `allow` does not name the difference. `wanted` is the contract of `model` and `recipe`.
     """
     run = unfinished(folder)
-    if run.status == "finished":
+    if run.over:
         raise ValueError(
-            f"the run in {folder} is finished; start a new schedule from its weights with after= "
+            f"the run in {folder} is {run.status}; start a new schedule from its weights with after= "
             f"(--after {folder})"
         )
     newest, notes = checkpoint.newest(Path(folder))

@@ -18,7 +18,7 @@ from budgetnet.metrics import interval_text, wilson
 from budgetnet.process import VERSION
 from budgetnet.pseudo import write_csv
 from budgetnet.run import Note, Pace, Run
-from budgetnet.text import counted, duration, percent
+from budgetnet.text import duration, percent
 from budgetnet.trainer.begin import Start
 from budgetnet.trainer.changes import dotted, line
 
@@ -114,6 +114,7 @@ def _asked(training: Training, start: Start) -> dict[str, Any]:
         "described": start.contract["described"],
         "recipe": start.contract["recipe"],
         "seed": training.recipe.seed,
+        "planned": len(training.earlier) + sum(phase.epochs for phase in training.recipe.phases),
         "data": {
             "name": data.name,
             "classes": list(data.classes),
@@ -199,10 +200,11 @@ def last_lines(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
         lines.append(f"not from scratch: it began from external weights, {run.record['external']}")
     if run.status in ("paused", "stopped"):
         why = "the time is up" if run.status == "paused" else "stopped by the user"
-        epochs = counted(len(run.history), "epoch")
         saved = f"; go on with --resume {run.folder} (resume=)" if run.folder is not None else ""
-        lines.append(f"{why} after {epochs}{saved}")
+        lines.append(f"{why} after {run.progress}{saved}")
         return lines
+    if run.early:
+        lines.append(f"{run.status} ({run.progress})")
     where = f"; the run lies in {run.folder}" if run.folder is not None else ""
     if result and (lines or where):
         lines.append(f"{duration(result['seconds'])} in all, {times}{where}")

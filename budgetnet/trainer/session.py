@@ -4,7 +4,8 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -34,7 +35,7 @@ from budgetnet.engine import (
 from budgetnet.files import checkpoint, discard, locked, unwritable
 from budgetnet.modelfile import difference, write
 from budgetnet.process import fill_closed, steadfast_output
-from budgetnet.run import METRICS, MODEL, RECORD, Epoch, Note, Run, pace
+from budgetnet.run import EARLY, METRICS, MODEL, RECORD, Epoch, Note, Run, pace
 from budgetnet.trainer.begin import Start, card_of
 from budgetnet.trainer.changes import adapt
 from budgetnet.trainer.record import (
@@ -53,7 +54,23 @@ from budgetnet.trainer.watch import Audience, Screen, Watchers
 
 
 def epochs(start: Start, engine: Engine, audience: Audience) -> Iterator[Epoch]:
-    """The epochs of a run that was checked; where it is refused all the same, it leaves no folder."""
+    """The epochs of a run that was checked; where it is refused all the same, it leaves no folder.
+
+    A loop over them that is left in the middle ends the run, at the end of the process at the latest.
+    """
+    generator = _epochs(start, engine, audience)
+    # Left in a variable, it would be closed among the ruins of the interpreter.
+    weakref.finalize(generator, _close, weakref.ref(generator))
+    return generator
+
+
+def _close(reference: "weakref.ref[Generator[Epoch]]") -> None:
+    generator = reference()
+    if generator is not None:
+        generator.close()
+
+
+def _epochs(start: Start, engine: Engine, audience: Audience) -> Generator[Epoch]:
     run, new = start.run, start.held is None
     if new:
         run.settle()
@@ -98,7 +115,7 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
             stack.enter_context(told.open(audience.users, run, saver.save))
             for note in beginning(start, training):
                 told.tell(note)
-            yield from _told(training, told)
+            yield from _told(training, run, told)
         except GeneratorExit:
             # A `break` in the user's loop: an ordinary end, which no checkpoint can repeat, and out of
             # which nothing can be raised.
@@ -156,8 +173,8 @@ def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone:
     return training
 
 
-def _told(training: Training, told: Watchers) -> Iterator[Epoch]:
-    """The epochs of a training of which everybody is told, until its end or one that a watcher asks for."""
+def _told(training: Training, run: Run, told: Watchers) -> Iterator[Epoch]:
+    """The epochs of a training of which everybody is told, until its end or one that is asked for."""
     with closing(steps(training)) as events:
         for event in events:
             told(event)
@@ -166,7 +183,7 @@ def _told(training: Training, told: Watchers) -> Iterator[Epoch]:
                 phase = training.recipe.phases[event.phase - 1]
                 training.model.card = card_of(training, phase)  # type: ignore[assignment]
                 yield event
-            if told.ending and training.kept is not None:
+            if (told.ending or run.ending) and training.kept is not None:
                 return
 
 
@@ -198,7 +215,9 @@ def end(training: Training, run: Run, start: float, error: BaseException | None)
     Raises NotWritten where all else went well, and the disk did not take it.
     """
     kept, unwritten = training.kept, ""
-    status = "finished" if error is None else "failed"
+    status = "failed"
+    if error is None:
+        status, run.ending = run.ending or ("finished" if _whole(training) else EARLY), ""
     if isinstance(error, Stopped):
         status = error.status
     elif error is not None and not isinstance(error, Exception):
@@ -230,7 +249,7 @@ def end(training: Training, run: Run, start: float, error: BaseException | None)
     if unclosed and error is None:
         error = NotWritten(unkept(run, unclosed), run)
         run.record |= {"status": "failed", "error": str(error)}
-    if run.status == "finished" and run.place is not None:
+    if run.over and run.place is not None:
         checkpoint.remove(run.place)
     if isinstance(error, NotWritten):
         raise error
@@ -244,6 +263,14 @@ def end(training: Training, run: Run, start: float, error: BaseException | None)
         shown += guard.selection(run.folder.parent)
     for note in shown:
         training.tell(Note("guard", note))
+
+
+def _whole(training: Training) -> bool:
+    """Whether the recipe has nothing left to train."""
+    phases, history = training.recipe.phases, training.of_phase(training.state.phase)
+    stop = phases[-1].stop
+    stopped = stop is not None and bool(history) and stop.fires(history)
+    return training.state.phase == len(phases) and (len(history) >= phases[-1].epochs or stopped)
 
 
 def _result(training: Training, kept: Kept) -> tuple[dict[str, Any], list[str]]:

@@ -76,6 +76,7 @@ def described(folder: Path) -> dict[str, Any]:
         "status": run.status,
         "started": started,
         "epochs": epochs,
+        "planned": run.record.get("planned"),
         **figures,
         "external": external,
     }
@@ -87,10 +88,11 @@ def row(run: Mapping[str, Any]) -> tuple[str, ...]:
 
     if run["status"] == "unreadable":
         return (run["run"], "unreadable", "", "", "", "")
+    unfinished = run["status"] != "finished" and run["planned"] is not None
     return (
         run["run"],
         run["status"] + (", external weights" if run["external"] else ""),
         run["started"][:16].replace("T", " "),
-        f"{run['epochs']:,}",
+        f"{run['epochs']:,}" + (f"/{run['planned']:,}" if unfinished else ""),
         *(percent(math.nan if run[name] is None else run[name]) for name in ("val", "test")),
     )
