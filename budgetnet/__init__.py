@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from budgetnet.data import digits as digits
     from budgetnet.data import folder as folder
     from budgetnet.data import stl10 as stl10
+    from budgetnet.data import table as table
     from budgetnet.data import tiny_imagenet as tiny_imagenet
     from budgetnet.distill import Distill as Distill
     from budgetnet.exporting import Exported as Exported
@@ -103,7 +104,7 @@ _ROOMS = {
     "Shift Translate TrivialAugmentWide",
     "budget": "Budget DoesNotFit Ledger OverBudget check_fit count ledger macs summary",
     "compression": "compress",
-    "data": "Data Split arrays cifar10 digits folder stl10 tiny_imagenet",
+    "data": "Data Split arrays cifar10 digits folder stl10 table tiny_imagenet",
     "distill": "Distill",
     "exporting": "Exported Int8 export read_export",
     "layers": "Quantised",

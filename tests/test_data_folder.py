@@ -519,3 +519,19 @@ def test_names_that_are_not_utf8_are_kept(photos: Path) -> None:
         file.write(b"x")
     (note,) = folder(photos, size=8).notes
     assert "1 of 11 photos cannot be read: ant/\\udcff\\udcfe.png" in note.encode().decode()
+
+
+def test_photos_of_one_channel_are_greys_as_predict_reads_them(photos: Path, cache: Path) -> None:
+    save(photos / "ant" / "grey.png", Image.new("L", (9, 9), 77))
+    data = folder(photos, size=8, channels=1, held_out=0)
+    colours = folder(photos, size=8, held_out=0)
+    assert data.train.shape == (11, 1, 8, 8)
+    assert not data.notes
+    assert any("three equal channels" in note for note in colours.notes)
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    close = (colours.train.images.float() * weights).sum(1, keepdim=True).round()
+    assert torch.equal(data.train.images.float(), close)
+    assert len(list(cache.glob("*.safetensors"))) == 2
+    assert torch.equal(folder(photos, size=8, channels=1, held_out=0).train.images, data.train.images)
+    with pytest.raises(DataError, match="channels of photos should be 3 for colours or 1 for greys, not 4"):
+        folder(photos, size=8, channels=4)  # type: ignore[typeddict-item]

@@ -320,14 +320,23 @@ class ExportForm:
 
 @dataclass(frozen=True)
 class Photos:
-    """How photos are to be looked at: at which size, and which of their folders are which splits."""
+    """How photos are to be looked at: their size, the folders of splits, the columns of a table of labels."""
 
     size: int | None
     shape: Literal["crop", "squash"]
     part: tuple[str, ...]
+    images: str | None
+    name: str | None
+    label: tuple[str, ...]
+
+    def columns(self, *, parts: bool) -> dict[str, Any]:
+        """What `inspect` is told of a table; with `parts`, the one --part names a column of it."""
+        label = self.label[0] if len(self.label) == 1 else list(self.label) or None
+        part = self.part[0] if parts and self.part else None
+        return {"images": self.images, "name": self.name, "label": label, "part": part}
 
     def named(self) -> dict[str, str]:
-        """The folders of the splits, where they were named one by one. Raises ValueError."""
+        """The folders, or tables, of the splits, where they were named one by one. Raises ValueError."""
         pairs = [part.partition("=") for part in self.part]
         wrong = [part for part, (name, _, folder) in zip(self.part, pairs) if not (name and folder)]
         if wrong:

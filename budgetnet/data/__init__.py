@@ -50,5 +50,7 @@ from budgetnet.data.publishers import tiny_imagenet as tiny_imagenet
 from budgetnet.data.source import Source as Source
 from budgetnet.data.source import data_root as data_root
 from budgetnet.data.splits import Split as Split
+from budgetnet.data.table import Columns as Columns
+from budgetnet.data.table import table as table
 from budgetnet.data.walk import ENDINGS as ENDINGS
 from budgetnet.data.walk import walk as walk

@@ -3,8 +3,9 @@
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack
 
 import torch
 
@@ -14,7 +15,7 @@ from budgetnet.data.kinds import UNREADABLE, DataError, Finding, Remark, sentenc
 from budgetnet.data.listing import Listing, listing
 from budgetnet.data.source import cache_folder, data_root
 from budgetnet.data.splits import Split
-from budgetnet.values import one_of, whole
+from budgetnet.values import nearest, one_of, whole
 
 if TYPE_CHECKING:
     from budgetnet.data.photos import Stored
@@ -24,18 +25,25 @@ Root: TypeAlias = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] 
 """A folder, or those of train, val and test by these names."""
 
 
-def folder(
-    root: Root = None,
-    *,
-    size: int,
-    held_out: HeldOut = None,
-    per_class: int | None = None,
-    seed: int = 0,
-    unlabelled: bool = False,
-    unreadable: Literal["skip", "refuse"] = "skip",
-    shape: Literal["crop", "squash"] = "crop",
-    cache: str | os.PathLike[str] | None = None,
-) -> Data:
+class Reading(TypedDict, total=False):
+    """How photos are read and stored, as `folder` says."""
+
+    channels: Literal[1, 3]
+    unreadable: Literal["skip", "refuse"]
+    shape: Literal["crop", "squash"]
+    cache: str | os.PathLike[str] | None
+
+
+class Options(Reading, total=False):
+    """The options that `folder` and `table` share, as `folder` says."""
+
+    held_out: HeldOut
+    per_class: int | None
+    seed: int
+    unlabelled: bool
+
+
+def folder(root: Root = None, *, size: int, **options: Unpack[Options]) -> Data:
     """Return the photos in class folders as images uint8 (N, 3, size, size), classes in order of their names.
 
     `root` holds train, and perhaps val and test, by these names or others that are common (Training,
@@ -47,20 +55,43 @@ def folder(
     antialias. They are stored once, in `cache` (else $XDG_CACHE_HOME/budgetnet, else ~/.cache/budgetnet),
     and read into memory where they fit (see docs/data.md), else batch by batch as they are needed. Files
     that cannot be read are skipped, or refused; what is odd about the others and about the folders has a
-    policy of its own (see docs/data.md), and all of it is named in the notes.
+    policy of its own (see docs/data.md), and all of it is named in the notes. `channels=1` makes greys of
+    them, (N, 1, size, size).
     `held_out`, `per_class` and `seed` are as in `split`; indices count the files of a part in order.
     `unlabelled=True` keeps the training photos that `per_class` leaves over, without their labels. Raises
     `DataError`.
 
         data = folder("photos", size=128, held_out=0.1)
     """
-    check_options(size, shape, unreadable)
-    photos = listing(photo_root(root))
+    check_given("folder", size, options)
+    return labelled(listing(photo_root(root)), size, **options)
+
+
+def check_given(function: str, size: object, options: Mapping[str, object]) -> None:
+    """Refuse options that cannot be, and with a TypeError those that there are not."""
+    for name in set(options) - set(Options.__annotations__):
+        raise TypeError(f"{function} has no argument {name!r}{nearest(name, list(Options.__annotations__))}")
+    reading = {name: options[name] for name in ("shape", "unreadable", "channels") if name in options}
+    check_options(size, **reading)
+
+
+def labelled(
+    photos: Listing,
+    size: int,
+    *,
+    held_out: HeldOut = None,
+    per_class: int | None = None,
+    seed: int = 0,
+    unlabelled: bool = False,
+    **reading: Unpack[Reading],
+) -> Data:
+    """Return the photos of a listing as data, as `folder` says. Raises `DataError`."""
+    shape, unreadable = reading.get("shape", "crop"), reading.get("unreadable", "skip")
+    storing = Storing(size, shape == "squash", reading.get("channels", 3), reading.get("cache"))
     if "val" in photos.parts and held_out is not None:
-        raise DataError(
-            f"{photos.root} has a val folder and held_out={held_out!r} was given: leave held_out out"
-        )
-    splits, findings = parts(photos, size, squash=shape == "squash", unreadable=unreadable, cache=cache)
+        where = f"{photos.root} has a val folder" if not photos.table else f"{photos.table} has rows of val"
+        raise DataError(f"{where} and held_out={held_out!r} was given: leave held_out out")
+    splits, findings = parts(photos, storing, unreadable=unreadable)
     training, val = splits["train"], splits.get("val")
     counts = training.counts(len(photos.classes))
     share = held_out if held_out is not None or val is not None else fifth(counts)
@@ -68,37 +99,45 @@ def folder(
     if drawn is not None:
         findings = (*findings, *unheld(counts, drawn.counts(len(photos.classes)), photos.classes))
     rest = left_over(training, train, drawn) if unlabelled else None
-    name = photos.root.resolve().name
     notes = remarks(photos, findings)
     test = splits.get("test")
-    data = Data(train, val or drawn, test, photos.classes, name, rest, notes, findings, shape)
+    data = Data(train, val or drawn, test, photos.classes, photos.name, rest, notes, findings, shape)
     return remarked(data).in_memory()
 
 
-def check_options(size: object, shape: object, unreadable: object = "skip") -> None:
+def check_options(
+    size: object, shape: object = "crop", unreadable: object = "skip", channels: object = 3
+) -> None:
     """Refuse, with a `DataError`, what photos cannot be stored by."""
     try:
         whole("size", size)
         one_of("shape", shape, ("crop", "squash"))
         one_of("unreadable", unreadable, ("skip", "refuse"))
+        if channels not in (1, 3):
+            raise ValueError(f"channels of photos should be 3 for colours or 1 for greys, not {channels!r}")
     except ValueError as error:
         raise DataError(str(error)) from None
 
 
-def parts(
-    photos: Listing,
-    size: int,
-    *,
-    squash: bool = False,
-    unreadable: Literal["skip", "refuse"] = "skip",
-    cache: str | os.PathLike[str] | None = None,
-) -> tuple[dict[str, Split], tuple[Finding, ...]]:
-    """Return the parts of a listing with their images uint8 (N, 3, size, size), and all that is odd.
+@dataclass(frozen=True)
+class Storing:
+    """How photos are stored: of which size and of how many channels, squeezed or cropped, in which cache."""
 
-    The photos are decoded once and stored in `cache`, as `folder` says. Raises `DataError` for a class of
+    size: int
+    squash: bool = False
+    channels: Literal[1, 3] = 3
+    cache: str | os.PathLike[str] | None = None
+
+
+def parts(
+    photos: Listing, storing: Storing, *, unreadable: Literal["skip", "refuse"] = "skip"
+) -> tuple[dict[str, Split], tuple[Finding, ...]]:
+    """Return the parts of a listing with their images uint8 (N, C, size, size), and all that is odd.
+
+    The photos are decoded once and stored in the cache, as `folder` says. Raises `DataError` for a class of
     which nothing can be read, and as `unreadable` says.
     """
-    splits, findings = read(photos, size, squash=squash, cache=cache)
+    splits, findings = read(photos, storing)
     lost = _lost(photos, findings)
     if lost and unreadable == "refuse":
         raise DataError(f'{_unreadable(photos, lost)}: mend or remove them, or pass unreadable="skip"')
@@ -108,17 +147,23 @@ def parts(
     return splits, findings
 
 
-def read(
-    photos: Listing, size: int, *, squash: bool = False, cache: str | os.PathLike[str] | None = None
-) -> tuple[dict[str, Split], tuple[Finding, ...]]:
+def read(photos: Listing, storing: Storing) -> tuple[dict[str, Split], tuple[Finding, ...]]:
     """Return what `parts` does, with what it refuses among the findings."""
     # Pillow is imported with it, which only those who have photos should wait for.
     from budgetnet.data.photos import stored
 
     files = [file for part in photos.parts.values() for file in part]
-    decoded = stored(photos.root, files, size, squash=squash, cache=cache_folder(cache))
+    decoded = stored(
+        photos.root,
+        files,
+        storing.size,
+        squash=storing.squash,
+        cache=cache_folder(storing.cache),
+        channels=storing.channels,
+    )
     splits, findings = _splits(photos, decoded)
-    return splits, (*photos.findings, *decoded.findings(files), *findings)
+    odd = [one for one in decoded.findings(files) if storing.channels == 3 or one.kind != "greyscale"]
+    return splits, (*photos.findings, *odd, *findings)
 
 
 def remarks(photos: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
@@ -133,14 +178,15 @@ def remarks(photos: Listing, findings: tuple[Finding, ...]) -> tuple[str, ...]:
 def photo_root(root: Root) -> Path | dict[str, Path]:
     """Return where the photos, or those of each part, lie: as named, or under the folder that holds data."""
     if isinstance(root, Mapping):
-        return {name: _existing(folder) for name, folder in root.items()}
-    return data_root(None) if root is None else _existing(root)
+        return {name: existing(folder) for name, folder in root.items()}
+    return data_root(None) if root is None else existing(root)
 
 
-def _existing(folder: str | os.PathLike[str]) -> Path:
+def existing(folder: str | os.PathLike[str]) -> Path:
+    """Return a path as named, or below the folder that holds data, where it is there."""
     here = Path(folder).expanduser()
     there = data_root(None) / here
-    return there if not here.exists() and there.is_dir() else here
+    return there if not here.exists() and there.exists() else here
 
 
 def _lost(photos: Listing, findings: tuple[Finding, ...]) -> list[Finding]:

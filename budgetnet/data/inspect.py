@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from budgetnet.data.choose import fifth, takes
 from budgetnet.data.data import Data, rare, repeated, twice, unheld
-from budgetnet.data.folder import Root, check_options, photo_root, read
+from budgetnet.data.folder import Root, Storing, check_options, photo_root, read
 from budgetnet.data.kinds import KINDS, DataError, Finding, grouped, remark_kind
-from budgetnet.data.listing import survey
+from budgetnet.data.listing import Listing, survey
 from budgetnet.data.source import cache_folder
 from budgetnet.data.splits import Split
+from budgetnet.data.table import Columns, survey_table
 from budgetnet.text import aligned, counted, inline
 
 # The side in pixels at which photos are compared where none is asked for.
@@ -116,8 +117,15 @@ def inspect(
     size: int | None = None,
     shape: Literal["crop", "squash"] = "crop",
     cache: str | os.PathLike[str] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    label: str | Sequence[str] | None = None,
+    part: str | None = None,
 ) -> Inspection:
-    """Return all that is odd about a folder of photos that `folder` reads, or about loaded data.
+    """Return all that is odd about photos that `folder` or `table` read, or about loaded data.
+
+    A `root` that is a file (or a mapping to files) is a table: `images`, `name`, `label` and `part` are as
+    for `table`.
 
     Every photo is read once. With a `size` they are stored at it as `folder(root, size=size)` stores them in
     `cache`, so that a run finds them there; without one nothing is kept. Duplicates are those that are equal
@@ -130,13 +138,21 @@ def inspect(
         inspection = _of_splits(root.name, root.classes, root.splits, root.findings)
         return replace(inspection, notes=tuple(note for note in root.notes if not remark_kind(note)))
     check_options(SIZE if size is None else size, shape)
-    photos = survey(photo_root(root))
-    name = photos.root.resolve().name
+    photos = _surveyed(root, images, Columns(name, label, part))
     if not photos.parts:
-        return Inspection(name, photos.classes, {}, photos.findings)
+        return Inspection(photos.name, photos.classes, {}, photos.findings)
     with nullcontext(cache) if size is not None else _aside(cache_folder(cache)) as folder:
-        splits, findings = read(photos, size or SIZE, squash=shape == "squash", cache=folder)
-        return _of_splits(name, photos.classes, splits, (*findings, *_undrawn(splits, photos.classes)))
+        splits, findings = read(photos, Storing(size or SIZE, shape == "squash", cache=folder))
+        return _of_splits(photos.name, photos.classes, splits, (*findings, *_undrawn(splits, photos.classes)))
+
+
+def _surveyed(root: Root, images: str | os.PathLike[str] | None, columns: Columns) -> Listing:
+    """Return the photos in class folders, or those of a table."""
+    place = photo_root(root)
+    first = next(iter(place.values()), None) if isinstance(place, Mapping) else place
+    if root is not None and (images is not None or columns != Columns() or (first and first.is_file())):
+        return survey_table(root, images, columns)
+    return survey(place)
 
 
 def _aside(cache: Path) -> tempfile.TemporaryDirectory[str]:

@@ -61,6 +61,9 @@ TABLE = (
     Kind("class clash", "refused", "class folder", "equal to another but for case", "rename one"),
     Kind("unknown label", "refused", "line", "of val_annotations.txt whose class train lacks", "mend it"),
     Kind("unreadable class", "refused", "class", "of which no photo can be read", "mend or remove it"),
+    # Tables that cannot be meant so.
+    Kind("outside", "refused", "row", "whose photo lies outside of images", "put it there"),
+    Kind("unclear name", "refused", "row", "whose name fits several photos", "name the ending"),
     # Photos that give no image.
     Kind("empty", "left out", "photo", "of 0 bytes", "left out"),
     Kind("truncated", "left out", "photo", "cut short", "left out"),
@@ -76,7 +79,10 @@ TABLE = (
     Kind("no photo", "left out", "file", "beside the photos", "left out"),
     Kind("hidden or junk", "left out", "file or folder", "hidden or of a system's making", "left out"),
     Kind("linked folder", "left out", "link", "to a folder within", "left out, not followed"),
-    Kind("absent", "left out", "line", "of val_annotations.txt without its photo", "left out"),
+    Kind("absent", "left out", "line", "of a table of labels without its photo", "left out"),
+    Kind("no label", "left out", "photo", "without a class in the table", "left out"),
+    Kind("contradiction", "left out", "photo", "of two classes in the table", "left out"),
+    Kind("not named", "left out", "photo", "that the table does not name", "left out"),
     Kind("unlabelled part", "left out", "part", "with none of train's class folders", "left out"),
     Kind("no part", "left out", "folder", "beside the parts", "left out, with all in it"),
     # Photos that become something else, or are not what they seem.
@@ -97,6 +103,8 @@ TABLE = (
     Kind("part as class", "used", "class folder", "with a part's name, without class folders", "a class"),
     Kind("equal within", "used", "folder", "with the same folders as the other classes", "one class each"),
     Kind("names by case", "used", "photo", "of names equal but for case", "all are used"),
+    Kind("doubled row", "used", "photo", "in two rows of the table that agree", "used once"),
+    Kind("other encoding", "used", "table", "not in UTF-8", "read as Windows-1252"),
     # Sets that say less than they seem to.
     Kind("duplicate", "used", "photo", "in their class twice, pixel for pixel", "all are used"),
     Kind("two labels", "used", "photo", "in two classes, pixel for pixel", "all are used"),

@@ -23,7 +23,7 @@ class File:
 
 @dataclass(frozen=True)
 class Listing:
-    """The photos of each part that is there, in order, and what is odd about the folders.
+    """The photos of each part that is there, in order, and what is odd about the folders, or the `table`.
 
     A finding that is "refused" holds the whole sentence as its detail.
     """
@@ -32,6 +32,12 @@ class Listing:
     classes: tuple[str, ...]
     parts: dict[str, tuple[File, ...]]
     findings: tuple[Finding, ...]
+    table: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the data are called: as the table, or as the folder."""
+        return self.table or self.root.resolve().name
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -47,7 +53,11 @@ def listing(root: Path | Mapping[str, Path]) -> Listing:
     Raises `DataError` for a missing root, no or empty classes, classes that differ in case alone, stray
     classes, or folders that may be a part or a class.
     """
-    listed = survey(root)
+    return checked(survey(root))
+
+
+def checked(listed: Listing) -> Listing:
+    """Return the listing. Raises `DataError` for one that cannot be used."""
     if listed.refused:
         more = len(listed.refused) - 1
         rest = f" (and {more} more like it: `budgetnet check` names them)" if more else ""
@@ -200,7 +210,7 @@ class _Survey:
             if (folder / name).is_dir():
                 walked = walk(self.root, folder / name)
                 self.findings += walked.findings
-                files += [_file(self.root, path, label) for path in walked.photos]
+                files += [file_at(self.root, path, label) for path in walked.photos]
         return tuple(files)
 
     def _annotated(self, annotations: Path, classes: tuple[str, ...]) -> tuple[File, ...]:
@@ -227,14 +237,15 @@ class _Survey:
         for path in walked.photos:
             name = os.path.basename(path)
             if name in labels:
-                files.append(_file(self.root, path, labels.pop(name)))
+                files.append(file_at(self.root, path, labels.pop(name)))
             else:
                 self.findings.append(Finding("no photo", below(self.root, path), "without a label"))
         self.findings += [Finding("absent", name) for name in labels]
         return tuple(files)
 
 
-def _file(root: Path, path: str, label: int) -> File:
+def file_at(root: Path, path: str, label: int) -> File:
+    """Return the photo at a path, of a class."""
     relative = below(root, path)
     try:
         status = os.stat(path)

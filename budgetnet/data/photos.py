@@ -1,7 +1,8 @@
-"""Photos of any size and mode as square RGB pixels, decoded once in threads and stored in one file."""
+"""Photos of any size and mode as square pixels, decoded once in threads and stored in one file."""
 
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -37,6 +38,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# What a grey is of red, green and blue: Rec. 601, as Pillow and torchvision make it.
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 # Part of the key: raised whenever the same photos would come out with other pixels.
 VERSION = 2
 # Room for the header, which is written last, when it is known how many photos could be read.
@@ -47,22 +50,24 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A photo's pixels uint8 (3, H, W), or None; and the kinds and details of what is odd about it."""
+    """A photo's pixels uint8 (C, H, W), or None; and the kinds and details of what is odd about it."""
 
     pixels: npt.NDArray[np.uint8] | None
     odd: tuple[tuple[str, str], ...]
 
 
-def read_photo(path: Path, size: int | Size, *, squash: bool) -> Read:
-    """Return the photo as uint8 (3, *size), or why there is none, whatever the file holds.
+def read_photo(path: Path, size: int | Size, *, squash: bool, channels: int = 3) -> Read:
+    """Return the photo as uint8 (channels, *size), or why there is none, whatever the file holds.
 
-    `size` is (height, width), or the side of a square. Its orientation as stated by EXIF is applied. The
-    largest part at its centre that has the sides' ratio, or with `squash` all of it, is read bilinearly with
+    One channel is 0.299 R + 0.587 G + 0.114 B of the three. `size` is (height, width), or the side of a
+    square. Its orientation as stated by EXIF is applied. The largest part at its centre that has the sides'
+    ratio, or with `squash` all of it, is read bilinearly with
     antialias. What is transparent comes out white; 16-bit greys are scaled to 8 bits; of an animation the
     first frame is read.
     """
     try:
-        return _read(path, (size, size) if isinstance(size, int) else size, squash)
+        read = _read(path, (size, size) if isinstance(size, int) else size, squash)
+        return read if channels != 1 or read.pixels is None else Read(_grey(read.pixels), read.odd)
     except Exception as error:  # Decoders answer damaged bytes with whatever comes up.
         return Read(None, (failure(path, error),))
 
@@ -104,6 +109,13 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return RGB uint8 (3, H, W) as greys uint8 (1, H, W)."""
+    red, green, blue = pixels.astype(np.float32) * LUMA[:, None, None]
+    grey: npt.NDArray[np.uint8] = np.rint(red + green + blue).astype(np.uint8)
+    return grey[None]
+
+
 def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Return greys of 16 bits, or floats in [0, 1], as 8 bits. Raises `Unfit` for other ranges."""
     most = 1.0 if values.dtype.kind == "f" else 65535.0
@@ -115,7 +127,7 @@ def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Stored:
-    """Images uint8 (N, 3, size, size), on disk, and what is odd about each file, by its position.
+    """Images uint8 (N, C, size, size), on disk, and what is odd about each file, by its position.
 
     A file that gives no image has one oddity, of a kind in `UNREADABLE`.
     """
@@ -137,20 +149,24 @@ class Stored:
         )
 
 
-def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache: Path) -> Stored:
-    """Return the photos at size x size, from the file in `cache`, else decoded and stored there.
+def stored(
+    root: Path, files: Sequence[File], size: int, *, squash: bool, cache: Path, channels: int = 3
+) -> Stored:
+    """Return the photos at size x size from the file in `cache`, else decoded and stored there.
 
     What is stored is known by root, names, sizes and times of change; what was stored of this root, size
     and shape before is replaced, as is a file that does not hold what was written. Raises `DataError` when
     the cache cannot be written.
     """
-    settings = f"{VERSION} {size} {squash} ".encode()
+    grey = "grey " if channels == 1 else ""
+    settings = f"{VERSION} {size} {squash} {grey}".encode()
     series = hashlib.sha256(settings + os.fsencode(root.resolve())).hexdigest()[:12]
     lines = (f"{file.size} {file.changed} ".encode() + os.fsencode(file.path) + b"\0" for file in files)
     content = hashlib.sha256(b"".join(lines)).hexdigest()[:24]
     prefix = f"{re.sub(r'[^A-Za-z0-9_]', '_', root.resolve().name)[:40]}-{size}-{series}-"
     path = cache / f"{prefix}{content}.safetensors"
-    photos = _cached(path, len(files), size, cache)
+    each = (channels, size, size)
+    photos = _cached(path, len(files), each, cache)
     # What the system did not hand out then, it may since.
     if photos is not None and not any(
         kind == "unreadable" and os.access(root / files[at].path, os.R_OK)
@@ -165,7 +181,7 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
         cache.mkdir(parents=True, exist_ok=True)
         aside = cache / f".{prefix}{secrets.token_hex(8)}"
         with aside.open("xb") as out, Progress(title, len(files), unit="photos") as progress:
-            _write(out, [root / file.path for file in files], size, squash, progress)
+            _write(out, [root / file.path for file in files], each, squash, progress)
         aside.replace(path)
         known.forget(cache, prefix)
         for outdated in cache.glob(f"{prefix}*.safetensors"):
@@ -178,13 +194,13 @@ def stored(root: Path, files: Sequence[File], size: int, *, squash: bool, cache:
     finally:
         if aside is not None:
             aside.unlink(missing_ok=True)
-    photos = _cached(path, len(files), size, cache)
+    photos = _cached(path, len(files), each, cache)
     if photos is None:
         raise DataError(f"{path} was written but cannot be read back: is the disk sound? Name another cache")
     return photos
 
 
-def _cached(path: Path, count: int, size: int, cache: Path) -> Stored | None:
+def _cached(path: Path, count: int, each: tuple[int, int, int], cache: Path) -> Stored | None:
     """Return what a stored file holds, or None when it is absent, damaged or not of these photos."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -201,7 +217,7 @@ def _cached(path: Path, count: int, size: int, cache: Path) -> Stored | None:
     photos = Stored(OnDisk([images], cache=cache), odd)
     if not all(some and all(kind in KINDS for kind, _ in some) for some in odd.values()):
         return None
-    fits = shape == (count - len(photos.unreadable), 3, size, size) and all(0 <= at < count for at in odd)
+    fits = shape == (count - len(photos.unreadable), *each) and all(0 <= at < count for at in odd)
     return photos if fits and _is_as_written(photos.images, report, digest) else None
 
 
@@ -213,12 +229,14 @@ def _is_as_written(images: OnDisk, report: bytes, digest: str | None) -> bool:
     return hashlib.sha256(pixels + report).hexdigest() == digest
 
 
-def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool, progress: Progress) -> None:
+def _write(
+    out: IO[bytes], paths: Sequence[Path], each: tuple[int, int, int], squash: bool, progress: Progress
+) -> None:
     """Write the safetensors file photo by photo, so that memory stays bounded however many there are."""
     out.write(bytes(HEADER))
     odd: list[tuple[int, tuple[tuple[str, str], ...]]] = []
     count, digest = 0, hashlib.sha256()
-    for position, read in enumerate(_decoded(paths, size, squash)):
+    for position, read in enumerate(_decoded(paths, each, squash)):
         if read.pixels is not None:
             out.write(read.pixels.data)
             digest.update(hashlib.sha256(read.pixels.data).digest())
@@ -229,10 +247,10 @@ def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool, progr
     report = json.dumps(odd).encode()
     out.write(report)
     digest.update(report)
-    end = count * 3 * size * size
+    end = count * math.prod(each)
     header = {
         "__metadata__": {"digest": digest.hexdigest()},
-        "images": {"dtype": "U8", "shape": [count, 3, size, size], "data_offsets": [0, end]},
+        "images": {"dtype": "U8", "shape": [count, *each], "data_offsets": [0, end]},
         "odd": {"dtype": "U8", "shape": [len(report)], "data_offsets": [end, end + len(report)]},
     }
     out.seek(0)
@@ -241,7 +259,7 @@ def _write(out: IO[bytes], paths: Sequence[Path], size: int, squash: bool, progr
     os.fsync(out.fileno())
 
 
-def _decoded(paths: Sequence[Path], size: int, squash: bool) -> Iterator[Read]:
+def _decoded(paths: Sequence[Path], each: tuple[int, int, int], squash: bool) -> Iterator[Read]:
     """Yield each photo in order, decoded on all cores that are ours."""
     from PIL import Image
 
@@ -252,7 +270,7 @@ def _decoded(paths: Sequence[Path], size: int, squash: bool) -> Iterator[Read]:
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")
         for path in paths:
-            waiting.append(pool.submit(read_photo, path, size, squash=squash))
+            waiting.append(pool.submit(read_photo, path, each[1:], squash=squash, channels=each[0]))
             if len(waiting) >= 16 * workers:
                 yield waiting.popleft().result()
         while waiting:

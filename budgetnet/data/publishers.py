@@ -13,7 +13,7 @@ from torch import Tensor
 from budgetnet.data.choose import HeldOut, left_over, split
 from budgetnet.data.data import Data, remarked
 from budgetnet.data.disk import File, OnDisk
-from budgetnet.data.folder import parts, remarks
+from budgetnet.data.folder import Storing, parts, remarks
 from budgetnet.data.kinds import DataError, Finding
 from budgetnet.data.listing import listing
 from budgetnet.data.source import Source, cache_folder, data_root, published
@@ -232,7 +232,7 @@ def tiny_imagenet(
     photos = replace(
         photos, findings=tuple(finding for finding in photos.findings if not _as_published(finding))
     )
-    splits, findings = parts(photos, SIZE)
+    splits, findings = parts(photos, Storing(SIZE))
     findings = tuple(finding for finding in findings if not _as_published(finding))
     official = splits.get("val")
     names = _names(photos.root, photos.classes)

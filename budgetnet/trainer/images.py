@@ -19,10 +19,6 @@ from budgetnet.text import inline
 Path_: TypeAlias = str | os.PathLike[str]
 Images: TypeAlias = Tensor | npt.NDArray[np.generic] | Split | Path_ | Sequence[Path_]
 
-# Rec. 601, what Pillow and torchvision make greys with.
-LUMA = (0.299, 0.587, 0.114)
-
-
 # Of files that cannot be read, so many are named in a refusal.
 NAMED = 20
 
@@ -186,24 +182,16 @@ def _read(
     for start in range(0, len(files), batch_size):
         batch = []
         for at, file in enumerate(files[start : start + batch_size], start):
-            photo = read_photo(file, form.size, squash=form.squash)
+            photo = read_photo(file, form.size, squash=form.squash, channels=form.channels)
             if photo.pixels is None:
                 kind, detail = photo.odd[0]
                 unread[at] = Finding(kind, str(file), detail)
             else:
                 batch.append(torch.from_numpy(photo.pixels))
         if batch and (skip or not unread):
-            yield _coloured(torch.stack(batch), form.channels)
+            yield torch.stack(batch)
     if unread and (not skip or len(unread) == len(files)):
         raise ValueError(_unreadable(list(unread.values()), len(files), skip=skip))
-
-
-def _coloured(images: Tensor, channels: int) -> Tensor:
-    """RGB images (B, 3, H, W) as a model of so many channels sees them."""
-    if channels != 1:
-        return images
-    grey = (images.float() * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    return grey.round().to(torch.uint8)
 
 
 def _unreadable(unread: Sequence[Finding], count: int, *, skip: bool) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="DATA|FILE|NAME", required=False, shell_complete=recipes)
+@click.argument("target", metavar="DATA|TABLE|FILE|NAME", required=False, shell_complete=recipes)
 @gathered(
     "photos",
     Photos,
@@ -48,7 +48,16 @@ if TYPE_CHECKING:
         "--part",
         multiple=True,
         metavar="PART=FOLDER",
-        help="The folder of train, val or test, instead of DATA, where names do not say it. Repeatable.",
+        help="The folder of train, val or test, instead of DATA, where names do not say it. Repeatable. Of a "
+        "table: --part COLUMN, which says train, val or test of each row, or --part train=FILE.",
+    ),
+    click.option("--images", metavar="FOLDER", help="Of a table: the folder of its photos."),
+    click.option("--name", metavar="COLUMN", help="Of a table: the column of the photos' names."),
+    click.option(
+        "--label",
+        metavar="COLUMN",
+        multiple=True,
+        help="Of a table: the column of the classes; repeated, the one-hot columns.",
     ),
 )
 @click.option("--policies", is_flag=True, help="Print what is done with each kind of oddity, and stop.")
@@ -57,7 +66,8 @@ if TYPE_CHECKING:
 def command(target: str | None, photos: Photos, policies: bool, asked: Asked, as_json: bool) -> None:
     """Look at data before they are trained on.
 
-    DATA is a folder of photos, every one of which is read once; a recipe's data() are loaded and looked at,
+    DATA is a folder of photos, TABLE a CSV or TSV file with a line for each of them; every photo is read
+    once. A recipe's data() are loaded and looked at,
     and one step of each of its phases is tried; nothing is downloaded. All that is odd is named, with what is
     done about it, and the images of each class are counted. Exits with 2 where a run would be refused.
     """
@@ -66,9 +76,12 @@ def command(target: str | None, photos: Photos, policies: bool, asked: Asked, as
     if policies:
         click.echo(all_policies())
         return
-    if (target is None) == (not photos.part):
-        raise click.UsageError("name a folder of photos or a recipe, or its parts, or ask for --policies")
-    recipe = target if target is not None and not _is_folder(target, asked) else None
+    table = target is not None and _is_table(target, asked)
+    if (target is None) == (not photos.part) and not table:
+        raise click.UsageError(
+            "name a folder of photos or a recipe, or a table of labels, or parts, or ask for --policies"
+        )
+    recipe = target if target is not None and not table and not _is_folder(target, asked) else None
     plan, data, inspection = (
         _of_recipe(recipe, asked) if recipe else (None, None, _of_folder(target, asked, photos))
     )
@@ -93,11 +106,20 @@ def _is_folder(target: str, asked: Asked) -> bool:
     return path.is_dir() or target.endswith(os.sep) or (not path.exists() and below.is_dir())
 
 
+def _is_table(target: str, asked: Asked) -> bool:
+    """Whether `target` is a file, here or below the folder that holds data, and no recipe."""
+    from budgetnet.data import data_root
+
+    path = Path(target).expanduser()
+    return path.suffix != ".py" and (path.is_file() or (data_root(asked.root) / target).is_file())
+
+
 def _of_folder(target: str | None, asked: Asked, photos: Photos) -> "Inspection":
     from budgetnet.data import inspect
 
     with environment("BUDGETNET_DATA", asked.root) if asked.root is not None else nullcontext():
-        return inspect(target or photos.named(), size=photos.size, shape=photos.shape)
+        columns = photos.columns(parts=target is not None)
+        return inspect(target or photos.named(), size=photos.size, shape=photos.shape, **columns)
 
 
 def _of_recipe(recipe: str, asked: Asked) -> "tuple[Plan, Data, Inspection]":

@@ -1,0 +1,283 @@
+"""Data out of photos whose labels stand in a table: which row names which photo, and its class."""
+
+import os
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias, Unpack
+
+from budgetnet.data.data import Data
+from budgetnet.data.folder import Options, check_given, existing, labelled
+from budgetnet.data.kinds import DataError, Finding
+from budgetnet.data.listing import Listing, checked, file_at
+from budgetnet.data.parts import ORDER, part_of
+from budgetnet.data.rows import Rows, read_rows
+from budgetnet.data.walk import below, folded, walk
+
+Tables: TypeAlias = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]
+"""A table, or those of train, val and test by these names."""
+
+
+def table(
+    path: Tables,
+    *,
+    size: int,
+    images: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    label: str | Sequence[str] | None = None,
+    part: str | None = None,
+    **options: Unpack[Options],
+) -> Data:
+    """Return the photos that a table names, with the classes that it states, as `folder` returns others.
+
+    `path` is a CSV or TSV file whose first line names the columns, or a mapping of train, and perhaps val and
+    test, to such files. `name` is the column of the photos' names below the folder `images`, with their
+    endings or without (by default the first column, and the folder of the table). `label` is the column of
+    their classes, or the one-hot columns, one for each class (by default all columns that are left). `part`
+    is a column that says train, val or test of each row. Of several rows that say the same of a photo one is
+    used; a photo of which they say two things, a row without a class, and one whose photo is not there are
+    left out; a name that leads out of `images` is refused. `options` are those of `folder`; `indices` count
+    the rows that are used. Raises `DataError`.
+
+        data = table("train.csv", images="train", name="image_id", label="breed", size=128)
+    """
+    check_given("table", size, options)
+    columns = Columns(name, label, part)
+    return labelled(checked(survey_table(path, images, columns)), size, **options)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table hold names, classes (one or one-hot ones) and parts; None: found out."""
+
+    name: str | None = None
+    label: str | Sequence[str] | None = None
+    part: str | None = None
+
+
+def survey_table(path: Tables, images: str | os.PathLike[str] | None, columns: Columns) -> Listing:
+    """Return the photos of a table, with what cannot be used among the findings. Raises `DataError`."""
+    given = path if isinstance(path, Mapping) else {"train": path}
+    if "train" not in given or set(given) - set(ORDER):
+        raise DataError(f"tables are those of train, and perhaps val and test, not of {', '.join(given)}")
+    if isinstance(path, Mapping) and columns.part is not None:
+        raise DataError(
+            "part says which rows are train, val or test, and so do the names of the tables: leave one out"
+        )
+    tables = {name: read_rows(existing(file)) for name, file in given.items()}
+    beside = tables["train"].path.parent
+    root = beside if images is None else existing(images)
+    if images is not None and not root.exists() and (beside / root).is_dir():
+        root = beside / root
+    if not root.is_dir():
+        raise DataError(f"images should be the folder that holds the photos, and {root} is none: name it")
+    try:
+        return _Reading(root, columns).listing(tables)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename} cannot be looked into ({error.strerror}): it must be yours to read"
+        ) from None
+
+
+class _Photos:
+    """The photos below a folder, by what a table may call them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, walked = root, walk(root, root)
+        self.findings = walked.findings
+        self.outside = {finding.path for finding in walked.findings if finding.kind == "outside link"}
+        self.exact = {below(root, path): path for path in walked.photos}
+        self.near: dict[str, list[str]] = {}
+        for path in self.exact:
+            for key in {folded(path), folded(posixpath.splitext(path)[0])}:
+                self.near.setdefault(key, []).append(path)
+
+    def find(self, name: str) -> list[str]:
+        """Return which photos a name may stand for. Raises ValueError for one that leads elsewhere."""
+        if name in self.exact:
+            return [name]
+        path = name.replace("\\", "/")
+        if posixpath.isabs(path) or path[1:3] == ":/":
+            path = below(Path(os.path.abspath(self.root)), path)
+        path = posixpath.normpath(path)
+        if path.split("/")[0] == ".." or posixpath.isabs(path):
+            raise ValueError("it leads out of the folder")
+        for tried in (path, path.removeprefix(f"{self.root.name}/")):
+            if tried in self.exact:
+                return [tried]
+            if folded(tried) in self.near:
+                return self.near[folded(tried)]
+        return []
+
+
+@dataclass
+class _Reading:
+    """A reading of tables, which collects what it finds."""
+
+    root: Path
+    columns: Columns
+    findings: list[Finding] = field(default_factory=list)
+
+    def listing(self, tables: Mapping[str, Rows]) -> Listing:
+        photos = _Photos(self.root)
+        own = {below(self.root, rows.path) for rows in tables.values()}
+        self.findings += [f for f in photos.findings if f.path not in own and f.kind != "outside link"]
+        stated: dict[str, dict[str, list[tuple[int, str]]]] = {}
+        named: set[str] = set()
+        for part, rows in tables.items():
+            if rows.encoding == "Windows-1252":
+                self._find("other encoding", str(rows.path), "")
+            for line, name, label, of in self._read(rows, part):
+                photo = self._photo(photos, rows, line, name)
+                if photo is None:
+                    continue
+                named.add(photo)
+                if not label:
+                    self._find("no label", photo, f"line {line}")
+                else:
+                    stated.setdefault(of, {}).setdefault(photo, []).append((line, label))
+        labels = {part: self._agreed(photos) for part, photos in stated.items()}
+        classes = self._classes(tables["train"], labels)
+        self.findings += [Finding("not named", path) for path in photos.exact if path not in named]
+        number = {name: at for at, name in enumerate(classes)}
+        parts = {
+            part: tuple(
+                file_at(self.root, photos.exact[path], number[label])
+                for path, label in labels[part].items()
+                if label in number
+            )
+            for part in ORDER
+            if labels.get(part)
+        }
+        return Listing(self.root, classes, parts, tuple(self.findings), tables["train"].path.name)
+
+    def _read(self, rows: Rows, part: str) -> Iterator[tuple[int, str, str, str]]:
+        """Yield the line, the photo's name, its class ("" for none) and its part of each row."""
+        at = rows.at(self.columns.name, "name") if self.columns.name is not None else 0
+        parts = rows.at(self.columns.part, "part") if self.columns.part is not None else None
+        labels = self._label_columns(rows, {at, parts})
+        for line, cells in rows.rows:
+            of = part
+            if parts is not None:
+                of = part_of(cells[parts]) or ""
+                if not of:
+                    raise DataError(
+                        f"line {line} of {rows.path} says {cells[parts][:40]!r} where it should say train, "
+                        "val or test: mend it"
+                    )
+            if len(labels) == 1:
+                yield line, cells[at], cells[labels[0]], of
+            else:
+                yield line, cells[at], self._hot(rows, line, cells, labels), of
+
+    def _label_columns(self, rows: Rows, taken: set[int | None]) -> list[int]:
+        """Return the column of the classes, or the one-hot columns."""
+        label = self.columns.label
+        if label is not None:
+            names = [label] if isinstance(label, str) else list(label)
+            if not names:
+                raise DataError("label names a column, or the one-hot columns, and is empty: name them")
+            return [rows.at(name, "label") for name in names]
+        left = [at for at in range(len(rows.columns)) if at not in taken]
+        hot = all(_value(cells[at]) in (0, 1) for _, cells in rows.rows[:1000] for at in left)
+        if len(left) == 1 or (len(left) > 1 and hot):
+            return left
+        shown = ", ".join(rows.columns[:8])
+        raise DataError(
+            f"label should say which column of {rows.path} holds the classes: it has {shown}"
+            if left
+            else f"{rows.path} has no column besides the photos' names: label names that of the classes"
+        )
+
+    def _hot(self, rows: Rows, line: int, cells: Sequence[str], labels: Sequence[int]) -> str:
+        """Return the one class whose column holds a 1."""
+        values = [_value(cells[at]) for at in labels]
+        wrong = [cells[at] for at, value in zip(labels, values) if value not in (0, 1)]
+        if wrong:
+            raise DataError(
+                f"line {line} of {rows.path} holds {wrong[0][:40]!r} where one-hot columns hold 0 or 1: "
+                "name one column, or those of the classes"
+            )
+        return rows.columns[labels[values.index(1)]] if sum(value or 0 for value in values) == 1 else ""
+
+    def _photo(self, photos: _Photos, rows: Rows, line: int, name: str) -> str | None:
+        """Return the photo that a row names; without one there is a finding."""
+        where = f"line {line} of {rows.path} names {name[:80]!r}"
+        try:
+            candidates = photos.find(name)
+        except ValueError:
+            self._find("outside", name, f"{where}, which leads out of {self.root}: name photos within it")
+            return None
+        if not candidates:
+            self._find("absent", name, f"line {line}")
+        elif len(candidates) > 1:
+            either = " or ".join(candidates[:2])
+            self._find("unclear name", name, f"{where}, which may be {either}: name the ending too")
+        elif candidates[0] in photos.outside:
+            self._find("outside", name, f"{where}, a link that leads out of {self.root}: put the photo there")
+        else:
+            return candidates[0]
+        return None
+
+    def _find(self, kind: str, path: str, detail: str) -> None:
+        self.findings.append(Finding(kind, path, detail))
+
+    def _agreed(self, photos: Mapping[str, list[tuple[int, str]]]) -> dict[str, str]:
+        """Return the class of each photo of which the rows say one."""
+        labels = {}
+        for photo, rows in photos.items():
+            lines = f"lines {' and '.join(str(line) for line, _ in rows[:3])}"
+            different = list(dict.fromkeys(label for _, label in rows))
+            if len(different) == 1:
+                labels[photo] = different[0]
+                if len(rows) > 1:
+                    self._find("doubled row", photo, lines)
+            else:
+                self._find("contradiction", photo, f"{lines}: {' and '.join(different[:3])}")
+        return labels
+
+    def _classes(self, train: Rows, labels: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+        """Return the classes of train in order; refuse those that cannot be meant so."""
+        training = set(labels.get("train", {}).values())
+        hot = [] if isinstance(self.columns.label, str) else list(self.columns.label or ())
+        numbers = all(name.isascii() and name.isdigit() and len(name) < 10 for name in training)
+        by_number = int if numbers else None
+        classes = [name for name in hot if name in training] or sorted(sorted(training), key=by_number)
+        if len(classes) < 2:
+            self._refuse_few(train, classes)
+        first: dict[str, str] = {}
+        for name in classes:
+            other = first.setdefault(folded(name), name)
+            if other != name:
+                pair = f"{train.path} has the classes {other!r} and {name!r}"
+                self._find("class clash", name, f"{pair}, which differ in case alone: make them one")
+        for part, photos in labels.items():
+            for name in sorted(set(photos.values()) - training):
+                lacks = f"{part} has the class {name[:40]!r}, of which train has no photo"
+                self._find("extra class", name, f"{lacks}: add some, or leave it out")
+        return tuple(classes)
+
+    def _refuse_few(self, train: Rows, classes: Sequence[str]) -> None:
+        """Refuse fewer than two classes, and say what may be wrong instead."""
+        absent = [finding for finding in self.findings if finding.kind == "absent"]
+        if not classes and absent:
+            sentence = (
+                f"none of the {len(train.rows):,} photos that {train.path} names is in {self.root}, such as "
+                f"{absent[0].path[:80]!r}: say as images where they lie, and as name which column names them"
+            )
+        else:
+            holds = f"only {classes[0][:40]!r}" if classes else "none"
+            should = f"{train.path} should state two classes or more for the photos in {self.root}"
+            sentence = f"{should}, but states {holds}"
+        self._find("one class", str(train.path), sentence)
+
+
+def _value(cell: str) -> float | None:
+    """The number in a cell of a one-hot column, None for what is none."""
+    if cell.lower() in ("true", "false"):
+        return float(cell.lower() == "true")
+    try:
+        return float(cell)
+    except ValueError:
+        return None
