@@ -397,7 +397,7 @@ def test_a_monitored_nan_is_told_once() -> None:
 def test_the_best_weights_wait_for_the_validation_accuracy() -> None:
     history = epochs({"val_accuracy": math.nan})
     assert after_epoch(history, phase()) == []
-    (note,) = after_epoch(history, phase(), keep="best")
+    (note,) = after_epoch(history, phase(), best_by="val_accuracy")
     assert note.startswith("val_accuracy of epoch 1 of phase 1 is not a number")
 
 

@@ -1,14 +1,42 @@
 """Figures of answers against scikit-learn, and intervals against tables and trials of them."""
 
+import json
 import math
 import random
+import re
+import signal
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from sklearn.metrics import precision_recall_fscore_support
+import torch.nn.functional as F
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    f1_score,
+    precision_recall_fscore_support,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
+from torch import Tensor, nn
 
-from budgetnet import Split, Trainer, metrics, models
-from budgetnet.metrics import by_class, macro
+from budgetnet import (
+    Data,
+    EarlyStop,
+    Phase,
+    Plateau,
+    Recipe,
+    Run,
+    Split,
+    Trainer,
+    TrainingStep,
+    metrics,
+    models,
+)
+from budgetnet.metrics import by_class, macro, scored
+from budgetnet.schedule import rises
 
 
 def pairs_of(truth: list[int], said: list[int]) -> list[tuple[int, int, int]]:
@@ -73,3 +101,204 @@ def test_an_evaluation_says_what_each_class_and_the_largest_alone_reach() -> Non
         name for name, recall in zip(found.classes, found.per_class) if recall == 0
     }
     assert found.json()["interval"] == list(found.interval)
+
+
+def answers(seed: int, classes: int, images: int = 60) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(images) % classes
+    # Rounded, so that some are level.
+    logits = (torch.randn(images, classes, generator=generator) * 2).round(decimals=1)
+    return logits + 2 * F.one_hot(labels, classes), labels
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_the_metrics_are_scikit_learns(seed: int, classes: int) -> None:
+    logits, labels = answers(seed, classes)
+    said, chances = logits.argmax(1), logits.double().softmax(1)
+    theirs = {
+        "balanced_accuracy": balanced_accuracy_score(labels, said),
+        "f1": f1_score(labels, said, average="macro"),
+        "auc": roc_auc_score(
+            labels, chances[:, 1] if classes == 2 else chances, multi_class="ovr", average="macro"
+        ),
+    }
+    asked = [metrics.BalancedAccuracy(), metrics.F1(), metrics.AUC()]
+    assert scored(asked, logits, labels, "abcdefg"[:classes]) == pytest.approx(theirs)
+    for metric, their in [
+        (metrics.Precision, precision_score),
+        (metrics.Recall, recall_score),
+        (metrics.F1, f1_score),
+    ]:
+        each = their(labels, said, average=None, labels=range(classes), zero_division=math.nan)
+        assert metric(per_class=True)(logits, labels) == pytest.approx(list(each), nan_ok=True)
+        assert metric()(logits, labels) == pytest.approx(
+            their(labels, said, average="macro", zero_division=0)
+        )
+    if classes > 2:
+        exact = logits.double() - 1e-6 * torch.arange(classes)
+        assert metrics.TopK(2)(exact, labels) == pytest.approx(top_k_accuracy_score(labels, exact, k=2))
+
+
+def test_the_calibration_error_is_the_mean_gap_of_equal_bins() -> None:
+    logits, labels = answers(0, 4, 200)
+    confidence, said = (each.numpy() for each in logits.double().softmax(1).max(1))
+    expected = 0.0
+    for k in range(15):
+        inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
+        if inside.any():
+            gap = abs((said == labels.numpy())[inside].mean() - confidence[inside].mean())
+            expected += gap * inside.mean()
+    assert metrics.ECE()(logits, labels) == pytest.approx(expected)
+
+
+def test_any_function_is_a_metric_by_its_own_name() -> None:
+    def wrong(logits: Tensor, labels: Tensor) -> Tensor:
+        logits.zero_()
+        return torch.tensor(0.25)
+
+    logits, labels = answers(1, 3)
+    halves = metrics.Metric("halves", lambda logits, labels: [0.5, float("inf"), 1])
+    found = scored([wrong, halves, metrics.F1()], logits, labels, ("cat", "dog", "owl"))
+    assert (found["wrong"], found["halves.cat"], found["halves.owl"]) == (0.25, 0.5, 1.0)
+    assert math.isnan(found["halves.dog"])
+    assert found["f1"] == metrics.F1()(logits, labels)
+    with pytest.raises(ValueError, match=r"the metric pair should give a number, or one for each of the 3"):
+        scored([metrics.Metric("pair", lambda logits, labels: (1, 2))], logits, labels, "abc")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("f1", "should be a list"),
+        ([metrics.F1], "call it: F1()"),
+        ([3], "should be functions"),
+        ([lambda logits, labels: 0], "not '<lambda>'; give it one"),
+        ([metrics.F1(), metrics.F1()], "two called 'f1'"),
+        ([metrics.Metric("m", len), metrics.Metric("m", max)], "two called 'm'"),
+    ],
+)
+def test_what_is_no_metric_is_refused(asked: object, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Recipe(phases=[Phase(epochs=1, resolution=8, lr=0.1)], metrics=asked)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a word of its own"):
+        metrics.Metric("loss", len)
+
+
+def learning(**options: object) -> tuple[nn.Module, Data, Recipe]:
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (80, 3, 8, 8), dtype=torch.uint8)
+    labels = torch.arange(80) % 2
+    images[labels == 1, 0] //= 4
+    whole = Split(images, labels, torch.arange(80))
+    data = Data(
+        whole.subset(torch.arange(60)), whole.subset(torch.arange(60, 80)), None, ("cat", "dog"), "two"
+    )
+    stop = options.pop("stop", None)
+    phase = Phase(epochs=4, resolution=8, lr=options.pop("lr", 0.1), stop=stop)  # type: ignore[arg-type]
+    recipe = Recipe(phases=[phase], batch_size=20, **options)  # type: ignore[arg-type]
+    return models.convnet(2, widths=(8,)), data, recipe
+
+
+ASKED = [metrics.F1(), metrics.Recall(per_class=True), metrics.ECE(), metrics.TopK(1)]
+
+
+def test_a_recipes_metrics_are_in_the_epochs_the_result_and_the_file(tmp_path: Path) -> None:
+    trainer = Trainer("cpu", out=tmp_path, show=False)
+    run = trainer.fit(*learning(metrics=ASKED, measure=("train", "val")))
+    names = ["f1", "recall.cat", "recall.dog", "ece", "top1_accuracy"]
+    last = run.history[-1]
+    assert list(last.metrics) == [f"{split}_{name}" for split in ("train_eval", "val") for name in names]
+    assert last.measure("val_top1_accuracy") == last.val_accuracy == run.result["val_top1_accuracy"]
+    assert run.folder is not None
+    assert Run.read(run.folder).history == run.history
+    line = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["metrics"]["val_f1"] == last.measure("val_f1") == run.result["val_f1"]
+
+
+def test_a_recipe_without_metrics_is_described_and_recorded_as_before(tmp_path: Path) -> None:
+    model, data, recipe = learning()
+    assert "metrics" not in recipe.describe()
+    assert "metrics" in replace(recipe, metrics=ASKED).describe()
+    run = Trainer("cpu", out=tmp_path, show=False).fit(model, data, recipe)
+    assert run.folder is not None
+    assert "metrics" not in (run.folder / "metrics.jsonl").read_text()
+    assert "metrics" not in json.loads((run.folder / "run.json").read_text())["recipe"]
+
+
+def test_metrics_change_no_bit_of_a_training() -> None:
+    trainer, weights = Trainer("cpu", out=None, show=False), []
+    for asked in ((), ASKED):
+        model, data, recipe = learning(metrics=asked)
+        trainer.fit(model, data, recipe)
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def falls(logits: Tensor, labels: Tensor) -> float:
+    """Another one each time: 5, 4, 3 ..., after the check's own."""
+    falls.left -= 1  # type: ignore[attr-defined]
+    return float(falls.left)  # type: ignore[attr-defined]
+
+
+def test_keep_early_stop_and_plateau_read_metrics() -> None:
+    trainer = Trainer("cpu", out=None, show=False)
+
+    def train(**options: object) -> Run:
+        falls.left = 9  # type: ignore[attr-defined]
+        return trainer.fit(*learning(metrics=[falls], **options))
+
+    assert train(keep="val_falls").result["epoch"] == 1
+    assert train(keep="val_loss").result["epoch"] >= 1
+    assert len(train(stop=EarlyStop(2, monitor="val_falls")).history) == 3
+    rates = [epoch.lr for epoch in train(lr=Plateau(0.1, patience=1, monitor="val_falls")).history]
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01])
+
+
+def test_a_falling_figure_is_better() -> None:
+    assert [rises(name) for name in ("val_loss", "val_ece", "val_my_error", "val_f1", "val_accuracy")] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"keep": "val_f2", "metrics": [metrics.F1()]}, "did you mean 'val_f1'"),
+        ({"stop": EarlyStop(monitor="val_recall.dgo"), "metrics": ASKED}, "did you mean 'val_recall.dog'"),
+        ({"lr": Plateau(0.1, monitor="val_auc")}, "val_auc"),
+        ({"metrics": [metrics.Metric("broken", lambda logits, labels: 1 / 0)]}, "the metric broken fails"),
+        (
+            {"metrics": [metrics.Metric("three", lambda logits, labels: [1, 2, 3])]},
+            "the metric three should give",
+        ),
+    ],
+)
+def test_what_no_epoch_will_have_is_refused_before_the_first(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Trainer("cpu", out=None, show=False).fit(*learning(**options))
+
+
+def test_a_run_with_metrics_goes_on_exactly(tmp_path: Path) -> None:
+    options = {"metrics": ASKED, "keep": "val_f1"}
+    whole = Trainer("cpu", out=tmp_path / "whole", show=False).fit(*learning(**options))
+
+    def stop(event: object) -> None:
+        if isinstance(event, TrainingStep) and event.number == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer = Trainer("cpu", out=tmp_path / "parts", show=False, watch=[stop])
+    with pytest.raises(SystemExit):
+        trainer.fit(*learning(**options))
+    folder = tmp_path / "parts" / "run-1"
+    run = Trainer("cpu", out=None, show=False).fit(*learning(**options), resume=folder)
+    assert [epoch.metrics for epoch in run.history] == [epoch.metrics for epoch in whole.history]
+    same = ("epoch", "val_f1", "val_ece", "val_recall.cat", "val_loss")
+    assert [run.result[name] for name in same] == [whole.result[name] for name in same]
+    assert (folder / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "run-1" / "model.safetensors"
+    ).read_bytes()

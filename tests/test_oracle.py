@@ -18,7 +18,7 @@ from budgetnet import Budget, Crop, Jitter, OverBudget, Rotate
 from budgetnet.augment import Mixup, view
 from budgetnet.augment.draw import uniform
 from budgetnet.data import Split
-from budgetnet.engine.measure import Engine, evaluate
+from budgetnet.engine.measure import Engine, Scoring, evaluate
 from budgetnet.loss import DistillationLoss, LabelSmoothingLoss
 from budgetnet.randomness import VIEW, drawn, order
 from budgetnet.recipe import Test
@@ -174,7 +174,9 @@ def test_the_metrics_are_the_oracles(
     names = tuple(map(str, range(classes)))
     split = Split(numbered(count), labels, torch.arange(count))
     engine = Engine(torch.device("cpu"))
-    found = evaluate(Table(logits), split, names, Test(1), engine=engine, resolution=1, batch_size=batch_size)
+    found = evaluate(
+        Table(logits), split, Scoring(names), Test(1), engine=engine, resolution=1, batch_size=batch_size
+    )
     wanted = figures(logits.double().numpy(), labels.numpy())
     assert found.images == count
     assert [list(row) for row in found.confusion] == wanted["confusion"]

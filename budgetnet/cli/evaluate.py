@@ -52,7 +52,8 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
     if how.resize is not None:
         shown = known or Card()
         test = Test(how.resize, how.resolution or shown.crop, mirror=shown.mirror, shift=shown.shift)
-    measured = trainer.evaluate(model, split, resolution=how.resolution, test=test)
+    metrics = plan.recipe.metrics
+    measured = trainer.evaluate(model, split, resolution=how.resolution, test=test, metrics=metrics)
     if how.as_json:
         click.echo(json.dumps(measured.json(), indent=2))
     else:
@@ -172,6 +173,8 @@ def _show(measured: Evaluation, name: str, split: Split) -> None:
         f"balanced accuracy {percent(measured.balanced_accuracy)}, macro F1 {measured.macro_f1:.4f}; the "
         f"majority class alone, {majority.name}, would reach {percent(majority.images / measured.images)}"
     )
+    for metric, figure in measured.metrics.items():
+        say(f"{metric} {figure:.4f}")
     rows, said = [], dict[int, list[tuple[int, int]]]()
     for truth, called, times in measured.pairs:
         said.setdefault(truth, []).append((times, called))

@@ -11,6 +11,7 @@ from budgetnet.engine.loop import steps as steps
 from budgetnet.engine.measure import Engine as Engine
 from budgetnet.engine.measure import Evaluation as Evaluation
 from budgetnet.engine.measure import Prediction as Prediction
+from budgetnet.engine.measure import Scoring as Scoring
 from budgetnet.engine.measure import answers as answers
 from budgetnet.engine.measure import evaluate as evaluate
 from budgetnet.engine.memory import Chunks as Chunks

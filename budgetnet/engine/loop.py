@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from budgetnet.data import Interleaved, Split, reading
 from budgetnet.engine.finite import FiniteCheck, Undo, check_finite, check_loss
-from budgetnet.engine.measure import Evaluation, answers, evaluate
+from budgetnet.engine.measure import Evaluation, Scoring, answers, evaluate
 from budgetnet.engine.parts import Average, forget, learning, plain_mean, train_mode
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.engine.state import Kept
@@ -235,6 +235,7 @@ def _validated(
     """The epoch with the figures of what the recipe measures, and its validation."""
     measured: dict[str, Evaluation] = {}
     figures: dict[str, Any] = {}
+    metrics: dict[str, float] = {}
     for name in training.recipe.measure:
         split = training.execution.interleaved.get(name) or training.data.splits.get(name)
         if split is not None:
@@ -243,7 +244,8 @@ def _validated(
             measured[name] = evaluation
             title = "train_eval" if name == "train" else name
             figures |= {f"{title}_loss": evaluation.loss, f"{title}_accuracy": evaluation.accuracy}
-    return replace(epoch, val_seconds=laps.lap(), **figures), measured.get("val")
+            metrics |= {f"{title}_{metric}": figure for metric, figure in evaluation.metrics.items()}
+    return replace(epoch, val_seconds=laps.lap(), metrics=metrics, **figures), measured.get("val")
 
 
 def measure(
@@ -253,7 +255,7 @@ def measure(
     return evaluate(
         model,
         split,
-        training.data.classes,
+        Scoring(training.data.classes, training.recipe.metrics),
         test,
         engine=training.engine,
         resolution=phase.last_resolution,
@@ -272,10 +274,12 @@ def _keep(training: Training, epoch: Epoch, validation: Evaluation | None) -> No
     weights = {name: tensor.detach().clone() for name, tensor in source.state_dict().items()}
     check_finite(weights, training)
     kept = Kept(weights, epoch, validation if average is None or not own else None)
-    before = training.state.kept
+    before, by = training.state.kept, training.recipe.best_by
     # Whatever nobody will ask for would be one more copy of the model.
     training.state.kept = {
-        role: kept if role == "last" or role not in before or kept.rank > before[role].rank else before[role]
+        role: kept
+        if role == "last" or role not in before or kept.rank(by) > before[role].rank(by)
+        else before[role]
         for role in training.roles
     }
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,15 +13,29 @@ from torch import Tensor, nn
 from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Finding, Interleaved, Split, at_hand, reading
 from budgetnet.engine.memory import Chunks
-from budgetnet.metrics import ClassFigures, by_class, interval_text, macro, wilson
+from budgetnet.metrics import Answers, ClassFigures, by_class, interval_text, macro, scored, wilson
 from budgetnet.randomness import TEST, drawn, order, own_randomness, reseed
 from budgetnet.recipe import Test
 from budgetnet.values import finite
 
 BEST = 5
 """An image counts for top-5 when its class is among so many best ones."""
+_LONG = ("pairs", "said", "truth")
+"""What has an entry for each image."""
 MATRIX = 1000
 """Of more classes than that nobody is given the whole confusion matrix unasked."""
+
+
+def _none() -> Tensor:
+    return torch.empty(0, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What a model's answers are scored by: the names of its classes, and what metrics are asked for."""
+
+    classes: tuple[str, ...]
+    metrics: Sequence[Answers] = ()
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,8 @@ class Evaluation:
     `confusion[i][j]` counts images of class i that were called class j; it is made when it is asked for.
     `pairs` are what it counts: (i, j, images) where there are any, rising. `per_class` are the recalls of the
     classes, NaN for one without images; `by_class` has their precision and F1 too. `top5` is over the best
-    five classes, or all where there are fewer.
+    five classes, or all where there are fewer. `metrics` are those that were asked for, by name. `said` and
+    `truth` are the classes (N,) that each image was called and that it has, in the order of the split.
     Of classes with the same logit the first comes first, here as in `predict` and wherever a model is asked.
     """
 
@@ -43,6 +58,9 @@ class Evaluation:
     classes: tuple[str, ...]
     per_class: tuple[float, ...]
     pairs: tuple[tuple[int, int, int], ...] = field(repr=False)
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
+    said: Tensor = field(default_factory=_none, repr=False, compare=False)
+    truth: Tensor = field(default_factory=_none, repr=False, compare=False)
 
     @property
     def confusion(self) -> tuple[tuple[int, ...], ...]:
@@ -85,7 +103,7 @@ class Evaluation:
 
     def json(self) -> dict[str, Any]:
         """The figures as plain values, with the confusion matrix, or its `pairs` for over MATRIX classes."""
-        entries = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "pairs"}
+        entries = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _LONG}
         few, majority, classes = len(self.classes) <= MATRIX, self.majority, self.by_class
         entries |= {
             "interval": self.interval,
@@ -171,7 +189,7 @@ def trying(model: nn.Module, *, batch_statistics: bool = False) -> Iterator[None
 def evaluate(
     model: nn.Module,
     split: Split | Interleaved,
-    classes: tuple[str, ...],
+    scoring: Scoring,
     test: Test,
     *,
     engine: Engine,
@@ -186,8 +204,8 @@ def evaluate(
     """
     chunks = chunks or Chunks()
     resize, crop = test.at(resolution)
-    count = len(classes)
-    tally, augmented = _Tally(count, engine.device), _augmented(test)
+    count = len(scoring.classes)
+    tally, augmented = _Tally(scoring, engine.device), _augmented(test)
     batches, images_seen = _batches(split, test, batch_size, seed)
 
     def seen(views: Tensor) -> Tensor:
@@ -214,25 +232,28 @@ def evaluate(
             logits = chunks.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
             tally.add(logits, labels)
-        return tally.evaluation(images_seen, crop, classes)
+        return tally.evaluation(images_seen, crop)
 
 
 class _Tally:
     """What a model says of images and what they are, batch by batch; nothing waits before it is read."""
 
-    def __init__(self, classes: int, device: torch.device) -> None:
-        self._classes = classes
+    def __init__(self, scoring: Scoring, device: torch.device) -> None:
+        self._scoring, self._classes = scoring, len(scoring.classes)
+        self._logits = [torch.empty(0, self._classes, device=device)]
         self._loss = torch.zeros((), dtype=torch.float64, device=device)
         none = torch.empty(0, dtype=torch.int64, device=device)
         self._said, self._truth = [none], [none]
         self._near = torch.zeros((), dtype=torch.int64, device=device)
-        self._numbers = torch.arange(classes, device=device)
+        self._numbers = torch.arange(self._classes, device=device)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """A batch: logits (B, K) and labels (B,)."""
         self._loss += F.cross_entropy(logits, labels, reduction="sum")
         self._said.append(logits.argmax(dim=1))
         self._truth.append(labels)
+        if self._scoring.metrics:
+            self._logits.append(logits.float())
         if self._classes > BEST:
             # topk takes any of those that are equal; here the first of them come first, as for argmax, to
             # which NaN is more than all else.
@@ -241,16 +262,17 @@ class _Tally:
             behind = (logits < own) | ((logits == own) & (self._numbers >= truth))
             self._near += (behind.sum(dim=1) > self._classes - BEST).sum()
 
-    def evaluation(self, images: int, resolution: int, classes: tuple[str, ...]) -> Evaluation:
+    def evaluation(self, images: int, resolution: int) -> Evaluation:
         """The figures of what was added; the device is waited for here."""
-        said, truth = torch.cat(self._said), torch.cat(self._truth)
+        said, truth, classes = torch.cat(self._said), torch.cat(self._truth), self._scoring.classes
         loss, near = torch.stack((self._loss, self._near.double())).tolist()
         top5 = round(near) if self._classes > BEST else len(truth)
         # Never as large as all pairs of classes: only those that there are.
-        numbers, times = torch.unique((truth * self._classes + said).cpu(), return_counts=True)
+        said, truth = said.cpu(), truth.cpu()
+        numbers, times = torch.unique(truth * self._classes + said, return_counts=True)
         counted = zip(numbers.tolist(), times.tolist(), strict=True)
         pairs = tuple((*divmod(pair, self._classes), count) for pair, count in counted)
-        figures = by_class(pairs, classes)
+        figures, logits = by_class(pairs, classes), torch.cat(self._logits).cpu()
         return Evaluation(
             accuracy=sum(each.right for each in figures) / images if images else math.nan,
             top5=top5 / images if images else math.nan,
@@ -260,11 +282,16 @@ class _Tally:
             classes=classes,
             per_class=tuple(each.recall for each in figures),
             pairs=pairs,
+            metrics=scored(self._scoring.metrics, logits, truth, classes) if images else {},
+            said=said,
+            truth=truth,
         )
 
 
 def _plain(figure: Any) -> Any:
     """A figure, or several, as JSON has it."""
+    if isinstance(figure, dict):
+        return {name: finite(each) for name, each in figure.items()}
     return [finite(each) for each in figure] if isinstance(figure, list | tuple) else finite(figure)
 
 

@@ -28,10 +28,13 @@ from budgetnet.engine.parts import chosen_parts, learning, norms
 from budgetnet.engine.step import Batch
 from budgetnet.engine.training import Training, own_parts
 from budgetnet.loss import Loss
+from budgetnet.metrics import metric_name, scored
 from budgetnet.optim import monitored_by, takes_names
+from budgetnet.randomness import own_randomness
 from budgetnet.recipe import FixMatch, Phase, Recipe, optimizer_of, set_rates
 from budgetnet.run import Epoch
 from budgetnet.schedule import Flat, Reactive, monitors, value
+from budgetnet.values import nearest
 
 TRIED = 16
 """So many images the steps are tried on, where they are not of this package."""
@@ -49,14 +52,17 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     _check_loss(recipe.loss, model)
     check_state(model)
     _check_validation(data, recipe)
+    figures = _figures(recipe, data.classes)
     origin = built(model)
     if origin is not None:
         origin.budget.check(model)
+    _check_watched("the recipe's keep is", {recipe.best_by}, figures)
     channels = int(data.train.images.shape[1])
     for number, phase in enumerate(recipe.phases, start=1):
         chosen_parts(model, phase.trains)
         norms(model, phase.calibrates)
-        _check_rate(number, phase)
+        _check_rate(number, phase, figures)
+        _check_watched(f"phase {number} watches", phase.monitors | _monitors(recipe, phase), figures)
         _check_optimizer(model, recipe, phase)
         if phase.pseudo is not None and data.unlabelled is None:
             raise ValueError(
@@ -81,7 +87,7 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     return [*_small_epochs(data, recipe), *_maps(model, recipe, channels)]
 
 
-def _check_rate(number: int, phase: Phase) -> None:
+def _check_rate(number: int, phase: Phase, figures: set[str]) -> None:
     """Refuse a schedule of the user's own that fails, or gives what is no rate."""
     reactive = isinstance(phase.lr, Reactive)
     for t in (0.0, 0.5, math.nextafter(1.0, 0.0)) if phase.learns else ():
@@ -95,12 +101,40 @@ def _check_rate(number: int, phase: Phase) -> None:
             ) from error
         if not 0 <= rate < math.inf:
             raise ValueError(f"phase {number}: its lr should be finite and 0 or more, and is {rate} {where}")
-    known = {field.name for field in fields(Epoch)} | {name for name in vars(Epoch) if name[0] != "_"}
-    unknown = sorted(monitors(phase.lr) - known) if reactive else []
+    unknown = sorted(monitors(phase.lr) - figures) if reactive else []
     if unknown:
         raise ValueError(
             f"phase {number}: its lr should read figures that an epoch has, such as val_loss, and reads "
             f"{unknown[0]!r}"
+        )
+
+
+def _figures(recipe: Recipe, classes: Sequence[str]) -> set[str]:
+    """The figures that an epoch of the recipe has. Raises ValueError for a metric that fails."""
+    known = {field.name for field in fields(Epoch)} | {name for name in vars(Epoch) if name[0] != "_"}
+    rows = max(TRIED, 2 * len(classes))
+    logits = torch.randn(rows, len(classes), generator=torch.Generator().manual_seed(0))
+    for metric in recipe.metrics:
+        try:
+            with own_randomness(torch.device("cpu")):
+                names = scored([metric], logits, torch.arange(rows) % len(classes), classes)
+        except Exception as error:
+            if type(error) is ValueError and str(error).startswith("the metric "):
+                raise
+            raise ValueError(
+                f"the metric {metric_name(metric)} fails on logits ({rows}, {len(classes)}) and labels "
+                f"({rows},) ({type(error).__name__}: {first_line(error)})"
+            ) from error
+        known |= {f"val_{name}" for name in names}
+    return known
+
+
+def _check_watched(who: str, watched: set[str], figures: set[str]) -> None:
+    """Refuse a figure that no epoch will have."""
+    for name in sorted(watched - figures):
+        raise ValueError(
+            f"{who} {name!r}, which no epoch has{nearest(name, sorted(figures))}; add its metric to the "
+            "recipe's metrics, or name another"
         )
 
 
@@ -185,7 +219,7 @@ def _check_validation(data: Data, recipe: Recipe) -> None:
     wants += [
         f"phase {k} starts from the best weights" for k, p in enumerate(recipe.phases, 1) if p.start == "best"
     ]
-    wants += ["the recipe keeps the best weights"] if recipe.keep == "best" else []
+    wants += ["the recipe keeps the best weights"] if recipe.keeps_best else []
     if wants:
         if data.val is not None and not measured:
             raise ValueError(f"{wants[0]}, and the recipe's measure leaves it out; add 'val' to it")

@@ -17,6 +17,7 @@ from budgetnet.files import Checkpoint, NotPlain, pack, unpack
 from budgetnet.pseudo import Kept as Labelled
 from budgetnet.recipe import EMA
 from budgetnet.run import Epoch
+from budgetnet.schedule import rises
 
 Words = dict[str, Any]
 Tensors = dict[str, Tensor]
@@ -34,11 +35,10 @@ class Kept:
     epoch: Epoch
     validation: Evaluation | None = None
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Higher is better: validation accuracy, then the lower loss."""
-        accuracy = self.epoch.val_accuracy
-        return (-math.inf if math.isnan(accuracy) else accuracy, -self.epoch.val_loss)
+    def rank(self, by: str = "val_accuracy") -> tuple[float, float]:
+        """Higher is better: the figure that is told by, then the lower loss."""
+        figure = self.epoch.measure(by) if rises(by) else -self.epoch.measure(by)
+        return (-math.inf if math.isnan(figure) else figure, -self.epoch.val_loss)
 
 
 @dataclass

@@ -156,7 +156,7 @@ class Training:
     @property
     def role(self) -> str:
         """As what the weights that the recipe keeps are kept."""
-        return "best" if self.recipe.keep == "best" else "last"
+        return "best" if self.recipe.keeps_best else "last"
 
     @property
     def roles(self) -> list[str]:

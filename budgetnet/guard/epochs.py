@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from budgetnet.metrics import ClassFigures
 from budgetnet.recipe import Phase
@@ -17,19 +16,18 @@ SHOWN = 5
 """So many classes are named at most."""
 
 
-def after_epoch(
-    history: Sequence[Epoch], phase: Phase, *, keep: Literal["last", "best", "averaged"] = "last"
-) -> list[str]:
+def after_epoch(history: Sequence[Epoch], phase: Phase, *, best_by: str | None = None) -> list[str]:
     """What the last epoch of `history` shows for the first time in its phase, one sentence for each.
 
-    `history` are the finished epochs of the run, `phase` is the one that the last of them belongs to, `keep`
-    the recipe's. A figure that something waits for is not a number; the training loss stands still.
+    `history` are the finished epochs of the run, `phase` is the one that the last of them belongs to,
+    `best_by` the figure by which the recipe keeps the best weights, where it does. A figure that something
+    waits for is not a number; the training loss stands still.
     """
     if not history:
         return []
     last = history[-1]
     own = [epoch for epoch in history if (epoch.session, epoch.phase) == (last.session, last.phase)]
-    watched = phase.monitors | ({"val_accuracy"} if keep == "best" else set())
+    watched = phase.monitors | ({best_by} if best_by is not None else set())
     notes = []
     for name in sorted(watched):
         figures = [epoch.measure(name) for epoch in own]

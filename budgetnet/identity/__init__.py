@@ -6,11 +6,13 @@ from budgetnet.identity.code import without_unknown as without_unknown
 from budgetnet.identity.source import commit as commit
 from budgetnet.identity.source import digests as digests
 from budgetnet.identity.source import sources as sources
+from budgetnet.identity.value import UNSAID as UNSAID
 from budgetnet.identity.value import Named as Named
 from budgetnet.identity.value import described_value as described_value
 from budgetnet.identity.value import file_mark as file_mark
 from budgetnet.identity.value import mark as mark
 from budgetnet.identity.value import modules_of as modules_of
+from budgetnet.identity.value import said as said
 from budgetnet.identity.value import told as told
 from budgetnet.identity.value import without_addresses as without_addresses
 from budgetnet.identity.whose import RECIPE_FILE as RECIPE_FILE

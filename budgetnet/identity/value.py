@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as Several
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
 from types import GeneratorType, ModuleType
@@ -24,6 +24,8 @@ from budgetnet.identity.whose import KNOWN, USER, whose_class
 from budgetnet.identity.within import Within, bounded
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+UNSAID = {"unsaid": True}
+"""The metadata of a field that is told of only where it is not at its default."""
 _MOST, _DEEPEST, _LONGEST = 1000, 24, 100
 # What keeps others informed or apart: nothing is computed by it.
 _INERT = ("_io", "io", "_thread", "threading", "logging", "weakref", "_weakref", "queue", "_queue", "socket")
@@ -76,6 +78,14 @@ def modules_of(model: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
             code[name] = bounded({"class": called(kind), **methods_of(kind, within)})
     named = model.named_modules()
     return {name or "model": bounded(_own(module, within, code=False)) for name, module in named}, code
+
+
+def said(value: object, field: "Field[Any]") -> bool:
+    """Whether a field is told of: one that is UNSAID only where it is not at its default.
+
+    So may a class get a field, and what was described before stay equal.
+    """
+    return "unsaid" not in field.metadata or getattr(value, field.name) != field.default
 
 
 def told(value: object) -> str:
@@ -188,7 +198,7 @@ def _dataclass(value: Any, within: Within) -> dict[str, Any]:
     ours = kind.__module__.partition(".")[0] == "budgetnet" and whose_class(kind) == KNOWN
     if ours and isinstance(value, Fingerprinted):
         return {"class": kind.__name__, "fingerprint": value.fingerprint()}
-    entries = {field.name: within.of(getattr(value, field.name)) for field in fields(value)}
+    entries = {each.name: within.of(getattr(value, each.name)) for each in fields(value) if said(value, each)}
     if ours:
         more = within.all(value.identity()) if isinstance(value, Identified) else {}
         return {"class": kind.__name__, **entries, **more}

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as profiler
 
 from budgetnet.data import Data
-from budgetnet.engine import PARTS, Training, evaluate, steps
+from budgetnet.engine import PARTS, Scoring, Training, evaluate, steps
 from budgetnet.profiling.scopes import EVALUATION, PART, Scopes, modules, modules_named, operators
 from budgetnet.profiling.values import Part, PhaseProfile, Profile, advise
 from budgetnet.recipe import Phase, Recipe
@@ -161,7 +161,7 @@ class _Session:
         evaluate(
             training.measured,
             batch,
-            training.data.classes,
+            Scoring(training.data.classes),
             self.phase.test,
             engine=training.engine,
             resolution=self.phase.last_resolution,

@@ -11,14 +11,15 @@ from budgetnet.recipe.groups import called, stretched_optimizer
 from budgetnet.recipe.testing import Test
 from budgetnet.recipe.unlabelled import FixMatch, PseudoLabels
 from budgetnet.schedule import (
-    MONITORS,
     Measured,
     Reactive,
     Schedule,
     Timed,
     acts,
+    check_monitor,
     is_schedule,
     monitors,
+    rises,
     stretched,
 )
 from budgetnet.values import above_zero, hinting, one_of, whole
@@ -56,6 +57,10 @@ Resolution = int | Ramp | Callable[[float], int]
 class EarlyStop:
     """End the phase once `monitor` has not improved on its best by `least` for `patience` epochs in a row.
 
+    It is "val_loss", "val_accuracy", "train_loss", "train_accuracy", or that of one of the recipe's
+    metrics, such as "val_f1". What ends in loss, error or ece is better when it falls, all else when it
+    rises.
+
     NaN never counts as an improvement.
     """
 
@@ -65,13 +70,13 @@ class EarlyStop:
 
     def __post_init__(self) -> None:
         whole("EarlyStop's patience", self.patience)
-        one_of("EarlyStop's monitor", self.monitor, MONITORS)
+        check_monitor("EarlyStop's monitor", self.monitor)
         if not self.least >= 0:
             raise ValueError(f"EarlyStop's least should be 0 or more, not {self.least!r}")
 
     def fires(self, history: Sequence[Measured]) -> bool:
         """Whether the phase should end after these finished epochs of it."""
-        sign = 1.0 if self.monitor.endswith("accuracy") else -1.0
+        sign = 1.0 if rises(self.monitor) else -1.0
         best, since = -math.inf, 0
         for epoch in history:
             figure = sign * epoch.measure(self.monitor)

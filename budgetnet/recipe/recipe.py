@@ -2,13 +2,14 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
-from typing import Any, Literal, Self
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Self
 
 from torch import nn
 
-from budgetnet.identity import described_value
+from budgetnet.identity import UNSAID, described_value, said
 from budgetnet.loss import LabelSmoothingLoss, Loss
+from budgetnet.metrics import Answers, check_metrics
 from budgetnet.optim import SGD, OptimizerFactory
 from budgetnet.recipe.groups import called, stretched_optimizer
 from budgetnet.recipe.phase import Phase
@@ -58,12 +59,14 @@ class Recipe:
     """A whole training: `phases` in order, and what they share.
 
     `average` keeps an averaged copy of the weights, which then is what gets validated. `keep` chooses the
-    weights that the run ends with: the "last", the "best" validated, or the "averaged". `clip` bounds the
-    gradient's norm. `measure` lists the splits that are measured after every epoch, in evaluation mode, as
-    the phase's test says: "val", and "train" or "test" for curves of them too. `seed` decides order,
-    augmentation and dropout, and in a recipe file the first weights too: same seed, same run. In a script of
-    your own, seed torch before you build the model. A NaN or infinity stops the training; with `on_nan`, a
-    BackOff, it goes on without that step, at a lower rate.
+    weights that the run ends with: the "last", the "best" validated, the "averaged", or those of the best
+    epoch by another figure, such as "val_loss" or "val_f1". `clip` bounds the gradient's norm. `measure`
+    lists the splits that are measured after every epoch, in evaluation mode, as the phase's test says:
+    "val", and "train" or "test" for curves of them too. `metrics` are figures besides loss and accuracy
+    that are measured there: `metrics.F1()`, or any function of (logits, labels). `seed` decides order,
+    augmentation and dropout, and in a recipe file the first weights too: same seed, same run. In a script
+    of your own, seed torch before you build the model. A NaN or infinity stops the training; with `on_nan`,
+    a BackOff, it goes on without that step, at a lower rate.
     """
 
     phases: Sequence[Phase]
@@ -72,10 +75,11 @@ class Recipe:
     batch_size: int = 128
     average: EMA | None = None
     clip: float | None = None
-    keep: Literal["last", "best", "averaged"] = "last"
+    keep: str = "last"
     measure: Sequence[str] = ("val",)
     seed: int = 0
     on_nan: BackOff | None = None
+    metrics: Sequence[Answers] = field(default=(), metadata=UNSAID)
 
     def __post_init__(self) -> None:
         phases = [self.phases] if isinstance(self.phases, Phase) else self.phases
@@ -88,7 +92,9 @@ class Recipe:
         whole("Recipe's seed", self.seed, 0)
         if self.clip is not None:
             above_zero("Recipe's clip", self.clip)
-        one_of("Recipe's keep", self.keep, ("last", "best", "averaged"))
+        if not (isinstance(self.keep, str) and self.keep.startswith("val_")):
+            one_of("Recipe's keep", self.keep, ("last", "best", "averaged", "val_loss"))
+        object.__setattr__(self, "metrics", check_metrics("Recipe", self.metrics))
         if isinstance(self.measure, str) or not isinstance(self.measure, Sequence):
             raise ValueError(f"Recipe's measure should be a list such as ['val'], not {self.measure!r}")
         for split in self.measure:
@@ -102,6 +108,16 @@ class Recipe:
             )
         if self.keep == "averaged" and self.average is None:
             raise ValueError("Recipe's keep='averaged' needs an average, such as average=EMA(0.999)")
+
+    @property
+    def best_by(self) -> str:
+        """The figure that the best epoch is told by."""
+        return self.keep if self.keeps_best and self.keep != "best" else "val_accuracy"
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the run ends with the weights of its best epoch."""
+        return self.keep not in ("last", "averaged")
 
     def scaled(self, factor: float) -> Self:
         """The whole recipe made shorter (or longer) in proportion: 0.05 is a twentieth of the views."""
@@ -140,7 +156,7 @@ def with_value(owner: Any, path: list[str], new_value: object, where: str) -> An
         raise ValueError(
             f"{where} is {owner!r}, which has no {name!r}; change it as a whole in the recipe's file"
         )
-    names = [field.name for field in fields(owner)]
+    names = [each.name for each in fields(owner)]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}"
@@ -154,12 +170,12 @@ def defaults(value: object) -> dict[str, dict[str, Any]]:
     options: dict[str, dict[str, Any]] = {}
     if is_dataclass(value) and not isinstance(value, type):
         own = {}
-        for field in fields(value):
-            options |= defaults(getattr(value, field.name))
-            if field.default is not MISSING:
-                own[field.name] = described_value(field.default)
-            elif field.default_factory is not MISSING:
-                own[field.name] = described_value(field.default_factory())
+        for each in fields(value):
+            options |= defaults(getattr(value, each.name))
+            if each.default is not MISSING and said(value, each):
+                own[each.name] = described_value(each.default)
+            elif each.default_factory is not MISSING:
+                own[each.name] = described_value(each.default_factory())
         options[type(value).__name__] = own
     elif isinstance(value, Mapping):
         for item in value.values():

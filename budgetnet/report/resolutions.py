@@ -13,7 +13,7 @@ from torch import nn
 
 from budgetnet.budget import macs
 from budgetnet.data import Split
-from budgetnet.engine import check_logits, evaluate
+from budgetnet.engine import Scoring, check_logits, evaluate
 from budgetnet.modelfile import Card, card
 from budgetnet.recipe import Test
 from budgetnet.report.png import blank, write
@@ -127,6 +127,7 @@ def by_resolution(
     if not sizes:
         raise ValueError("there are no resolutions to measure at; name some: [64, 96, 128]")
     split, names = measured(split, card(model), classes)
+    scoring = Scoring(names)
     known = card(model) or Card()
     model.to(trainer.device)
     moved = split.to(trainer.device)
@@ -142,10 +143,10 @@ def by_resolution(
             continue
         if all(row.reason for row in rows):
             # The first images of all pay for what the device sets up once.
-            evaluate(model, moved.subset(slice(_WARM)), names, test, engine=trainer.engine, resolution=size)
+            evaluate(model, moved.subset(slice(_WARM)), scoring, test, engine=trainer.engine, resolution=size)
         begun = time.perf_counter()
         evaluation = evaluate(
-            model, moved, names, test, engine=trainer.engine, resolution=size, batch_size=batch_size
+            model, moved, scoring, test, engine=trainer.engine, resolution=size, batch_size=batch_size
         )
         pace = evaluation.images / (time.perf_counter() - begun)
         cost = macs(model, size, channels=channels)

@@ -2,11 +2,14 @@
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, Self
 
 HIGHEST = 2**256
 """Whole numbers of a record are below it."""
+MEASURED = ("val_", "test_", "train_eval_")
+"""How the names of figures begin that metrics may have."""
 _PLAIN = {"resume", "labels", "early", "end"}
 """Kinds that say how a run goes, and are shown without the word "note" before them."""
 
@@ -16,13 +19,14 @@ class Epoch:
     """One finished epoch. Accuracies in [0, 1], times in seconds, resolutions in pixels; NaN: not measured.
 
     `number` counts over the whole run and `epoch` within its phase, both from 1. Training figures are the
-    running mean over the epoch's batches, in training mode; `lr` and `resolution` are those of its last step.
-    `train_eval_*` are those of the training images in evaluation mode, after the epoch. `session` counts the
-    trainings that went on from one another's weights, from 1. `pseudo_images` of the training images carry
-    pseudo-labels; `pseudo_share` is the part of the unlabelled images that FixMatch was sure enough of.
-    Of `train_seconds`, `data_seconds` went into fetching images and making views, `step_seconds` into
-    forward, loss, backward and optimizer; `val_seconds` are those of all evaluation after it.
-    `undone` of its steps left what was not finite, and were taken back (BackOff).
+    running mean over the epoch's batches, in training mode; `lr` and `resolution` are those of its last
+    step. `train_eval_*` are those of the training images in evaluation mode, after the epoch. `session`
+    counts the trainings that went on from one another's weights, from 1. `pseudo_images` of the training
+    images carry pseudo-labels; `pseudo_share` is the part of the unlabelled images that FixMatch was sure
+    enough of. Of `train_seconds`, `data_seconds` went into fetching images and making views, `step_seconds`
+    into forward, loss, backward and optimizer; `val_seconds` are those of all evaluation after it. `undone`
+    of its steps left what was not finite, and were taken back (BackOff). `metrics` are the figures of the
+    recipe's metrics, as "val_f1" or, for each class, "val_f1.cat"; `measure` gives them too.
     """
 
     number: int
@@ -50,6 +54,7 @@ class Epoch:
     pseudo_share: float = math.nan
     session: int = 1
     undone: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def images_per_second(self) -> float:
@@ -62,12 +67,16 @@ class Epoch:
         return self.data_seconds / self.train_seconds if self.train_seconds else math.nan
 
     def measure(self, name: str) -> float:
-        """The figure called `name`, such as "val_loss"."""
+        """The figure called `name`, such as "val_loss", or of a metric; NaN where it was not measured."""
+        if name.startswith(MEASURED) and not hasattr(self, name):
+            return self.metrics.get(name, math.nan)
         return float(getattr(self, name))
 
     def line(self) -> str:
         """One line of JSON; NaN and infinities as null."""
-        entries = {k: _finite(v) for k, v in asdict(self).items()}
+        entries = {k: _finite(v) for k, v in asdict(self).items() if k != "metrics"}
+        if self.metrics:
+            entries["metrics"] = {name: _finite(figure) for name, figure in self.metrics.items()}
         return json.dumps({**entries, "images_per_second": _finite(round(self.images_per_second, 3))})
 
     @classmethod
@@ -75,9 +84,13 @@ class Epoch:
         """The epoch that `line` holds. Raises ValueError, KeyError or TypeError for what is none."""
         words = json.loads(line)
         entries: dict[str, Any] = {}
-        for field in fields(cls):
-            if field.name in words or field.default is MISSING:
-                entries[field.name] = _typed(field.name, field.type, words[field.name])
+        for each in fields(cls):
+            required = each.default is MISSING and each.default_factory is MISSING
+            if each.name == "metrics":
+                figures = words.get("metrics", {})
+                entries["metrics"] = {name: _typed(name, float, figures[name]) for name in figures}
+            elif each.name in words or required:
+                entries[each.name] = _typed(each.name, each.type, words[each.name])
         return cls(**entries)
 
 

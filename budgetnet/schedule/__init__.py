@@ -9,7 +9,9 @@ from budgetnet.schedule.history import MONITORS as MONITORS
 from budgetnet.schedule.history import Flat as Flat
 from budgetnet.schedule.history import Plateau as Plateau
 from budgetnet.schedule.history import acts as acts
+from budgetnet.schedule.history import check_monitor as check_monitor
 from budgetnet.schedule.history import monitors as monitors
+from budgetnet.schedule.history import rises as rises
 from budgetnet.schedule.kinds import Curve as Curve
 from budgetnet.schedule.kinds import Measured as Measured
 from budgetnet.schedule.kinds import Reactive as Reactive

@@ -10,6 +10,23 @@ from budgetnet.schedule.kinds import Measured, Reactive
 from budgetnet.values import above_zero, number, one_of
 
 MONITORS = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
+"""What every epoch has; the figures of a recipe's metrics come besides, as "val_f1"."""
+FALLING = ("loss", "error", "ece")
+
+
+def rises(figure: str) -> bool:
+    """Whether a figure is better when it is higher: all are but those whose names end in FALLING.
+
+    >>> rises("val_balanced_accuracy"), rises("val_f1.cat_loss"), rises("val_ece")
+    (True, True, False)
+    """
+    return not figure.partition(".")[0].endswith(FALLING)
+
+
+def check_monitor(name: str, monitor: object) -> None:
+    """Refuse what no epoch could have under this name; whether the recipe has it, the recipe knows."""
+    if not (isinstance(monitor, str) and monitor.startswith("val_") and len(monitor) > len("val_")):
+        one_of(name, monitor, (*MONITORS, "val_ and a metric's name"))
 
 
 @runtime_checkable
@@ -63,8 +80,9 @@ class Plateau:
     """`peak`, multiplied by `factor` whenever `monitor` has not improved for more than `patience` epochs.
 
     The value is worked out from the history alone, by the rule of torch's `ReduceLROnPlateau` (relative
-    threshold 1e-4). `monitor` is "val_loss", "train_loss" (falling is better), "val_accuracy" or
-    "train_accuracy" (rising is better). NaN never counts as an improvement.
+    threshold 1e-4). `monitor` is "val_loss", "train_loss", "val_accuracy", "train_accuracy", or that of one
+    of the recipe's metrics, such as "val_f1". What ends in loss, error or ece is better when it falls, all
+    else when it rises. NaN never counts as an improvement.
     """
 
     peak: float
@@ -78,13 +96,13 @@ class Plateau:
         above_zero("Plateau's peak", self.peak)
         number("Plateau's factor", self.factor, above=0, below=1)
         number("Plateau's patience (epochs)", self.patience, least=0)
-        one_of("Plateau's monitor", self.monitor, MONITORS)
+        check_monitor("Plateau's monitor", self.monitor)
 
     def stretched(self, factor: float) -> Self:
         return replace(self, patience=max(0, round(self.patience * factor)))
 
     def of(self, history: Sequence[Measured]) -> float:
-        rising = self.monitor.endswith("accuracy")
+        rising = rises(self.monitor)
         rate, best, bad = self.peak, -math.inf if rising else math.inf, 0
         for epoch in history:
             figure = epoch.measure(self.monitor)

@@ -9,7 +9,6 @@ from budgetnet.sweep.repeat import Manner as Manner
 from budgetnet.sweep.repeat import seeded as seeded
 from budgetnet.sweep.repeat import seeds as seeds
 from budgetnet.sweep.search import sweep as sweep
-from budgetnet.sweep.trials import Metric as Metric
 from budgetnet.sweep.trials import Sweep as Sweep
 from budgetnet.sweep.trials import Trial as Trial
 

@@ -10,6 +10,7 @@ from torch import nn
 from budgetnet.console import say
 from budgetnet.data import Data
 from budgetnet.identity import told
+from budgetnet.metrics import Answers, metric_name
 from budgetnet.modelfile import load, read_card
 from budgetnet.plan import Plan
 from budgetnet.process import check_launch
@@ -29,9 +30,9 @@ from budgetnet.sweep.grid import Setting, grid
 from budgetnet.sweep.job import Job
 from budgetnet.sweep.repeat import ended, recorded, worked
 from budgetnet.sweep.shared import shared_size
-from budgetnet.sweep.trials import METRICS, Metric, Sweep, Trial
+from budgetnet.sweep.trials import METRICS, Sweep, Trial
 from budgetnet.trainer import Trainer, check_out
-from budgetnet.values import one_of, whole
+from budgetnet.values import finite, one_of, whole
 
 
 def sweep(
@@ -40,7 +41,7 @@ def sweep(
     over: Mapping[str, Iterable[Any]],
     *,
     seeds: int = 1,
-    metric: Metric = "val_accuracy",
+    metric: str = "val_accuracy",
     name: str | None = None,
     resume: bool = False,
     together: Together = 1,
@@ -61,7 +62,8 @@ def sweep(
     """
     check_launch()
     whole("seeds", seeds)
-    one_of("a sweep's metric", metric, list(METRICS))
+    own = [f"val_{metric_name(each)}" for each in plan.recipe.metrics]
+    one_of("a sweep's metric", metric.partition(".")[0], [*METRICS, *own])
     settings = grid(over)
     plans = [_blind(setting.applied(plan)) for setting in settings]
     folder, numbered = folder_of(trainer, plan, name), name is None
@@ -193,17 +195,22 @@ class _Search:
             return result
         for run in result.selected.runs:
             if "test_accuracy" not in run.result:
-                _measure(self.trainer, _load(run, plan), data, run)
+                _measure(self.trainer, _load(run, plan), data, run, plan.recipe.metrics)
         result = replace(result, notes=tuple(_notes(result)))
         result.save()
         return result
 
 
-def _measure(trainer: Trainer, model: nn.Module, data: Data, run: Run) -> None:
+def _measure(trainer: Trainer, model: nn.Module, data: Data, run: Run, metrics: Sequence[Answers]) -> None:
     """Put the model's figures on the test split into its run's record."""
     assert data.test is not None
-    evaluation = trainer.evaluate(model, data.test, classes=data.classes)
-    figures = {"accuracy": evaluation.accuracy, "top5": evaluation.top5, "loss": evaluation.loss}
+    evaluation = trainer.evaluate(model, data.test, classes=data.classes, metrics=metrics)
+    figures: dict[str, Any] = {
+        "accuracy": evaluation.accuracy,
+        "top5": evaluation.top5,
+        "loss": evaluation.loss,
+    }
+    figures |= {name: finite(figure) for name, figure in evaluation.metrics.items()}
     figures |= {"images": evaluation.images, "resolution": evaluation.resolution}
     known = run.record["data"]
     prints = {**known["fingerprints"], "test": data.test.fingerprint()}

@@ -7,14 +7,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from budgetnet.compare import Figure, measured
 from budgetnet.files import write_whole
 from budgetnet.run import Run
+from budgetnet.schedule import rises
 from budgetnet.text import aligned, duration
-
-Metric = Literal["val_accuracy", "val_loss"]
 
 METRICS = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
 JSON, CSV = "sweep.json", "sweep.csv"
@@ -58,7 +57,7 @@ class Sweep:
     """
 
     folder: Path
-    metric: Metric
+    metric: str
     trials: tuple[Trial, ...]
     plan: Mapping[str, Any]
     notes: tuple[str, ...] = ()
@@ -83,15 +82,26 @@ class Sweep:
 
     def _rank(self, trial: Trial) -> tuple[bool, bool, float, float, int]:
         complete = trial.figure(self.metric).n == trial.planned
-        loss, accuracy = trial.figure("val_loss").mean, trial.figure("val_accuracy").mean
-        order = (-accuracy, loss) if self.metric == "val_accuracy" else (loss, -accuracy)
+        figure, accuracy = trial.figure(self.metric).mean, trial.figure("val_accuracy").mean
+        other = trial.figure("val_loss").mean if self.metric == "val_accuracy" else -accuracy
+        order = (-figure if rises(self.metric) else figure, other)
         first, second = (math.inf if math.isnan(figure) else figure for figure in order)
         return (trial.status != "finished", not complete, first, second, trial.number)
 
     def __str__(self) -> str:
         paths = list(self.trials[0].settings) if self.trials else []
         several = any(trial.planned > 1 for trial in self.trials)
-        titles = ["trial", *paths, "validation", *(["min..max"] if several else []), "loss", "n", "time"]
+        more = [self.metric.removeprefix("val_")] if self.metric not in METRICS else []
+        titles = [
+            "trial",
+            *paths,
+            *more,
+            "validation",
+            *(["min..max"] if several else []),
+            "loss",
+            "n",
+            "time",
+        ]
         rows = [titles, *(self._cells(trial, several) for trial in self.rows)]
         return "\n".join([aligned(rows, left=1 + len(paths)), "", *self._closing()])
 
@@ -101,6 +111,7 @@ class Sweep:
         return [
             str(trial.number),
             *trial.settings.values(),
+            *([] if self.metric in METRICS else [trial.figure(self.metric).plain()]),
             shown,
             *([accuracy.range()] if several else []),
             loss.plain(),
@@ -120,7 +131,7 @@ class Sweep:
             yield "nothing is selected: " + ("no trial finished" if ended else "some trials are unfinished")
         else:
             best = f", the best of {len(finished)} on these images" if len(finished) > 1 else ""
-            yield f"selected by {METRICS[self.metric]}{best}: {selected}"
+            yield f"selected by {METRICS.get(self.metric, self.metric)}{best}: {selected}"
             yield self._test_line(selected)
         yield from (f"note: {note}" for note in self.notes)
 
@@ -148,10 +159,11 @@ class Sweep:
         paths = list(self.trials[0].settings) if self.trials else []
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
-        names = [f"{name}_{kind}" for name in _FIGURES for kind in ("mean", "sd")]
+        shown = dict.fromkeys((*_FIGURES, self.metric))
+        names = [f"{name}_{kind}" for name in shown for kind in ("mean", "sd")]
         lines.writerow(["trial", *paths, "status", "selected", "n", *names])
         for trial in self.rows:
-            figures = [trial.figure(name) for name in _FIGURES]
+            figures = [trial.figure(name) for name in shown]
             numbers = ["" if math.isnan(x) else f"{x:.6g}" for f in figures for x in (f.mean, f.sd)]
             chosen = str(trial is self.selected).lower()
             n = trial.figure(self.metric).n

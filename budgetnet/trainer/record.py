@@ -14,7 +14,7 @@ from budgetnet.budget import external, ledger, stated
 from budgetnet.engine import Training
 from budgetnet.files import checkpoint, reason, write_whole
 from budgetnet.identity import digests, mark
-from budgetnet.metrics import interval_text, wilson
+from budgetnet.metrics import interval_text, metrics_text, wilson
 from budgetnet.process import VERSION
 from budgetnet.pseudo import write_csv
 from budgetnet.run import Note, Pace, Run
@@ -193,8 +193,8 @@ def last_lines(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
             accuracy = result[f"{way}_accuracy"]
             ends = interval_text(wilson(accuracy * images, images))
             lines.append(
-                f"{title}: {percent(accuracy)} (95 %: {ends}) of {images:,} images at {size} px "
-                f"(weights of epoch {result['epoch']})"
+                f"{title}: {percent(accuracy)} (95 %: {ends}) of {images:,} images at {size} px"
+                f"{metrics_text(result, way)} (weights of epoch {result['epoch']})"
             )
     if run.record.get("external"):
         lines.append(f"not from scratch: it began from external weights, {run.record['external']}")

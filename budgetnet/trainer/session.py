@@ -51,6 +51,7 @@ from budgetnet.trainer.record import (
 from budgetnet.trainer.saver import Saver, Stop, Stopped, insist
 from budgetnet.trainer.space import room
 from budgetnet.trainer.watch import Audience, Screen, Watchers
+from budgetnet.values import finite
 
 
 def epochs(start: Start, engine: Engine, audience: Audience) -> Iterator[Epoch]:
@@ -190,8 +191,9 @@ def _told(training: Training, run: Run, told: Watchers) -> Iterator[Epoch]:
 def _guarded(training: Training, run: Run, event: Event | Note) -> None:
     """Tell of what the figures of an epoch show."""
     if isinstance(event, Epoch):
-        phase, keep = training.recipe.phases[event.phase - 1], training.recipe.keep
-        for text in guard.after_epoch(run.history, phase, keep=keep):
+        phase, recipe = training.recipe.phases[event.phase - 1], training.recipe
+        best_by = recipe.best_by if recipe.keeps_best else None
+        for text in guard.after_epoch(run.history, phase, best_by=best_by):
             training.tell(Note("guard", text))
 
 
@@ -291,6 +293,7 @@ def _result(training: Training, kept: Kept) -> tuple[dict[str, Any], list[str]]:
         figures = known or measure(training, training.model, split, phase, test, epochs)
         for name in ("accuracy", "top5", "loss", "images", "resolution"):
             result[f"{way}_{name}"] = vars(figures)[name]
+        result |= {f"{way}_{name}": finite(figure) for name, figure in figures.metrics.items()}
         if way in data.splits:
             shown += guard.unrecognised(figures.unrecognised, way)
     return result, shown

@@ -34,7 +34,7 @@ def checkpoint_bytes(model: nn.Module, recipe: Recipe, *, unlabelled: int = 0) -
     state = saved_tensors(model)
     own, copied = _bytes(state.values()), _bytes(model.state_dict().values())
     # In a first phase the best weights of the phase are the best of all.
-    starts = recipe.phases[2 if recipe.keep == "best" else 1 :]
+    starts = recipe.phases[2 if recipe.keeps_best else 1 :]
     kept = 1 + any(phase.start == "best" for phase in starts)
     averages = 1 if recipe.average is not None else 0
     held = [

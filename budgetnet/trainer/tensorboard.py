@@ -71,7 +71,8 @@ class _Board:
         elif self._writer is not None and isinstance(event, Note):
             self._writer.add_text(event.kind, event.text, self._step)
         elif self._writer is not None and not isinstance(event, Note):
-            self._write("epoch", {k: v for k, v in asdict(event).items() if k not in _SKIPPED})
+            figures = {**asdict(event), **event.metrics}
+            self._write("epoch", {k: v for k, v in figures.items() if k not in _SKIPPED})
             self._writer.flush()
 
     def _open(self, step: int) -> None:

@@ -19,6 +19,7 @@ from budgetnet.engine import (
     Evaluation,
     Forecast,
     Prediction,
+    Scoring,
     Speed,
     Training,
     answers,
@@ -32,6 +33,7 @@ from budgetnet.engine import (
     trial,
 )
 from budgetnet.files import new_folder
+from budgetnet.metrics import Answers, check_metrics
 from budgetnet.modelfile import card
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import Epoch, Run
@@ -229,6 +231,7 @@ class Trainer:
         resolution: int | None = None,
         test: Test | None = None,
         batch_size: int = 256,
+        metrics: Sequence[Answers] = (),
     ) -> Evaluation:
         """Accuracy, top-5, loss, per-class recall and confusion matrix of `model` over `split`.
 
@@ -237,11 +240,12 @@ class Trainer:
         averaged; otherwise give them. `test` overrides the way of testing: Test(resize=232, crop=224,
         mirror=True); without sizes it keeps the card's. Labels are counted by the names of their classes:
         those that the model does not tell apart are refused with a ValueError, as is a resolution that
-        nobody says. `classes` overrides what the model's outputs are called.
-        The model is left in the mode it was in.
+        nobody says. `classes` overrides what the model's outputs are called. `metrics` are measured
+        besides, as `Recipe.metrics` are. The model is left in the mode it was in.
         """
         known = card(model)
         split, names = measured(split, known, classes)
+        scoring = Scoring(names, check_metrics("evaluate", metrics))
         asked, size = tested(known, test, resolution)
         if asked.augment:
             images, labels = (each.to(self.device) for each in split[:TRIED])
@@ -250,7 +254,7 @@ class Trainer:
         moved = split.to(self.device)
         try:
             return evaluate(
-                model, moved, names, asked, engine=self.engine, resolution=size, batch_size=batch_size
+                model, moved, scoring, asked, engine=self.engine, resolution=size, batch_size=batch_size
             )
         except Exception:
             # Trying the model on the meta device takes as long as evaluating hundreds of images does: only

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from budgetnet.console import Display, Tell
 from budgetnet.engine import Event, TrainingFailed, TrainingStep
+from budgetnet.metrics import metrics_text
 from budgetnet.recipe import Phase
 from budgetnet.run import Epoch, Note, Run
 from budgetnet.text import duration, percent
@@ -173,6 +174,7 @@ def epoch_line(epoch: Epoch) -> str:
     head = f"{epoch.name or f'phase {epoch.phase}'} {epoch.epoch}/{epoch.epochs}"
     train = f"loss {epoch.train_loss:.4f}  train {percent(epoch.train_accuracy)}"
     val = "" if math.isnan(epoch.val_accuracy) else f"  val {percent(epoch.val_accuracy)}"
+    val += metrics_text(epoch.metrics, "val")
     pace = f"{epoch.images_per_second:,.0f} images/s  {duration(epoch.train_seconds + epoch.val_seconds)}"
     undone = f"  {epoch.undone} of {epoch.steps} steps undone" if epoch.undone else ""
     waits = f"  data {100 * epoch.data_share:.0f} %" if epoch.data_share > DATA_HEAVY else ""

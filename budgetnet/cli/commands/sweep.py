@@ -27,7 +27,7 @@ class Trials:
     over: tuple[str, ...]
     seeds: int
     together: int | Literal["auto"]
-    metric: Literal["val_accuracy", "val_loss"]
+    metric: str
 
 
 @click.command()
@@ -53,10 +53,11 @@ class Trials:
     together_option,
     click.option(
         "--metric",
-        type=click.Choice(["val_accuracy", "val_loss"]),
         default="val_accuracy",
         show_default=True,
-        help="The mean of what, on the validation images, decides.",
+        metavar="FIGURE",
+        help="The mean of what, on the validation images, decides: val_accuracy, val_loss, or one of the "
+        "recipe's metrics, such as val_f1.",
     ),
 )
 @gathered("asked", Asked, data_option, scale_option, set_option, seed_option)
