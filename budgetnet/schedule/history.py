@@ -24,8 +24,10 @@ def rises(figure: str) -> bool:
 
 
 def check_monitor(name: str, monitor: object) -> None:
-    """Refuse what no epoch could have under this name; whether the recipe has it, the recipe knows."""
-    if not (isinstance(monitor, str) and monitor.startswith("val_") and len(monitor) > len("val_")):
+    """Refuse what no epoch could have; whether the recipe has such a metric is checked with the recipe."""
+    metric = isinstance(monitor, str) and monitor.startswith("val_")
+    # What begins one of them, as val_acc does, is meant for it.
+    if not metric or any(known.startswith(str(monitor)) for known in MONITORS):
         one_of(name, monitor, (*MONITORS, "val_ and a metric's name"))
 
 
