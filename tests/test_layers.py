@@ -419,6 +419,15 @@ def test_standardise_is_torchvisions_normalize() -> None:
     torch.testing.assert_close(standardise(MEAN, STD)(images), expected)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_standardise_is_read_by_torchscript() -> None:
+    module, images = standardise(MEAN, STD), torch.rand(2, 3, 4, 4)
+    for script in (torch.jit.script(module), torch.jit.trace(module, images)):
+        assert torch.equal(script(images), module(images))
+    with pytest.raises(torch.jit.Error, match=r"not \(2, 1, 4, 4\)"):
+        torch.jit.script(module)(images[:, :1])
+
+
 def test_standardise_passes_images_on_until_it_is_fitted() -> None:
     module, images = standardise(), torch.rand(2, 3, 4, 4)
     assert not module.fitted

@@ -1,5 +1,6 @@
 """Model files: what is saved comes back, by itself for budgetnet's builders, by the caller's for others."""
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -16,7 +17,7 @@ import budgetnet
 from budgetnet import Budget, OverBudget, Trainer, layers, models
 from budgetnet.budget import NotFromScratch, external
 from budgetnet.files import read_sealed, seal
-from budgetnet.modelfile import BadModelFile, Card, card, read_card, write
+from budgetnet.modelfile import BadModelFile, Card, card, described, read_card, write
 
 
 def mine(classes: int, *, hidden: int = 4) -> nn.Module:
@@ -87,6 +88,47 @@ def test_a_model_of_no_builder_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds a Linear"):
         budgetnet.load(tmp_path / "m")
     assert isinstance(budgetnet.load(tmp_path / "m", nn.Linear, 2, 2), nn.Linear)
+
+
+@pytest.mark.parametrize("name", [name for name in models.__all__ if name != "inherit"])
+def test_a_network_of_ours_comes_back_by_its_card_without_a_budget(name: str, tmp_path: Path) -> None:
+    model = getattr(models, name)(5)
+    about = described(model)
+    assert (about.builder, about.arguments, about.budget) == (name, [[5], {"dict": {}}], None)
+    if name == "convnet":
+        budgetnet.save(copy.deepcopy(model), tmp_path / "m", resolution=16)
+        again = budgetnet.load(tmp_path / "m")
+        images = torch.rand(2, 3, 16, 16)
+        assert torch.equal(again(images), model.eval()(images))
+        budgetnet.save(again, tmp_path / "again")
+        assert (tmp_path / "again").read_bytes() == (tmp_path / "m").read_bytes()
+
+
+def test_a_network_of_ours_with_other_layers_is_nobodys(tmp_path: Path) -> None:
+    changed, quiet = models.convnet(5, widths=(4, 8)), models.convnet(5, widths=(4, 8))
+    changed.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    quiet.stages[0][0].act = nn.Tanh()
+    for model in (changed, quiet, layers.Quantised(models.convnet, bits=4)(5)):
+        assert described(model).builder is None
+    budgetnet.save(changed, tmp_path / "m", resolution=8)
+
+
+@pytest.mark.parametrize("wrapper", ["model.", "_forward_module.", "net.module._orig_mod."])
+def test_a_file_of_another_program_is_loaded_by_its_builder(wrapper: str, tmp_path: Path) -> None:
+    model, path = models.convnet(3, widths=(4, 8)).eval(), tmp_path / "m.safetensors"
+    checkpoint = {"state_dict": {f"{wrapper}{name}": value for name, value in model.state_dict().items()}}
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    save_file(torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"], path)
+    again = budgetnet.load(path, models.convnet, 3, widths=(4, 8))
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.equal(again(images), model(images))
+    about = card(again)
+    assert about is not None
+    assert about.builder == "convnet"
+    with pytest.raises(BadModelFile, match=r"has no budgetnet card.*make, \.\.\."):
+        budgetnet.load(path)
+    with pytest.raises(BadModelFile, match="does not fit its model"):
+        budgetnet.load(path, models.convnet, 3, widths=(4, 9))
 
 
 def test_shared_weights_are_saved_once_and_come_back_shared(tmp_path: Path) -> None:

@@ -378,3 +378,10 @@ def test_the_examples_in_docstrings_hold(room: str) -> None:
     tested = doctest.testmod(importlib.import_module(f"budgetnet.models{room}"))
     assert tested.attempted > 0
     assert tested.failed == 0
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("make", [models.convnet, models.resnet, models.mobilenet])
+def test_torchscript_reads_whole_networks(make: Callable[..., nn.Module]) -> None:
+    model, images = make(3).eval(), torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(torch.jit.script(model)(images), model(images), rtol=1e-4, atol=1e-4)

@@ -20,7 +20,9 @@ from budgetnet.budget.ledger import Ledger as Ledger
 from budgetnet.budget.ledger import Row as Row
 from budgetnet.budget.limits import Budget as Budget
 from budgetnet.budget.limits import Built as Built
+from budgetnet.budget.limits import Made as Made
 from budgetnet.budget.limits import built as built
+from budgetnet.budget.limits import made as made
 from budgetnet.budget.meta import first_line as first_line
 from budgetnet.budget.meta import twin as twin
 from budgetnet.budget.modules import check_state as check_state

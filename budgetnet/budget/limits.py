@@ -144,7 +144,7 @@ class Budget:
                 f"it was counted and {counted.params:,} ({counted.bytes:,} bytes) when it was built: make it "
                 "return the same network for the same arguments"
             )
-        if hasattr(model, "built") and built(model) is None:
+        if hasattr(model, "built") and made(model) is None:
             raise ValueError(
                 f"{builder_name(make)} uses the attribute `built`, which the budget needs: rename it"
             )
@@ -194,16 +194,28 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Built:
-    """`make(*args, **kwargs)` under a budget: how a model was built, kept as its attribute `built`."""
+class Made:
+    """`make(*args, **kwargs)`: how a model of `budgetnet.models` was made, kept as its attribute `built`."""
 
     make: Callable[..., nn.Module]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Built(Made):
+    """The same under a budget, of any builder."""
+
     budget: Budget
 
 
 def built(model: nn.Module) -> Built | None:
     """How `Budget.build` made `model`, None for a model made elsewhere."""
-    origin = getattr(model, "built", None)
+    origin = made(model)
     return origin if isinstance(origin, Built) else None
+
+
+def made(model: nn.Module) -> Made | None:
+    """How `Budget.build` or a function of `budgetnet.models` made `model`, None for others."""
+    origin = getattr(model, "built", None)
+    return origin if isinstance(origin, Made) else None

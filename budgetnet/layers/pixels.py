@@ -101,8 +101,11 @@ class Standardise(nn.Module):
             )
         # One channel would broadcast against three without a word.
         if x.ndim < 3 or x.shape[-3] != self.mean.shape[0]:
+            sides = ", ".join(
+                [str(side) for side in x.shape]
+            )  # which TorchScript reads, as it does no tuple()
             raise ValueError(
-                f"Standardise: images should be (B, {self.mean.shape[0]}, H, W), not {tuple(x.shape)}; "
+                f"Standardise: images should be (B, {self.mean.shape[0]}, H, W), not ({sides}); "
                 "build the model with the `channels` of the data"
             )
         return (x - self.mean) / self.std

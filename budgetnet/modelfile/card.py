@@ -1,12 +1,14 @@
 """Card: what a model file says of its model, and how a model gets one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 import budgetnet.models as models
-from budgetnet.budget import built, external
+from budgetnet.budget import Built, external, made, saved_tensors
 from budgetnet.layers import Quantised
 from budgetnet.modelfile.arguments import NotPortable, encoded, public_name
 
@@ -48,8 +50,11 @@ def card(model: nn.Module) -> Card | None:
 
 
 def described(model: nn.Module, **entries: Any) -> Card:
-    """A card for `model`: how Budget.build built it, with `entries` (classes, resize, crop, channels)."""
-    how = built(model)
+    """A card for `model`, with `entries` (classes, resize, crop, channels).
+
+    It says how Budget.build built it, or a function of budgetnet.models made it that was not changed since.
+    """
+    how = made(model)
     entries["external"] = external(model)
     if how is None:
         return Card(origin=f"a {type(model).__name__}", **entries)
@@ -58,13 +63,27 @@ def described(model: nn.Module, **entries: Any) -> Card:
         entries["quantised"], make = make.options(), make.make
     name = getattr(make, "__qualname__", repr(make))
     origin = f"{getattr(make, '__module__', '')}.{name}".lstrip(".")
-    budget = how.budget.describe()
+    budget = how.budget.describe() if isinstance(how, Built) else None
     try:
         builder = public_name(make, models)
         keywords = dict(how.kwargs)
         if entries["external"] and "weights" in keywords:
             keywords["weights"] = None  # the file holds what became of them
         arguments = encoded([list(how.args), keywords])
+        if budget is None and not _is_made(model, make, how.args, keywords):
+            raise NotPortable
     except NotPortable:
         return Card(origin=origin, budget=budget, **entries)
     return Card(builder=builder, arguments=arguments, origin=origin, budget=budget, **entries)
+
+
+def _is_made(
+    model: nn.Module, make: Callable[..., nn.Module], args: tuple[Any, ...], keywords: dict[str, Any]
+) -> bool:
+    """Whether the model still is what its builder makes: nobody has put other layers into it."""
+    with torch.device("meta"):
+        fresh = make(*args, **keywords)
+    ours, theirs = (
+        {name: tensor.shape for name, tensor in saved_tensors(each).items()} for each in (model, fresh)
+    )
+    return ours == theirs and repr(model) == repr(fresh)

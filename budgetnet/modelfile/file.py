@@ -72,12 +72,20 @@ def read_card(path: str | Path) -> Card:
     return opened(Path(path))[1]
 
 
-def opened(path: Path) -> tuple[Stored, Card]:
-    """What a model file holds, before its tensors are read. Raises BadModelFile."""
+def opened(path: Path, *, foreign: bool = False) -> tuple[Stored, Card]:
+    """What a model file holds, before its tensors are read. Raises BadModelFile.
+
+    With `foreign` a safetensors file of another program is taken too, which says nothing of its model.
+    """
     with refusing(path, "has a damaged card"):
         stored = read_sealed(path)
         if stored.words is None:
-            raise BadModelFile(f"{path} has no budgetnet card: it was not saved by budgetnet.save")
+            if foreign:
+                return stored, Card()
+            raise BadModelFile(
+                f"{path} has no budgetnet card: it was not saved by budgetnet.save; name what builds its "
+                f"model: budgetnet.load({str(path)!r}, make, ...)"
+            )
         return stored, from_words(stored.words, stored.sealed)
 
 

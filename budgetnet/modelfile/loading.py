@@ -21,15 +21,13 @@ from budgetnet.files import Stored
 from budgetnet.layers import Quantised
 from budgetnet.modelfile.arguments import check_repeats, decoded
 from budgetnet.modelfile.bounds import TooMuch, check_run, ordinary
-from budgetnet.modelfile.card import Card
+from budgetnet.modelfile.card import Card, described
 from budgetnet.modelfile.file import BadModelFile, opened, refusing
 from budgetnet.modelfile.packing import packed_forms, unpacked
 from budgetnet.modelfile.shipped import resolved
 from budgetnet.run import MODEL
 from budgetnet.text import one_line
 
-_WRAPPERS = ("_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module.")
-"""What torch.compile and parallel models put before each name."""
 _PARTS = 16
 """So many modules and parameters a network may have for each tensor of its file; about four are usual."""
 
@@ -46,20 +44,24 @@ def load(
     A name such as "stl10_afternoon", where no such file lies, is a model that comes along, in `weights/`.
 
     A model of `budgetnet.models` is rebuilt from the file's own card. Any other builder is named by the
-    caller: `load("runs/mine-1", my_model, classes=10)`; no code named by a file is ever imported. The card's
-    budget is checked again. Raises BadModelFile, a ValueError, for a file that is not what was saved or does
-    not fit its model, and OverBudget for a budget that is not kept. External weights that a model began from
-    are not needed; its attribute `external` still names them.
+    caller: `load("runs/mine-1", my_model, classes=10)`; no code named by a file is ever imported. So it is
+    for a safetensors file of another program, too. What a wrapper (torch.compile, DistributedDataParallel,
+    Lightning) has put before each of the tensors' names is left out. The card's budget is checked again.
+    Raises BadModelFile, a ValueError, for a file that is not what was saved or does not fit its model, and
+    OverBudget for a budget that is not kept. External weights that a model began from are not needed; its
+    attribute `external` still names them.
     """
     target = resolved(path)
     if target.is_dir():
         target = target / MODEL
-    stored, card = opened(target)
+    stored, card = opened(target, foreign=make is not None)
     if make is None:
         model = _from_card(card, stored)
     else:
         model = _built(card, stored, _quantised(card, make), args, kwargs)
     _fill(model, stored, plainly=make is None)
+    if stored.words is None:
+        card = described(model)
     if card.external:
         model.external = card.external  # type: ignore[assignment]
         origin = built(model)
@@ -183,10 +185,16 @@ def _built(
 
 
 def _unwrapped(model: nn.Module, stored: Stored) -> Stored:
-    """A file's tensors by the names of `model`, where a compiled or parallel model of that kind was saved."""
+    """A file's tensors by the names of `model`, where a wrapper of that kind was saved.
+
+    Before each name torch.compile puts `_orig_mod.`, parallel models `module.`, engines `_forward_module.`,
+    and whoever holds the model the name by which he does, such as `model.`.
+    """
     names = saved_tensors(model).keys()
-    for wrapper in _WRAPPERS:
-        if names and {f"{wrapper}{name}" for name in names} == stored.shapes.keys():
+    longest = max(names, key=len, default="")
+    wrappers = {name.removesuffix(longest) for name in stored.shapes if name.endswith(f".{longest}")}
+    for wrapper in wrappers if names else ():
+        if {f"{wrapper}{name}" for name in names} == stored.shapes.keys():
             return stored.without(wrapper)
     return stored
 

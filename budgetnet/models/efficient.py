@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from budgetnet.data import Unavailable
 from budgetnet.layers import Pixels, head, require_counts, require_rates
-from budgetnet.models.entry import entry
+from budgetnet.models.entry import entry, noted
 from budgetnet.values import one_of
 
 _VARIANTS = tuple(f"b{number}" for number in range(8))
@@ -23,6 +23,7 @@ _PUBLISHED = "imagenet"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+@noted
 def efficientnet(
     classes: int,
     *,

@@ -1,11 +1,31 @@
-"""The entry of every network: pixels standardised, and options that its builder does not have refused."""
+"""The entry of every network: how it was made is noted, pixels standardised, and unknown options refused."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ParamSpec, cast
 
+from torch import nn
+
+from budgetnet.budget import Made
 from budgetnet.layers import Pixels, Standardise, standardise
 from budgetnet.values import nearest
+
+Arguments = ParamSpec("Arguments")
+
+
+def noted(make: Callable[Arguments, nn.Sequential]) -> Callable[Arguments, nn.Sequential]:
+    """`make`, whose networks keep how they were made as their attribute `built`, for the cards of files."""
+
+    # A default and no closure: what is known of a builder in the records of runs stays its name alone.
+    @functools.wraps(make)
+    def build(*args: Any, _make: Any = make, **kwargs: Any) -> nn.Sequential:
+        model: nn.Sequential = _make(*args, **kwargs)
+        itself = _make.__globals__[_make.__name__]  # with this round it, as everybody else knows it
+        model.built = Made(itself, args, kwargs)  # type: ignore[assignment]  # a plain attribute
+        return model
+
+    return cast(Callable[Arguments, nn.Sequential], build)
 
 
 def entry(

@@ -19,7 +19,7 @@ from budgetnet.layers import (
     stage,
     stem,
 )
-from budgetnet.models.entry import entry
+from budgetnet.models.entry import entry, noted
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ _RESNET34 = _Kind(basic, (64, 128, 256, 512), (3, 4, 6, 3))
 _RESNEXT50 = _Kind(partial(bottleneck, expansion=2, groups=32), (256, 512, 1024, 2048), (3, 4, 6, 3))
 
 
+@noted
 def resnet18(
     classes: int,
     *,
@@ -59,6 +60,7 @@ def resnet18(
     return _network(resnet18, _RESNET18, classes, channels, stem, head, zero_init, pixels)
 
 
+@noted
 def resnet34(
     classes: int,
     *,
@@ -85,6 +87,7 @@ def resnet34(
     return _network(resnet34, _RESNET34, classes, channels, stem, head, zero_init, pixels)
 
 
+@noted
 def resnext50(
     classes: int,
     *,

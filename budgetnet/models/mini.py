@@ -14,9 +14,10 @@ from budgetnet.layers import (
     require_counts,
     require_rates,
 )
-from budgetnet.models.entry import entry
+from budgetnet.models.entry import entry, noted
 
 
+@noted
 def mini_resnet(
     classes: int,
     *,

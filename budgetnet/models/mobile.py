@@ -20,7 +20,7 @@ from budgetnet.layers import (
     rising,
     stage,
 )
-from budgetnet.models.entry import entry
+from budgetnet.models.entry import entry, noted
 
 # The paper's table 2: expansion, channels, blocks and stride of every stage.
 _STAGES = (
@@ -34,6 +34,7 @@ _STAGES = (
 )
 
 
+@noted
 def mobilenet(
     classes: int,
     *,

@@ -20,9 +20,10 @@ from budgetnet.layers import (
     require_stages,
     stage,
 )
-from budgetnet.models.entry import entry
+from budgetnet.models.entry import entry, noted
 
 
+@noted
 def convnet(
     classes: int,
     *,

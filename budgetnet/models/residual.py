@@ -23,7 +23,7 @@ from budgetnet.layers import (
     rising,
     stage,
 )
-from budgetnet.models.entry import entry
+from budgetnet.models.entry import entry, noted
 
 
 class Options(Pixels, total=False):
@@ -35,6 +35,7 @@ class Options(Pixels, total=False):
     zero_init: bool | None
 
 
+@noted
 def resnet(
     classes: int,
     *,

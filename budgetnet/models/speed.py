@@ -19,9 +19,10 @@ from budgetnet.layers import (
     scale,
     whiten,
 )
-from budgetnet.models.entry import entry
+from budgetnet.models.entry import entry, noted
 
 
+@noted
 def speednet(
     classes: int,
     *,

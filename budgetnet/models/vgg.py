@@ -16,7 +16,7 @@ from budgetnet.layers import (
     require_rates,
     require_stages,
 )
-from budgetnet.models.entry import entry
+from budgetnet.models.entry import entry, noted
 from budgetnet.values import one_of
 
 # The kernels of each stage's convolutions, from the paper's table 1.
@@ -30,6 +30,7 @@ _CONFIGURATIONS = {
 _DIVIDED = 2**5
 
 
+@noted
 def vgg(
     classes: int,
     *,
