@@ -75,7 +75,7 @@ def test_bytes_are_decimal_or_binary_as_written(written: Any, meant: int) -> Non
     assert Budget(bytes=written).bytes == meant
 
 
-@pytest.mark.parametrize("limit", ["params", "macs", "bytes"])
+@pytest.mark.parametrize("limit", ["params", "macs", "bytes", "ram"])
 @pytest.mark.parametrize(
     "nonsense",
     [

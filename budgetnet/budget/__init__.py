@@ -23,10 +23,12 @@ from budgetnet.budget.limits import Built as Built
 from budgetnet.budget.limits import Made as Made
 from budgetnet.budget.limits import built as built
 from budgetnet.budget.limits import made as made
+from budgetnet.budget.live import Peak as Peak
 from budgetnet.budget.meta import first_line as first_line
 from budgetnet.budget.meta import twin as twin
 from budgetnet.budget.modules import check_state as check_state
 from budgetnet.budget.refusal import OverBudget as OverBudget
+from budgetnet.budget.refusal import unit as unit
 from budgetnet.budget.scratch import NotFromScratch as NotFromScratch
 from budgetnet.budget.scratch import external as external
 from budgetnet.budget.scratch import stated as stated

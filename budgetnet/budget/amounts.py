@@ -11,12 +11,13 @@ _EXAMPLES = {
     "params": '2_000_000, "2M" or "300k"',
     "macs": '400_000_000, "400M" or "1.5G"',
     "bytes": '300_000, "300KB" (300,000 bytes) or "300KiB" (307,200 bytes)',
+    "ram": '256_000, "256KB" (256,000 bytes) or "256KiB" (262,144 bytes)',
 }
 
 
 def amount(written: object, limit: str) -> int:
-    """The whole number written for the limit "params", "macs" or "bytes"; ValueError for anything else."""
-    count = quantity(written, BYTES if limit == "bytes" else COUNTS)
+    """The whole number written for "params", "macs", "bytes" or "ram"; ValueError for anything else."""
+    count = quantity(written, BYTES if limit in ("bytes", "ram") else COUNTS)
     if count is None or not 0 < count <= MOST or count != count.to_integral_value():
         raise ValueError(
             f"{limit}={_shown(written)} is not a budget, which is a whole number above 0: write "

@@ -43,7 +43,8 @@ def ledger(
         seen = None if watch is None else watch.seen.get(name, Seen())
         weight = sum(map(size, filed[name].values()))
         rows.append(_row(name, module, owners, seen, notes[name], weight))
-    return Ledger(tuple(rows), resolved, head(flat(filed)))
+    peak = None if watch is None else watch.lives.peak()
+    return Ledger(tuple(rows), resolved, head(flat(filed)), peak)
 
 
 def macs(model: nn.Module, resolution: int | tuple[int, int], *, channels: int | None = None) -> int:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
+from budgetnet.budget.live import Peak
 from budgetnet.text import aligned
 from budgetnet.values import whole
 
@@ -37,12 +38,13 @@ class Ledger:
     """The rows of a model in definition order, their totals, and the (height, width) of the MACs.
 
     `head` are the bytes of a saved file before its tensors: the table of their names, and 2,048 that are set
-    aside for the description of the model.
+    aside for the description of the model. `peak` is where most activations are live at once.
     """
 
     rows: tuple[Row, ...]
     resolution: tuple[int, int] | None = None
     head: int = 0
+    peak: Peak | None = None
 
     @cached_property
     def params(self) -> int:
@@ -69,8 +71,13 @@ class Ledger:
         """Bytes of the whole file that `save` writes, at most: what a budget's `bytes` limits."""
         return self.head + self.bytes
 
+    @property
+    def ram(self) -> int | None:
+        """Bytes of activations that are live at once, at most, for one image; None without a resolution."""
+        return None if self.peak is None else self.peak.bytes
+
     def cost(self, limit: str) -> int | None:
-        """What counts against a budget's limit, "params", "macs" or "bytes"; None for MACs not counted."""
+        """What counts against a budget's limit, "params", "macs", "bytes" or "ram"; None if not counted."""
         cost: int | None = self.saved if limit == "bytes" else getattr(self, limit)
         return cost
 
@@ -117,6 +124,11 @@ class Ledger:
                 "MACs are multiply-accumulates of convolutions and matrix products, batch 1, at "
                 f"{self.resolution[0]}x{self.resolution[1]}; activation bytes are those of modules' outputs."
             )
+        if self.peak is not None:
+            text.append(
+                f"{self.peak.bytes:,} bytes of activations are live at once, at most, in "
+                f"{label(self.peak.module)}."
+            )
         return "\n".join(text)
 
     def __repr__(self) -> str:
@@ -126,6 +138,7 @@ class Ledger:
         """The totals and the rows as one JSON object."""
         names = ("params", "trainable", "buffers", "bytes", "saved", "macs", "activation_bytes", "resolution")
         totals = {name: getattr(self, name) for name in names}
+        totals["peak"] = None if self.peak is None else asdict(self.peak)
         return json.dumps(totals | {"rows": [asdict(row) for row in self.rows]})
 
 

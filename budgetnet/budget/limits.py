@@ -14,12 +14,14 @@ from budgetnet.budget.counting import ledger
 from budgetnet.budget.ledger import Ledger
 from budgetnet.budget.meta import BuildingStopped, build_on_meta, builder_name
 from budgetnet.budget.modules import require_module
-from budgetnet.budget.refusal import excesses, over_budget, over_while_building
+from budgetnet.budget.refusal import AT_RESOLUTION, excesses, over_budget, over_while_building
 from budgetnet.budget.scratch import NotFromScratch, asked_for, external
 from budgetnet.budget.spend import Spent, spend
 from budgetnet.values import hinting, true_or_false
 
 _FAR = 16  # times a limit: beyond it nobody needs the MACs too, and counting them could take minutes
+
+_LIMITS = ("params", "macs", "bytes", "ram")
 
 Arguments = ParamSpec("Arguments")
 Network = TypeVar("Network", bound=nn.Module)
@@ -28,12 +30,14 @@ Network = TypeVar("Network", bound=nn.Module)
 @hinting
 @dataclass(frozen=True, init=False, repr=False)
 class Budget:
-    """The most that a network may cost: parameters, MACs for one image at a resolution, bytes as saved.
+    """The most that a network may cost: parameters, MACs for one image at a resolution, bytes as saved, RAM.
 
     Amounts are whole numbers or written: "2M", "300k", "1.5M", "10B" parameters or MACs; "300KB" (300,000) or
     "300KiB" (307,200) bytes, those of the whole file that `save` writes: tensors, the table of their names,
-    and 2,048 set aside for the description of the model. `macs` needs the `resolution` in pixels that it is
-    counted at. With `scratch=True` a model that began from external weights is refused too. Raises ValueError
+    and 2,048 set aside for the description of the model. `ram`, in bytes, bounds the activations of one image
+    that are live at once, each from the operation that makes it to the last that reads it, weights apart.
+    `macs` and `ram` need the `resolution` in pixels that they are counted at. With `scratch=True` a model
+    that began from external weights is refused too. Raises ValueError
     for anything else.
 
         Budget(params="2M").build(torchvision.models.resnet18, num_classes=10)   # raises OverBudget
@@ -43,6 +47,7 @@ class Budget:
     macs: int | None
     resolution: int | None
     bytes: int | None
+    ram: int | None
     scratch: bool
 
     def __init__(
@@ -52,20 +57,22 @@ class Budget:
         macs: int | str | None = None,
         resolution: int | None = None,
         bytes: int | str | None = None,
+        ram: int | str | None = None,
         scratch: bool = False,
     ) -> None:
-        if params is None and macs is None and bytes is None:
+        given = {"params": params, "macs": macs, "bytes": bytes, "ram": ram}
+        if all(written is None for written in given.values()):
             raise ValueError(
-                'a budget needs at least one limit: write Budget(params="2M"), or macs= or bytes='
+                'a budget needs at least one limit: write Budget(params="2M"), or macs=, bytes= or ram='
             )
         true_or_false("a budget's scratch", scratch)
-        for limit, written in (("params", params), ("macs", macs), ("bytes", bytes)):
+        for limit, written in given.items():
             object.__setattr__(self, limit, None if written is None else amount(written, limit))
-        if macs is not None and resolution is None:
-            raise ValueError(
-                f"macs={macs!r} needs the resolution that it is counted at: write "
-                f"Budget(macs={macs!r}, resolution=96)"
-            )
+            if written is not None and resolution is None and limit in AT_RESOLUTION:
+                raise ValueError(
+                    f"{limit}={written!r} needs the resolution that it is counted at: write "
+                    f"Budget({limit}={written!r}, resolution=96)"
+                )
         object.__setattr__(self, "resolution", None if resolution is None else pixels(resolution))
         object.__setattr__(self, "scratch", scratch)
 
@@ -78,8 +85,8 @@ class Budget:
 
     @property
     def limits(self) -> dict[str, int]:
-        """The limits that are set, of "params", "macs" and "bytes", in that order."""
-        limits = {"params": self.params, "macs": self.macs, "bytes": self.bytes}
+        """The limits that are set, of "params", "macs", "bytes" and "ram", in that order."""
+        limits = {limit: getattr(self, limit) for limit in _LIMITS}
         return {limit: most for limit, most in limits.items() if most is not None}
 
     def describe(self) -> dict[str, int]:
@@ -98,7 +105,7 @@ class Budget:
         return cls(**described)
 
     def check(self, model: nn.Module) -> Ledger:
-        """The ledger of `model`, with MACs where a resolution is set.
+        """The ledger of `model`, with MACs and RAM where a resolution is set.
 
         Raises OverBudget over any limit, and NotFromScratch for external weights where `scratch` is set.
         """

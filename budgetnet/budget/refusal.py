@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from budgetnet.budget.ledger import Ledger, Row, label
 from budgetnet.budget.meta import BuildingStopped
 
+AT_RESOLUTION = {"macs", "ram"}
+"""The limits of what an image of some resolution costs."""
 _LISTED = 3  # largest parts that a message names
 
 
@@ -34,12 +36,9 @@ def over_budget(ledger: Ledger, limits: Mapping[str, int]) -> OverBudget | None:
         return None
     first = next(iter(over))
     numbers = " and ".join(numbers_over(ledger, limit, limits[limit]) for limit in over)
-    largest = ", ".join(f"{label(row.name)} {getattr(row, first):,}" for row in _largest(ledger, first))
-    crossed = label(_crossed(ledger, first, limits[first]))
     return OverBudget(
-        f"{numbers}; the line is crossed in {crossed}; largest: {largest}; "
-        "make it narrower or shallower, let budget.spend(make, knobs) find the largest that fits, or allow "
-        f"{allowance(ledger, limits)}",
+        f"{numbers}; {_where(ledger, first, limits[first])}, let budget.spend(make, knobs) find the largest "
+        f"that fits, or allow {allowance(ledger, limits)}",
         ledger,
     )
 
@@ -50,20 +49,31 @@ def numbers_over(ledger: Ledger, limit: str, most: int) -> str:
     return f"{cost:,} {unit(limit, ledger)} is {cost - most:,} over the budget of {most:,}"
 
 
+def _where(ledger: Ledger, limit: str, most: int) -> str:
+    """Where the cost comes from, and what makes it smaller."""
+    if limit == "ram" and ledger.peak is not None:
+        held = ", ".join(f"{label(name)} {size:,}" for name, size in ledger.peak.held)
+        return f"held then: {held}; shrink the map before it, make it narrower there, lower the resolution"
+    largest = ", ".join(f"{label(row.name)} {getattr(row, limit):,}" for row in _largest(ledger, limit))
+    crossed = label(_crossed(ledger, limit, most))
+    return f"the line is crossed in {crossed}; largest: {largest}; make it narrower or shallower"
+
+
 def allowance(ledger: Ledger, limits: Mapping[str, int]) -> str:
     """The smallest budget with the same limits that would let a ledger pass, as an expression."""
     raised = {limit: max(most, ledger.cost(limit) or 0) for limit, most in limits.items()}
     options = [f"{limit}={most:_}" for limit, most in raised.items()]
-    if "macs" in limits and ledger.resolution is not None:
+    if AT_RESOLUTION & set(limits) and ledger.resolution is not None:
         options.append(f"resolution={ledger.resolution[0]}")
     return f"Budget({', '.join(options)})"
 
 
 def unit(limit: str, ledger: Ledger) -> str:
-    """What a limit is counted in: parameters, MACs at 96x96, bytes as saved."""
-    if limit == "macs" and ledger.resolution is not None:
-        return f"MACs at {ledger.resolution[0]}x{ledger.resolution[1]}"
-    return {"params": "parameters", "macs": "MACs", "bytes": "bytes as saved"}[limit]
+    """What a limit is counted in: parameters, MACs at 96x96, bytes as saved, and RAM with where it peaks."""
+    at = f" at {ledger.resolution[0]}x{ledger.resolution[1]}" if ledger.resolution is not None else ""
+    peak = f" (in {label(ledger.peak.module)})" if ledger.peak is not None else ""
+    ram = f"bytes of RAM{at}{peak}"
+    return {"params": "parameters", "macs": f"MACs{at}", "bytes": "bytes as saved", "ram": ram}[limit]
 
 
 def over_while_building(stop: BuildingStopped, limits: Mapping[str, int]) -> OverBudget:

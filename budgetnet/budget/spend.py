@@ -68,7 +68,7 @@ class Spent:
 def spend(
     plan: Plan, knobs: Mapping[str, Iterable[Any]], limits: Mapping[str, int], resolution: int | None
 ) -> Spent:
-    """The search behind `Budget.spend` and `Budget.widest`; MACs are counted at `resolution`."""
+    """The search behind `Budget.spend` and `Budget.widest`; MACs and RAM are counted at `resolution`."""
     values = {knob: tuple(_values(knob, given)) for knob, given in knobs.items()}
     if not values:
         raise ValueError('there is no knob to turn: give knobs={"width": range(8, 513, 8)}')

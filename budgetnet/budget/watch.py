@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from budgetnet.budget.hidden import Hidden, hidden
+from budgetnet.budget.live import Lives
 from budgetnet.budget.modules import walk
 
 
@@ -39,7 +40,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations as torch's FlopCounterMode does, by its formulas, and notes what they are given.
 
     `read` are the tensors: weights may be used without a call of their module. `drew` is what `where` said of
-    each operation that drew random numbers.
+    each operation that drew random numbers. `lives` is how long each tensor is needed.
     """
 
     def __init__(self, where: Callable[[], str]) -> None:
@@ -50,6 +51,7 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.flops = 0
         self.read: set[int] = set()
         self.drew: set[str] = set()
+        self.lives = Lives()
         self.where = where
 
     @classmethod
@@ -71,6 +73,9 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if output is not NotImplemented:
             return output
         output = func(*args, **kwargs)
+        # On meta a batch norm gives a batch's statistics too, which elsewhere are empty in evaluation.
+        returned = output[:1] if "batch_norm" in str(func) else output
+        self.lives.operation(self.where(), tensors_in((args, kwargs)), tensors_in(returned))
         formula = self.formulas.get(func._overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=output)
@@ -109,7 +114,8 @@ class Watch:
         try:
             with torch.no_grad(), torch.device(images.device), self._operations:
                 self._storages[images.untyped_storage()._cdata] = images.untyped_storage()
-                self.copied(images)
+                self.lives.begin(images)
+                self.lives.end(tensors_in(self.copied(images)))
         finally:
             for handle in handles:
                 handle.remove()
@@ -118,6 +124,11 @@ class Watch:
         self.unused = {
             name for name, module in self.modules.items() if name not in self.seen and _idle(module, read)
         }
+
+    @property
+    def lives(self) -> Lives:
+        """How long each tensor of the pass is needed."""
+        return self._operations.lives
 
     def _total(self) -> int:
         return self._operations.flops // 2

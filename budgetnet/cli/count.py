@@ -83,5 +83,6 @@ def _described(model: nn.Module, ledgers: Sequence[Ledger], depth: int | None) -
         **{name: getattr(largest, name) for name in ("params", "trainable", "buffers", "bytes", "saved")},
         "budget": origin.budget.describe() if origin is not None else None,
         "macs": {each.resolution[0]: each.macs for each in ledgers if each.resolution is not None},
+        "peak": None if largest.peak is None else asdict(largest.peak),
         "rows": [asdict(row) for row in (largest.rows if depth is None else largest.groups(depth))],
     }

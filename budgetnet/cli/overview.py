@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from budgetnet.budget import Budget, DoesNotFit, Ledger, built, check_fit, ledger, macs
+from budgetnet.budget import Budget, DoesNotFit, Ledger, built, check_fit, ledger, macs, unit
 from budgetnet.cli.options import environment
 from budgetnet.console import say, table
 from budgetnet.data import Data, Unavailable
@@ -72,13 +72,12 @@ def budget_lines(model: nn.Module, costs: Ledger, budget: Budget | None = None) 
     if limits is None:
         return ["budget: none; Budget(params=...).build(...) in model() would set one"]
     lines = []
+    if limits.resolution is not None and costs.resolution != (limits.resolution, limits.resolution):
+        costs = ledger(model, limits.resolution)
     for limit, most in limits.limits.items():
         used = costs.cost(limit) or 0
-        unit = {"params": "parameters", "bytes": "bytes as saved"}.get(limit, "")
-        if limit == "macs" and limits.resolution is not None:
-            used, unit = macs(model, limits.resolution), f"MACs at {limits.resolution} px"
         rest = f"{most - used:,} left" if used <= most else f"{used - most:,} too many"
-        lines.append(f"budget: {used:,} of {most:,} {unit}, {rest}")
+        lines.append(f"budget: {used:,} of {most:,} {unit(limit, costs)}, {rest}")
     return lines
 
 

@@ -1,0 +1,171 @@
+"""The peak of live activations, against measuring what is alive in a real pass and in onnxruntime's graph."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, fx, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from budgetnet import Budget, OverBudget, ledger, load, models, save
+from budgetnet.budget import Peak
+from budgetnet.cli import main
+from budgetnet.layers import Standardise
+
+
+class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most bytes alive at once in a real pass, of all that was made in it, and of its input."""
+
+    def __init__(self, images: Tensor, weights: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most: int = 0
+        self.own = {each.untyped_storage()._cdata for each in weights.state_dict().values()}
+        self.storages: dict[int, tuple[Any, int]] = {}
+        self.note(images)
+
+    def note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self.own:
+            reference: Any = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+            self.storages.setdefault(storage._cdata, (reference, storage.nbytes()))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        for each in output if isinstance(output, (tuple, list)) else [output]:
+            if isinstance(each, Tensor):
+                self.note(each)
+        self.storages = {key: kept for key, kept in self.storages.items() if not kept[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self.storages.values()))
+        return output
+
+
+class Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Standardise looks at its images, which a trace has not."""
+        return isinstance(m, Standardise) or super().is_leaf_module(m, module_qualified_name)
+
+
+def measured(model: nn.Module, resolution: int) -> int:
+    """What a real pass on the CPU has alive at once, where each value is let go after its last use."""
+    graph = fx.GraphModule(model, Tracer().trace(model.eval()))
+    images = torch.rand(1, 3, resolution, resolution)
+    with torch.no_grad(), Alive(images, model) as alive:
+        given = {next(iter(graph.graph.nodes)): images}
+        del images
+        fx.Interpreter(graph).run(initial_env=given)
+    most: int = alive.most
+    return most
+
+
+class Chain(nn.Module):
+    """Views, in-place steps and what follows from weights alone, with a peak that is known by heart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 4, 1, bias=False)
+        self.scale = nn.Parameter(torch.ones(1000, 1000))
+
+    def forward(self, images: Tensor) -> Tensor:
+        wide: Tensor = self.first(images)  # 3 and 8 numbers a pixel
+        wide = wide.relu_().flatten(2).view(wide.shape)[:, :8]  # still 8
+        narrow: Tensor = self.second(wide)  # 8 and 4, the peak
+        narrow *= self.scale.square().sum()
+        return narrow.mean(dim=(2, 3))
+
+
+def test_in_place_steps_and_views_take_nothing_and_weights_are_no_activations() -> None:
+    peak = ledger(Chain(), 16).peak
+    assert peak == Peak(12 * 256 * 4, "second", (("first", 8 * 1024), ("second", 4 * 1024)))
+    assert ledger(nn.Identity(), 16).ram == 3 * 1024
+    assert ledger(Chain()).ram is None
+
+
+def test_a_skip_is_alive_until_it_is_added() -> None:
+    class Skip(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))
+
+        def forward(self, images: Tensor) -> Tensor:
+            added: Tensor = images + self.inner(images)
+            return added
+
+    class Concat(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.cat([images, images.sin(), images.cos()], dim=1).mean(dim=(1, 2, 3))
+
+    assert ledger(Skip(), 16, channels=4).ram == 3 * 4096  # image, before and after an inner step
+    assert ledger(Concat(), 16, channels=4).ram == (3 + 3) * 4096
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet": lambda: models.resnet(10),
+    "torchvision densenet": lambda: torchvision.models.DenseNet(8, (3, 3), 16),
+    "torchvision mobilenet_v3": torchvision.models.mobilenet_v3_small,
+    "mobilenet": lambda: models.mobilenet(10),
+    "efficientnet": lambda: models.efficientnet(10),
+    "torchvision googlenet": lambda: torchvision.models.googlenet(init_weights=False),
+    "torchvision resnet18": torchvision.models.resnet18,
+    "torchvision shufflenet": torchvision.models.shufflenet_v2_x0_5,
+    "torchvision squeezenet": torchvision.models.squeezenet1_1,
+    "torchvision regnet": torchvision.models.regnet_y_400mf,
+}
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in list(NETWORKS)[3:]]
+
+
+@pytest.mark.parametrize("name", [*list(NETWORKS)[:3], *SLOW])
+def test_the_peak_is_that_of_a_real_pass_that_lets_go_of_what_nobody_reads(name: str) -> None:
+    model = NETWORKS[name]()
+    assert ledger(model, 64).ram == measured(model, 64)
+
+
+def test_a_budget_of_ram_refuses_with_the_module_of_the_peak_and_the_way_out() -> None:
+    assert Budget(ram="12KiB", resolution=16).check(Chain()).ram == 12 * 1024
+    with pytest.raises(OverBudget) as refusal:
+        Budget(ram=12 * 1024 - 1, resolution=16).build(Chain)
+    assert str(refusal.value) == (
+        "12,288 bytes of RAM at 16x16 (in second) is 1 over the budget of 12,287; held then: first 8,192, "
+        "second 4,096; shrink the map before it, make it narrower there, lower the resolution, let "
+        "budget.spend(make, knobs) find the largest that fits, or allow Budget(ram=12_288, resolution=16)"
+    )
+    with pytest.raises(ValueError, match=r"ram='256KB' needs .* write Budget\(ram='256KB', resolution=96\)"):
+        Budget(ram="256KB")
+
+
+def test_a_budget_of_ram_is_spent() -> None:
+    budget = Budget("1M", ram="200KB", resolution=32)
+    spent = budget.spend(
+        models.convnet, {"widths": [(width, 2 * width) for width in (8, 16, 24, 32, 64)]}, classes=10
+    )
+    assert spent.knobs == {"widths": (24, 48)}
+    assert spent.slack["ram"] == 200_000 - 2 * 24 * 32 * 32 * 4
+    assert "of 200,000 bytes of RAM at 32x32 (in stages.0.0.norm), 3," in str(spent)
+    step = spent.next["widths"]
+    assert step is not None
+    assert step.over["ram"] > 0 > step.over["params"]
+
+
+def test_a_budget_of_ram_travels_with_its_model_and_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Budget(ram="100KB", resolution=16).build(models.convnet, classes=10, widths=(8, 16))
+    save(model, tmp_path / "a.safetensors", resolution=32)
+    loaded = load(tmp_path / "a.safetensors")
+    assert loaded.built.budget == Budget(ram=100_000, resolution=16)  # type: ignore[union-attr]
+    with pytest.raises(SystemExit):
+        main(["count", str(tmp_path / "a.safetensors")])
+    shown = capsys.readouterr().out
+    assert "65,536 bytes of activations are live at once, at most, in stages.0.0.norm." in shown
+    assert "budget: 16,384 of 100,000 bytes of RAM at 16x16 (in stages.0.0.norm), 83,616 left" in shown
+    with pytest.raises(SystemExit):
+        main(["count", str(tmp_path / "a.safetensors"), "--json"])
+    counted = json.loads(capsys.readouterr().out)
+    assert counted["budget"] == {"ram": 100_000, "resolution": 16}
+    assert counted["peak"]["bytes"] == 65_536
