@@ -1,16 +1,42 @@
 """Losses: functions of logits (B, K) and labels, (B,) class indices or (B, K) probabilities, to a scalar."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from budgetnet.identity import UNSAID
 from budgetnet.values import above_zero, number, share
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A loss that depends on how many training images each class has. Any object with this method is one."""
+
+    def of_counts(self, counts: Sequence[int]) -> Loss:
+        """The loss for so many images of each class."""
+
+
+def of_counts(loss: Loss, counts: Sequence[int]) -> Loss:
+    """The loss for training images of which there are so many of each class, itself where that is all one."""
+    return loss.of_counts(counts) if isinstance(loss, Counting) else loss
+
+
+def _balanced(counts: Sequence[int]) -> list[float]:
+    """What makes each class count as much as every other: N / (K * n), 1 for a class without images."""
+    return [sum(counts) / (len(counts) * count) if count else 1.0 for count in counts]
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    """The weights of the classes, (K,), where the training is."""
+
+    values: Tensor
 
 
 @dataclass(frozen=True)
@@ -22,10 +48,15 @@ class LabelSmoothingLoss:
     `1 - smoothing` on the true one; it equals torch's with `smoothing * K / (K - 1)`. Labels may be class
     indices (B,) or probabilities (B, K), so it composes with mixup. Reference:
     https://arxiv.org/abs/1512.00567.
+
+    `weights` are the classes' own, one for each, as torch's `cross_entropy` takes them. "balanced" makes them
+    N / (K * n) of the n training images of each class when a training begins, so that rare classes count as
+    much as common ones.
     """
 
     smoothing: float = 0.1
     spread: Literal["all", "others"] = "all"
+    weights: Literal["balanced"] | Sequence[float] | _Weights | None = field(default=None, metadata=UNSAID)
 
     def __post_init__(self) -> None:
         share("LabelSmoothingLoss's smoothing", self.smoothing)
@@ -34,6 +65,29 @@ class LabelSmoothingLoss:
                 "LabelSmoothingLoss's spread should be 'all' (torch's convention) or 'others', "
                 f"not {self.spread!r}"
             )
+        if self.weights is None or self.weights == "balanced" or isinstance(self.weights, _Weights):
+            return
+        given: object = self.weights
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise ValueError(
+                f"LabelSmoothingLoss's weights should be 'balanced' or a number for each class, not "
+                f"{self.weights!r:.100}"
+            )
+        for weight in given:
+            number("each of LabelSmoothingLoss's weights", weight, least=0)
+        object.__setattr__(self, "weights", tuple(given))
+
+    def of_counts(self, counts: Sequence[int]) -> Self:
+        """The loss with the weights that training images, so many of each class, ask for."""
+        if self.weights is None or isinstance(self.weights, _Weights):
+            return self
+        weights = _balanced(counts) if self.weights == "balanced" else [float(each) for each in self.weights]
+        if len(weights) != len(counts):
+            raise ValueError(
+                f"LabelSmoothingLoss has {len(weights)} weights, and there are {len(counts)} classes: give one "
+                "for each"
+            )
+        return replace(self, weights=_Weights(torch.tensor(weights)))
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         classes = logits.shape[1]
@@ -42,17 +96,31 @@ class LabelSmoothingLoss:
                 f"LabelSmoothingLoss needs labels (B,) or (B, K), found {tuple(labels.shape)}: a teacher's "
                 "beside the given ones are for DistillationLoss"
             )
-        smoothing = self.smoothing
+        smoothing, weights = self.smoothing, self._weights(logits)
         if self.spread == "others":
             if classes < 2:
                 raise ValueError("LabelSmoothingLoss(spread='others') needs at least 2 classes, found 1")
             smoothing = smoothing * classes / (classes - 1)
         if smoothing <= 1:
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+            return F.cross_entropy(logits, labels, weights, label_smoothing=smoothing)
         # torch refuses more than 1, which "others" can ask for: the same sum, written out.
         target = labels if labels.ndim == 2 else F.one_hot(labels, classes).to(logits.dtype)
         target = (1 - smoothing) * target + smoothing / classes
+        if weights is not None:
+            target = target * weights
         return -(target * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+    def _weights(self, logits: Tensor) -> Tensor | None:
+        if self.weights is None:
+            return None
+        if isinstance(self.weights, _Weights):
+            return self.weights.values.to(logits.dtype)
+        if self.weights == "balanced":
+            raise ValueError(
+                "LabelSmoothingLoss's weights='balanced' are known when a training begins: elsewhere give "
+                "of_counts(data.train.counts(K))"
+            )
+        return logits.new_tensor(self.weights)
 
 
 @dataclass(frozen=True)
@@ -88,6 +156,10 @@ class DistillationLoss:
             raise ValueError(
                 f"DistillationLoss's hard should be a loss such as LabelSmoothingLoss(0.1), not {self.hard!r}"
             )
+
+    def of_counts(self, counts: Sequence[int]) -> Self:
+        """The loss whose hard one is for training images, so many of each class."""
+        return replace(self, hard=of_counts(self.hard, counts))
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         batch, classes = logits.shape

@@ -46,11 +46,29 @@ def _keys(seed: int, stream: int) -> tuple[int, int]:
     return mixed(seed, stream, 0), mixed(seed, stream, 1)
 
 
-def order(count: int, views: float, seed: int, epoch: int) -> Tensor:
-    """The indices of one epoch: `views` permutations of `count` images end to end, (views * count,)."""
+def order(count: int, views: float, seed: int, epoch: int, *, labels: Tensor | None = None) -> Tensor:
+    """The indices of one epoch: `views` permutations of `count` images end to end, (views * count,).
+
+    With the `labels` of the images every class comes equally often, each by permutations of its own images.
+    """
     generator = torch.Generator().manual_seed(drawn(seed, ORDER, epoch))
+    if labels is not None:
+        return _balanced(labels, max(1, round(views * count)), generator)
     whole = [torch.randperm(count, generator=generator) for _ in range(math.ceil(views))]
     return torch.cat(whole)[: max(1, round(views * count))]
+
+
+def _balanced(labels: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """`n` indices of images, as many of each class as of every other, but for one."""
+    classes = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
+    each, rest = divmod(n, len(classes))
+    more = set(torch.randperm(len(classes), generator=generator)[:rest].tolist())
+    chosen = []
+    for at, members in enumerate(classes):
+        take = each + (at in more)
+        rounds = [torch.randperm(len(members), generator=generator) for _ in range(-(-take // len(members)))]
+        chosen += [members[torch.cat(rounds)[:take]]] if take else []
+    return torch.cat(chosen)[torch.randperm(n, generator=generator)]
 
 
 def reseed(device: torch.device, seed: int) -> None:

@@ -1,29 +1,134 @@
 """Photos of your own, from scratch and without a GPU: a folder with a subfolder for each class.
 
-    budgetnet run recipes/photos.py --data DIR --set model.classes=10 --within 10m
+    budgetnet run photos --data DIR --budget 2M --within 30m
 
-DIR holds a folder for each class (docs/data.md says what else it may look like). A fifth of the photos is
-held out where there is no folder val. The network and the views are `stl10_afternoon`'s, in one phase: crops
-that grow from 32 to 64 pixels while they are learnt (https://arxiv.org/abs/2104.00298), TrivialAugment,
-cutmix, an average of the weights, and a test at 80 pixels. Its 600 passes over the photos are more than most
-have time for: `--within` makes them as many as end in the time. A core of a CPU learns from 100 to 300 such
-photos a second, of which the upper end takes `--precision bf16` and a processor that has it.
+looks at the photos first: how many there are, of how many classes, how large, whether they are grey and how
+rare the rarest class is. It stores and shows them at a size that suits theirs, spends the budget on a network
+for that size, and passes over few photos more often than over many. `budgetnet new DIR` writes what it would
+do as a recipe file to edit; any value can be set, as in `--set recipe.phases.0.epochs=50`.
 
-Not measured at length yet; `benchmarks/peers.py` compares ten minutes of it with other libraries'.
+The network and the views are `stl10_afternoon`'s, in one phase: crops that grow while they are learnt
+(https://arxiv.org/abs/2104.00298), TrivialAugment, cutmix, an average of the weights, and a test at more
+pixels than were learnt at (https://arxiv.org/abs/1906.06423). A fifth of the photos is held out where there
+is no folder val. As many passes as few photos ask for take long: `--within` makes them as many as end in the
+time. A core of a CPU learns from 100 to 300 photos a second, of which the upper end takes `--precision bf16`
+and a processor that has it. Not measured at length yet; `benchmarks/peers.py` compares ten minutes of it with
+other libraries'.
 """
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
-from stl10_afternoon import learn
-from stl10_afternoon import model as model
-from stl10_afternoon import recipe as afternoon
+from torch import nn
 
-from budgetnet import Cosine, Data, Warmup, folder
+from budgetnet import (
+    EMA,
+    SGD,
+    Budget,
+    Cosine,
+    Crop,
+    Cutmix,
+    Data,
+    Flip,
+    LabelSmoothingLoss,
+    Phase,
+    Ramp,
+    Recipe,
+    Test,
+    TrivialAugmentWide,
+    Warmup,
+    folder,
+    layers,
+    models,
+)
+
+ROOT: str | Path | None = None  # None: the folder that --data names
+BUDGET = "2M"  # parameters
+CLASSES = 10
+CHANNELS: Literal[1, 3] = 3  # 1 makes greys
+SIZE = 96  # pixels at which photos are stored
+FIRST, LAST = 32, 64  # pixels of the first and of the last training views
+RESIZE, CROP = 80, 80  # pixels of a test
+STRIDE = 2  # of the first convolution
+EPOCHS, VIEWS = 150, 4.0  # an epoch shows each photo so many times
+WEIGHTS: Literal["balanced"] | None = None  # "balanced": rare classes count as much as common ones
 
 
-def data(root: str | Path | None = None, size: int = 96) -> Data:
-    return folder(root, size=size)
+def model(
+    classes: int = CLASSES, channels: int = CHANNELS, stride: int = STRIDE, budget: str | int = BUDGET
+) -> nn.Module:
+    def shape(width: int) -> dict[str, Any]:
+        return {
+            "classes": classes,
+            "channels": channels,
+            "widths": (width, 2 * width, 4 * width, 6 * width),
+            "blocks": (2, 2, 2, 1),
+            "block": layers.basic,
+            "act": layers.relu,
+            "stem": width,
+            "stem_kernel": 2 * stride + 1,
+            "stem_stride": stride,
+            "stem_pool": False,
+        }
+
+    allowed = Budget(params=budget)
+    spent = allowed.spend(lambda width: models.resnet(**shape(width)), {"width": range(4, 513, 4)})
+    return allowed.build(models.resnet, **shape(spent.knobs["width"]))
 
 
-recipe = replace(afternoon, phases=[replace(learn, name="", epochs=150, lr=Warmup(Cosine(0.1), epochs=1))])
+def data(
+    root: str | Path | None = ROOT, size: int = SIZE, channels: Literal[1, 3] = CHANNELS, held_out: float = 0.2
+) -> Data:
+    return folder(root, size=size, channels=channels, held_out=held_out)
+
+
+learn = Phase(
+    epochs=EPOCHS,
+    views=VIEWS,
+    resolution=Ramp(FIRST, LAST),
+    lr=Warmup(Cosine(0.1), epochs=1),
+    augment=[Crop(scale=(0.25, 1.0)), Flip(), TrivialAugmentWide(), Cutmix(1.0, p=0.5)],
+    test=Test(resize=RESIZE, crop=CROP),
+)
+
+recipe = Recipe(
+    phases=[learn],
+    optimizer=SGD(weight_decay=5e-4),
+    loss=LabelSmoothingLoss(0.1, weights=WEIGHTS),
+    batch_size=64,
+    average=EMA(0.998),
+    keep="averaged",
+)
+
+# What follows looks at the photos; `budgetnet new` leaves it out, and writes what was found above.
+
+MOST, PASSES = 96, 2_400_000
+
+
+def settings(root: str | Path | None = ROOT) -> dict[str, object]:
+    """What the photos ask for, as --set takes it: the last word of each, in capitals, is a constant above."""
+    from budgetnet.data import look
+
+    photos = look(root)
+    count, size = sum(photos.counts), max(8, min(MOST, photos.side))
+    large = size > 48
+    first, last, test = (round(size * share / 8) * 8 if large else size for share in (1 / 3, 2 / 3, 5 / 6))
+    # Few photos are seen some hundred times, and so often that there are two thousand steps.
+    passes = max(30, min(600, PASSES // count), 128_000 // count)
+    views = max(1, round(passes / 150))
+    found: dict[str, object] = {
+        "model.classes": len(photos.classes),
+        "model.channels": 1 if photos.grey else 3,
+        "model.stride": 2 if last >= 48 else 1,
+        "data.channels": 1 if photos.grey else 3,
+        "data.size": size,
+        "recipe.phases.0.resolution.first": first,
+        "recipe.phases.0.resolution.last": last,
+        "recipe.phases.0.test.resize": test,
+        "recipe.phases.0.test.crop": test,
+        "recipe.phases.0.epochs": round(passes / views),
+        "recipe.phases.0.views": views,
+    }
+    if max(photos.counts) >= 10 * max(1, min(photos.counts)):
+        found["recipe.loss.weights"] = "balanced"
+    return found

@@ -145,7 +145,8 @@ def _learn(training: Training, phase: Phase, history: list[Epoch], laps: _Laps) 
     """The steps of the next epoch of a phase; the device is waited for once, after their end."""
     recipe, state, device = training.recipe, training.state, training.engine.device
     at, images = len(history), len(state.train)
-    indices = order(images, phase.views, training.seed, len(state.history))
+    labels = state.train.labels.cpu() if recipe.order == "balanced" else None
+    indices = order(images, phase.views, training.seed, len(state.history), labels=labels)
     count, size = phase.steps(images, recipe.batch_size)
     if state.sums is None:
         state.sums = torch.zeros(3, device=device)

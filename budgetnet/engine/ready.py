@@ -27,7 +27,7 @@ from budgetnet.engine.memory import out_of_memory
 from budgetnet.engine.parts import chosen_parts, learning, norms
 from budgetnet.engine.step import Batch
 from budgetnet.engine.training import Training, own_parts
-from budgetnet.loss import Loss
+from budgetnet.loss import Loss, of_counts
 from budgetnet.metrics import metric_name, scored
 from budgetnet.optim import monitored_by, takes_names
 from budgetnet.randomness import own_randomness
@@ -49,7 +49,7 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     Raises ValueError (OverBudget, DoesNotFit) for whatever would fail or mislead later.
     """
     _check_kinds(model, data, recipe)
-    _check_loss(recipe.loss, model)
+    _check_loss(of_counts(recipe.loss, data.train.counts(len(data.classes))), model)
     check_state(model)
     _check_validation(data, recipe)
     figures = _figures(recipe, data.classes)

@@ -4,7 +4,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from budgetnet.engine.step import Batch, Stored, batch_of, loss_of, move
 from budgetnet.engine.training import Training
 from budgetnet.engine.unsaved import remember, unsaved_change
 from budgetnet.layers import Standardise
+from budgetnet.loss import of_counts
 from budgetnet.randomness import MODEL, drawn, drawn_from, own_randomness
 from budgetnet.recipe import FixMatch, Phase, Recipe, optimizer_of, set_rates
 
@@ -78,10 +79,9 @@ def copied(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> Trai
             module.fit([0.5] * channels, [0.25] * channels)
     copied.to(device=engine.device, memory_format=engine.memory_format)  # type: ignore[call-overload]
     phases = [replace(p, augment=[_step_twin(step, memo) for step in p.augment]) for p in recipe.phases]
-    try:
-        loss = twin(recipe.loss, engine.device, memo=memo)
-    except ValueError:
-        loss = recipe.loss
+    loss = of_counts(recipe.loss, data.train.counts(len(data.classes)))
+    with suppress(ValueError):
+        loss = twin(loss, engine.device, memo=memo)
     tried = replace(recipe, phases=phases, loss=loss)
     return Training.fresh(copied, data, tried, engine)
 

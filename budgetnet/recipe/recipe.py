@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from torch import nn
 
@@ -58,15 +58,16 @@ class BackOff:
 class Recipe:
     """A whole training: `phases` in order, and what they share.
 
-    `average` keeps an averaged copy of the weights, which then is what gets validated. `keep` chooses the
-    weights that the run ends with: the "last", the "best" validated, the "averaged", or those of the best
-    epoch by another figure, such as "val_loss" or "val_f1". `clip` bounds the gradient's norm. `measure`
-    lists the splits that are measured after every epoch, in evaluation mode, as the phase's test says:
-    "val", and "train" or "test" for curves of them too. `metrics` are figures besides loss and accuracy
-    that are measured there: `metrics.F1()`, or any function of (logits, labels). `seed` decides order,
-    augmentation and dropout, and in a recipe file the first weights too: same seed, same run. In a script
-    of your own, seed torch before you build the model. A NaN or infinity stops the training; with `on_nan`,
-    a BackOff, it goes on without that step, at a lower rate.
+    An epoch shows the images in a new order each time: all of them as often ("shuffled"), or as many of each
+    class, the rare ones more often ("balanced"). `average` keeps an averaged copy of the weights, which then
+    is what gets validated. `keep` chooses the weights that the run ends with: the "last", the "best"
+    validated, the "averaged", or those of the best epoch by another figure, such as "val_loss" or "val_f1".
+    `clip` bounds the gradient's norm. `measure` lists the splits that are measured after every epoch, in
+    evaluation mode, as the phase's test says: "val", and "train" or "test" for curves of them too. `metrics`
+    are figures besides loss and accuracy that are measured there: `metrics.F1()`, or any function of (logits,
+    labels). `seed` decides order, augmentation and dropout, and in a recipe file the first weights too: same
+    seed, same run. In a script of your own, seed torch before you build the model. A NaN or infinity stops
+    the training; with `on_nan`, a BackOff, it goes on without that step, at a lower rate.
     """
 
     phases: Sequence[Phase]
@@ -80,6 +81,7 @@ class Recipe:
     seed: int = 0
     on_nan: BackOff | None = None
     metrics: Sequence[Answers] = field(default=(), metadata=UNSAID)
+    order: Literal["shuffled", "balanced"] = field(default="shuffled", metadata=UNSAID)
 
     def __post_init__(self) -> None:
         phases = [self.phases] if isinstance(self.phases, Phase) else self.phases
@@ -92,6 +94,7 @@ class Recipe:
         whole("Recipe's seed", self.seed, 0)
         if self.clip is not None:
             above_zero("Recipe's clip", self.clip)
+        one_of("Recipe's order", self.order, ("shuffled", "balanced"))
         if not (isinstance(self.keep, str) and self.keep.startswith("val_")):
             one_of("Recipe's keep", self.keep, ("last", "best", "averaged", "val_loss"))
         object.__setattr__(self, "metrics", check_metrics("Recipe", self.metrics))

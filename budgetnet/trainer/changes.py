@@ -18,7 +18,7 @@ NEVER = ("model", "data.classes")
 """What no run can go on with once it has changed: the shapes of its tensors, and what its logits mean."""
 _DIGEST = re.compile("[0-9a-f]{12}")
 _KEEPS_STATE = ("momentum", "nesterov", "betas", "eps")
-_OTHER_ORDER = ("batch_size", "views", "pseudo", "fingerprints")
+_OTHER_ORDER = ("batch_size", "order", "views", "pseudo", "fingerprints")
 
 
 def line(difference: Difference) -> str:

@@ -33,6 +33,7 @@ from budgetnet.engine import (
     steps,
 )
 from budgetnet.files import checkpoint, discard, locked, unwritable
+from budgetnet.loss import of_counts
 from budgetnet.modelfile import difference, write
 from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.run import EARLY, METRICS, MODEL, RECORD, Epoch, Note, Run, pace
@@ -149,7 +150,8 @@ def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone:
     model, run, held = start.model, start.run, start.held
     prepare(model, start.data.train, engine, start.recipe.phases[0].resolutions[0])
     data = moved(start.data, engine.device)
-    recipe = replace(start.recipe, loss=on_device(start.recipe.loss, engine.device, model))
+    loss = of_counts(start.recipe.loss, data.train.counts(len(data.classes)))
+    recipe = replace(start.recipe, loss=on_device(loss, engine.device, model))
     execution = Execution.chosen(model, data, recipe, engine, start.speed_choice, alone=alone)
     session, earlier = start.session
     training = Training(
