@@ -84,8 +84,8 @@ class LabelSmoothingLoss:
         weights = _balanced(counts) if self.weights == "balanced" else [float(each) for each in self.weights]
         if len(weights) != len(counts):
             raise ValueError(
-                f"LabelSmoothingLoss has {len(weights)} weights, and there are {len(counts)} classes: give one "
-                "for each"
+                f"LabelSmoothingLoss has {len(weights)} weights, and there are {len(counts)} classes: give "
+                "one for each"
             )
         return replace(self, weights=_Weights(torch.tensor(weights)))
 

@@ -34,7 +34,8 @@ class Plan:
     """What a recipe file holds. Making it runs the file, which builds nothing and downloads nothing.
 
     `source` are the texts of the file and of what it imports beside itself, by name. `changes` are what was
-    changed in it since, in order: settings as `changed` takes them, and "scale=0.5".
+    changed in it since, in order: settings as `changed` takes them, and "scale=0.5". `make_settings` is the
+    file's settings(), where it has one, and `fitted` what that asked for.
     """
 
     path: Path
@@ -46,6 +47,8 @@ class Plan:
     data_options: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     source: Mapping[str, str] = field(default_factory=dict)
+    make_settings: Callable[..., Mapping[str, object]] | None = None
+    fitted: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -101,6 +104,43 @@ class Plan:
             return replace(self, data_options={**self.data_options, rest: value}, changes=changes)
         return replace(self, model_options={**self.model_options, rest: value}, changes=changes)
 
+    def fit(self, fitted: Sequence[str] | None = None) -> "Plan":
+        """The plan with what the file's settings() asks of the data that are there, or with `fitted` instead.
+
+        A recipe file may define settings(), which looks at the data and gives values by their paths, such as
+        {"model.classes": 37}. Parameters that it shares with data() are given what data() is. Raises
+        ValueError.
+        """
+        if fitted is None:
+            if self.make_settings is None:
+                return self
+            known = inspect.signature(self.make_settings).parameters
+            options = {name: value for name, value in self.data_options.items() if name in known}
+            found = _called(self.path, "settings", self.make_settings, options)
+            if not isinstance(found, Mapping):
+                raise PlanError(
+                    f'{self.path}: settings() should return a dictionary such as {{"model.classes": 3}}, and '
+                    f"returned {found!r:.100}"
+                )
+            fitted = [f"{path}={value!r}" for path, value in found.items()]
+        return replace(self.settled(fitted), fitted=tuple(fitted))
+
+    def settled(self, settings: Sequence[str]) -> "Plan":
+        """The plan with these settings, in whichever order they are valid: resize=66 may need crop=64."""
+        plan, waiting, first = self, list(settings), None
+        while waiting:
+            refused = []
+            for setting in waiting:
+                try:
+                    plan = plan.changed(setting)
+                except ValueError as error:
+                    refused.append(setting)
+                    first = first or error
+            if len(refused) == len(waiting) and first is not None:
+                raise first
+            waiting, first = refused, None
+        return plan
+
     def scaled(self, factor: float) -> "Plan":
         """The plan with its whole recipe made shorter (or longer) in proportion: 0.05 is a twentieth."""
         changes = (*self.changes, f"{_SCALE}{factor!r}")
@@ -154,7 +194,15 @@ def read_plan(name: str | Path) -> Plan:
         if not good:
             raise PlanError(f"{path}: {part} should be {kind}, not {names[part]!r:.100}")
     title = (names.get("__doc__") or path.stem).strip().splitlines()[0]
-    return Plan(path, title, names["model"], names["data"], names["recipe"], source=source)
+    return Plan(
+        path,
+        title,
+        names["model"],
+        names["data"],
+        names["recipe"],
+        source=source,
+        make_settings=names.get("settings"),
+    )
 
 
 def recipes_folder() -> Path:
@@ -179,6 +227,11 @@ def _find(name: str) -> Path:
     along = recipes_folder() / f"{name}.py"
     if os.sep not in name and along.is_file():
         return along
+    if path.is_dir():
+        raise PlanError(
+            f"{name} is a folder and no recipe: `budgetnet run photos --data {name}` trains on the photos in "
+            f"it, and `budgetnet new {name}` writes a recipe for them that you can edit"
+        )
     known = list(titles())
     near = difflib.get_close_matches(path.stem, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"budgetnet brings {', '.join(known)}"

@@ -47,10 +47,14 @@ BUDGET = "2M"  # parameters
 CLASSES = 10
 CHANNELS: Literal[1, 3] = 3  # 1 makes greys
 SIZE = 96  # pixels at which photos are stored
-FIRST, LAST = 32, 64  # pixels of the first and of the last training views
-RESIZE, CROP = 80, 80  # pixels of a test
+FIRST = 32  # pixels of the first training views
+LAST = 64  # and of the last
+RESIZE = 80  # pixels to which the shorter side is brought for a test
+CROP = 80  # and what is seen of them
 STRIDE = 2  # of the first convolution
-EPOCHS, VIEWS = 150, 4.0  # an epoch shows each photo so many times
+EPOCHS = 150
+VIEWS = 4  # an epoch shows each photo so many times
+WIDTHS = (*range(1, 32), *range(32, 513, 8))  # of the first stage; the widest within the budget is taken
 WEIGHTS: Literal["balanced"] | None = None  # "balanced": rare classes count as much as common ones
 
 
@@ -72,12 +76,15 @@ def model(
         }
 
     allowed = Budget(params=budget)
-    spent = allowed.spend(lambda width: models.resnet(**shape(width)), {"width": range(4, 513, 4)})
+    spent = allowed.spend(lambda width: models.resnet(**shape(width)), {"width": WIDTHS})
     return allowed.build(models.resnet, **shape(spent.knobs["width"]))
 
 
 def data(
-    root: str | Path | None = ROOT, size: int = SIZE, channels: Literal[1, 3] = CHANNELS, held_out: float = 0.2
+    root: str | Path | None = ROOT,
+    size: int = SIZE,
+    channels: Literal[1, 3] = CHANNELS,
+    held_out: float | None = None,
 ) -> Data:
     return folder(root, size=size, channels=channels, held_out=held_out)
 

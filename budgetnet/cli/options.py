@@ -29,7 +29,8 @@ Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 class Asked:
     """What the options ask of a recipe: first shortened by `scale`, then `settings`, then the `seed`.
 
-    `recorded` settings were not typed now, but are those of a run's record.
+    `recorded` settings were not typed now, but are those of a run's record; so is what was `fitted` to its
+    data. `budget` is another way to say the setting of model() that is called so.
     """
 
     root: str | None = None
@@ -37,6 +38,13 @@ class Asked:
     scale: float | None = None
     settings: tuple[str, ...] = ()
     recorded: bool = False
+    budget: str | None = None
+    fitted: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is not None:
+            object.__setattr__(self, "settings", (f"model.budget={self.budget}", *self.settings))
+            object.__setattr__(self, "budget", None)
 
     def read(self, name: str) -> "Plan":
         """The plan in the file, or of the shipped recipe, `name`, as it is there."""
@@ -47,23 +55,28 @@ class Asked:
             context.with_resource(environment("BUDGETNET_DATA", self.root))
         plan = read_plan(name)
         context.meta[RECIPE] = str(plan.path)
-        return plan
+        where = [text for text in self.settings if text.startswith("data.")]
+        return plan.fit(self.fitted if self.fitted is not None else plan.settled(where).fit().fitted)
 
-    def plan(self, name: str, *, before: Sequence[str] = ()) -> "Plan":
-        """The plan in the file, or of the shipped recipe, `name`, with `before` and what is asked changed."""
+    def plan(self, name: str, *, before: Sequence[str] | None = None) -> "Plan":
+        """The plan in the file, or of the shipped recipe, `name`, with `before` and what is asked changed.
+
+        What was changed `before` has been fitted to the data of then, and those of now are not looked at.
+        """
         from budgetnet.cli.recorded import admit, path
 
-        plan = self.read(name)
+        plan = (self if before is None else replace(self, fitted=())).read(name)
+        before = before or ()
         typed = {path(text) for text in self.settings}
         admit(plan, [text for text in before if path(text) not in typed])
-        admit(plan, self.settings if self.recorded else ())
-        return self.made(_changed(plan, before))
+        admit(plan, (*(self.fitted or ()), *self.settings) if self.recorded else ())
+        return self.made(plan.settled(before))
 
     def made(self, plan: "Plan") -> "Plan":
         """A recipe file's plan with what is asked changed in it."""
         if self.scale is not None:
             plan = plan.scaled(self.scale)
-        plan = _changed(plan, self.settings)
+        plan = plan.settled(self.settings)
         return plan if self.seed is None else plan.changed(f"recipe.seed={self.seed}")
 
     def scaled(self, plan: "Plan", scale: float) -> "Recipe":
@@ -81,6 +94,7 @@ class Asked:
             seed=self.seed if self.seed is not None or not isinstance(seed, int) else seed,
             settings=self.settings or before,
             recorded=not self.settings,
+            fitted=tuple(str(text) for text in record.get("fitted") or ()),
         )
 
     def record(self, plan: "Plan") -> dict[str, Any]:
@@ -88,7 +102,8 @@ class Asked:
         typed = click.get_current_context().meta.get(TYPED, [])
         command = shlex.join(["budgetnet", *(_portable(text) for text in typed)])
         asked = {"command": command, "scale": self.scale, "settings": list(self.settings)}
-        return {**plan.record(), **asked}
+        fitted = {"fitted": list(plan.fitted)} if plan.fitted else {}
+        return {**plan.record(), **asked, **fitted}
 
 
 def _portable(text: str) -> str:
@@ -97,23 +112,6 @@ def _portable(text: str) -> str:
         if len(folder) > 1:
             text = re.sub(rf"(^|[=:]){re.escape(folder)}(?=/|$)", rf"\1{short}", text)
     return text
-
-
-def _changed(plan: "Plan", settings: Sequence[str]) -> "Plan":
-    """The plan with these settings, in whichever order they are valid: resize=66 may need crop=64 first."""
-    waiting, first = list(settings), None
-    while waiting:
-        refused = []
-        for setting in waiting:
-            try:
-                plan = plan.changed(setting)
-            except ValueError as error:
-                refused.append(setting)
-                first = first or error
-        if len(refused) == len(waiting) and first is not None:
-            raise first
-        waiting, first = refused, None
-    return plan
 
 
 @contextmanager
@@ -190,6 +188,11 @@ data_option = click.option(
     "root",
     metavar="ROOT",
     help="The folder that holds data sets; default BUDGETNET_DATA or ./data.",
+)
+budget_option = click.option(
+    "--budget",
+    metavar="PARAMETERS",
+    help="What the model may have, such as 2M: --set model.budget=2M, for recipes with model(budget=).",
 )
 set_option = click.option(
     "--set",

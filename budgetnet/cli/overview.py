@@ -47,6 +47,8 @@ def checked_model(plan: Plan) -> nn.Module:
 def show_model(plan: Plan, model: nn.Module) -> None:
     """Print what the outermost parts of a plan's model cost at its last resolution, and its budget leaves."""
     say(plan.title)
+    if plan.fitted:
+        say(f"as the data ask: {' '.join(plan.fitted)}")
     resolution = plan.recipe.phases[-1].last_resolution
     costs = ledger(model, resolution)
     rows = [

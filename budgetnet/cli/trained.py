@@ -29,8 +29,8 @@ class Trained:
     @property
     def settings(self) -> list[str]:
         """What the run had changed about its data and its model, as `--set` takes it."""
-        settings = self.run.record.get("settings", []) if self.run is not None else []
-        chosen = settings if isinstance(settings, list) else []
+        record = self.run.record if self.run is not None else {}
+        chosen = [*(record.get("fitted") or []), *(record.get("settings") or [])]
         return [text for text in chosen if isinstance(text, str) and text.startswith(("data.", "model."))]
 
     @property

@@ -37,6 +37,8 @@ from budgetnet.data.kinds import sentences as sentences
 from budgetnet.data.known import recall as recall
 from budgetnet.data.labels import class_difference as class_difference
 from budgetnet.data.labels import is_numbered as is_numbered
+from budgetnet.data.look import Look as Look
+from budgetnet.data.look import look as look
 from budgetnet.data.past import Past as Past
 from budgetnet.data.past import hand_on as hand_on
 from budgetnet.data.past import past as past

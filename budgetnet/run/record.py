@@ -18,6 +18,7 @@ _RECORDED: Mapping[str, tuple[type, ...]] = {
     "time": (dict, NoneType),
     "within": (dict, NoneType),
     "settings": (list, NoneType),
+    "fitted": (list,),
     "command": (str,),
     "described": (int,),
     "source": (dict,),

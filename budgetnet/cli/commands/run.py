@@ -10,6 +10,7 @@ from budgetnet.cli.options import (
     SEEDS,
     Asked,
     Machine,
+    budget_option,
     data_option,
     gathered,
     importing,
@@ -54,7 +55,7 @@ class Ending:
 
 @click.command()
 @recipe_argument
-@gathered("asked", Asked, data_option, scale_option, set_option, seed_option)
+@gathered("asked", Asked, data_option, budget_option, scale_option, set_option, seed_option)
 @gathered("machine", Machine, *machine_options("Where the run's numbered folder is made."))
 @click.option("--name", help="What the run's folder is called; by default as the recipe.")
 @click.option(

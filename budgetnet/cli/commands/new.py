@@ -1,0 +1,37 @@
+"""`budgetnet new`: write a recipe for a folder of photos, to edit."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@click.option(
+    "--budget", default="2M", show_default=True, metavar="PARAMETERS", help="What the model may have."
+)
+@click.option("--out", metavar="FILE", help="The recipe's file; by default DIR's name and .py, here.")
+def command(folder: str, budget: str, out: str | None) -> None:
+    """Write a recipe for the photos in DIR, to edit.
+
+    DIR holds a folder for each class (docs/data.md). The photos are looked at, and the recipe that `budgetnet
+    run photos --data DIR` would train is written to a file, every value in its place. Nothing is overwritten.
+    """
+    from budgetnet.cli.new import recipe_for
+    from budgetnet.console import say
+    from budgetnet.data import look
+
+    found = look(folder)
+    target = Path(out) if out is not None else Path(f"{found.root.resolve().name}.py")
+    text = recipe_for(folder, found, budget, target)
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ValueError(
+            f"{target} is there already, and is not overwritten; name another with --out"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{target} cannot be written: {error.strerror}; name another with --out") from None
+    say(str(found))
+    say(f"{target}: change what you like, and budgetnet run {target}")

@@ -1,0 +1,39 @@
+"""The recipe `photos` as the source of a recipe for one folder of photos."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+from budgetnet.budget import Budget
+from budgetnet.data import Look
+from budgetnet.plan import read_plan
+from budgetnet.text import inline
+
+# Where that recipe begins to look at the photos.
+REST = "\n# What follows looks at the photos;"
+
+
+def recipe_for(folder: str, found: Look, budget: str, target: Path) -> str:
+    """The source of a recipe for the photos in `folder`, as they were `found`, to be written to `target`.
+
+    The last word of each setting that they ask for, in capitals, is a constant of the recipe `photos`.
+    """
+    Budget(params=budget)
+    plan = read_plan("photos").changed(f"data.root={folder!r}").fit()
+    fitted = [text.partition("=")[::2] for text in plan.fitted]
+    values = {path.rpartition(".")[2]: _written(value) for path, value in fitted}
+    values |= {"root": _written(repr(folder)), "budget": _written(repr(budget))}
+    source = plan.path.read_text(encoding="utf-8").partition(REST)[0]
+    code = source.partition('"""\n\n')[2]
+    for name, value in values.items():
+        line = re.search(rf"(?m)^{name.upper()}\b[^=\n]*= ([^#\n]*?)(?=  #|$)", code)
+        assert line, f"the recipe photos has no constant {name.upper()}"
+        code = code[: line.start(1)] + value + code[line.end(1) :]
+    head = inline(f"{found.root.resolve().name}: {found}").replace("\\", "\\\\").replace('"', "'")
+    return f'"""{head}.\n\n    budgetnet run {inline(target.name)} --within 30m\n"""\n\n{code.rstrip()}\n'
+
+
+def _written(value: str) -> str:
+    """A value as recipes write it."""
+    return json.dumps(ast.literal_eval(value)) if value.startswith("'") else value
