@@ -3,7 +3,6 @@
 import ast
 import difflib
 import inspect
-import os
 import runpy
 import sys
 import traceback
@@ -215,7 +214,7 @@ def titles() -> dict[str, str]:
     by_name = {}
     for path in sorted(recipes_folder().glob("*.py")):
         if not path.stem.startswith("_"):
-            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
             by_name[path.stem] = text.splitlines()[0] if text else ""
     return by_name
 
@@ -225,7 +224,7 @@ def _find(name: str) -> Path:
     if path.is_file():
         return path
     along = recipes_folder() / f"{name}.py"
-    if os.sep not in name and along.is_file():
+    if path.name == name and along.is_file():
         return along
     if path.is_dir():
         raise PlanError(

@@ -78,6 +78,21 @@ def reseed(device: torch.device, seed: int) -> None:
     np.random.seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def forked(device: torch.device | None) -> Iterator[None]:
+    """Leave torch's global generators, on `device` too, as they were found."""
+    on_cuda = device is not None and device.type == "cuda"
+    state = torch.mps.get_rng_state() if device is not None and device.type == "mps" else None
+    try:
+        with torch.random.fork_rng(devices=[device] if on_cuda else []):
+            yield
+    finally:
+        if state is not None:
+            torch.mps.set_rng_state(state)
 
 
 @contextmanager
@@ -85,7 +100,7 @@ def own_randomness(device: torch.device | None = None) -> Iterator[None]:
     """Leave the global generators, torch's, on `device` too, Python's and NumPy's, as they were found."""
     pythons, numpys = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+        with forked(device):
             yield
     finally:
         random.setstate(pythons)

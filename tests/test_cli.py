@@ -425,7 +425,7 @@ def test_a_mistake_in_the_recipe_is_one_sentence_before_anything_is_written(
         (["--set", "model.depth=3"], "model() has no parameter 'depth'; it takes width"),
         (["--scale", "0"], "0.0 is not in the range 1e-09<=x<=1000000000.0"),
         (["--seed", "-1"], "-1 is not in the range 0<=x<="),
-        (["--device", "gpu"], "device should be 'cuda', 'cuda:1' or 'cpu'"),
+        (["--device", "gpu"], "device should be 'cuda', 'cuda:1', 'mps' or 'cpu'"),
         (["--name", "a/b"], "without slashes, not 'a/b'"),
         (["--out", "tiny.py"], "choose another with out= (--out)"),
     ],

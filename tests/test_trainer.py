@@ -468,7 +468,7 @@ def test_a_model_that_outgrew_its_budget_is_refused(data: Data) -> None:
 
 
 def test_a_wrong_device_or_precision_is_one_sentence() -> None:
-    with pytest.raises(ValueError, match="'cuda', 'cuda:1' or 'cpu', not 'gpu'"):
+    with pytest.raises(ValueError, match="'cuda', 'cuda:1', 'mps' or 'cpu', not 'gpu'"):
         Trainer("gpu")
     with pytest.raises(ValueError, match="precision"):
         Trainer(precision="fp16")  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from budgetnet.augment.steps import Batch
+from budgetnet.randomness import forked
 
 
 def call(
@@ -59,12 +60,10 @@ def _takes_labels(step: Callable[..., Any]) -> bool:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    devices = [] if device.type == "cpu" else [device.index or 0]
-    kind = "cuda" if device.type == "cpu" else device.type
-    with torch.random.fork_rng(devices=devices, device_type=kind):
+    with forked(device):
         # torch.manual_seed would seed every device, also those that are not put back.
         torch.default_generator.manual_seed(seed)
-        if devices:
+        if device.type != "cpu":
             torch.get_device_module(device).manual_seed(seed)
         yield
 

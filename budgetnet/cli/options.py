@@ -110,7 +110,7 @@ def _portable(text: str) -> str:
     """What was typed, with paths as from here or from home: they may hold the user's name."""
     for folder, short in ((os.getcwd(), "."), (os.path.expanduser("~"), "~")):
         if len(folder) > 1:
-            text = re.sub(rf"(^|[=:]){re.escape(folder)}(?=/|$)", rf"\1{short}", text)
+            text = re.sub(rf"(^|[=:]){re.escape(folder)}(?=[/\\]|$)", rf"\1{short}", text)
     return text
 
 
@@ -167,7 +167,7 @@ recipe_argument = click.argument("recipe", metavar="FILE|NAME", shell_complete=r
 images_argument = click.argument("recipe", metavar="RECIPE", required=False, shell_complete=recipes)
 model_argument = click.argument("target", metavar="RUN|MODEL", shell_complete=models)
 device_option = click.option(
-    "--device", metavar="DEVICE", help="cuda, cuda:1 or cpu; by default the GPU where there is one."
+    "--device", metavar="DEVICE", help="cuda, cuda:1, mps or cpu; by default CUDA where there is such a GPU."
 )
 precision_option = click.option(
     "--precision",

@@ -96,6 +96,8 @@ def device_line(device: torch.device) -> str:
     """The device in one line."""
     if device.type == "cuda":
         return f"device: {device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "mps":
+        return "device: mps (Apple)"
     threads = torch.get_num_threads()
     return f"device: cpu ({counted(threads, 'thread')})"
 

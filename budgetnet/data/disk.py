@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import weakref
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from budgetnet.data.kinds import DataError
+from budgetnet.process import data_limit, flags, read_at, unused_memory
 from budgetnet.text import BYTES, quantity
 
 # Bytes of images that are read in one go by whatever reads all of them.
@@ -37,7 +37,7 @@ class File:
         self.path, self.offset, self.count, self.item, self.axes = path, offset, count, item, axes
         self.each = torch.Size(item).numel()
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(path, os.O_RDONLY | flags("O_CLOEXEC"))
         except OSError as error:
             raise self._lost(error) from None
         weakref.finalize(self, os.close, self._descriptor)
@@ -48,7 +48,8 @@ class File:
         if status.st_size < offset + count * self.each:
             raise self._short()
         # What is read ahead of a random image is not the next one that is asked for.
-        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def __len__(self) -> int:
         return self.count
@@ -94,7 +95,7 @@ class File:
     def _read(self, memory: memoryview, offset: int) -> None:
         while memory:
             try:
-                count = os.preadv(self._descriptor, [memory], offset)
+                count = read_at(self._descriptor, memory, offset)
             except OSError as error:
                 raise self._lost(error) from None
             if count == 0:
@@ -250,10 +251,10 @@ def fits_memory(size: int) -> bool:
 
 def free_memory() -> int:
     """Return the bytes of host memory that can be had without swapping and without going over a limit."""
-    left = [_number("/proc/meminfo", r"MemAvailable:\s*(\d+) kB") * 1024]
-    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    if soft != resource.RLIM_INFINITY:
-        left.append(soft - _number("/proc/self/status", r"VmData:\s*(\d+) kB") * 1024)
+    left = [_number("/proc/meminfo", r"MemAvailable:\s*(\d+) kB") * 1024 or unused_memory()]
+    limit = data_limit()
+    if limit is not None:
+        left.append(limit - _number("/proc/self/status", r"VmData:\s*(\d+) kB") * 1024)
     return max(0, min([*left, *left_by_groups()]))
 
 

@@ -1,10 +1,10 @@
 """Fetching one archive from its publisher: resumed when broken, checked, never half there under its name."""
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
+import sys
 import time
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
@@ -15,6 +15,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from budgetnet.data.kinds import Unavailable
 from budgetnet.data.progress import Progress
+from budgetnet.process import flags, lock
 from budgetnet.text import one_line
 
 BLOCK = 1 << 18
@@ -92,6 +93,8 @@ def download(
                 file.truncate(0)
                 _fetch(url, file, by_hand, limit, (attempts, pause, timeout))
                 came = digest(part)
+            if sys.platform == "win32":
+                file.close()  # it neither moves nor removes what is open
             if came != md5:
                 part.unlink()
                 raise Unavailable(
@@ -114,15 +117,15 @@ def digest(path: Path) -> str:
     return md5.hexdigest()
 
 
-def _plain(path: str, flags: int) -> int:
+def _plain(path: str, wanted: int) -> int:
     """Open what is no link, and no pipe that would be waited for."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    return os.open(path, wanted | flags("O_NOFOLLOW", "O_NONBLOCK"), 0o666)
 
 
 def _claim(file: IO[bytes], part: Path) -> None:
     """Keep other processes from writing into the same file until it is closed."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file.fileno())
     except BlockingIOError:
         raise Unavailable(
             f"another process is fetching {part} already: wait for it, then run again"

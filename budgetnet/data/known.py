@@ -4,7 +4,6 @@ import contextlib
 import glob
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from budgetnet.data.disk import CHUNK, File, OnDisk, source_of
 from budgetnet.data.progress import Progress
+from budgetnet.process import cores
 
 # Part of every key: raised whenever the same question about the same images has another answer.
 VERSION = 1
@@ -89,7 +89,7 @@ def _hashed(file: File) -> Tensor:
     chunks = torch.split(torch.arange(len(file)), step)
     whole = OnDisk([file])
     hashes = []
-    workers = len(os.sched_getaffinity(0))
+    workers = cores()
     title = f"looking at the {len(file):,} images of {file.path.name}"
     long = len(file) * file.each > LONG
     with (

@@ -12,6 +12,7 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError
 
 from budgetnet.data.walk import FORMATS
+from budgetnet.process import flags
 
 # A photo at Pillow's limit of pixels, with four channels of 16 bits, not compressed, has 0.7 GB.
 BYTES = 1 << 30
@@ -73,7 +74,7 @@ def opened(path: Path) -> IO[bytes]:
         raise Unfit("empty", "empty")
     if status.st_size > BYTES:
         raise Unfit("bomb", f"{status.st_size:,} bytes are more than the limit of {BYTES:,}")
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    return os.fdopen(os.open(path, os.O_RDONLY | flags("O_NONBLOCK", "O_CLOEXEC")), "rb")
 
 
 def bound(image: Image.Image, file: IO[bytes]) -> None:

@@ -27,6 +27,7 @@ from budgetnet.data.listing import File
 from budgetnet.data.oddities import DEEP, Unfit, animated, bound, failure, oddities, opened, orientation
 from budgetnet.data.progress import Progress
 from budgetnet.data.walk import FORMATS
+from budgetnet.process import cores
 
 # What brings an image upright, by what EXIF states of it.
 TURNS = {
@@ -264,7 +265,7 @@ def _decoded(paths: Sequence[Path], each: tuple[int, int, int], squash: bool) ->
     from PIL import Image
 
     Image.init()
-    workers = len(os.sched_getaffinity(0))
+    workers = cores()
     waiting: deque[Future[Read]] = deque()
     # Pillow warns of odd metadata and of what is refused here anyway.
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:

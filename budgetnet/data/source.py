@@ -194,7 +194,7 @@ def _wrong(member: _Member, folder: str) -> str:
     path, shown = PurePosixPath(member.name), f"{member.name!r:.80}"
     if member.kind in (LINK, OTHER):
         return f"{member.kind} ({shown})"
-    if path.parts[:1] != (folder,) or ".." in path.parts or "\\" in member.name or "\0" in member.name:
+    if path.parts[:1] != (folder,) or ".." in path.parts or set("\\:\0") & set(member.name):
         return f"{shown} outside the folder {folder}"
     is_root = path == PurePosixPath(folder)
     return f"a file in the place of a folder ({shown})" if is_root and member.kind == "file" else ""

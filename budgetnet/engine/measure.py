@@ -241,7 +241,9 @@ class _Tally:
     def __init__(self, scoring: Scoring, device: torch.device) -> None:
         self._scoring, self._classes = scoring, len(scoring.classes)
         self._logits = [torch.empty(0, self._classes, device=device)]
-        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        # Apple's GPUs have no float64.
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        self._loss = torch.zeros((), dtype=wide, device=device)
         none = torch.empty(0, dtype=torch.int64, device=device)
         self._said, self._truth = [none], [none]
         self._near = torch.zeros((), dtype=torch.int64, device=device)
@@ -265,7 +267,7 @@ class _Tally:
     def evaluation(self, images: int, resolution: int) -> Evaluation:
         """The figures of what was added; the device is waited for here."""
         said, truth, classes = torch.cat(self._said), torch.cat(self._truth), self._scoring.classes
-        loss, near = torch.stack((self._loss, self._near.double())).tolist()
+        loss, near = torch.stack((self._loss, self._near.to(self._loss.dtype))).tolist()
         top5 = round(near) if self._classes > BEST else len(truth)
         # Never as large as all pairs of classes: only those that there are.
         said, truth = said.cpu(), truth.cpu()

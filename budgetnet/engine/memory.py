@@ -12,6 +12,8 @@ from budgetnet.run import Note
 
 Found = TypeVar("Found")
 
+_DEVICES = "device should be 'cuda', 'cuda:1', 'mps' or 'cpu'"
+
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device or the host has no memory left."""
@@ -110,9 +112,11 @@ def device_of(device: str | torch.device | None) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"device should be 'cuda', 'cuda:1' or 'cpu', not {str(device)!r}") from None
-    if chosen.type not in ("cuda", "cpu"):
-        raise ValueError(f"device should be 'cuda', 'cuda:1' or 'cpu', not {str(device)!r}")
+        raise ValueError(f"{_DEVICES}, not {str(device)!r}") from None
+    if chosen.type not in ("cuda", "mps", "cpu"):
+        raise ValueError(f"{_DEVICES}, not {str(device)!r}")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device {str(device)!r} needs an Apple GPU, and none was found; use device='cpu'")
     if chosen.type == "cuda":
         count = torch.cuda.device_count()
         if not torch.cuda.is_available() or (chosen.index or 0) >= count:

@@ -3,10 +3,13 @@
 import errno
 import os
 import re
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
+
+from budgetnet.process import flags
 
 _UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 """What file systems answer that have no way to flush a folder."""
@@ -39,7 +42,7 @@ def write_new(path: Path, content: bytes) -> None:
     Its name may still be lost with the power: `flush_folder` makes names last.
     """
     # Exclusively: a link that lies there under this name leads nowhere.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags("O_CLOEXEC"), 0o666)
     try:
         write_all(descriptor, content)
         os.fsync(descriptor)
@@ -89,8 +92,8 @@ def check_writable(path: Path) -> None:
 def append(path: Path, content: bytes) -> None:
     """Write to the end of a file, all or nothing where the disk still obeys. Raises OSError."""
     # A link in a folder from elsewhere could lead to any file.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o666)
+    safe = flags("O_CLOEXEC", "O_NOFOLLOW")
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | safe, 0o666)
     try:
         size = os.fstat(descriptor).st_size
         try:
@@ -104,7 +107,9 @@ def append(path: Path, content: bytes) -> None:
 
 def flush_folder(folder: Path) -> None:
     """Make what was made, renamed or removed in a folder last, where the file system can. Raises OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows opens no folders
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | flags("O_CLOEXEC"))
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -157,11 +162,11 @@ def reason(error: OSError) -> str:
 def free_bytes(folder: Path) -> int | None:
     """What the disk of a folder still takes from this user; None where it does not tell."""
     try:
-        status = os.statvfs(folder)
+        usage = shutil.disk_usage(folder)
     except OSError:
         return None
     # Some file systems, such as those over a network, say nothing but zeros.
-    return status.f_bavail * status.f_frsize if status.f_blocks else None
+    return usage.free if usage.total else None
 
 
 def check_place(out: str | Path, *names: str) -> Path:
@@ -198,7 +203,13 @@ def check_names(out: str, *names: str) -> None:
 
 def check_name(name: str) -> str:
     """The name, where it can be that of one folder. Raises ValueError."""
-    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or _CONTROL.search(name):
+    if (
+        not isinstance(name, str)
+        or "/" in name
+        or Path(name).name in ("", "..")
+        or Path(name).name != name
+        or _CONTROL.search(name)
+    ):
         raise ValueError(
             "a run's name should be the name of a folder, without slashes, not "
             f"{name!r:.80}; choose another with name= (--name), without control characters too"
@@ -266,6 +277,8 @@ def _nearest(path: Path) -> Path:
 
 
 def _check_lengths(there: Path, wanted: Path, names: tuple[str, ...]) -> None:
+    if not hasattr(os, "pathconf"):
+        return
     longest, deepest = os.pathconf(there, "PC_NAME_MAX"), os.pathconf(there, "PC_PATH_MAX")
     new_names = [*wanted.relative_to(there).parts, *(f"{name}{'-' * _SUFFIX}" for name in names)]
     whole = os.fsencode(wanted.joinpath(*names))

@@ -1,7 +1,6 @@
 """Lock: a run's folder has one writer at a time, and is free once that process has ended."""
 
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from budgetnet.files.disk import reason, write_all
+from budgetnet.process import flags, lock
 
 LOCK = ".owner"
 _TRIES = 5
@@ -16,14 +16,15 @@ _BETWEEN = 0.02
 """How often, and how many seconds apart, a taken lock is tried: `is_locked` takes it for a moment too."""
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 """The errors of file systems that have no locks."""
+_SAFE = flags("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Make this process the only writer of `folder` within the context.
 
-    The lock is the system's (flock) and ends with the process, however that ends. Raises ValueError, naming
-    the process, where another one has it.
+    The lock is the system's (flock, where there is one) and ends with the process, however that ends. Raises
+    ValueError, naming the process, where another one has it.
     """
     folder = folder.absolute()
     descriptor = _acquired(folder)
@@ -36,12 +37,12 @@ def locked(folder: Path) -> Iterator[None]:
 def is_locked(folder: Path) -> bool:
     """Whether a living process writes to `folder`; where the file system has no locks, whether one may."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | _SAFE)
     except OSError:
         return False
     try:
         # Shared, so that two processes that look at the same time do not see each other's look.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(descriptor, shared=True)
     except BlockingIOError:
         return True
     except OSError as error:
@@ -56,8 +57,7 @@ def _acquired(folder: Path) -> int:
     try:
         while True:
             # A link in a folder from elsewhere could lead to any file, which then would be cut to nothing.
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            descriptor = os.open(path, flags, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o644)
             ours = False
             try:
                 ours = _locked(descriptor)
@@ -90,7 +90,7 @@ def _locked(descriptor: int) -> bool:
     """Whether the lock is ours now. Raises OSError."""
     for at in range(_TRIES):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
             return True
         except OSError as error:
             if error.errno in _WITHOUT_LOCKS:

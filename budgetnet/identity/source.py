@@ -34,7 +34,7 @@ def sources(path: Path, shipped: Path | None = None) -> dict[str, str]:
         home = next(each for each in folders if file.is_relative_to(each))
         name = ".".join(file.relative_to(home).parts)
         try:
-            text = "" if name in texts or file.stat().st_size > _LONGEST else file.read_text()
+            text = "" if name in texts or file.stat().st_size > _LONGEST else file.read_text("utf-8")
             tree = ast.parse(text)
         except (OSError, ValueError, SyntaxError, RecursionError):
             continue

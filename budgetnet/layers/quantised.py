@@ -66,7 +66,9 @@ class _FewBits(nn.Module):
         rest = tuple(range(1, weight.ndim))
         size = weight.abs()
         top = size.amax(rest, keepdim=True).clamp_(min=_LEAST)
-        squares = size.div_(top).mul_(_FINE).round_().square_().sum(rest, keepdim=True, dtype=torch.float64)
+        # Apple's GPUs have no float64.
+        wide = torch.float32 if weight.device.type == "mps" else torch.float64
+        squares = size.div_(top).mul_(_FINE).round_().square_().sum(rest, keepdim=True, dtype=wide)
         spread = (squares / weight[0].numel()).sqrt_().mul_(_CLIP[self.bits] / _FINE).clamp_(max=1.0)
         derived = (top * spread / self.most).clamp_(min=_LEAST).bfloat16().to(weight.dtype)
         given = given.view(-1, *[1] * len(rest)).to(weight.dtype)

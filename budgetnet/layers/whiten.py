@@ -70,10 +70,12 @@ class Whiten(nn.Conv2d):
                 "Whiten.fit_to: the filters are set already; ask `.fitted` first, or build the model anew"
             )
         size = self.in_channels * self.kernel_size[0] ** 2
-        moments = torch.zeros(size, size, dtype=torch.float64, device=self.weight.device)
+        # Apple's GPUs have no float64.
+        device = torch.device("cpu") if self.weight.device.type == "mps" else self.weight.device
+        moments = torch.zeros(size, size, dtype=torch.float64, device=device)
         patches = 0
         for images in batches:
-            rows = F.unfold(images.double(), self.kernel_size).transpose(1, 2).reshape(-1, size)
+            rows = F.unfold(images.to(device).double(), self.kernel_size).transpose(1, 2).reshape(-1, size)
             moments += rows.T @ rows
             patches += len(rows)
         if not patches or not bool(moments.isfinite().all()):

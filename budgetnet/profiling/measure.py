@@ -2,7 +2,6 @@
 
 import copy
 import math
-import resource
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -17,6 +16,7 @@ from torch.profiler import profile as profiler
 
 from budgetnet.data import Data
 from budgetnet.engine import PARTS, Scoring, Training, evaluate, steps
+from budgetnet.process import peak_memory
 from budgetnet.profiling.scopes import EVALUATION, PART, Scopes, modules, modules_named, operators
 from budgetnet.profiling.values import Part, PhaseProfile, Profile, advise
 from budgetnet.recipe import Phase, Recipe
@@ -221,4 +221,4 @@ def _now(device: torch.device) -> float:
 def _peak(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_memory()

@@ -1,5 +1,6 @@
 """Capacity: how many runs go at once on a device, and with how many threads each."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -54,6 +55,10 @@ def capacity(asked: Together, trainer: Trainer, plans: Sequence[Plan], runs: int
                 "runs that are trained together are written to folders: give the Trainer an out, such as "
                 "out='runs'"
             )
+        return Capacity(1, threads, False)
+    if sys.platform == "win32":
+        if asked not in ("auto", 1):
+            raise ValueError(f"together should be 1 on Windows, where runs go one by one, not {asked}")
         return Capacity(1, threads, False)
     on_cuda = trainer.device.type == "cuda"
     count = min(runs, MOST if on_cuda else threads) if asked == "auto" else asked

@@ -69,7 +69,7 @@ def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], R
     """The finished runs of the sweep in `folder` by setting and seed. Refuses a sweep of something else."""
     path = folder / JSON
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(path.read_text("utf-8"))
         if entries["format"] != FORMAT:
             raise ValueError(f"its format is {entries['format']}, not {FORMAT}")
         listed = [

@@ -1,5 +1,6 @@
 """Shared: data laid out once in memory that several processes map, so that none holds a copy."""
 
+import errno
 import math
 import os
 from typing import Any
@@ -16,8 +17,10 @@ _PARTS = {"indices": torch.int64, "labels": torch.int64, "images": torch.uint8}
 def share(data: Data) -> dict[str, Any]:
     """Write data into memory that has no name and ends with its last user; gives what `shared` asks for.
 
-    That is plain JSON, and its "memory" the file descriptor. Raises OSError where there is no memory for it.
+    That is plain JSON, and its "memory" the file descriptor. Raises OSError where there is no such memory.
     """
+    if not hasattr(os, "memfd_create"):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     descriptor = os.memfd_create("budgetnet-data")
     try:
         with open(descriptor, "wb", closefd=False) as file:

@@ -66,7 +66,7 @@ def open_record(run: Run, training: Training, start: Start) -> None:
             **_computes(start.contract),
         },
         external=_origins(training),
-        after=str(start.earlier.folder) if start.earlier is not None else None,
+        after=start.earlier.folder.as_posix() if start.earlier and start.earlier.folder else None,
         notes=list(start.notes),
         device=_device_name(training.engine.device),
         speed={"chosen": start.speed_choice.chosen, "why": start.speed_choice.why},
@@ -181,7 +181,11 @@ def progress(training: Training) -> str:
 
 
 def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})"
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} ({platform.machine()})"
+    )
 
 
 def last_lines(run: Run, result: dict[str, Any], times: Pace) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from budgetnet.engine import Event, NotSaveable, NotWritten, Training, TrainingStep, capture, check_finite
 from budgetnet.files import checkpoint, reason
 from budgetnet.modelfile import write
+from budgetnet.process import signals
 from budgetnet.run import METRICS, MODEL, Epoch, Note, Run
 from budgetnet.trainer.begin import card_of
 
@@ -26,8 +27,9 @@ WEIGHTS_EVERY, WEIGHTS_COST = 30.0, 400.0
 PAUSES = (0.0, 0.1, 0.5)
 """Seconds before each try to write what is not written again later."""
 _FOREMOST = (signal.SIGINT, signal.SIGTERM)
-ENDING = (*_FOREMOST, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1)
+ENDING = (*_FOREMOST, *signals("SIGHUP", "SIGXCPU", "SIGUSR1", "SIGBREAK"))
 """The signals that ask for an end: the user's, the system's, and those of batch systems."""
+_PIPE = signals("SIGPIPE")
 
 
 class Stopped(Exception):
@@ -60,7 +62,7 @@ def heeding(ask: Callable[[int], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGPIPE)}
+    before = {number: signal.getsignal(number) for number in (*ENDING, *_PIPE)}
     taken = {
         number: handler
         for number, handler in before.items()
@@ -71,7 +73,7 @@ def heeding(ask: Callable[[int], None]) -> Iterator[None]:
     }
     try:
         for number in taken:
-            signal.signal(number, signal.SIG_IGN if number == signal.SIGPIPE else Handler(ask))
+            signal.signal(number, signal.SIG_IGN if number in _PIPE else Handler(ask))
         yield
     finally:
         for number, handler in taken.items():

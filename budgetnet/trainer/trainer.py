@@ -47,12 +47,13 @@ from budgetnet.trainer.watch import Audience, Channel, PerRun, Watcher, check_wa
 class Trainer:
     """Trains, evaluates and applies image classifiers on one device.
 
-    `device` is "cuda", "cpu", "cuda:1"; by default CUDA where there is a GPU. `precision` is "bf16"
-    (autocast), "float32", or "auto": bf16 on CUDA, float32 on a CPU. `speed` is "eager"; "compile", for
-    training steps through torch.compile; "graphs", for CUDA graphs besides; or "auto": compiled on CUDA where
-    the training is long enough for it to pay. A model that cannot be compiled runs eagerly, with a note. Runs
-    are written to numbered folders in `out` (None: nowhere). `show=False` prints nothing. `watch` are
-    functions that are told of each TrainingStep, Epoch and Note: see `every`, `EndTraining`, `TensorBoard`.
+    `device` is "cuda", "cuda:1", "mps" or "cpu"; by default CUDA where there is such a GPU, else the CPU.
+    `precision` is "bf16" (autocast), "float32", or "auto": bf16 on CUDA, else float32. `speed` is "eager";
+    "compile", for training steps through torch.compile; "graphs", for CUDA graphs besides; or "auto":
+    compiled on CUDA where the training is long enough for it to pay. A model that cannot be compiled runs
+    eagerly, with a note. Runs are written to numbered folders in `out` (None: nowhere). `show=False` prints
+    nothing. `watch` are functions that are told of each TrainingStep, Epoch and Note: see `every`,
+    `EndTraining`, `TensorBoard`.
     """
 
     def __init__(

@@ -103,7 +103,7 @@ def _is_folder(target: str, asked: Asked) -> bool:
     below = data_root(asked.root) / target
     path = Path(target).expanduser()
     # What ends on a slash was meant as a folder, and is missed as one.
-    return path.is_dir() or target.endswith(os.sep) or (not path.exists() and below.is_dir())
+    return path.is_dir() or target.endswith(("/", os.sep)) or (not path.exists() and below.is_dir())
 
 
 def _is_table(target: str, asked: Asked) -> bool:

@@ -1,22 +1,11 @@
-"""Process: this program's version and what comes along, its launchers, and output that never fails."""
+"""Output: standard output and error that never fail, whatever becomes of who reads them."""
 
 import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, TextIO, cast
-
-VERSION = "0.1.0"
-
-_LAUNCHERS = {
-    "WORLD_SIZE": "torchrun",
-    "SLURM_STEP_NUM_TASKS": "srun",
-    "OMPI_COMM_WORLD_SIZE": "mpirun",
-    "PMI_SIZE": "mpiexec",
-}
-"""The variables in which launchers tell each process how many there are; SLURM_NTASKS is an allocation's."""
 
 
 class Steadfast(io.TextIOBase):
@@ -120,12 +109,6 @@ def steadfast_output() -> Iterator[tuple[Steadfast, Steadfast]]:
             sys.stderr = before[1]
 
 
-def shipped(name: str) -> Path:
-    """The folder `name` that comes along: beside the package in a checkout, inside of it in a wheel."""
-    package = Path(__file__).parent
-    return package / name if (package / name).is_dir() else package.parent / name
-
-
 def fill_closed() -> None:
     """Open the null device wherever standard input, output or error is closed.
 
@@ -160,24 +143,3 @@ def _discard(stream: TextIO) -> None:
             os.dup2(own, number, inheritable)
             os.close(own)
             os.close(nowhere)
-
-
-def check_launch(joined: int = 1) -> None:
-    """Refuse to be one of several processes for one training. Raises ValueError.
-
-    `joined` is how many processes torch.distributed has brought together already.
-    """
-    for name, launcher in _LAUNCHERS.items():
-        count = max(joined, _count(name))
-        if count > 1:
-            raise ValueError(
-                f"{name} should be 1, not {count}: budgetnet trains a run in one process on one device, and "
-                f"each of the {count} would do the same; start it without {launcher} (--seeds N --together K "
-                f"trains several runs at once), or unset {name} where each is to train a run of its own"
-            )
-
-
-def _count(name: str) -> int:
-    """The number in the environment's variable `name`, 1 where there is none."""
-    text = os.environ.get(name, "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
