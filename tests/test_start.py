@@ -134,7 +134,7 @@ def test_a_good_place_is_left_as_it_was(tmp_path: Path) -> None:
 
 def small(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every disk says that it has so many bytes free."""
-    found = SimpleNamespace(f_bavail=free, f_frsize=1, f_blocks=10**9)
+    found = SimpleNamespace(f_bavail=free, f_bfree=free, f_frsize=1, f_blocks=10**9)
     monkeypatch.setattr(os, "statvfs", lambda path: found)
 
 
