@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,15 @@ def arrays(
     held_out: HeldOut = None,
     classes: Sequence[str] | None = None,
     seed: int = 0,
+    groups: Sequence[object] | None = None,
 ) -> Data:
     """Return data from NumPy arrays or tensors (N, H, W), (N, H, W, C) or (N, C, H, W), C being 1 or 3.
 
     Images are uint8, shared and not copied where the layout allows, or floats in [0, 1], which are rounded
     to uint8. Labels are whole numbers from 0, or names. `classes` gives the names in order; by default
     names are sorted, and numbers name themselves, up to 1,000 or ten for each one that is used. Either `val`
-    is given, or `held_out` (as in `split`), or neither. Raises `DataError`.
+    is given, or `held_out` (as in `split`), or neither. `groups` are those of the images, one for each (a
+    patient, a video): whole groups are held out. Raises `DataError`.
 
         data = arrays(photos, species, held_out=0.2)
     """
@@ -66,6 +69,8 @@ def arrays(
                 "by 255"
             )
     train, chosen = splits["train"], splits.get("val")
+    if groups is not None:
+        train = replace(train, groups=tuple(map(str, groups)))
     if held_out is not None:
         whole = train
         train, chosen = split(whole, held_out, seed, classes=names)

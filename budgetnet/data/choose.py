@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from budgetnet.data.folds import of_groups
 from budgetnet.data.kinds import DataError
 from budgetnet.data.splits import Split
 from budgetnet.values import described
@@ -88,9 +89,9 @@ def split(
     """Return what stays for training and what is held out, or None, with no image in both.
 
     `whole` itself comes back when all of it stays. `held_out` is a number of images or a fraction (drawn as
-    by `stratified`, but never the last image of a class), or indices in the publisher's order (a list, or a
-    text file with one a line). `per_class` keeps that many training images of each class. Raises `DataError`
-    for what cannot be satisfied.
+    by `stratified`, but never the last image of a class, and of a split with groups whole groups), or indices
+    in the publisher's order (a list, or a text file with one a line). `per_class` keeps that many training
+    images of each class. Raises `DataError` for what cannot be satisfied.
 
         train, val = split(data.train, 0.1, seed=1)
     """
@@ -210,6 +211,8 @@ def _held_out(whole: Split, held_out: HeldOut, seed: int) -> Tensor:
                 f"held_out={held_out} leaves none of the {len(whole):,} images to train on: hold out fewer"
             )
         known = _known(whole.labels)
+        if whole.groups is not None:
+            return of_groups(known.tolist(), whole.groups, number, seed)
         counts = torch.bincount(known).tolist()
         return _draw(known, takes(counts, number), seed)
     if isinstance(held_out, str | os.PathLike):

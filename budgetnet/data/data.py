@@ -1,13 +1,18 @@
 """Data: the splits of one set with their classes, and what is worth knowing of them, such as duplicates."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
+import torch
+
+from budgetnet.data.folds import dealt
 from budgetnet.data.kinds import DataError, Finding, Remark, sentences
 from budgetnet.data.labels import class_difference, listed
-from budgetnet.data.splits import Split
+from budgetnet.data.splits import Split, concatenated
 from budgetnet.text import counted
+from budgetnet.values import whole as whole_number
 
 
 class Duplicate(NamedTuple):
@@ -109,7 +114,45 @@ class Data:
 
     def overlaps(self) -> tuple[str, ...]:
         """Return a sentence for each two splits that share images byte for byte: how many, and one such."""
-        return overlaps(self.duplicates())
+        return (*overlaps(self.duplicates()), *grouped_overlaps(self.splits))
+
+    def folds(self, k: int, *, seed: int = 0) -> "tuple[Data, ...]":
+        """Return k data: each image of train and val in the val of one of them, and in train of the others.
+
+        Classes are in proportion; with groups each group is in one val, and images that are the last of their
+        class, or in its only group, are in train always. The draw depends on the images and on `seed`, not on
+        what was held out before. Raises `DataError`.
+
+            for fold in data.folds(5):
+                run = Trainer().fit(build(), fold, recipe)
+        """
+        whole_number("folds", k, 2)
+        whole = self.train if self.val is None else concatenated(self.train, self.val)
+        if len(set(whole.indices.tolist())) == len(whole):
+            whole = whole.subset(whole.indices.argsort())
+        else:
+            whole = replace(whole, indices=torch.arange(len(whole)))
+        stale = ("missing class", "imbalance", "in two splits", "duplicate", "two labels")
+        findings = tuple(finding for finding in self.findings if finding.kind not in stale)
+        base = replace(self, notes=sentences(findings), findings=findings)
+        made = []
+        for held in dealt(whole.labels.tolist(), whole.groups, k, seed):
+            stays = torch.ones(len(whole), dtype=torch.bool)
+            stays[held] = False
+            made.append(remarked(replace(base, train=whole.subset(stays), val=whole.subset(held))))
+        return tuple(made)
+
+
+def grouped_overlaps(splits: Mapping[str, Split]) -> tuple[str, ...]:
+    """Return a sentence for each two splits that share groups."""
+    groups = {name: set(part.groups or ()) for name, part in splits.items() if name != "unlabelled"}
+    notes = []
+    for first, second in itertools.combinations(groups, 2):
+        shared = sorted(groups[first] & groups[second])
+        if shared:
+            text = f"{counted(len(shared), 'group')} in both {first} and {second} ({listed(shared)})"
+            notes.append(Remark(f"{text}; what is learnt of a group counts as recognised there", "overlap"))
+    return tuple(notes)
 
 
 def repeated(splits: Mapping[str, Split]) -> tuple[Duplicate, ...]:
@@ -160,7 +203,7 @@ def remarked(data: Data) -> Data:
     Where images have names, those that occur twice within a split and rare classes are noted and named too.
     """
     pairs = repeated(data.splits)
-    notes = [*data.notes, *overlaps(pairs)]
+    notes = [*data.notes, *overlaps(pairs), *grouped_overlaps(data.splits)]
     findings = list(data.findings)
     if data.train.names is not None:
         odd = [*twice(data.splits, data.classes, pairs), *rare(data.train, data.classes)]

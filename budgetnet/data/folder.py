@@ -1,9 +1,10 @@
 """Data out of a folder of photos, one subfolder for each class."""
 
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack
 
@@ -41,6 +42,7 @@ class Options(Reading, total=False):
     per_class: int | None
     seed: int
     unlabelled: bool
+    groups: str | Callable[[str], object] | None
 
 
 def folder(root: Root = None, *, size: int, **options: Unpack[Options]) -> Data:
@@ -58,8 +60,9 @@ def folder(root: Root = None, *, size: int, **options: Unpack[Options]) -> Data:
     policy of its own (see docs/data.md), and all of it is named in the notes. `channels=1` makes greys of
     them, (N, 1, size, size).
     `held_out`, `per_class` and `seed` are as in `split`; indices count the files of a part in order.
-    `unlabelled=True` keeps the training photos that `per_class` leaves over, without their labels. Raises
-    `DataError`.
+    `unlabelled=True` keeps the training photos that `per_class` leaves over, without their labels. `groups`
+    says what a photo belongs to, as a function of its path below the root, or as a pattern, what that finds
+    there ("patient[0-9]+"): then whole groups are held out. Raises `DataError`.
 
         data = folder("photos", size=128, held_out=0.1)
     """
@@ -83,6 +86,7 @@ def labelled(
     per_class: int | None = None,
     seed: int = 0,
     unlabelled: bool = False,
+    groups: str | Callable[[str], object] | None = None,
     **reading: Unpack[Reading],
 ) -> Data:
     """Return the photos of a listing as data, as `folder` says. Raises `DataError`."""
@@ -91,6 +95,7 @@ def labelled(
     if "val" in photos.parts and held_out is not None:
         where = f"{photos.root} has a val folder" if not photos.table else f"{photos.table} has rows of val"
         raise DataError(f"{where} and held_out={held_out!r} was given: leave held_out out")
+    photos = photos if groups is None else _grouped(photos, groups)
     splits, findings = parts(photos, storing, unreadable=unreadable)
     training, val = splits["train"], splits.get("val")
     counts = training.counts(len(photos.classes))
@@ -103,6 +108,22 @@ def labelled(
     test = splits.get("test")
     data = Data(train, val or drawn, test, photos.classes, photos.name, rest, notes, findings, shape)
     return remarked(data).in_memory()
+
+
+def _grouped(photos: Listing, groups: str | Callable[[str], object]) -> Listing:
+    """Return the listing with the group of each photo."""
+
+    def group(path: str) -> str:
+        found = re.search(groups, path) if isinstance(groups, str) else groups(path)
+        if found is None:
+            raise DataError(f"groups should find a group in the path of each photo, and finds none in {path}")
+        return (found[1] if found.re.groups else found[0]) if isinstance(found, re.Match) else str(found)
+
+    parts = {
+        name: tuple(replace(file, group=group(file.path)) for file in files)
+        for name, files in photos.parts.items()
+    }
+    return replace(photos, parts=parts)
 
 
 def check_options(
@@ -228,6 +249,7 @@ def _splits(photos: Listing, decoded: "Stored") -> tuple[dict[str, Split], list[
                 torch.tensor([files[index].label for index in read]),
                 torch.tensor(read),
                 tuple(files[index].path for index in read),
+                groups=tuple(files[index].group for index in read) if files[0].group else None,
             )
         first, row = first + len(files), row + len(read)
     return splits, findings

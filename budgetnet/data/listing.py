@@ -13,12 +13,13 @@ from budgetnet.data.walk import ENDINGS, below, folded, loose, subfolders, walk
 
 @dataclass(frozen=True)
 class File:
-    """A photo: its path below the root, its bytes, when it was last changed (ns), and its class."""
+    """A photo: its path below the root, its bytes, when it was last changed (ns), its class and its group."""
 
     path: str
     size: int
     changed: int
     label: int
+    group: str = ""
 
 
 @dataclass(frozen=True)

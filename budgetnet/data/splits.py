@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import known
-from budgetnet.data.disk import OnDisk, chunks, fits_memory, free_memory, marked, source_of
+from budgetnet.data.disk import OnDisk, chunks, fits_memory, free_memory, joined, marked, source_of
 from budgetnet.data.kinds import DataError
 from budgetnet.data.labels import renumbered
 from budgetnet.values import described
@@ -22,7 +22,8 @@ class Split:
 
     `images` that do not fit into memory are `OnDisk`, and each batch is read from there. `labels` lie on the
     split's device; -1 stands for no label. `indices` stay on the CPU. `names` are the file names, where there
-    are files; `classes` what the labels stand for, as the `Data` that the split is of says. Raises
+    are files; `classes` what the labels stand for, as the `Data` that the split is of says. `groups` say
+    what each image belongs to (a patient, a video), where that must not lie on both sides of a split. Raises
     `DataError` where these do not fit together.
 
         images, labels = split[torch.randperm(len(split))[:128]]
@@ -33,6 +34,7 @@ class Split:
     indices: Tensor
     names: tuple[str, ...] | None = None
     classes: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for what in ("images", "labels", "indices"):
@@ -56,10 +58,12 @@ class Split:
                     f"a split of {len(self.images)} images has as many int64 {what}, but found "
                     f"{described(values)}"
                 )
-        if self.names is not None and len(self.names) != len(self.images):
-            raise DataError(
-                f"a split of {len(self.images)} images has as many names, but found {len(self.names)}"
-            )
+        for what in ("names", "groups"):
+            given: tuple[str, ...] | None = getattr(self, what)
+            if given is not None and len(given) != len(self.images):
+                raise DataError(
+                    f"a split of {len(self.images)} images has as many {what}, but found {len(given)}"
+                )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -141,13 +145,17 @@ class Split:
         Of images in memory it is a copy; those on disk stay there.
         """
         rows = self._positions(which)
-        names = None if self.names is None else tuple(self.names[row] for row in rows.tolist())
+        names, groups = (
+            None if each is None else tuple(each[row] for row in rows.tolist())
+            for each in (self.names, self.groups)
+        )
         return Split(
             self._some(rows),
             self.labels.index_select(0, rows.to(self.device)),
             self.indices.index_select(0, rows),
             names,
             self.classes,
+            groups,
         )
 
     def named(self, classes: Sequence[str]) -> "Split":
@@ -269,3 +277,24 @@ class Split:
         for chunk in chunks(self.images):
             for image in chunk.cpu().flatten(1).numpy():
                 yield hashlib.sha256(image.data).digest()
+
+
+def concatenated(first: Split, second: Split) -> Split:
+    """Return the images of two splits as one; none that are on disk are read."""
+    one, other = first.images, second.images
+    names, groups = (
+        None if a is None or b is None else (*a, *b)
+        for a, b in ((first.names, second.names), (first.groups, second.groups))
+    )
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        images: Tensor | OnDisk = torch.cat([one, other.to(one.device)])
+    else:
+        images = joined(one, other)
+    return Split(
+        images,
+        torch.cat([first.labels, second.labels.to(first.device)]),
+        torch.cat([first.indices, second.indices]),
+        names,
+        first.classes,
+        groups,
+    )

@@ -3,7 +3,7 @@
 import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
@@ -35,7 +35,8 @@ def table(
     test, to such files. `name` is the column of the photos' names below the folder `images`, with their
     endings or without (by default the first column, and the folder of the table). `label` is the column of
     their classes, or the one-hot columns, one for each class (by default all columns that are left). `part`
-    is a column that says train, val or test of each row. Of several rows that say the same of a photo one is
+    is a column that says train, val or test of each row, and `groups` one of what must not lie on both sides
+    of a split, such as patients. Of several rows that say the same of a photo one is
     used; a photo of which they say two things, a row without a class, and one whose photo is not there are
     left out; a name that leads out of `images` is refused. `options` are those of `folder`; `indices` count
     the rows that are used. Raises `DataError`.
@@ -43,17 +44,21 @@ def table(
         data = table("train.csv", images="train", name="image_id", label="breed", size=128)
     """
     check_given("table", size, options)
-    columns = Columns(name, label, part)
+    groups = options.pop("groups", None)
+    if groups is not None and not isinstance(groups, str):
+        raise DataError("groups of a table should name a column, not be a function: name it")
+    columns = Columns(name, label, part, groups)
     return labelled(checked(survey_table(path, images, columns)), size, **options)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table hold names, classes (one or one-hot ones) and parts; None: found out."""
+    """Which columns of a table hold names, classes (or are one-hot), parts and groups; None: found out."""
 
     name: str | None = None
     label: str | Sequence[str] | None = None
     part: str | None = None
+    groups: str | None = None
 
 
 def survey_table(path: Tables, images: str | os.PathLike[str] | None, columns: Columns) -> Listing:
@@ -125,14 +130,18 @@ class _Reading:
         self.findings += [f for f in photos.findings if f.path not in own and f.kind != "outside link"]
         stated: dict[str, dict[str, list[tuple[int, str]]]] = {}
         named: set[str] = set()
+        groups: dict[str, str] = {}
         for part, rows in tables.items():
             if rows.encoding == "Windows-1252":
                 self._find("other encoding", str(rows.path), "")
-            for line, name, label, of in self._read(rows, part):
+            group = rows.at(self.columns.groups, "groups") if self.columns.groups is not None else None
+            for (line, name, label, of), (_, cells) in zip(self._read(rows, part), rows.rows, strict=True):
                 photo = self._photo(photos, rows, line, name)
                 if photo is None:
                     continue
                 named.add(photo)
+                if group is not None:
+                    self._group(groups, photo, cells[group], line)
                 if not label:
                     self._find("no label", photo, f"line {line}")
                 else:
@@ -143,7 +152,7 @@ class _Reading:
         number = {name: at for at, name in enumerate(classes)}
         parts = {
             part: tuple(
-                file_at(self.root, photos.exact[path], number[label])
+                replace(file_at(self.root, photos.exact[path], number[label]), group=groups.get(path, ""))
                 for path, label in labels[part].items()
                 if label in number
             )
@@ -156,7 +165,9 @@ class _Reading:
         """Yield the line, the photo's name, its class ("" for none) and its part of each row."""
         at = rows.at(self.columns.name, "name") if self.columns.name is not None else 0
         parts = rows.at(self.columns.part, "part") if self.columns.part is not None else None
-        labels = self._label_columns(rows, {at, parts})
+        groups = self.columns.groups
+        taken = {at, parts, rows.at(groups, "groups") if groups is not None else None}
+        labels = self._label_columns(rows, taken)
         for line, cells in rows.rows:
             of = part
             if parts is not None:
@@ -170,6 +181,12 @@ class _Reading:
                 yield line, cells[at], cells[labels[0]], of
             else:
                 yield line, cells[at], self._hot(rows, line, cells, labels), of
+
+    def _group(self, groups: dict[str, str], photo: str, group: str, line: int) -> None:
+        """Keep the group of a photo. Raises `DataError` for none, and for another than before."""
+        if not group or groups.setdefault(photo, group) != group:
+            another = f"has another group than before, {group[:40]!r}" if group else "has no group"
+            raise DataError(f"line {line}: {photo} {another}, and groups={self.columns.groups!r}: mend it")
 
     def _label_columns(self, rows: Rows, taken: set[int | None]) -> list[int]:
         """Return the column of the classes, or the one-hot columns."""
