@@ -29,7 +29,9 @@ from budgetnet import (
 )
 from budgetnet.augment import test_view as seen_in_a_test
 from budgetnet.cli import main
-from budgetnet.exporting import graph
+from budgetnet.exporting import Exported, formats
+from budgetnet.exporting.beside import JSON, PAGE, beside
+from budgetnet.exporting.footprint import footprint
 from budgetnet.exporting.preprocess import example_image, example_input, preprocess
 from budgetnet.files import read_sealed, seal
 from budgetnet.modelfile import BadModelFile, Card, card, described
@@ -63,20 +65,82 @@ def said(model: nn.Module, images: Tensor) -> Tensor:
     return Trainer("cpu", show=False).predict(model, images).probabilities
 
 
-def test_a_program_says_what_the_model_says_and_tells_what_it_is(tmp_path: Path) -> None:
-    model, path = small(limit=300_000), tmp_path / "a.pt2"
-    exported = export(model, "pt2", data=toy(), out=path)
-    assert exported.comparison.same
-    assert exported.comparison.after.bytes == path.stat().st_size
-    assert exported.comparison.before.accuracy == exported.comparison.after.accuracy
-    assert "32 val images of toy" in str(exported)
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """A model as a torch.export program, a.pt2 beside a.safetensors; tests write nothing there."""
+    folder = tmp_path_factory.mktemp("program")
+    save(small(limit=300_000), folder / "a.safetensors")
+    return export(folder / "a.safetensors", "pt2", data=toy())
+
+
+def copied(exported: Exported, folder: Path) -> Path:
+    """The export in another folder, with what lies beside it."""
+    for path in exported.file.parent.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder / exported.file.name
+
+
+def test_a_program_says_what_the_model_says_and_tells_what_it_is(program: Exported) -> None:
+    model, path = small(limit=300_000), program.file
+    assert program.comparison.same
+    assert program.comparison.after.bytes == path.stat().st_size
+    assert program.comparison.before.accuracy == program.comparison.after.accuracy
+    assert "32 val images of toy" in str(program)
     again = read_export(path, trusted=True)
-    assert card(again) == card(model)
+    assert card(again) == card(load(path.with_suffix(".safetensors")))
     images = toy().train.images
     assert torch.allclose(said(again, images), said(model, images), atol=1e-6)
     with pytest.raises(ValueError, match=r"takes images of \(3, 16, 16\)"):
         again(torch.rand(1, 3, 32, 32))
-    assert json.loads((tmp_path / "preprocess.json").read_text())["classes"] == ["a", "b", "c"]
+    steps = json.loads((path.parent / "preprocess.json").read_text())
+    assert (steps["classes"], steps["file"]) == (["a", "b", "c"], "a.pt2")
+
+
+def test_memory_is_that_of_processes_of_their_own(program: Exported) -> None:
+    for side in (program.comparison.before, program.comparison.after):
+        if Path("/proc/self/status").exists():
+            assert side.peak is not None
+            assert side.working is not None
+            assert 10_000_000 < side.peak < 4_000_000_000
+            assert side.working < side.peak
+    assert ("MB of a process at its peak" in str(program)) == (program.comparison.after.peak is not None)
+
+
+def test_memory_of_a_class_that_no_other_process_knows_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.pickle").write_bytes(b"of another")
+    assert footprint(tmp_path / "a.pickle", (3, 8, 8)) is None
+
+
+@pytest.mark.parametrize("at", [0, 100, 30_000, -1, -40, -65, -70, -200])
+def test_an_export_of_which_a_byte_is_another_is_refused(program: Exported, at: int, tmp_path: Path) -> None:
+    path = copied(program, tmp_path)
+    content = bytearray(path.read_bytes())
+    content[at] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(BadModelFile, match=r"a.pt2 is damaged, or has been changed since"):
+        read_export(path, trusted=True)
+
+
+def test_another_export_under_the_name_is_refused(program: Exported, tmp_path: Path) -> None:
+    path = copied(program, tmp_path)
+    read_export(path, trusted=True)
+    page = tmp_path / "preprocess.json"
+    page.write_text(page.read_text().replace(json.loads(page.read_text())["sha256"], "0" * 64))
+    with pytest.raises(BadModelFile, match=r"a.pt2 is not the file that preprocess.json beside it"):
+        read_export(path, trusted=True)
+    path.rename(tmp_path / "b.pt2")
+    read_export(tmp_path / "b.pt2", trusted=True)
+
+
+def test_pages_of_two_exports_in_a_folder_are_told_apart(program: Exported, tmp_path: Path) -> None:
+    path = copied(program, tmp_path)
+    assert beside(path, JSON) == tmp_path / "preprocess.json"
+    assert beside(tmp_path / "b.onnx", JSON) == tmp_path / "b.onnx.preprocess.json"
+    assert beside(tmp_path / "b.onnx", PAGE) == tmp_path / "b.onnx.preprocess.md"
+    path.unlink()
+    assert beside(tmp_path / "b.onnx", PAGE) == tmp_path / "preprocess.md"
+    (tmp_path / "preprocess.json").write_text("a person's own")
+    assert beside(tmp_path / "b.onnx", JSON) == tmp_path / "b.onnx.preprocess.json"
 
 
 def test_what_is_over_its_bytes_leaves_no_file(tmp_path: Path) -> None:
@@ -106,10 +170,11 @@ def test_what_is_not_the_same_model_leaves_no_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"to": "tflite"}, "to should be one of onnx, pt2"),
+        ({"to": "tflite"}, "to should be one of onnx, pt2, executorch, litert"),
         ({"batch": 2}, 'batch should be 1 or "dynamic"'),
         ({"out": "a.onnx"}, r"should be a file NAME\.pt2"),
-        ({"int8": True}, "int8 is for ONNX files"),
+        ({"int8": True}, "a pt2 file holds floats"),
+        ({"to": "executorch", "batch": "dynamic"}, "ExecuTorch plans its memory for one image at a time"),
         ({"out": "nowhere/a.pt2"}, "cannot be written"),
     ],
 )
@@ -123,10 +188,22 @@ def test_a_model_that_nobody_knows_needs_a_resolution() -> None:
         export(nn.Conv2d(3, 4, 1), "pt2")
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'budgetnet\[onnx\]'"):
-        export(small(), "onnx")
+@pytest.mark.parametrize("extra", ["onnx", "executorch", "litert"])
+def test_a_missing_extra_is_named(extra: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=rf"pip install 'budgetnet\[{extra}\]'"):
+        export(small(), extra)
+    path = tmp_path / f"a{formats.FORMATS[extra].suffix}"
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"pip install 'budgetnet\[{extra}\]'"):
+        read_export(path)
+
+
+def test_a_package_that_cannot_be_imported_is_said_to_be_so() -> None:
+    with pytest.raises(
+        ValueError, match=r"nowhere is installed and cannot be imported .*budgetnet\[litert\]"
+    ):
+        formats.imported(formats.FORMATS["litert"], "nowhere")
 
 
 def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
@@ -137,8 +214,8 @@ def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
         read_export(tmp_path / "b.pt2", trusted=True)
 
 
-def test_a_program_is_executed_only_where_it_is_trusted(tmp_path: Path) -> None:
-    path = export(small(), "pt2", out=tmp_path / "a.pt2", resolution=8).file
+def test_a_program_is_executed_only_where_it_is_trusted(program: Exported, tmp_path: Path) -> None:
+    path = program.file
     with pytest.raises(BadModelFile, match="say trusted=True"):
         read_export(path)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
@@ -146,24 +223,17 @@ def test_a_program_is_executed_only_where_it_is_trusted(tmp_path: Path) -> None:
     assert (result.exit_code, "--trust" in result.output) == (2, True)
 
 
-def test_an_exported_file_predicts_as_its_run_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    model = small(limit=300_000)
-    save(model, "a.safetensors")
-    export("a.safetensors", "pt2", data=toy())
+def test_an_exported_file_predicts_as_its_run_does(program: Exported, tmp_path: Path) -> None:
     for number, image in enumerate(toy().train.images[:6]):
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(f"{number}.png")
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.png")
     lines = []
-    for file in ("a.safetensors", "a.pt2"):
-        result = CliRunner().invoke(
-            main, ["predict", file, *(f"{n}.png" for n in range(6)), "--format", "csv", "--trust"]
-        )
+    for file in (program.file.with_suffix(".safetensors"), program.file):
+        result = CliRunner().invoke(main, ["predict", str(file), str(tmp_path), "--format", "csv", "--trust"])
         assert result.exit_code == 0, result.output
         lines.append([line.split(",")[:3] for line in result.stdout.splitlines()])
     assert lines[0] == lines[1]
-    measured = [
-        Trainer("cpu").evaluate(each, toy().train) for each in (model, read_export("a.pt2", trusted=True))
-    ]
+    read = (small(limit=300_000), read_export(program.file, trusted=True))
+    measured = [Trainer("cpu").evaluate(each, toy().train) for each in read]
     assert measured[0].pairs == measured[1].pairs
 
 
@@ -338,17 +408,20 @@ def test_an_onnx_file_is_one_small_file_that_says_all(onnx: Any, tmp_path: Path)
     exported = export(model, data=toy(), out=path, batch=1)
     assert exported.comparison.same
     assert path.stat().st_size < exported.comparison.before.bytes + 4000
-    words = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+    words = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert len(words.pop("sha256")) == 64
+    words = {key: json.loads(text) for key, text in words.items()}
     assert words["card"]["classes"] == ["a", "b", "c"]
     assert words["card"]["budget"] == {"bytes": 100_000}
     assert words["preprocess"]["crop"] == {"size": [16, 16], "top": 0, "left": 0}
     assert set(words["versions"]) == {"budgetnet", "torch", "onnx", "opset"}
     images = toy().train.images
     assert torch.allclose(said(read_export(path), images), said(model, images), atol=1e-5)
-    cut = path.read_bytes()[:-100]
-    path.write_bytes(cut)
-    with pytest.raises(BadModelFile, match=r"a.onnx is damaged"):
-        read_export(path)
+    whole = path.read_bytes()
+    for content in (whole[:-100], whole[:90] + b"x" + whole[91:], whole + b"x", b""):
+        path.write_bytes(content)
+        with pytest.raises(BadModelFile, match=r"a.onnx is damaged"):
+            read_export(path)
 
 
 @pytest.mark.slow

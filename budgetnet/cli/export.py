@@ -6,7 +6,7 @@ from budgetnet.cli.options import Asked, ExportForm
 from budgetnet.cli.trained import load_trained, shipped_recipe, trained
 from budgetnet.console import say
 from budgetnet.data import Data
-from budgetnet.exporting import Int8, export
+from budgetnet.exporting import FORMATS, Int8, export
 from budgetnet.modelfile import read_card
 
 
@@ -31,9 +31,9 @@ def export_target(target: str, recipe: str | None, asked: Asked, form: ExportFor
     exported = export(
         model,
         form.to,  # type: ignore[arg-type]
-        out=form.out or beside.with_suffix(f".{form.to}"),
+        out=form.out or beside.with_suffix(FORMATS[form.to].suffix),
         data=data,
-        batch=1 if form.batch == "1" else "dynamic",
+        batch=1 if form.batch == "1" else form.batch,  # type: ignore[arg-type]
         int8=int8 if form.int8 else False,
         bytes=form.most,
     )

@@ -314,7 +314,7 @@ class ExportForm:
 
     to: str
     out: str | None
-    batch: str
+    batch: str | None
     int8: bool
     calibrate: str | None
     tolerate: float

@@ -3,6 +3,7 @@
 from budgetnet.exporting.exporter import Exported as Exported
 from budgetnet.exporting.exporter import Int8 as Int8
 from budgetnet.exporting.exporter import export as export
-from budgetnet.exporting.module import SUFFIXES as SUFFIXES
+from budgetnet.exporting.formats import FORMATS as FORMATS
+from budgetnet.exporting.formats import SUFFIXES as SUFFIXES
 from budgetnet.exporting.module import ExportedModel as ExportedModel
 from budgetnet.exporting.module import read_export as read_export

@@ -23,11 +23,17 @@ TIE, CLOSE = 1e-4, 1e-3
 
 @dataclass(frozen=True)
 class Side:
-    """One of both: accuracy (NaN without labels), bytes, and milliseconds for one image on one thread."""
+    """One of both: accuracy (NaN without labels), bytes, and milliseconds for one image on one thread.
+
+    `peak` are the most bytes of memory of a process of its own that runs one image, `working` those of them
+    that its libraries had not taken before; None where that cannot be measured.
+    """
 
     accuracy: float
     bytes: int
     milliseconds: float
+    peak: int | None = None
+    working: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,12 @@ class Comparison:
         rows.append(("accuracy", *(percent(each.accuracy) for each in self._both)))
         rows.append(("bytes", f"{self.before.bytes:,}", f"{self.after.bytes:,}{limit}"))
         rows.append(("ms an image, batch 1, 1 thread", *(f"{each.milliseconds:.2f}" for each in self._both)))
+        for title, (before, after) in (
+            ("MB of a process at its peak", (self.before.peak, self.after.peak)),
+            ("MB of these beyond libraries", (self.before.working, self.after.working)),
+        ):
+            if before is not None and after is not None:
+                rows.append((title, *(f"{each / 1e6:.1f}" for each in (before, after))))
         return (
             f"{self.images:,} {self.what}: logits differ by at most {self.difference:.2g} (the largest is "
             f"{self.largest:.3g}), labels of {self.differ:,}{ties}\n{aligned(rows)}"

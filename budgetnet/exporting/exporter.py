@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import io
-import json
 import math
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
@@ -17,30 +16,28 @@ from torch import Tensor, nn
 from budgetnet.augment import test_view
 from budgetnet.budget import Budget, OverBudget, ledger
 from budgetnet.data import Data, Split
+from budgetnet.exporting.beside import JSON, PAGE, beside, ownership
 from budgetnet.exporting.comparison import BATCH, Comparison, Side, cost, logits, noise, told_apart
-from budgetnet.exporting.graph import MOST_BATCH, check_installed, onnx_graph
-from budgetnet.exporting.module import KEYS, of_bytes
-from budgetnet.exporting.network import network
-from budgetnet.exporting.preprocess import JSON, PAGE, as_json, example_input, page, preprocess
-from budgetnet.exporting.quantise import int8_graph
+from budgetnet.exporting.content import Batch, whole_file
+from budgetnet.exporting.footprint import footprint
+from budgetnet.exporting.formats import FORMATS, Format, FormatName, check_installed
+from budgetnet.exporting.module import Scale, of_bytes
+from budgetnet.exporting.preprocess import as_json, example_input, page, preprocess
+from budgetnet.exporting.source import Source, source_of
 from budgetnet.files import check_writable, reason, write_whole
-from budgetnet.layers import Standardise
-from budgetnet.modelfile import Card, card, described, load, resolved, to_words
-from budgetnet.process import VERSION
-from budgetnet.recipe import Test
-from budgetnet.run import MODEL, Run
+from budgetnet.modelfile import Card
+from budgetnet.run import Run
 from budgetnet.text import percent
 from budgetnet.trainer import Images, gather, measured
 from budgetnet.values import number, one_of
 
-Format = Literal["onnx", "pt2"]
 _CALIBRATED = 256
 """Training images that ranges of activations are taken from."""
 
 
 @dataclass(frozen=True)
 class Int8:
-    """Whole numbers of eight bits for weights and activations of an ONNX file.
+    """Whole numbers of eight bits for weights and activations of a file.
 
     The ranges are taken from 256 of the images `calibrate`, by default of the training images, always the
     same ones. The export is refused where it loses more than `tolerate` points of accuracy.
@@ -61,39 +58,29 @@ class Exported:
     comparison: Comparison
 
     def __str__(self) -> str:
-        return f"{self.comparison}\nthe file is {self.file}, what it takes is in {self.file.parent / PAGE}"
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What is exported: a copy of the model, its card, (resize, crop) of its test, and its file's bytes."""
-
-    model: nn.Module
-    card: Card
-    sides: tuple[int, int]
-    bytes: int
+        return f"{self.comparison}\nthe file is {self.file}, what it takes is in {beside(self.file, PAGE)}"
 
 
 def export(
     model: nn.Module | Run | str | Path,
-    to: Format = "onnx",
+    to: FormatName = "onnx",
     *,
     out: str | Path | None = None,
     data: Data | Images | None = None,
-    batch: Literal[1, "dynamic"] = "dynamic",
+    batch: Batch | None = None,
     int8: bool | Int8 = False,
     bytes: int | str | None = None,
     resolution: int | None = None,
 ) -> Exported:
-    """Write a trained model as ONNX, or as a torch.export program (pt2), where that is the same model.
+    """Write a trained model as ONNX, as a program of torch.export (pt2), of ExecuTorch or of LiteRT.
 
     `model` is a model, a run, its folder, a model file, or the name of one that comes along. Both are shown
     the images of `data`: its validation images, a Split, photos; without any, soft noise. The file takes
-    float images (N, C, H, W) in [0, 1] at the `resolution` of the model's card, one at a time or any number
-    of them (`batch`), and gives logits; its metadata have the card, the way to test, and versions. Beside it
-    preprocess.json and preprocess.md say how a photo becomes its input. It goes to `out`, else beside the
-    model's file. Weights that have few bits keep them. `int8` makes weights and activations eight bits wide
-    (see `Int8`); it takes `data` with labels.
+    float images (N, C, H, W) in [0, 1] at the `resolution` of the model's card, and gives logits: any number
+    of them ("dynamic", which onnx and pt2 are unless `batch` is 1), or one at a time. It says its card, the
+    way to test, and versions. Beside it preprocess.json and preprocess.md say how a photo becomes its input.
+    It goes to `out`, else beside the model's file. Weights that have few bits keep them in ONNX. `int8` makes
+    weights and activations eight bits wide (see `Int8`); it takes `data` with labels.
 
     Raises ValueError, and writes nothing, where labels differ but for ties, or logits by more than a
     rounding, or with `int8` too much accuracy is lost; and OverBudget for a file of more than the bytes that
@@ -101,101 +88,41 @@ def export(
 
         print(budgetnet.export("runs/mine-1", "onnx", data=stl10("data")))
     """
-    one_of("export's to", to, ("onnx", "pt2"))
-    if batch not in (1, "dynamic"):
-        raise ValueError(f'export\'s batch should be 1 or "dynamic", not {batch!r:.40}')
-    if to == "onnx":
-        check_installed()
-    elif int8:
-        raise ValueError('int8 is for ONNX files: give to="onnx" (--to onnx)')
-    source, beside = _source(model, resolution)
-    path = Path(out) if out is not None else beside.with_suffix(f".{to}")
-    if path.suffix != f".{to}":
-        raise ValueError(f"an export to {to} should be a file NAME.{to}, not {path!s:.200}")
+    one_of("export's to", to, tuple(FORMATS))
+    form = FORMATS[to]
+    batch = _batch(form, batch)
+    if int8 and not form.int8:
+        raise ValueError('a pt2 file holds floats, and int8 needs another format: give to="onnx" (--to onnx)')
+    check_installed(form)
+    source, by = source_of(model, resolution)
+    path = Path(out) if out is not None else by.with_suffix(form.suffix)
+    if path.suffix != form.suffix:
+        raise ValueError(f"an export to {to} should be a file NAME{form.suffix}, not {path!s:.200}")
     check_writable(path)
     quantised = Int8() if int8 is True else int8 or None
     views = None if quantised is None else _calibration(source, quantised, data)
-    content = _pt2(source, batch) if to == "pt2" else _onnx(source, batch, views)
+    content = whole_file(source, to, batch, views)
     limit = _limit(source, len(content), path, bytes, int8=quantised is not None)
     compared = _compared(source, content, path, data, limit)
     _check(compared, path, quantised)
+    compared = _with_memory(compared, source, content, path)
     _write(source, content, path)
     return Exported(path, compared)
 
 
-def _source(model: nn.Module | Run | str | Path, resolution: int | None) -> tuple[_Source, Path]:
-    """What is exported, and the file beside which its export lies."""
-    beside = file = Path("model")
-    if isinstance(model, Run):
-        given = model.folder if model.model is None else model.model
-        if given is None:
-            raise ValueError("the run has no folder and no model: give the model itself")
-        beside = file = file if model.folder is None else model.folder / MODEL
-        model = given
-    if not isinstance(model, nn.Module):
-        file = resolved(model)
-        file = file / MODEL if file.is_dir() else file
-        beside = file if Path(model).exists() else Path(file.name)  # one that comes along is not ours to fill
-        model = load(file)
-    inside = next((each for each in model.modules() if isinstance(each, Standardise)), None)
-    channels = 3 if inside is None else len(inside.mean)
-    known = card(model) or described(model, channels=channels)
-    if resolution is not None:
-        known = replace(known, resize=resolution, crop=resolution)
-    if known.crop is None and known.resize is None:
+def _batch(form: Format, batch: Batch | None) -> Batch:
+    """How many images a file takes at once. Raises ValueError for what its format cannot do."""
+    if batch not in (None, 1, "dynamic"):
+        raise ValueError(f'export\'s batch should be 1 or "dynamic", not {batch!r:.40}')
+    if batch == "dynamic" and not form.any_number:
         raise ValueError(
-            "this model has no card that says at which resolution it is to be tested: give resolution=, in "
-            "pixels"
+            f"{form.title} plans its memory for one image at a time: batch should be 1 (--batch 1), not "
+            '"dynamic"'
         )
-    sides = Test(known.resize, known.crop).at(known.crop or known.resize or 1)
-    copied = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
-    weighs = file.stat().st_size if file.is_file() else ledger(model).saved
-    return _Source(copied, known, sides, weighs), beside
+    return batch or ("dynamic" if form.any_number else 1)
 
 
-def _example(source: _Source, batch: Literal[1, "dynamic"]) -> Tensor:
-    return torch.rand(1 if batch == 1 else 2, source.card.channels, *[source.sides[1]] * 2)
-
-
-def _texts(source: _Source, **versions: str | int) -> dict[str, str]:
-    """What the file says of itself."""
-    words = {
-        "card": to_words(source.card),
-        "preprocess": preprocess(source.model, source.card, source.sides),
-        "versions": {"budgetnet": VERSION, "torch": torch.__version__, **versions},
-    }
-    return {key: json.dumps(words[key], separators=(",", ":")) for key in KEYS}
-
-
-def _onnx(source: _Source, batch: Literal[1, "dynamic"], views: Tensor | None) -> bytes:
-    """An ONNX file of eight bits where there are `views` for its ranges."""
-    import onnx
-
-    plain, codes = network(source.model)
-    # With eight bits everywhere the weights have scales of their own.
-    few = codes if views is None else {}
-    model = onnx_graph(plain, _example(source, batch), few, dynamic=batch != 1)
-    if views is not None:
-        model = int8_graph(model, views, batch=1 if batch == 1 else 32)
-    opset = next(each.version for each in model.opset_import if each.domain == "")
-    for key, text in _texts(source, onnx=onnx.__version__, opset=opset).items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, text
-    content: bytes = model.SerializeToString()
-    return content
-
-
-def _pt2(source: _Source, batch: Literal[1, "dynamic"]) -> bytes:
-    """A file of torch.export."""
-    plain, _ = network(source.model)
-    shapes = None if batch == 1 else ({0: torch.export.Dim("batch", min=1, max=MOST_BATCH)},)
-    program = torch.export.export(plain, (_example(source, batch),), dynamic_shapes=shapes)
-    content = io.BytesIO()
-    torch.export.save(program, content, extra_files=_texts(source))
-    return content.getvalue()
-
-
-def _calibration(source: _Source, int8: Int8, data: Data | Images | None) -> Tensor:
+def _calibration(source: Source, int8: Int8, data: Data | Images | None) -> Tensor:
     """The views (N, C, crop, crop) that ranges of activations are taken from."""
     if not isinstance(data, Data | Split):
         raise ValueError(
@@ -217,7 +144,7 @@ def _some(count: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))[:_CALIBRATED].sort().values
 
 
-def _limit(source: _Source, weighs: int, path: Path, bytes: int | str | None, *, int8: bool) -> int | None:
+def _limit(source: Source, weighs: int, path: Path, bytes: int | str | None, *, int8: bool) -> int | None:
     """The most bytes that the file may have. Raises OverBudget where it has more."""
     limits = [Budget(bytes=bytes).bytes, (source.card.budget or {}).get("bytes")] if bytes else []
     limits = limits or [(source.card.budget or {}).get("bytes")]
@@ -233,7 +160,7 @@ def _limit(source: _Source, weighs: int, path: Path, bytes: int | str | None, *,
 
 
 def _compared(
-    source: _Source, content: bytes, path: Path, data: Data | Images | None, limit: int | None
+    source: Source, content: bytes, path: Path, data: Data | Images | None, limit: int | None
 ) -> Comparison:
     """The model and its export on the same images."""
     batches, labels, what = _images(source.card, data, source.sides)
@@ -244,14 +171,14 @@ def _compared(
 
     def side(said: Tensor, weighs: int, make: Callable[[], nn.Module]) -> Side:
         right = math.nan if labels is None else float((said.argmax(dim=1) == labels).double().mean())
-        return Side(right, weighs, cost(make, _example(source, 1)))
+        return Side(right, weighs, cost(make, source.example(1)))
 
     one = side(before, source.bytes, lambda: copy.deepcopy(source.model))
     other = side(after, len(content), lambda: of_bytes(content, path, threads=1)[0])
     return Comparison(len(before), what, difference, largest, differ, ties, one, other, limit)
 
 
-def _both(source: _Source, exported: nn.Module, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def _both(source: Source, exported: nn.Module, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """The logits of both for each batch of uint8 images."""
     for images in batches:
         ours, theirs = (logits(each, images, source.card, source.sides) for each in (source.model, exported))
@@ -293,15 +220,52 @@ def _check(compared: Comparison, path: Path, int8: Int8 | None) -> None:
         )
 
 
-def _write(source: _Source, content: bytes, path: Path) -> None:
+def _whole_numbers(first: Scale, last: Scale) -> str:
+    """What the page says of a file whose own input and output are whole numbers."""
+    return f"""
+## Whole numbers
+
+The input and the output of this file are int8. For each number x of the input above give it
+round(x / {first.step:.9g}) + {first.zero}, cut to -128 to 127, and of each y of its output take
+(y - {last.zero}) * {last.step:.9g}, as was done here.
+"""
+
+
+def _with_memory(compared: Comparison, source: Source, content: bytes, path: Path) -> Comparison:
+    """The comparison with the memory of both, each in a process of its own."""
+    shape = tuple(source.example(1).shape[1:])
+    with TemporaryDirectory() as folder:
+        original, exported = Path(folder) / "original.pickle", Path(folder) / f"exported{path.suffix}"
+        exported.write_bytes(content)
+        try:
+            torch.save(source.model, original)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            return compared  # of a class that no other process knows
+        before, after = (footprint(file, shape) for file in (original, exported))
+    if before is None or after is None:
+        return compared
+    one, other = (
+        replace(side, peak=peak, working=working)
+        for side, (peak, working) in ((compared.before, before), (compared.after, after))
+    )
+    return replace(compared, before=one, after=other)
+
+
+def _write(source: Source, content: bytes, path: Path) -> None:
     """The file, and beside it what its input is, in words and as JSON."""
     steps = preprocess(source.model, source.card, source.sides)
     shown = example_input(source.card, source.sides)
+    made, _ = of_bytes(content, path)
     with torch.inference_mode():
-        text = page(source.card, steps, shown, of_bytes(content, path)[0](shown))
-    beside = {PAGE: text.encode(), JSON: as_json(source.card, steps).encode(), path.name: content}
+        text = page(source.card, steps, shown, made(shown))
+    if made.scales is not None:
+        text += _whole_numbers(*made.scales)
+        for end, scale in zip(("input", "output"), made.scales, strict=True):
+            steps[end] |= {"type": "int8", "scale": scale.step, "zero_point": scale.zero}
+    said = as_json(source.card, steps, **ownership(path, content))
+    files = {beside(path, PAGE): text.encode(), beside(path, JSON): said.encode(), path: content}
     try:
-        for name, written in beside.items():
-            write_whole(path.with_name(name), written)
+        for file, written in files.items():
+            write_whole(file, written)
     except OSError as error:
         raise ValueError(f"{path!s:.200} cannot be written ({reason(error)}): choose another --out") from None

@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from importlib.util import find_spec
 from io import StringIO
 from typing import Any
 
@@ -19,20 +18,10 @@ from budgetnet.text import one_line
 
 INPUT, OUTPUT = "images", "logits"
 MOST_BATCH = 65_536
-NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _FOUR_BITS_SINCE = 21
 """The ONNX opset from which weights may have four bits; of it nothing else is used that 18 has not."""
 _CLOSE = 1e-5
 """How far codes times scales may lie from a weight that was multiplied by its norm's scale, relatively."""
-
-
-def check_installed() -> None:
-    """Raise ValueError where what ONNX files take is missing."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"ONNX files need {', '.join(missing)}, not found here: pip install 'budgetnet[onnx]'"
-        )
 
 
 def onnx_graph(plain: nn.Module, example: Tensor, codes: Mapping[str, Codes], *, dynamic: bool) -> Any:

@@ -19,7 +19,6 @@ from budgetnet.modelfile import Card
 from budgetnet.text import inline
 from budgetnet.trainer import gather
 
-JSON, PAGE = "preprocess.json", "preprocess.md"
 GREY = (0.299, 0.587, 0.114)
 EXAMPLE = (12, 18)
 """Height and width of the image in the worked example."""
@@ -107,9 +106,10 @@ def page(card: Card, steps: dict[str, Any], shown: Tensor, logits: Tensor) -> st
     return "\n\n".join(parts) + "\n"
 
 
-def as_json(card: Card, steps: dict[str, Any]) -> str:
-    """The same for programs, with the names of the classes."""
-    return json.dumps({**steps, "classes": list(card.classes)}, indent=2, ensure_ascii=False) + "\n"
+def as_json(card: Card, steps: dict[str, Any], **others: str) -> str:
+    """The same for programs, with the names of the classes, and `others`."""
+    shown = {**steps, "classes": list(card.classes), **others}
+    return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
 
 
 def _steps(card: Card, steps: dict[str, Any]) -> Iterator[str]:

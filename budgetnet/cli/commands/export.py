@@ -20,17 +20,19 @@ from budgetnet.cli.options import (
     "form",
     ExportForm,
     click.option(
-        "--to", type=click.Choice(["onnx", "pt2"]), default="onnx", show_default=True, help="Format."
+        "--to",
+        type=click.Choice(["onnx", "pt2", "executorch", "litert"]),
+        default="onnx",
+        show_default=True,
+        help="Format.",
     ),
     click.option("--out", metavar="FILE", help="By default beside the model's file."),
     click.option(
         "--batch",
         type=click.Choice(["1", "dynamic"]),
-        default="dynamic",
-        show_default=True,
-        help="Images that go in at once: one, or any number.",
+        help="Images that go in at once: one, or any number (default where the format can: onnx, pt2).",
     ),
-    click.option("--int8", is_flag=True, help="Eight bits for weights and activations (onnx)."),
+    click.option("--int8", is_flag=True, help="Eight bits for weights and activations (not pt2)."),
     click.option(
         "--calibrate",
         metavar="PHOTOS",
@@ -48,13 +50,13 @@ from budgetnet.cli.options import (
 )
 @gathered("asked", Asked, data_option, set_option)
 def command(target: str, recipe: str | None, form: ExportForm, asked: Asked) -> None:
-    """Write a trained model as ONNX or a torch.export program.
+    """Write a trained model as ONNX, or as a program of torch.export, ExecuTorch or LiteRT.
 
     The file and the model are shown the validation images of RECIPE (which the run names itself where
     budgetnet brings it along), else the photos in --data, else noise, and compared in one table. A file that
     is not the same model, or is over the model's budget of bytes, is not written. Beside it preprocess.md
-    says how a photo becomes its input. `budgetnet predict FILE.onnx photos/` uses it. Needs the extra onnx:
-    pip install 'budgetnet[onnx]'.
+    says how a photo becomes its input. `budgetnet predict FILE.onnx photos/` uses it. All but pt2 need the
+    extra of their name: pip install 'budgetnet[onnx]'.
     """
     from budgetnet.cli.export import export_target
 

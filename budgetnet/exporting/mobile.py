@@ -1,0 +1,88 @@
+"""Mobile: a network as a program of ExecuTorch or of LiteRT, of floats or of eight bits."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from budgetnet.exporting.formats import FORMATS, Unusable, imported
+from budgetnet.text import one_line
+
+
+def executorch_program(plain: nn.Module, example: Tensor, views: Tensor | None) -> bytes:
+    """The .pte file of a network that takes images like `example` (1, C, H, W), for XNNPACK.
+
+    It has eight bits where there are `views` (N, C, H, W) that its ranges are taken from.
+    """
+    form = FORMATS["executorch"]
+    with _quiet("ExecuTorch", plain):
+        exir = imported(form, "executorch.exir")
+        xnnpack = imported(form, "executorch.backends.xnnpack.partition.xnnpack_partitioner")
+        if views is not None:
+            kinds = imported(form, "executorch.backends.xnnpack.quantizer.xnnpack_quantizer")
+            config = kinds.get_symmetric_quantization_config(is_per_channel=True)
+            quantizer = kinds.XNNPACKQuantizer().set_global(config)
+            plain = _quantised(plain, example, views, quantizer)
+        program = torch.export.export(plain, (example,))
+        lowered = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner()])
+        content: bytes = bytes(lowered.to_executorch().buffer)
+    return content
+
+
+def litert_program(plain: nn.Module, example: Tensor, views: Tensor | None) -> bytes:
+    """The .tflite file of such a network."""
+    form = FORMATS["litert"]
+    with _quiet("LiteRT", plain):
+        litert = imported(form, "litert_torch")
+        options: dict[str, Any] = {}
+        if views is not None:
+            kinds = imported(form, "litert_torch.quantize.pt2e_quantizer")
+            configs = imported(form, "litert_torch.quantize.quant_config")
+            config = kinds.get_symmetric_quantization_config(is_per_channel=True)
+            quantizer = kinds.PT2EQuantizer().set_global(config)
+            plain = _quantised(plain, example, views, quantizer, fold_quantize=False)
+            options = {"quant_config": configs.QuantConfig(pt2e_quantizer=quantizer)}
+        content: bytes = bytes(litert.convert(plain, (example,), **options).model_content())
+    return content
+
+
+def _quantised(
+    plain: nn.Module, example: Tensor, views: Tensor, quantizer: Any, **options: bool
+) -> nn.Module:
+    """The network in eight bits: weights by output channel, activations with ranges as on `views`."""
+    pt2e = imported(FORMATS["executorch"], "torchao.quantization.pt2e.quantize_pt2e")
+    prepared = pt2e.prepare_pt2e(torch.export.export(plain, (example,)).module(), quantizer)
+    with torch.no_grad():
+        for view in views:
+            prepared(view[None])
+    converted: nn.Module = pt2e.convert_pt2e(prepared, **options)
+    return converted
+
+
+@contextmanager
+def _quiet(title: str, plain: nn.Module) -> Iterator[None]:
+    """Without the converters' talk. Raises ValueError for a network that they cannot take."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    except Unusable:
+        raise
+    except Exception as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise ValueError(f"{type(plain).__name__} cannot be exported to {title}: {reason}") from error
+    finally:
+        logging.disable(before)
