@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torchvision
 from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from budgetnet import (
     Split,
     Trainer,
     export,
+    ledger,
     load,
     models,
     read_export,
@@ -444,3 +446,40 @@ def test_eight_bits_are_a_quarter_of_the_file_and_judged_by_labels(onnx: Any, tm
     with pytest.raises(ValueError, match="int8 is judged by its accuracy"):
         export(model, out=tmp_path / "c.onnx", int8=True)
     assert not (tmp_path / "c.onnx").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (models.convnet, {"widths": (16, 32)}),
+        (models.resnet, {"widths": (16, 32, 64), "blocks": (2, 2, 2)}),
+        (models.mobilenet, {"width": 0.25}),
+        (torchvision.models.shufflenet_v2_x0_5, {"widths": None}),
+        (torchvision.models.DenseNet, {"growth_rate": 8, "block_config": (2, 2, 2), "widths": None}),
+        (torchvision.models.mobilenet_v3_small, {"width_mult": 0.5, "widths": None}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_bytes_of_an_int8_budget_bound_the_file_and_are_near_it(
+    onnx: Any, tmp_path: Path, make: Any, options: dict[str, Any]
+) -> None:
+    named = {key: value for key, value in options.items() if value is not None}
+    classes = {"classes": 3} if make.__module__.startswith("budgetnet") else {"num_classes": 3}
+    torch.manual_seed(0)
+    model = Budget(bytes="9MB", stored="int8").build(make, **classes, **named)
+    model.train()
+    for _ in range(4):
+        model(toy().train.images[:32].float() / 255)
+    model.card = replace(described(model), classes=("a", "b", "c"), resize=16, crop=16, stored=(16, 16))
+    bound = ledger(model, stored="int8").saved
+    exported = export(model.eval(), data=toy(), out=tmp_path / "a.onnx", int8=Int8(tolerate=100))
+    real = exported.comparison.after.bytes
+    print(f"{make.__name__}: {real:,} of at most {bound:,}")
+    assert real == (tmp_path / "a.onnx").stat().st_size
+    assert real <= bound <= 1.3 * real + 8192
+    tight = replace(Budget(bytes=9, stored="int8"), bytes=real - 1)
+    model.card = replace(model.card, budget=tight.describe())
+    with pytest.raises(OverBudget, match="over the budget"):
+        export(model, data=toy(), out=tmp_path / "b.onnx", int8=Int8(tolerate=100))
+    export(model, data=toy(), out=tmp_path / "b.pt2", to="pt2", batch=1)  # that budget is not of floats

@@ -169,3 +169,36 @@ def test_a_budget_of_ram_travels_with_its_model_and_is_shown(
     counted = json.loads(capsys.readouterr().out)
     assert counted["budget"] == {"ram": 100_000, "resolution": 16}
     assert counted["peak"]["bytes"] == 65_536
+
+
+def test_a_budget_of_eight_bits_counts_weights_and_activations_so() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    counts, plain = ledger(model, 16, stored="int8"), ledger(model, 16)
+    assert counts.bytes == 216 + 32 + 5 * 12 + 12 * 12 + 4 * 32 + 8 + 2 * 400 + 2 * 250
+    assert counts.params == plain.params
+    assert plain.ram == 4 * (counts.ram or 0) == 4 * 16 * 256
+    assert "bytes as int8." in str(counts)
+    budget = Budget(bytes=counts.saved, ram="4KiB", resolution=16, stored="int8")
+    assert budget.check(model) == counts
+    assert budget == eval(repr(budget)) == Budget.read(json.loads(json.dumps(budget.describe())))
+    with pytest.raises(OverBudget, match=r"bytes as int8 is 1 over .* Budget\(bytes=.*stored='int8'\)"):
+        Budget(bytes=counts.saved - 1, stored="int8").check(model)
+
+
+def test_eight_bits_are_refused_where_nothing_is_stored() -> None:
+    with pytest.raises(ValueError, match="stored='int8' says how bytes and ram are counted: write"):
+        Budget("2M", stored="int8")
+    with pytest.raises(ValueError, match="a budget's stored should be one of int8, not 'int4'"):
+        Budget(bytes="2MB", stored="int4")  # type: ignore[arg-type]
+
+
+def test_a_budget_of_eight_bits_is_spent_and_travels(tmp_path: Path) -> None:
+    budget = Budget(bytes="30KB", stored="int8")
+    spent = budget.spend(models.convnet, {"widths": [(8, 16), (16, 32), (32, 64)]}, classes=10)
+    assert spent.knobs == {"widths": (16, 32)}
+    model = spent.build()
+    save(model, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_size > 60_000
+    assert load(tmp_path / "a.safetensors").built.budget == budget  # type: ignore[union-attr]
+    with pytest.raises(OverBudget, match=r"bytes as int8, .* description of the model and its 5,000 classes"):
+        save(model, tmp_path / "b.safetensors", classes=[f"class {k}" for k in range(5_000)])

@@ -7,19 +7,25 @@ from typing import ParamSpec
 
 from torch import Tensor, nn
 
+from budgetnet.budget.eight import HEAD, int8_size
 from budgetnet.budget.filed import flat, forms, head, size
 from budgetnet.budget.fit import watched
-from budgetnet.budget.ledger import Ledger, Row
+from budgetnet.budget.ledger import Ledger, Row, Stored
 from budgetnet.budget.meta import build_on_meta
 from budgetnet.budget.modules import bare, walk
 from budgetnet.budget.notes import redundant, straight_in_sequence, uneven, wasted
 from budgetnet.budget.watch import Seen, Watch
+from budgetnet.values import one_of
 
 Arguments = ParamSpec("Arguments")
 
 
 def ledger(
-    model: nn.Module, resolution: int | tuple[int, int] | None = None, *, channels: int | None = None
+    model: nn.Module,
+    resolution: int | tuple[int, int] | None = None,
+    *,
+    channels: int | None = None,
+    stored: Stored | None = None,
 ) -> Ledger:
     """What `model` costs, module by module; with a resolution in pixels also output shapes, MACs and
     activation bytes.
@@ -27,11 +33,14 @@ def ledger(
     Parameters are the unique elements of `model.parameters()`, each attributed to its first owner. MACs are
     half the operations that torch's FlopCounterMode sees in one evaluation of one image (1, channels,
     resolution, resolution) on a meta copy: the model is left as it was and nothing is computed. Without
-    `channels` those of the first Conv2d are tried, then 3, then 1. Raises `DoesNotFit` when the image does
-    not fit, ValueError for lazy modules.
+    `channels` those of the first Conv2d are tried, then 3, then 1. With `stored="int8"` bytes are those of a
+    file whose weights have eight bits, and activations take a byte each. Raises `DoesNotFit` when the image
+    does not fit, ValueError for lazy modules.
 
         print(ledger(torchvision.models.resnet18(), resolution=224))
     """
+    if stored is not None:
+        one_of("stored", stored, ("int8",))
     model = bare(model)
     walked = walk(model)
     watch, resolved = (None, None) if resolution is None else watched(model, resolution, channels)
@@ -41,10 +50,10 @@ def ledger(
     rows = []
     for name, module in walked.modules.items():
         seen = None if watch is None else watch.seen.get(name, Seen())
-        weight = sum(map(size, filed[name].values()))
+        weight = int8_size(module, filed[name]) if stored else sum(map(size, filed[name].values()))
         rows.append(_row(name, module, owners, seen, notes[name], weight))
-    peak = None if watch is None else watch.lives.peak()
-    return Ledger(tuple(rows), resolved, head(flat(filed)), peak)
+    peak = None if watch is None else watch.lives.peak(int8=stored is not None)
+    return Ledger(tuple(rows), resolved, HEAD if stored else head(flat(filed)), peak, stored)
 
 
 def macs(model: nn.Module, resolution: int | tuple[int, int], *, channels: int | None = None) -> int:

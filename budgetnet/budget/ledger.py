@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 from budgetnet.budget.live import Peak
 from budgetnet.text import aligned
 from budgetnet.values import whole
+
+Stored: TypeAlias = Literal["int8"]
+"""How weights are stored in the file that ships, where that is not as `save` does."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,15 @@ class Ledger:
     """The rows of a model in definition order, their totals, and the (height, width) of the MACs.
 
     `head` are the bytes of a saved file before its tensors: the table of their names, and 2,048 that are set
-    aside for the description of the model. `peak` is where most activations are live at once.
+    aside for the description of the model. `peak` is where most activations are live at once. `stored` says
+    of which file the bytes are, if not of that of `save`.
     """
 
     rows: tuple[Row, ...]
     resolution: tuple[int, int] | None = None
     head: int = 0
     peak: Peak | None = None
+    stored: Stored | None = None
 
     @cached_property
     def params(self) -> int:
@@ -117,7 +123,7 @@ class Ledger:
         text += [f"note: {label(row.name)}: {row.note}" for row in shown if row.note]
         text.append(
             f"{self.params:,} unique parameters ({self.trainable:,} trainable), {self.buffers:,} buffer "
-            f"elements, {self.saved:,} bytes as saved."
+            f"elements, {self.saved:,} bytes as {self.stored or 'saved'}."
         )
         if self.resolution is not None:
             text.append(

@@ -11,13 +11,13 @@ from torch import nn
 
 from budgetnet.budget.amounts import amount, pixels
 from budgetnet.budget.counting import ledger
-from budgetnet.budget.ledger import Ledger
+from budgetnet.budget.ledger import Ledger, Stored
 from budgetnet.budget.meta import BuildingStopped, build_on_meta, builder_name
 from budgetnet.budget.modules import require_module
 from budgetnet.budget.refusal import AT_RESOLUTION, excesses, over_budget, over_while_building
 from budgetnet.budget.scratch import NotFromScratch, asked_for, external
-from budgetnet.budget.spend import Spent, spend
-from budgetnet.values import hinting, true_or_false
+from budgetnet.budget.spend import Spent, early, spend
+from budgetnet.values import hinting, one_of, true_or_false
 
 _FAR = 16  # times a limit: beyond it nobody needs the MACs too, and counting them could take minutes
 
@@ -36,9 +36,10 @@ class Budget:
     "300KiB" (307,200) bytes, those of the whole file that `save` writes: tensors, the table of their names,
     and 2,048 set aside for the description of the model. `ram`, in bytes, bounds the activations of one image
     that are live at once, each from the operation that makes it to the last that reads it, weights apart.
-    `macs` and `ram` need the `resolution` in pixels that they are counted at. With `scratch=True` a model
-    that began from external weights is refused too. Raises ValueError
-    for anything else.
+    With `stored="int8"` `bytes` are those of the file that `export` writes with int8, counted from above, and
+    activations take a byte each. `macs` and `ram` need the `resolution` in pixels that they are counted at.
+    With `scratch=True` a model that began from external weights is refused too. Raises ValueError for
+    anything else.
 
         Budget(params="2M").build(torchvision.models.resnet18, num_classes=10)   # raises OverBudget
     """
@@ -48,6 +49,7 @@ class Budget:
     resolution: int | None
     bytes: int | None
     ram: int | None
+    stored: Stored | None
     scratch: bool
 
     def __init__(
@@ -58,6 +60,7 @@ class Budget:
         resolution: int | None = None,
         bytes: int | str | None = None,
         ram: int | str | None = None,
+        stored: Stored | None = None,
         scratch: bool = False,
     ) -> None:
         given = {"params": params, "macs": macs, "bytes": bytes, "ram": ram}
@@ -66,6 +69,14 @@ class Budget:
                 'a budget needs at least one limit: write Budget(params="2M"), or macs=, bytes= or ram='
             )
         true_or_false("a budget's scratch", scratch)
+        if stored is not None:
+            one_of("a budget's stored", stored, ("int8",))
+            if bytes is None and ram is None:
+                raise ValueError(
+                    f"stored={stored!r} says how bytes and ram are counted: write "
+                    f'Budget(bytes="300KB", stored={stored!r})'
+                )
+        object.__setattr__(self, "stored", stored)
         for limit, written in given.items():
             object.__setattr__(self, limit, None if written is None else amount(written, limit))
             if written is not None and resolution is None and limit in AT_RESOLUTION:
@@ -78,7 +89,7 @@ class Budget:
 
     def __repr__(self) -> str:
         options = (
-            f"{option}={value}" if isinstance(value, bool) else f"{option}={value:_}"
+            f"{option}={value!r}" if isinstance(value, bool | str) else f"{option}={value:_}"
             for option, value in self.describe().items()
         )
         return f"Budget({', '.join(options)})"
@@ -89,7 +100,7 @@ class Budget:
         limits = {limit: getattr(self, limit) for limit in _LIMITS}
         return {limit: most for limit, most in limits.items() if most is not None}
 
-    def describe(self) -> dict[str, int]:
+    def describe(self) -> dict[str, int | str]:
         """The budget's options that are set, as JSON-able values, which `Budget.read` takes back."""
         given = {option.name: getattr(self, option.name) for option in fields(self)}
         return {option: value for option, value in given.items() if value is not None and value is not False}
@@ -111,12 +122,12 @@ class Budget:
         """
         require_module(model)
         self._check_scratch(type(model).__name__, external(model))
-        costs = ledger(model)
+        costs = ledger(model, stored=self.stored)
         over = excesses(costs, self.limits)
         if self.resolution is not None and all(
             excess < _FAR * self.limits[limit] for limit, excess in over.items()
         ):
-            costs = ledger(model, self.resolution)
+            costs = ledger(model, self.resolution, stored=self.stored)
         refusal = over_budget(costs, self.limits)
         if refusal is not None:
             raise refusal
@@ -138,13 +149,13 @@ class Budget:
         began = asked_for(make, kwargs)
         self._check_scratch(builder_name(make), began)  # planning may fetch them already
         try:
-            planned = build_on_meta(make, args, kwargs, self.limits)
+            planned = build_on_meta(make, args, kwargs, early(self))
         except BuildingStopped as stop:
             raise over_while_building(stop, self.limits) from None
         self._check_scratch(builder_name(make), external(planned))
         expected = self.check(planned)
         model = make(*args, **kwargs)
-        counted = ledger(model)
+        counted = ledger(model, stored=self.stored)
         if (counted.params, counted.bytes) != (expected.params, expected.bytes):
             raise ValueError(
                 f"{builder_name(make)} made {expected.params:,} parameters ({expected.bytes:,} bytes) when "
@@ -166,9 +177,7 @@ class Budget:
 
             Budget(params="100k").widest(lambda width: nn.Linear(64, width), range(100, 5000, 100)).build()
         """
-        return spend(
-            lambda width: partial(self.build, make, width), {"width": widths}, self.limits, self.resolution
-        )
+        return spend(lambda width: partial(self.build, make, width), {"width": widths}, self)
 
     def spend(
         self, make: Callable[..., nn.Module], /, knobs: Mapping[str, Iterable[Any]], **fixed: Any
@@ -188,8 +197,7 @@ class Budget:
         return spend(
             lambda **setting: partial(self.build, make, **fixed, **setting),
             knobs,
-            self.limits,
-            self.resolution,
+            self,
         )
 
     def _check_scratch(self, name: str, began: str) -> None:

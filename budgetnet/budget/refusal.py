@@ -65,6 +65,8 @@ def allowance(ledger: Ledger, limits: Mapping[str, int]) -> str:
     options = [f"{limit}={most:_}" for limit, most in raised.items()]
     if AT_RESOLUTION & set(limits) and ledger.resolution is not None:
         options.append(f"resolution={ledger.resolution[0]}")
+    if ledger.stored is not None:
+        options.append(f"stored={ledger.stored!r}")
     return f"Budget({', '.join(options)})"
 
 
@@ -73,7 +75,8 @@ def unit(limit: str, ledger: Ledger) -> str:
     at = f" at {ledger.resolution[0]}x{ledger.resolution[1]}" if ledger.resolution is not None else ""
     peak = f" (in {label(ledger.peak.module)})" if ledger.peak is not None else ""
     ram = f"bytes of RAM{at}{peak}"
-    return {"params": "parameters", "macs": f"MACs{at}", "bytes": "bytes as saved", "ram": ram}[limit]
+    stored = f"bytes as {ledger.stored or 'saved'}"
+    return {"params": "parameters", "macs": f"MACs{at}", "bytes": stored, "ram": ram}[limit]
 
 
 def over_while_building(stop: BuildingStopped, limits: Mapping[str, int]) -> OverBudget:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
 from budgetnet.budget.counting import ledger
 from budgetnet.budget.fit import DoesNotFit
-from budgetnet.budget.ledger import Ledger
+from budgetnet.budget.ledger import Ledger, Stored
 from budgetnet.budget.meta import BuildingStopped, build_on_meta
 from budgetnet.budget.refusal import OverBudget, allowance, excesses, numbers_over, over_while_building, unit
 
@@ -65,14 +65,34 @@ class Spent:
         return "\n".join([*lines, f"  {self.tried:,} settings counted"])
 
 
-def spend(
-    plan: Plan, knobs: Mapping[str, Iterable[Any]], limits: Mapping[str, int], resolution: int | None
-) -> Spent:
-    """The search behind `Budget.spend` and `Budget.widest`; MACs and RAM are counted at `resolution`."""
+class Limited(Protocol):
+    """A budget, as the search sees it."""
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The most of each cost."""
+
+    @property
+    def resolution(self) -> int | None:
+        """The pixels at which MACs and RAM are counted."""
+
+    @property
+    def stored(self) -> Stored | None:
+        """How the file that ships has its weights."""
+
+
+def early(budget: Limited) -> dict[str, int]:
+    """The limits that a builder may be stopped by: bytes only where they are those of its tensors."""
+    return {limit: most for limit, most in budget.limits.items() if limit != "bytes" or budget.stored is None}
+
+
+def spend(plan: Plan, knobs: Mapping[str, Iterable[Any]], budget: Limited) -> Spent:
+    """The search behind `Budget.spend` and `Budget.widest`."""
+    limits = budget.limits
     values = {knob: tuple(_values(knob, given)) for knob, given in knobs.items()}
     if not values:
         raise ValueError('there is no knob to turn: give knobs={"width": range(8, 513, 8)}')
-    search = _Search(plan, values, limits, resolution)
+    search = _Search(plan, values, budget)
     search.run()
     fitting = [trial for trial in search.trials.values() if search.fits(trial)]
     if not fitting:
@@ -100,9 +120,11 @@ class _Trial:
 class _Search:
     plan: Plan
     values: dict[str, tuple[Any, ...]]
-    limits: Mapping[str, int]
-    resolution: int | None
+    budget: Limited
     trials: dict[Point, _Trial] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.limits = self.budget.limits
 
     def run(self) -> None:
         lengths = [len(given) for given in self.values.values()]
@@ -147,10 +169,10 @@ class _Search:
         plan = self.plan(**self.setting(point))
         make, *args = plan.args
         try:
-            model = build_on_meta(make, tuple(args), plan.keywords, self.limits)
-            costs = ledger(model)
-            if self.resolution is not None and (in_full or _within(costs, self.limits)):
-                costs = ledger(model, self.resolution)
+            model = build_on_meta(make, tuple(args), plan.keywords, early(self.budget))
+            costs = ledger(model, stored=self.budget.stored)
+            if self.budget.resolution is not None and (in_full or _within(costs, self.limits)):
+                costs = ledger(model, self.budget.resolution, stored=self.budget.stored)
         except BuildingStopped as stop:
             refusal = over_while_building(stop, self.limits)
             return _Trial(point, refusal.ledger, str(refusal))

@@ -74,8 +74,7 @@ def budget_lines(model: nn.Module, costs: Ledger, budget: Budget | None = None) 
     if limits is None:
         return ["budget: none; Budget(params=...).build(...) in model() would set one"]
     lines = []
-    if limits.resolution is not None and costs.resolution != (limits.resolution, limits.resolution):
-        costs = ledger(model, limits.resolution)
+    costs = ledger(model, limits.resolution or costs.resolution, stored=limits.stored)
     for limit, most in limits.limits.items():
         used = costs.cost(limit) or 0
         rest = f"{most - used:,} left" if used <= most else f"{used - most:,} too many"

@@ -129,6 +129,8 @@ def _teacher(model: nn.Module | Run | str | Path) -> tuple[nn.Module, Path | Non
 def _chosen(origin: Built, most: int) -> nn.Module:
     """The network of most bits, else of most channels, that fits into a file of `most` bytes."""
     budget = replace(origin.budget, bytes=most)
+    if budget.stored is not None:  # the file that is wanted is not that of eight bits
+        budget = replace(budget, stored=None, ram=None)
     make = origin.make.make if isinstance(origin.make, Quantised) else origin.make
     for bits in _BITS:
         try:

@@ -145,8 +145,11 @@ def _some(count: int) -> Tensor:
 
 def _limit(source: Source, weighs: int, path: Path, bytes: int | str | None, *, int8: bool) -> int | None:
     """The most bytes that the file may have. Raises OverBudget where it has more."""
-    limits = [Budget(bytes=bytes).bytes, (source.card.budget or {}).get("bytes")] if bytes else []
-    limits = limits or [(source.card.budget or {}).get("bytes")]
+    own = source.card.budget or {}
+    # A budget of the file of eight bits says nothing of one of floats.
+    limits = [own.get("bytes") if int8 or "stored" not in own else None]
+    if bytes:
+        limits.append(Budget(bytes=bytes).bytes)
     most = min((each for each in limits if each is not None), default=None)
     if most is not None and weighs > most:
         way = "" if int8 else "export with int8 (--int8), "

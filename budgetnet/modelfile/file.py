@@ -8,7 +8,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from budgetnet.budget import Budget, OverBudget, built, flat, forms, head, ledger, saved_tensors, size
+from budgetnet.budget import (
+    DESCRIPTION,
+    Budget,
+    OverBudget,
+    built,
+    flat,
+    forms,
+    head,
+    ledger,
+    saved_tensors,
+    size,
+)
 from budgetnet.files import Damaged, Stored, apart, metadata, read_sealed, seal, write_whole
 from budgetnet.layers import Quantised
 from budgetnet.modelfile.card import Card
@@ -42,15 +53,18 @@ def check_weight(model: nn.Module, described: Card) -> None:
     origin = built(model)
     if origin is None or origin.budget.bytes is None:
         return
-    tensors = flat(forms(model))
+    tensors, stored = flat(forms(model)), origin.budget.stored
     words = metadata(to_words(described))
     weight, most = head(tensors, words) + sum(map(size, tensors.values())), origin.budget.bytes
+    if stored is not None:
+        longer = max(0, sum(map(len, words.values())) - DESCRIPTION)
+        weight = ledger(model, stored=stored).saved + longer
     if weight > most:
         raise OverBudget(
-            f"{weight:,} bytes as saved, {sum(map(len, words.values())):,} of them the description of the "
-            f"model and its {len(described.classes):,} classes, is {weight - most:,} over the budget of "
-            f"{most:,}; make it narrower or shallower, shorten the classes' names, or allow "
-            f"Budget(bytes={weight:_})",
+            f"{weight:,} bytes as {stored or 'saved'}, {sum(map(len, words.values())):,} of them the "
+            f"description of the model and its {len(described.classes):,} classes, is {weight - most:,} over "
+            f"the budget of {most:,}; make it narrower or shallower, shorten the classes' names, or allow "
+            f"Budget(bytes={weight:_}{'' if stored is None else f', stored={stored!r}'})",
             ledger(model),
         )
 
@@ -157,7 +171,7 @@ def _check(card: Card) -> None:
     if card.budget is not None:
         # Written amounts ("9e999999999") are for people: Budget.describe gives whole numbers.
         limits = card.budget.values() if isinstance(card.budget, dict) else [None]
-        if not all(held is True or _within(held, HIGHEST_LIMIT) for held in limits):
+        if not all(held is True or held == "int8" or _within(held, HIGHEST_LIMIT) for held in limits):
             raise ValueError(f"its budget should be limits as whole numbers, not {card.budget!r:.80}")
         Budget.read(card.budget)
 

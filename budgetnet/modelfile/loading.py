@@ -173,7 +173,7 @@ def _built(
         if not card.budget:
             return make(*args, **keywords)
         budget = Budget.read(card.budget)
-        if budget.bytes is None:
+        if budget.bytes is None or budget.stored is not None:
             return budget.build(make, *args, **keywords)
         # What is on the disk is loaded, also where an earlier budgetnet counted its tensors alone.
         wider = replace(budget, bytes=budget.bytes + len(stored.head) + DESCRIPTION)
