@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from importlib.util import find_spec
 from types import TracebackType
@@ -60,8 +60,14 @@ def characters(text: str) -> bool:
     return True
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", left: int = 1) -> None:
-    """Print a table below its title; the first `left` columns are text, the others numbers."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    title: str = "",
+    left: int | Container[int] = 1,
+) -> None:
+    """Print a table below its title; the first `left` columns, or those in it, are text, the rest numbers."""
     head, *lines = aligned([columns, *rows], left=left).split("\n")
     if title:
         say(title, style="italic")

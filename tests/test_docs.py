@@ -42,6 +42,7 @@ TUTORIALS = (
     DOCS / "data.md",
     pytest.param(DOCS / "semi.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "comparing.md", marks=pytest.mark.slow),
+    pytest.param(DOCS / "competition.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "distilling.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "resolutions.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "sessions.md", marks=pytest.mark.slow),

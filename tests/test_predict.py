@@ -222,3 +222,162 @@ def test_what_is_no_image_is_one_sentence(model: Path) -> None:
     for given, found in ((5, "not int"), (None, "not NoneType"), ([b"a.png"], "not a list of bytes")):
         with pytest.raises(ValueError, match=f"paths of image files and folders, {found}"):
             Trainer("cpu", out=None, show=False).predict(budgetnet.load(model), given)  # type: ignore[arg-type]
+
+
+# --- for a competition
+
+
+def sample(path: Path, *rows: str) -> Path:
+    path.write_text("".join(f"{row}\n" for row in rows))
+    return path
+
+
+def chances(model: Path, *files: str, **options: object) -> list[list[float]]:
+    found = Trainer("cpu", out=None, show=False).predict(budgetnet.load(model), list(files), **options)  # type: ignore[arg-type]
+    return found.probabilities.tolist()
+
+
+def test_several_models_are_the_mean_of_their_probabilities(model: Path, tmp_path: Path) -> None:
+    other = saved(tmp_path / "other.safetensors", "bee", "ant")
+    photos(tmp_path / "in", "1.png", "2.png")
+    first, second = chances(model, "in"), chances(other, "in")
+    result = json.loads(predict(model, "in", "--with", other, "--json", "--top", "2").stdout)
+    for row, (ant, _), (_, same) in zip(result["predictions"], first, second, strict=True):
+        said = {each["class"]: each["probability"] for each in row["top"]}
+        assert said["ant"] == pytest.approx((ant + same) / 2)
+        assert row["class"] == row["top"][0]["class"]
+        assert row["probability"] == row["top"][0]["probability"]
+    third = saved(tmp_path / "third.safetensors", "ant", "cat")
+    assert "only some know bee" in predict(model, "in", "--with", third).stderr
+
+
+def test_several_resolutions_and_looks_are_averaged(model: Path, tmp_path: Path) -> None:
+    photos(tmp_path / "in", "1.png", "2.png")
+    low, high = chances(model, "in", resolution=12), chances(model, "in", resolution=20)
+    both = chances(model, "in", resolution=[12, 20])
+    assert both == [pytest.approx([(a + b) / 2 for a, b in zip(*pair)]) for pair in zip(low, high)]
+    typed = predict(model, "in", "--resolution", "12", "--resolution", "20", "--format", "csv", "--top", "2")
+    assert [float(row.split(",")[3]) for row in lines(typed)[1:]] == pytest.approx(
+        [max(row) for row in both], abs=1e-6
+    )
+    looked = chances(model, "in", test=budgetnet.Test(mirror=True, shift=2))
+    typed = predict(model, "in", "--mirror", "--shift", "2", "--json")
+    rows = json.loads(typed.stdout)["predictions"]
+    assert [row["probability"] for row in rows] == pytest.approx([max(row) for row in looked])
+
+
+def test_the_best_classes_are_columns(model: Path, tmp_path: Path) -> None:
+    photos(tmp_path / "in", "1.png")
+    head, row = lines(predict(model, "in", "--top", "3", "--format", "csv"))
+    assert head == "file,class,index,probability,class_2,probability_2"
+    cells = row.split(",")
+    assert float(cells[3]) + float(cells[5]) == pytest.approx(1, abs=2e-6)
+    head, row = lines(predict(model, "in", "--top", "2"))
+    assert head.split() == ["file", "class", "probability", "class_2", "probability_2"]
+    assert {row.split()[1], row.split()[4]} == {"ant", "bee"}
+
+
+def test_a_submission_is_like_the_sample(model: Path, tmp_path: Path) -> None:
+    photos(tmp_path / "in", "a.png", "b.jpg", "deep/c.png", "extra.png")
+    said = dict(zip(("a", "b", "c"), chances(model, "in/a.png", "in/b.jpg", "in/deep/c.png")))
+    like = sample(tmp_path / "s.csv", "image_id,bee,ant", "c,0.5,0.5", "a,0.5,0.5", "b.jpg,0.5,0.5")
+    result = predict(model, "in", "--like", like)
+    head, *rows = lines(result)
+    assert head == "image_id,bee,ant"
+    assert [row.split(",")[0] for row in rows] == ["c", "a", "b.jpg"]
+    for row in rows:
+        name, bee, ant = row.split(",")
+        assert [float(ant), float(bee)] == pytest.approx(said[name[0]], abs=1e-7)
+    assert "asks for the probability of each class" in result.stderr
+    assert "1 image left out, of which" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("head", "value", "kind"),
+    [
+        ("id,label", "bee", "name"),
+        ("id,label", "0", "number"),
+        ("id,label", "0.5", "probability of bee"),
+        ("id,ant", "0", "probability of ant"),
+        ("id,label", "", "name"),
+    ],
+)
+def test_the_sample_says_what_one_column_holds(
+    model: Path, tmp_path: Path, head: str, value: str, kind: str
+) -> None:
+    photos(tmp_path / "in", "7.png")
+    ((ant, bee),) = chances(model, "in/7.png")
+    result = predict(model, "in", "--like", sample(tmp_path / "s.csv", head, f"7,{value}"))
+    answer = lines(result)[1].removeprefix("7,")
+    if kind == "name":
+        assert answer == ("ant" if ant > bee else "bee")
+    elif kind == "number":
+        assert answer == str(int(bee > ant))
+    else:
+        assert float(answer) == pytest.approx(bee if kind.endswith("bee") else ant, abs=1e-7)
+    assert kind in result.stderr
+
+
+def test_classes_that_are_numbers_are_no_positions(tmp_path: Path, model: Path) -> None:
+    tens = saved(tmp_path / "tens.safetensors", "10", "20")
+    photos(tmp_path / "in", "7.png")
+    result = predict(tens, "in", "--like", sample(tmp_path / "s.csv", "id,label", "7,10"))
+    assert lines(result)[1] in ("7,10", "7,20")
+
+
+def test_images_of_a_sample_that_cannot_be_read_keep_its_values(model: Path, tmp_path: Path) -> None:
+    photos(tmp_path / "in", "1.png")
+    (tmp_path / "in" / "2.png").write_bytes(b"none")
+    like = sample(tmp_path / "s.csv", "id,label", "2,bee", "1,bee")
+    assert predict(model, "in", "--like", like).exit_code == 2
+    result = predict(model, "in", "--like", like, "--skip-unreadable")
+    assert result.exit_code == 3
+    assert result.stdout.splitlines()[:2] == ["id,label", "2,bee"]
+    assert "in/2.png" in result.stderr
+    assert "1 image that cannot be read keeps the sample's values" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            ("id,label", "1,ant", "9,ant"),
+            "1 of the 2 Ids of s.csv have no image among those given, such as 9",
+        ),
+        (("id,ant,cat", "1,0,0"), "the model does not know cat"),
+        (("id,label", "1,ant", "1,ant"), "has the Id 1 twice"),
+        (("id,label", "1,ant,bee"), "row 2 of s.csv has 3 cells"),
+        (("id",), "should have a header"),
+        (("id,label", "same,ant"), "the Id same names"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_one_sentence(
+    model: Path, tmp_path: Path, rows: tuple[str, ...], said: str
+) -> None:
+    photos(tmp_path / "in", "1.png", "a/same.png", "b/same.png")
+    sample(tmp_path / "s.csv", *rows)
+    result = predict(model, "in", "--like", "s.csv")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+    assert "leave out --format" in predict(model, "in", "--like", "s.csv", "--format", "csv").stderr
+
+
+def test_nothing_is_overwritten_without_force(model: Path, tmp_path: Path) -> None:
+    photos(tmp_path / "in", "1.png")
+    (tmp_path / "out.csv").write_text("mine")
+    result = predict(model, "in", "--format", "csv", "--out", "out.csv")
+    assert result.exit_code == 2
+    assert "out.csv is there already" in result.stderr
+    assert (tmp_path / "out.csv").read_text() == "mine"
+    assert predict(model, "in", "--format", "csv", "--out", "out.csv", "--force").exit_code == 0
+    assert (tmp_path / "out.csv").read_text().startswith("file,class")
+    refused = predict(model, "in", "--format", "csv", "--out", "in/1.png", "--force")
+    assert "which is one of the images" in refused.stderr
+
+
+def test_hidden_and_junk_files_are_no_images_of_a_submission(model: Path, tmp_path: Path) -> None:
+    photos(tmp_path / "in", "1.png", "._1.png", ".hidden/2.png", "__MACOSX/._1.png")
+    (tmp_path / "in" / "Thumbs.db").write_bytes(b"x")
+    like = sample(tmp_path / "s.csv", "id,label", "1,ant")
+    assert len(lines(predict(model, "in", "--like", like))) == 2

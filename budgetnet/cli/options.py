@@ -17,8 +17,9 @@ from budgetnet.cli.complete import models, recipes
 from budgetnet.cli.failures import RECIPE, TYPED
 
 if TYPE_CHECKING:
+    from budgetnet.modelfile import Card
     from budgetnet.plan import Plan
-    from budgetnet.recipe import Recipe
+    from budgetnet.recipe import Recipe, Test
     from budgetnet.trainer import Trainer
 
 Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -299,13 +300,41 @@ class View:
 
 @dataclass(frozen=True)
 class Written:
-    """How predictions are written: in which layout, classes by number or name, and where to."""
+    """How predictions are written: in which layout, classes by number or name, the `top` ones, and where to.
+
+    `like` is a sample submission that says all of it, and `force` lets a file that is there be overwritten.
+    """
 
     layout: str
+    like: str | None
     indices: bool
+    top: int
     out: str | None
+    force: bool
     as_json: bool
     trust: bool
+
+
+@dataclass(frozen=True)
+class Predicting:
+    """How images are asked about: which models besides, at which resolutions, how often each is looked at."""
+
+    others: tuple[str, ...]
+    resolution: tuple[int, ...]
+    mirror: bool
+    shift: int | None
+    recipe: str | None
+    skip: bool
+    device: str | None
+
+    def test(self, cards: "Sequence[Card]") -> "Test | None":
+        """The looks at each image that are asked for, besides those of the models' cards; None for none."""
+        from budgetnet.recipe import Test
+
+        if not self.mirror and self.shift is None:
+            return None
+        shift = max(card.shift for card in cards) if self.shift is None else self.shift
+        return Test(mirror=self.mirror or any(card.mirror for card in cards), shift=shift)
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,16 @@ class Prediction:
         """The label of each image by name."""
         return [self.classes[label] for label in self.labels.tolist()]
 
+    def top(self, k: int) -> list[list[tuple[str, float]]]:
+        """For each image the `k` most probable classes, or all, as (name, probability), the label first."""
+        chances = self.probabilities.clone()
+        if len(chances):
+            # Different logits may have the same probability.
+            chances[torch.arange(len(chances)), self.labels] = 2.0
+        best = chances.argsort(dim=1, descending=True, stable=True)[:, :k]
+        shown = zip(best.tolist(), self.probabilities.gather(1, best).tolist())
+        return [[(self.classes[label], p) for label, p in zip(*row)] for row in shown]
+
 
 @dataclass(frozen=True)
 class Engine:

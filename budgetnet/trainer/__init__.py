@@ -9,6 +9,7 @@ from budgetnet.engine import TrainingStep as TrainingStep
 from budgetnet.engine import out_of_memory as out_of_memory
 from budgetnet.trainer.begin import Session as Session
 from budgetnet.trainer.chain import unfinished as unfinished
+from budgetnet.trainer.ensemble import check_same as check_same
 from budgetnet.trainer.images import Images as Images
 from budgetnet.trainer.images import gather as gather
 from budgetnet.trainer.images import image_files as image_files

@@ -10,7 +10,6 @@ from torch import nn
 
 import budgetnet.guard as guard
 from budgetnet.augment import check_within
-from budgetnet.budget import check_fit
 from budgetnet.console import say
 from budgetnet.data import Data, Split
 from budgetnet.engine import (
@@ -22,7 +21,6 @@ from budgetnet.engine import (
     Scoring,
     Speed,
     Training,
-    answers,
     check_logits,
     check_speed,
     check_views,
@@ -38,7 +36,8 @@ from budgetnet.modelfile import card
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import Epoch, Run
 from budgetnet.trainer.begin import Session, begin, checked
-from budgetnet.trainer.images import Images, gather, measured, tested
+from budgetnet.trainer.ensemble import mean, models_of, predicted, sizes_of
+from budgetnet.trainer.images import Images, measured, tested
 from budgetnet.trainer.planned import LOOK, MEASURING, Within, plan_within
 from budgetnet.trainer.session import epochs, set_up
 from budgetnet.trainer.watch import Audience, Channel, PerRun, Watcher, check_watchers
@@ -265,15 +264,16 @@ class Trainer:
 
     def predict(
         self,
-        model: nn.Module,
+        model: nn.Module | Sequence[nn.Module],
         images: Images,
         *,
         classes: Sequence[str] = (),
-        resolution: int | None = None,
+        resolution: int | Sequence[int] | None = None,
+        test: Test | None = None,
         batch_size: int = 256,
         unreadable: Literal["refuse", "skip"] = "refuse",
     ) -> Prediction:
-        """Labels and probabilities for images.
+        """Labels and probabilities for images; of several models, or resolutions, the mean of these.
 
         `images` is a uint8 tensor or array (N, C, H, W) or (C, H, W), floats in [0, 1] of the same shapes, a
         Split, or paths of image files and folders. Files are read as the model's own data were: at the same
@@ -282,27 +282,27 @@ class Trainer:
         neither. Labels count in the classes of the prediction, whatever a Split calls its own. In folders,
         what is hidden or no photo is left out, as `folder` does; it is named in the `findings`, as are files
         that cannot be read where `unreadable` is "skip". Else they raise ValueError, all of them named at
-        once.
+        once. `test` overrides how often each image is looked at: Test(mirror=True, shift=1).
         """
         if unreadable not in ("refuse", "skip"):
             raise ValueError(f'unreadable should be "refuse" or "skip", not {unreadable!r}')
-        known = card(model)
-        given = gather(images, known, batch_size=batch_size, resolution=resolution, skip=unreadable == "skip")
-        asked, size = tested(known, None, resolution or (given.size if known is None else None))
-        resize, crop = asked.at(size)
-        model.to(self.device)
-        try:
-            labels, logits = answers(
-                model, given.batches, engine=self.engine, resize=resize, crop=crop, test=asked
-            )
-        except Exception:
-            if known is None and given.channels is not None:
-                check_fit(model, crop, channels=given.channels)
-            raise
-        names = tuple(classes) or (known.classes if known is not None else ())
-        names = names or tuple(str(k) for k in range(logits.shape[1]))
-        if len(names) != logits.shape[1]:
-            raise ValueError(
-                f"the model tells {logits.shape[1]} classes apart, and {len(names)} names were given"
-            )
-        return Prediction(labels, logits, names, given.names, given.findings)
+        models, sizes = models_of(model), sizes_of(resolution)
+        given: object = images
+        if isinstance(given, Iterator):
+            images = list(given)
+        return mean(
+            [
+                predicted(
+                    each,
+                    images,
+                    engine=self.engine,
+                    classes=classes,
+                    resolution=size,
+                    test=test,
+                    batch_size=batch_size,
+                    skip=unreadable == "skip",
+                )
+                for each in models
+                for size in sizes
+            ]
+        )

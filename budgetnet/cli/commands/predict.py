@@ -2,8 +2,10 @@
 
 import click
 
+from budgetnet.cli.complete import models
 from budgetnet.cli.options import (
     PIXELS,
+    Predicting,
     Written,
     device_option,
     gathered,
@@ -29,36 +31,70 @@ from budgetnet.cli.options import (
         help="submission: Id,Category, the file's name without its ending and its class.",
     ),
     click.option(
+        "--like",
+        metavar="SAMPLE.csv",
+        help="Write a submission with the columns, the Ids and their order of this sample; probabilities "
+        "where it has them.",
+    ),
+    click.option(
         "--indices", is_flag=True, help="Write the class's number instead of its name in a submission."
     ),
+    click.option(
+        "--top",
+        type=click.IntRange(1, 1000),
+        default=1,
+        show_default=True,
+        metavar="K",
+        help="Name the K most probable classes.",
+    ),
     click.option("--out", metavar="FILE", help="Write to FILE instead of the terminal."),
+    click.option("--force", is_flag=True, help="Overwrite FILE where it is there already."),
     json_option("Print one JSON object."),
     trust_option,
 )
-@click.option("--resolution", type=PIXELS, metavar="PIXELS", help="By default the model's own.")
-@recipe_option
-@click.option(
-    "--skip-unreadable", "skip", is_flag=True, help="Leave out and name images that cannot be read; exit 3."
+@gathered(
+    "asked",
+    Predicting,
+    click.option(
+        "--with",
+        "others",
+        multiple=True,
+        metavar="RUN|MODEL",
+        shell_complete=models,
+        help="Ask this model too: the mean of all probabilities counts. Repeatable.",
+    ),
+    click.option(
+        "--resolution",
+        type=PIXELS,
+        multiple=True,
+        metavar="PIXELS",
+        help="By default the model's own; the mean of several. Repeatable.",
+    ),
+    click.option("--mirror", is_flag=True, help="Look at the mirror image too, and average."),
+    click.option(
+        "--shift",
+        type=click.IntRange(0, 1000),
+        metavar="PIXELS",
+        help="Look at the image shifted by so many pixels too, up and left, and down and right.",
+    ),
+    recipe_option,
+    click.option(
+        "--skip-unreadable",
+        "skip",
+        is_flag=True,
+        help="Leave out and name images that cannot be read; exit 3.",
+    ),
+    device_option,
 )
-@device_option
-def command(
-    target: str,
-    files: tuple[str, ...],
-    how: Written,
-    resolution: int | None,
-    recipe: str | None,
-    skip: bool,
-    device: str | None,
-) -> None:
+def command(target: str, files: tuple[str, ...], how: Written, asked: Predicting) -> None:
     """Say what is on image files.
 
     Of a folder, what is hidden or no image is left out and named. Images that cannot be read are refused,
     all at once, or with --skip-unreadable left out: then the exit code is 3. CSV and submission are UTF-8;
     bytes of a file's name that are not are written as \\xNN. In --format csv, a name that a spreadsheet
     would take for a formula (= + - @) has ./ (a file) or ' (a class) before it; the Ids of a submission
-    stay as they are.
+    stay as they are. Nothing is overwritten without --force.
     """
     from budgetnet.cli.predict import predict_files
 
-    code = predict_files(target, files, how, resolution=resolution, recipe=recipe, device=device, skip=skip)
-    click.get_current_context().exit(code)
+    click.get_current_context().exit(predict_files(target, files, how, asked))
