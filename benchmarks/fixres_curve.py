@@ -28,7 +28,7 @@ from torch import nn
 from budgetnet import SGD, CenterCrop, Cosine, Crop, Data, Phase, Split, Test, Trainer, load, read_plan
 from budgetnet.console import say
 from budgetnet.plan import Plan
-from budgetnet.report import blank, write
+from budgetnet.reporting import blank, write_figure
 from budgetnet.text import percent
 
 BEFORE = "nothing"
@@ -169,7 +169,7 @@ def draw(found: list[Point], path: Path) -> None:
         axes.axvline(70, color="0.7", linestyle=":", linewidth=1)
     figure.axes[0].set_ylabel("accuracy (%)")
     figure.axes[0].legend(frameon=False, fontsize="small")
-    write(figure, path)
+    write_figure(figure, path)
 
 
 def rows(found: list[Point]) -> list[list[str]]:

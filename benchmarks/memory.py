@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from budgetnet import Data, Phase, Recipe, Split, Trainer, models
 from budgetnet.augment import Crop, Flip
-from budgetnet.report import save_png
+from budgetnet.reporting import save_png
 
 SIDE, BATCH = 96, 64
 SIDES = ("idle", "fit", "seed")

@@ -18,7 +18,7 @@ from typing import Any
 from report import publish
 
 from budgetnet.console import say
-from budgetnet.report import blank, write
+from budgetnet.reporting import blank, write_figure
 from budgetnet.text import duration, percent, size
 
 HOUSE = Path(__file__).parents[1]
@@ -128,7 +128,7 @@ def draw(trained: list[Trained], path: Path) -> None:
             axes.set_xlabel(label)
         row[0].set_ylabel(f"{data}: accuracy (%)")
         row[1].legend(frameon=False, fontsize="small")
-    write(figure, path)
+    write_figure(figure, path)
 
 
 def main() -> None:

@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     from budgetnet.recipe import Ramp as Ramp
     from budgetnet.recipe import Recipe as Recipe
     from budgetnet.recipe import Test as Test
-    from budgetnet.report import by_resolution as by_resolution
-    from budgetnet.report import save_curves as save_curves
+    from budgetnet.reporting import by_resolution as by_resolution
+    from budgetnet.reporting import save_curves as save_curves
     from budgetnet.run import Epoch as Epoch
     from budgetnet.run import Note as Note
     from budgetnet.run import Run as Run
@@ -114,7 +114,7 @@ _ROOMS = {
     "plan": "read_plan",
     "profiling": "Profile profile",
     "recipe": "BackOff EMA EarlyStop FixMatch Group Groups Phase PseudoLabels Ramp Recipe Test",
-    "report": "by_resolution save_curves",
+    "reporting": "by_resolution save_curves",
     "run": "Epoch Note Run",
     "schedule": "Cosine Early Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",
     "trainer": "EndTraining Evaluation Prediction TensorBoard Trainer TrainingFailed TrainingStep every",

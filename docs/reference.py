@@ -25,8 +25,8 @@ PAGE = Path(__file__).with_name("reference.md")
 PACKAGE = Path(budgetnet.__file__).parent
 ROOMS = (
     *("budget", "models", "layers", "data", "augment", "schedule", "optim", "loss", "distill"),
-    *("pseudo", "recipe", "trainer", "engine", "report", "profiling", "run", "modelfile", "plan", "compare"),
-    *("sweep", "compression", "exporting", "metrics"),
+    *("pseudo", "recipe", "trainer", "engine", "reporting", "page", "pictures", "profiling", "run"),
+    *("modelfile", "plan", "compare", "sweep", "compression", "exporting", "metrics"),
 )
 WIDTH = 100
 HEAD = """\

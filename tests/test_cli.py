@@ -238,7 +238,8 @@ def test_a_run_shows_what_it_does_before_it_does_it(made: Made) -> None:
 
 
 def test_a_run_leaves_a_model_that_predicts_and_a_record_of_what_was_typed(made: Made) -> None:
-    files = {"model.safetensors", "run.json", "metrics.jsonl", "seen.safetensors", made.recipe.name}
+    files = {"model.safetensors", "run.json", "metrics.jsonl", "seen.safetensors", "report.html"}
+    files.add(made.recipe.name)
     assert {path.name for path in made.folder.iterdir()} == files
     assert (made.folder / made.recipe.name).read_text() == made.recipe.read_text()
     record = made.run.record
@@ -720,7 +721,7 @@ def test_preview_plots_and_writes_pictures(made: Made) -> None:
 
 def test_preview_without_matplotlib_names_the_extra(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert "pip install 'budgetnet[plot]'" in refused("preview", made.recipe)
+    assert "pip install 'budgetnet[report]'" in refused("preview", made.recipe)
     assert Path("preview/tiny/phase-1-learn.png").exists()
 
 

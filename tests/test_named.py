@@ -12,7 +12,7 @@ from budgetnet import Data, Phase, Recipe, Split, Trainer, arrays
 from budgetnet.data import DataError
 from budgetnet.data.labels import class_difference, renumbered
 from budgetnet.distill import Distill
-from budgetnet.report import by_resolution
+from budgetnet.reporting import by_resolution
 from budgetnet.sweep.shared import share, shared
 
 TONES = {"black": 0, "dark": 85, "light": 170, "white": 255}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from budgetnet import Cosine, Crop, Flip, Phase, Plateau, Ramp, Recipe, Restarts, Split, Step
-from budgetnet.report import curve, plot, save_png, save_schedules, views
+from budgetnet.reporting import curve, plot, save_png, save_schedules, views
 from budgetnet.schedule import value
 
 
@@ -118,7 +118,7 @@ def test_without_matplotlib_one_sentence_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ValueError, match=r"pip install 'budgetnet\[plot\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'budgetnet\[report\]'"):
         save_schedules(two_phases(), tmp_path / "schedule.png")
 
 

@@ -16,7 +16,7 @@ import budgetnet
 from budgetnet import Data, Phase, Ramp, Recipe, Run, Split, Test, Trainer, by_resolution, macs, models
 from budgetnet.cli import main
 from budgetnet.modelfile import Card
-from budgetnet.report import AtResolution, NoPlot, Resolutions, save_plot, trained_at
+from budgetnet.reporting import AtResolution, NoPlot, Resolutions, save_plot, trained_at
 
 TINY = '''"""Three colours told apart."""
 
@@ -203,7 +203,7 @@ def test_the_plot_needs_matplotlib_and_a_folder(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ValueError, match="cannot be written: No such file"):
         save_plot(made([0.5]), tmp_path / "no" / "plot.png")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(NoPlot, match=r"pip install 'budgetnet\[plot\]'"):
+    with pytest.raises(NoPlot, match=r"pip install 'budgetnet\[report\]'"):
         save_plot(made([0.5]), tmp_path / "plot.png")
 
 
@@ -276,7 +276,7 @@ def test_without_matplotlib_the_table_comes_with_a_note(
     assert "     12 px" in result.output
     *_, last = result.output.splitlines()
     assert last.startswith("note: a plot as PNG needs matplotlib")
-    assert "budgetnet[plot]" in last
+    assert "budgetnet[report]" in last
     told = evaluated(finished, "--resolutions", "8,12", "--json")
     assert json.loads(told.stdout)["best"] in (8, 12)
 

@@ -17,7 +17,7 @@ from budgetnet.engine.measure import _Tally, answers
 from budgetnet.engine.training import Training
 from budgetnet.files import Checkpoint
 from budgetnet.modelfile import Card, card
-from budgetnet.report import by_resolution
+from budgetnet.reporting import by_resolution
 from budgetnet.trainer.session import _result
 
 

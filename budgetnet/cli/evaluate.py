@@ -115,7 +115,7 @@ def _sweep(
     trainer: Trainer, model: nn.Module, loaded: Trained, split: Split, sizes: list[int], how: Measured
 ) -> None:
     """Print a line for each resolution, and draw them into a PNG file."""
-    from budgetnet.report import PLOT, NoPlot, by_resolution, save_plot, trained_at
+    from budgetnet.reporting import PLOT, NoPlot, by_resolution, save_plot, trained_at
 
     trained = trained_at(loaded.run) if loaded.run is not None else ()
     measured = by_resolution(trainer, model, split, sizes, trained=trained)

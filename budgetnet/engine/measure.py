@@ -4,7 +4,8 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from html import escape
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +14,38 @@ from torch import Tensor, nn
 from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Finding, Interleaved, Split, at_hand, reading
 from budgetnet.engine.memory import Chunks
-from budgetnet.metrics import Answers, ClassFigures, by_class, interval_text, macro, scored, wilson
+from budgetnet.metrics import (
+    Answers,
+    ClassFigures,
+    by_class,
+    class_rows,
+    interval_text,
+    macro,
+    scored,
+    wilson,
+)
+from budgetnet.pictures import FEW, NoTemplates, cells, confusion_figure, rendered
 from budgetnet.randomness import TEST, drawn, order, own_randomness, reseed
 from budgetnet.recipe import Test
 from budgetnet.values import finite
 
 BEST = 5
 """An image counts for top-5 when its class is among so many best ones."""
-_LONG = ("pairs", "said", "truth")
+_LONG = ("pairs", "said", "truth", "mistakes")
 """What has an entry for each image."""
 MATRIX = 1000
 """Of more classes than that nobody is given the whole confusion matrix unasked."""
+_MISTAKES = 24
+"""Images that an evaluation remembers as most confidently mistaken."""
+
+
+class Mistake(NamedTuple):
+    """The image at position `image` of a split, of class `truth`, that was `called` another, how surely."""
+
+    image: int
+    truth: int
+    called: int
+    confidence: float
 
 
 def _none() -> Tensor:
@@ -47,6 +69,7 @@ class Evaluation:
     classes, NaN for one without images; `by_class` has their precision and F1 too. `top5` is over the best
     five classes, or all where there are fewer. `metrics` are those that were asked for, by name. `said` and
     `truth` are the classes (N,) that each image was called and that it has, in the order of the split.
+    `mistakes` are the images that were mistaken most confidently, the surest first.
     Of classes with the same logit the first comes first, here as in `predict` and wherever a model is asked.
     """
 
@@ -61,6 +84,7 @@ class Evaluation:
     metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
     said: Tensor = field(default_factory=_none, repr=False, compare=False)
     truth: Tensor = field(default_factory=_none, repr=False, compare=False)
+    mistakes: tuple[Mistake, ...] = field(default=(), repr=False)
 
     @property
     def confusion(self) -> tuple[tuple[int, ...], ...]:
@@ -115,6 +139,22 @@ class Evaluation:
         }
         entries |= {"confusion": self.confusion} if few else {"pairs": self.pairs}
         return {name: _plain(value) for name, value in entries.items()}
+
+    def plot(self) -> Any:
+        """The confusion matrix as a figure of matplotlib: `.plot().savefig("confusion.png")`.
+
+        Raises `NoPlot` (a ValueError) without matplotlib.
+        """
+        return confusion_figure(self.pairs, self.classes)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: the figures, each class, and the confusion matrix of a few classes."""
+        classes = class_rows(self.pairs, self.classes)
+        rows = cells(self.pairs, self.classes) if len(classes) <= FEW else []
+        try:
+            return rendered("evaluation.html", evaluation=self, classes=classes, rows=rows)
+        except NoTemplates:
+            return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         return (
@@ -242,7 +282,8 @@ def evaluate(
             logits = chunks.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
             tally.add(logits, labels)
-        return tally.evaluation(images_seen, crop)
+        positions = torch.cat(list(batches)) if augmented else None  # type: ignore[arg-type]
+        return tally.evaluation(images_seen, crop, positions)
 
 
 class _Tally:
@@ -256,6 +297,7 @@ class _Tally:
         self._loss = torch.zeros((), dtype=wide, device=device)
         none = torch.empty(0, dtype=torch.int64, device=device)
         self._said, self._truth = [none], [none]
+        self._sure = [torch.empty(0, device=device)]
         self._near = torch.zeros((), dtype=torch.int64, device=device)
         self._numbers = torch.arange(self._classes, device=device)
 
@@ -264,6 +306,7 @@ class _Tally:
         self._loss += F.cross_entropy(logits, labels, reduction="sum")
         self._said.append(logits.argmax(dim=1))
         self._truth.append(labels)
+        self._sure.append(logits.float().softmax(dim=1).amax(dim=1))
         if self._scoring.metrics:
             self._logits.append(logits.float())
         if self._classes > BEST:
@@ -274,8 +317,11 @@ class _Tally:
             behind = (logits < own) | ((logits == own) & (self._numbers >= truth))
             self._near += (behind.sum(dim=1) > self._classes - BEST).sum()
 
-    def evaluation(self, images: int, resolution: int) -> Evaluation:
-        """The figures of what was added; the device is waited for here."""
+    def evaluation(self, images: int, resolution: int, positions: Tensor | None) -> Evaluation:
+        """The figures of what was added; the device is waited for here.
+
+        `positions` (N,) are those in the split of what was added, where that was in another order.
+        """
         said, truth, classes = torch.cat(self._said), torch.cat(self._truth), self._scoring.classes
         loss, near = torch.stack((self._loss, self._near.to(self._loss.dtype))).tolist()
         top5 = round(near) if self._classes > BEST else len(truth)
@@ -297,7 +343,17 @@ class _Tally:
             metrics=scored(self._scoring.metrics, logits, truth, classes) if images else {},
             said=said,
             truth=truth,
+            mistakes=self._mistakes(said, truth, positions),
         )
+
+    def _mistakes(self, said: Tensor, truth: Tensor, positions: Tensor | None) -> tuple[Mistake, ...]:
+        wrong = (said != truth).nonzero().flatten()
+        sure = torch.cat(self._sure).cpu()[wrong].nan_to_num(0.0)
+        first = sure.sort(descending=True, stable=True).indices[:_MISTAKES]
+        at = wrong[first]
+        images = at if positions is None else positions[at]
+        columns = (images.tolist(), truth[at].tolist(), said[at].tolist(), sure[first].tolist())
+        return tuple(map(Mistake, *columns))
 
 
 def _plain(figure: Any) -> Any:

@@ -1,7 +1,9 @@
 """Metrics: figures of a model's answers, class by class and in all, and how far they can be trusted."""
 
 from budgetnet.metrics.classes import ClassFigures as ClassFigures
+from budgetnet.metrics.classes import ClassRow as ClassRow
 from budgetnet.metrics.classes import by_class as by_class
+from budgetnet.metrics.classes import class_rows as class_rows
 from budgetnet.metrics.classes import macro as macro
 from budgetnet.metrics.interval import LEVEL as LEVEL
 from budgetnet.metrics.interval import interval_text as interval_text

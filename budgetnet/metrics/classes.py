@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from budgetnet.metrics.interval import wilson
+
 
 @dataclass(frozen=True)
 class ClassFigures:
@@ -31,6 +33,28 @@ class ClassFigures:
     def f1(self) -> float:
         """The harmonic mean of precision and recall, 0 where one of them is 0 or there is none."""
         return 2 * self.right / (self.images + self.called) if self.images + self.called else math.nan
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """The figures of a class, the ends of its recall's 95 % interval, and what it was mostly `taken` for."""
+
+    figures: ClassFigures
+    interval: tuple[float, float]
+    taken: str
+    times: int
+
+
+def class_rows(pairs: Sequence[tuple[int, int, int]], classes: Sequence[str]) -> list[ClassRow]:
+    """What became of the images of each class; of pairs as `by_class` has them."""
+    taken = [(0, 0)] * len(classes)
+    for truth, said, times in pairs:
+        if truth != said:
+            taken[truth] = max(taken[truth], (times, -said))
+    return [
+        ClassRow(figures, wilson(figures.right, figures.images), classes[-other] if times else "", times)
+        for figures, (times, other) in zip(by_class(pairs, classes), taken)
+    ]
 
 
 def by_class(pairs: Iterable[tuple[int, int, int]], classes: Sequence[str]) -> tuple[ClassFigures, ...]:

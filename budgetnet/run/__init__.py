@@ -1,5 +1,8 @@
 """Run and Epoch: what happened in a training, in memory and in its folder, and how fast it went."""
 
+from budgetnet.run.curves import borders as borders
+from budgetnet.run.curves import curves as curves
+from budgetnet.run.curves import points as points
 from budgetnet.run.epoch import Epoch as Epoch
 from budgetnet.run.epoch import Note as Note
 from budgetnet.run.pace import Pace as Pace

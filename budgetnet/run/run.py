@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import Any, Self
 
 from torch import nn
 
 from budgetnet.files import append, discard, is_locked, new_folder, read_whole, write_whole
+from budgetnet.pictures import NoTemplates, Sketch, charts_figure, rendered
+from budgetnet.run.curves import curves
 from budgetnet.run.epoch import Epoch
 from budgetnet.run.record import wrong
-from budgetnet.text import counted
+from budgetnet.text import counted, duration, percent
 
 MODEL, RECORD, METRICS = "model.safetensors", "run.json", "metrics.jsonl"
 UNFINISHED = ("running", "paused", "stopped", "failed", "interrupted")
@@ -58,6 +61,22 @@ class Run:
     def status(self) -> str:
         """ "running", "finished", "paused", "stopped", "failed", "interrupted", or how it was ended early."""
         return str(self.record.get("status", "running"))
+
+    def plot(self) -> Any:
+        """Accuracy, loss, learning rate and resolution over the epochs, as a figure of matplotlib.
+
+        A notebook shows it; `run.plot().savefig("curves.pdf")` keeps it. Raises `NoPlot` (a ValueError)
+        without matplotlib or any finished epoch.
+        """
+        return charts_figure(curves({"": [self]}))
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: where it lies, its figures, and its curves."""
+        sketches = [Sketch(chart) for chart in curves({"": [self]})]
+        try:
+            return rendered("run.html", run=self, sketches=sketches, percent=percent, duration=duration)
+        except NoTemplates:
+            return f"<pre>{escape(repr(self))}</pre>"
 
     @property
     def early(self) -> bool:

@@ -17,6 +17,7 @@ from budgetnet.console import Display
 from budgetnet.engine import (
     Chunks,
     Engine,
+    Evaluation,
     Event,
     Execution,
     Kept,
@@ -49,6 +50,7 @@ from budgetnet.trainer.record import (
     source_paths,
     unkept,
 )
+from budgetnet.trainer.report import leave_report
 from budgetnet.trainer.saver import Saver, Stop, Stopped, insist
 from budgetnet.trainer.space import room
 from budgetnet.trainer.watch import Audience, Screen, Watchers
@@ -226,13 +228,14 @@ def end(training: Training, run: Run, start: float, error: BaseException | None)
         status = error.status
     elif error is not None and not isinstance(error, Exception):
         status = "stopped"
-    result, shown = dict[str, Any](), list[str]()
+    result, measured = dict[str, Any](), dict[str, Evaluation]()
     if kept is not None:
         phase = training.phase_of(kept)
         training.model.load_state_dict(kept.state)
         training.model.eval()
         training.model.card = card_of(training, phase)  # type: ignore[assignment]
-        result, shown = _result(training, kept) if error is None else ({}, [])
+        if error is None:
+            result, measured = _result(training, kept)
         if run.place is not None:
             described, path = card_of(training, phase), run.place / MODEL
             unwritten = insist(lambda: write(training.model, kept.state, described, path))
@@ -261,12 +264,23 @@ def end(training: Training, run: Run, start: float, error: BaseException | None)
         training.tell(Note("disk", unkept(run, unwritten or unclosed)))
     if told:
         training.tell(Note("disk", told))
+    if run.over and (unreported := leave_report(run, training, measured.get("val"))) is not None:
+        training.tell(unreported)
     for line in last_lines(run, result, times):
         training.tell(Note("end", line))
+    for text in _doubts(training, run, result, measured):
+        training.tell(Note("guard", text))
+
+
+def _doubts(
+    training: Training, run: Run, result: dict[str, Any], measured: dict[str, Evaluation]
+) -> Iterator[str]:
+    """What the final figures show that is worth a doubt."""
+    for way, evaluation in measured.items():
+        if way in training.data.splits:
+            yield from guard.unrecognised(evaluation.unrecognised, way)
     if run.folder is not None and "test_accuracy" in result:
-        shown += guard.selection(run.folder.parent)
-    for note in shown:
-        training.tell(Note("guard", note))
+        yield from guard.selection(run.folder.parent)
 
 
 def _whole(training: Training) -> bool:
@@ -277,9 +291,9 @@ def _whole(training: Training) -> bool:
     return training.state.phase == len(phases) and (len(history) >= phases[-1].epochs or stopped)
 
 
-def _result(training: Training, kept: Kept) -> tuple[dict[str, Any], list[str]]:
-    """The kept weights' final figures, on validation and on test where there are any, and what they show."""
-    shown: list[str] = []
+def _result(training: Training, kept: Kept) -> tuple[dict[str, Any], dict[str, Evaluation]]:
+    """The kept weights' final figures on validation and test, and their evaluations."""
+    measured: dict[str, Evaluation] = {}
     result: dict[str, Any] = {"epoch": kept.epoch.number, "phase": kept.epoch.phase}
     data, phase = training.data, training.phase_of(kept)
     plain = phase.test.plain
@@ -296,6 +310,5 @@ def _result(training: Training, kept: Kept) -> tuple[dict[str, Any], list[str]]:
         for name in ("accuracy", "top5", "loss", "images", "resolution"):
             result[f"{way}_{name}"] = vars(figures)[name]
         result |= {f"{way}_{name}": finite(figure) for name, figure in figures.metrics.items()}
-        if way in data.splits:
-            shown += guard.unrecognised(figures.unrecognised, way)
-    return result, shown
+        measured[way] = figures
+    return result, measured

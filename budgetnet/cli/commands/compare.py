@@ -21,7 +21,7 @@ def command(runs: tuple[str, ...], out: str | None, as_json: bool) -> None:
     """
     from budgetnet.compare import compare, read_runs
     from budgetnet.console import say
-    from budgetnet.report import NoPlot, save_curves
+    from budgetnet.reporting import NoPlot, save_curves
 
     comparison = compare(read_runs([_folder(name) for name in runs]))
     if as_json:

@@ -31,7 +31,7 @@ def command(recipe: str, out: str | None, asked: Asked) -> None:
     PNG too, where the data are at hand: nothing is downloaded.
     """
     from budgetnet.console import characters, columns, say
-    from budgetnet.report import curve, plot, save_schedules
+    from budgetnet.reporting import curve, plot, save_schedules
 
     plan = asked.plan(recipe)
     folder = Path(out) if out is not None else Path("preview") / plan.name
@@ -62,7 +62,7 @@ def _save_views(plan: "Plan", folder: Path) -> None:
     """Write a grid of views for each phase, where the data are at hand."""
     from budgetnet.cli.overview import at_hand
     from budgetnet.console import say
-    from budgetnet.report import save_png, views
+    from budgetnet.reporting import save_png, views
 
     data, missing = at_hand(plan)
     if data is None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from budgetnet.page import write_figure
+from budgetnet.pictures import blank
 from budgetnet.recipe import Phase, Recipe
-from budgetnet.report.png import blank, write
 from budgetnet.schedule import value
 from budgetnet.text import counted
 
@@ -127,7 +128,7 @@ def save_schedules(recipe: Recipe, path: str | Path) -> None:
     _draw(bottom, curve(recipe, "resolution"), "resolution (pixels)")
     top.legend(frameon=False)
     bottom.set_xlabel("epoch")
-    write(figure, path)
+    write_figure(figure, path)
 
 
 def _draw(axes: Any, stretches: Sequence[Stretch], title: str) -> None:

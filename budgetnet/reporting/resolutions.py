@@ -15,8 +15,9 @@ from budgetnet.budget import macs
 from budgetnet.data import Split
 from budgetnet.engine import Scoring, check_logits, evaluate
 from budgetnet.modelfile import Card, card
+from budgetnet.page import write_figure
+from budgetnet.pictures import blank
 from budgetnet.recipe import Test
-from budgetnet.report.png import blank, write
 from budgetnet.run import Run
 from budgetnet.text import aligned
 from budgetnet.trainer import Trainer, measured
@@ -180,7 +181,7 @@ def save_plot(resolutions: Resolutions, path: str | Path, *, title: str = "") ->
     _draw(axes, resolutions)
     if title:
         axes.set_title(title)
-    write(figure, path)
+    write_figure(figure, path)
 
 
 def _draw(axes: Any, resolutions: Resolutions) -> None:
