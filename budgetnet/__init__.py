@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from budgetnet.recipe import Recipe as Recipe
     from budgetnet.recipe import Test as Test
     from budgetnet.reporting import by_resolution as by_resolution
+    from budgetnet.reporting import report as report
     from budgetnet.reporting import save_curves as save_curves
     from budgetnet.run import Epoch as Epoch
     from budgetnet.run import Note as Note
@@ -114,7 +115,7 @@ _ROOMS = {
     "plan": "read_plan",
     "profiling": "Profile profile",
     "recipe": "BackOff EMA EarlyStop FixMatch Group Groups Phase PseudoLabels Ramp Recipe Test",
-    "reporting": "by_resolution save_curves",
+    "reporting": "by_resolution report save_curves",
     "run": "Epoch Note Run",
     "schedule": "Cosine Early Linear MultiStep OneCycle Plateau Restarts Step Triangular Warmup",
     "trainer": "EndTraining Evaluation Prediction TensorBoard Trainer TrainingFailed TrainingStep every",

@@ -12,7 +12,7 @@ from budgetnet.budget import Budget, Ledger
 from budgetnet.data import Split
 from budgetnet.metrics import class_rows, wilson
 from budgetnet.page.images import strips, uri
-from budgetnet.pictures import FEW, Chart, Sketch, cells, rendered
+from budgetnet.pictures import FEW, Chart, Line, Sketch, cells, rendered
 from budgetnet.process import VERSION
 from budgetnet.recipe import Recipe
 from budgetnet.run import Run, curves
@@ -140,11 +140,10 @@ def several(
     charts: Sequence[Chart],
     tables: Mapping[str, Sequence[Sequence[str]]],
     notes: Sequence[str],
-    links: Sequence[str],
 ) -> str:
     """The report of several runs beside one another: charts, and tables whose first row is their head."""
     sketches = [Sketch(chart) for chart in charts]
-    values = {"sketches": sketches, "tables": tables, "notes": notes, "links": links}
+    values = {"sketches": sketches, "tables": tables, "notes": notes}
     return rendered("runs.html", _TEMPLATES, name=title, **values, **_FORMS)
 
 
@@ -204,8 +203,6 @@ def bars(described: Any, costs: Ledger | None) -> list[Bar]:
 
 def chart(title: str, points: Sequence[tuple[float, float]], trained: Sequence[int], best: int) -> Chart:
     """A chart over resolutions in pixels, with those that a model was trained at and its best."""
-    from budgetnet.pictures import Line
-
     edges = tuple(float(size) for size in trained)
     return Chart(
         title, (Line(title, points),), "resolution (pixels)", edges, "trained at", float(best), "best"

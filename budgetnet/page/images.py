@@ -42,7 +42,9 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"{folder} cannot be made: {reason(error)}; choose another folder") from None
+        raise ValueError(
+            f"{folder} cannot be written: {reason(error)}; choose another file or folder"
+        ) from None
 
 
 def views(

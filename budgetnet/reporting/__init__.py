@@ -1,4 +1,4 @@
-"""Report: what there is to look at of recipes and runs: plots, grids of images, tables over resolutions."""
+"""Reporting: what there is to look at of recipes and runs: reports, plots, tables over resolutions."""
 
 from budgetnet.page import save_png as save_png
 from budgetnet.page import views as views
@@ -6,6 +6,8 @@ from budgetnet.page import write_figure as write_figure
 from budgetnet.pictures import NoPlot as NoPlot
 from budgetnet.pictures import blank as blank
 from budgetnet.reporting.curves import save_curves as save_curves
+from budgetnet.reporting.report import Report as Report
+from budgetnet.reporting.report import report as report
 from budgetnet.reporting.resolutions import PLOT as PLOT
 from budgetnet.reporting.resolutions import AtResolution as AtResolution
 from budgetnet.reporting.resolutions import Resolutions as Resolutions

@@ -11,7 +11,7 @@ import click
 import budgetnet
 from budgetnet.cli.failures import Commands
 
-_FIRST = "run sweep count evaluate predict compress export check compare list copy preview profile"
+_FIRST = "run sweep count evaluate predict compress export check compare report list copy preview profile"
 """The order of the help; what is not named here comes last."""
 
 
