@@ -6,8 +6,8 @@ from budgetnet.page import write_figure as write_figure
 from budgetnet.pictures import NoPlot as NoPlot
 from budgetnet.pictures import blank as blank
 from budgetnet.reporting.curves import save_curves as save_curves
-from budgetnet.reporting.report import Report as Report
-from budgetnet.reporting.report import report as report
+from budgetnet.reporting.pages import Report as Report
+from budgetnet.reporting.pages import report as report
 from budgetnet.reporting.resolutions import PLOT as PLOT
 from budgetnet.reporting.resolutions import AtResolution as AtResolution
 from budgetnet.reporting.resolutions import Resolutions as Resolutions

@@ -1,4 +1,4 @@
-"""Report: the page and the pictures of runs that are over, with what can be measured of their models now."""
+"""Pages: the report and the pictures of runs that are over, with what can be measured of their models now."""
 
 import math
 import time
