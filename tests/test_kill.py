@@ -197,7 +197,8 @@ def ends_as_it_would_have(name: str, out: Path, places: list[int]) -> None:
         # Runs killed before their first checkpoint, or while they ended, lie beside as they were left.
         finished = max(folder.glob("run-*"), key=lambda path: int(path.name.removeprefix("run-")))
         names = {path.name for path in finished.iterdir()}
-        assert names == {"model.safetensors", "run.json", "metrics.jsonl", "seen.safetensors"}
+        files = {"model.safetensors", "run.json", "metrics.jsonl", "seen.safetensors"}
+        assert names == {*files, "report.html"}
 
 
 def events(name: str, out: Path) -> int:

@@ -215,10 +215,8 @@ def last_lines(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
     return lines
 
 
-def close(run: Run, **entries: Any) -> None:
+def close(run: Run) -> None:
     """Write a run's history so that it lasts, and then its record, which says so. Raises OSError."""
-    # Also where the disk takes nothing, the run in memory says what became of it.
-    run.record.update(entries)
     run.flush()
     run.note()
 

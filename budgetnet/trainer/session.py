@@ -251,8 +251,11 @@ def end(training: Training, run: Run, start: float, error: BaseException | None)
     if sessions:
         sessions[-1] |= {"ended": now(), "status": status, "seconds": round(spent, 3)}
     times = pace(training.state.history, result["seconds"])
-    entries = {"time": times.json(), "ended": now(), "sessions": sessions, **failure}
-    unclosed = insist(lambda: close(run, status=status, result=result, **entries))
+    run.record |= {"status": status, "result": result, "ended": now(), "sessions": sessions, **failure}
+    run.record["time"] = times.json()
+    # Before the record says that the run is over: one killed meanwhile is gone on with, and tidied up.
+    unreported = leave_report(run, training, measured.get("val")) if run.over else None
+    unclosed = insist(lambda: close(run))
     if unclosed and error is None:
         error = NotWritten(unkept(run, unclosed), run)
         run.record |= {"status": "failed", "error": str(error)}
@@ -264,7 +267,7 @@ def end(training: Training, run: Run, start: float, error: BaseException | None)
         training.tell(Note("disk", unkept(run, unwritten or unclosed)))
     if told:
         training.tell(Note("disk", told))
-    if run.over and (unreported := leave_report(run, training, measured.get("val"))) is not None:
+    if unreported is not None:
         training.tell(unreported)
     for line in last_lines(run, result, times):
         training.tell(Note("end", line))
