@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow check format reference clean
+.PHONY: demo test test-slow check format reference dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/budgetnet run recipes/quickstart.py
@@ -27,6 +27,12 @@ format: $(VENV)/.dev
 
 reference: $(VENV)/.dev
 	$(BIN)/python docs/reference.py
+
+# A wheel and its source in dist/, checked; tests/test_release.py installs the wheel and tries it.
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
