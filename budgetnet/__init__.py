@@ -47,7 +47,10 @@ if TYPE_CHECKING:
     from budgetnet.distill import Distill as Distill
     from budgetnet.exporting import Exported as Exported
     from budgetnet.exporting import Int8 as Int8
+    from budgetnet.exporting import Pushed as Pushed
     from budgetnet.exporting import export as export
+    from budgetnet.exporting import model_card as model_card
+    from budgetnet.exporting import push as push
     from budgetnet.exporting import read_export as read_export
     from budgetnet.layers import Quantised as Quantised
     from budgetnet.loss import DistillationLoss as DistillationLoss
@@ -107,7 +110,7 @@ _ROOMS = {
     "compression": "compress",
     "data": "Data Split arrays cifar10 digits folder stl10 table tiny_imagenet",
     "distill": "Distill",
-    "exporting": "Exported Int8 export read_export",
+    "exporting": "Exported Int8 Pushed export model_card push read_export",
     "layers": "Quantised",
     "loss": "DistillationLoss LabelSmoothingLoss",
     "modelfile": "load save",

@@ -120,7 +120,7 @@ GOOD = packed({"set/a.bin": NOISE, "set/deep/b.bin": b"b"})
 
 def fetch(publisher: Publisher, root: Path, body: bytes = GOOD, **options: Any) -> bytes:
     """Return what `download` brings."""
-    given = {"limit": LIMIT, "pause": 0.0, "timeout": 5.0, "md5": hashlib.md5(body).hexdigest(), **options}
+    given = {"limit": LIMIT, "pause": 0.0, "timeout": 5.0, "known": hashlib.md5(body).hexdigest(), **options}
     publisher.body = body
     return download(publisher.url, into=root, **given).read_bytes()
 

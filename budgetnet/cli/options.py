@@ -167,6 +167,9 @@ class Machine:
 recipe_argument = click.argument("recipe", metavar="FILE|NAME", shell_complete=recipes)
 images_argument = click.argument("recipe", metavar="RECIPE", required=False, shell_complete=recipes)
 model_argument = click.argument("target", metavar="RUN|MODEL", shell_complete=models)
+licence_option = click.option(
+    "--licence", metavar="NAME", default="", help="Such as apache-2.0; stated in the card as it is given."
+)
 device_option = click.option(
     "--device", metavar="DEVICE", help="cuda, cuda:1, mps or cpu; by default CUDA where there is such a GPU."
 )

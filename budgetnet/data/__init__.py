@@ -22,6 +22,7 @@ from budgetnet.data.disk import fits_memory as fits_memory
 from budgetnet.data.disk import free_memory as free_memory
 from budgetnet.data.disk import joined as joined
 from budgetnet.data.disk import source_of as source_of
+from budgetnet.data.download import download as download
 from budgetnet.data.folder import folder as folder
 from budgetnet.data.inspect import Inspection as Inspection
 from budgetnet.data.inspect import inspect as inspect
@@ -50,6 +51,7 @@ from budgetnet.data.publishers import cifar10 as cifar10
 from budgetnet.data.publishers import stl10 as stl10
 from budgetnet.data.publishers import tiny_imagenet as tiny_imagenet
 from budgetnet.data.source import Source as Source
+from budgetnet.data.source import cache_folder as cache_folder
 from budgetnet.data.source import data_root as data_root
 from budgetnet.data.splits import Split as Split
 from budgetnet.data.table import Columns as Columns

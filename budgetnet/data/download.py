@@ -63,7 +63,7 @@ class _Pace:
 
 def download(
     url: str,
-    md5: str,
+    known: str,
     into: Path,
     *,
     limit: int,
@@ -71,7 +71,9 @@ def download(
     pause: float = 1.0,
     timeout: float = 30.0,
 ) -> Path:
-    """Fetch the archive at `url` into the folder `into` and return its path there, its MD5 checked.
+    """Fetch the archive at `url` into the folder `into` and return its path there, its digest checked.
+
+    `known` is its MD5, or its SHA-256, in hex.
 
     What came so far waits in NAME.part and is resumed, in this call up to `attempts` times without anything
     new (with pauses of `pause`, 2 `pause`, 4 `pause` ... seconds), and in the next call. A read gives up
@@ -87,18 +89,19 @@ def download(
             _claim(file, part)
             resumed = file.tell() > 0
             _fetch(url, file, by_hand, limit, (attempts, pause, timeout))
-            came = digest(part)
-            if came != md5 and resumed:
+            came = digest(part, known)
+            if came != known and resumed:
                 # What an earlier call left may be of another file, or spoilt: only a fresh copy can tell.
                 file.truncate(0)
                 _fetch(url, file, by_hand, limit, (attempts, pause, timeout))
-                came = digest(part)
+                came = digest(part, known)
             if sys.platform == "win32":
                 file.close()  # it neither moves nor removes what is open
-            if came != md5:
+            if came != known:
                 part.unlink()
                 raise Unavailable(
-                    f"{name} came with the MD5 {came}, not {md5}, and was deleted: try again, or {by_hand}"
+                    f"{name} came with the {_kind(known)} {came}, not {known}, and was deleted: try "
+                    f"again, or {by_hand}"
                 )
             return part.rename(into / name)
     except OSError as error:
@@ -107,14 +110,18 @@ def download(
         ) from None
 
 
-def digest(path: Path) -> str:
-    """Return the MD5 (hex) of a file."""
-    md5 = hashlib.md5(usedforsecurity=False)
+def _kind(known: str) -> str:
+    return "MD5" if len(known) == 32 else "SHA-256"
+
+
+def digest(path: Path, known: str) -> str:
+    """Return the MD5 (hex) of a file, or its SHA-256 where the one `known` is of that kind."""
+    sums = hashlib.md5(usedforsecurity=False) if _kind(known) == "MD5" else hashlib.sha256()
     with path.open("rb") as file, Progress(f"checking {path.name}", path.stat().st_size) as progress:
         while block := file.read(1 << 22):
-            md5.update(block)
+            sums.update(block)
             progress.add(len(block))
-    return md5.hexdigest()
+    return sums.hexdigest()
 
 
 def _plain(path: str, wanted: int) -> int:

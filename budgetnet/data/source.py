@@ -86,7 +86,7 @@ def published(root: Path, source: Source, needed: Sequence[str], *, fetch: bool)
 def _check(archive: Path, source: Source) -> None:
     """Refuse an archive put there by hand that is not the one published."""
     try:
-        md5 = digest(archive)
+        md5 = digest(archive, source.md5)
     except OSError as error:
         raise DataError(f"{archive} cannot be read ({error.strerror}): fetch {source.url} again") from None
     if md5 != source.md5:

@@ -21,6 +21,7 @@ from budgetnet.exporting.content import Batch, whole_file
 from budgetnet.exporting.footprint import footprint
 from budgetnet.exporting.formats import FORMATS, Format, FormatName, check_installed
 from budgetnet.exporting.module import Scale, of_bytes
+from budgetnet.exporting.page import CARD, card_page, stated_licence
 from budgetnet.exporting.preprocess import as_json, example_input, page, preprocess
 from budgetnet.exporting.source import Source, source_of
 from budgetnet.files import check_writable, reason, write_whole
@@ -77,7 +78,8 @@ def export(
     the images of `data`: its validation images, a Split, photos; without any, soft noise. The file takes
     float images (N, C, H, W) in [0, 1] at the `resolution` of the model's card, and gives logits: any number
     of them ("dynamic", which onnx and pt2 are unless `batch` is 1), or one at a time. It says its card, the
-    way to test, and versions. Beside it preprocess.json and preprocess.md say how a photo becomes its input.
+    way to test, and versions. Beside it preprocess.json and preprocess.md say how a photo becomes its input,
+    and card.md is its card.
     It goes to `out`, else beside the model's file. Weights that have few bits keep them in ONNX. `int8` makes
     weights and activations eight bits wide (see `Int8`); it takes `data` with labels.
 
@@ -105,7 +107,7 @@ def export(
     compared = _compared(source, content, path, data, limit)
     _check(compared, path, quantised)
     compared = _with_memory(compared, source, content, path)
-    _write(source, content, path)
+    _write(source, content, path, str(compared))
     return Exported(path, compared)
 
 
@@ -253,8 +255,8 @@ def _with_memory(compared: Comparison, source: Source, content: bytes, path: Pat
     return replace(compared, before=one, after=other)
 
 
-def _write(source: Source, content: bytes, path: Path) -> None:
-    """The file, and beside it what its input is, in words and as JSON."""
+def _write(source: Source, content: bytes, path: Path, compared: str) -> None:
+    """The file, and beside it its card and what its input is, in words and as JSON."""
     steps = preprocess(source.model, source.card, source.sides)
     shown = example_input(source.card, source.sides)
     made, _ = of_bytes(content, path)
@@ -265,9 +267,13 @@ def _write(source: Source, content: bytes, path: Path) -> None:
         for end, scale in zip(("input", "output"), made.scales, strict=True):
             steps[end] |= {"type": "int8", "scale": scale.step, "zero_point": scale.zero}
     said = as_json(source.card, steps, **ownership(path, content))
-    files = {beside(path, PAGE): text.encode(), beside(path, JSON): said.encode(), path: content}
+    about = beside(path, CARD)
+    what = (path.stem, ledger(source.model).params, len(content))
+    told = card_page(source.card, source.record, what, stated_licence(about), compared)
+    files = {beside(path, PAGE): text, about: told, beside(path, JSON): said}
     try:
-        for file, written in files.items():
-            write_whole(file, written)
+        for file, words in files.items():
+            write_whole(file, words.encode())
+        write_whole(path, content)
     except OSError as error:
         raise ValueError(f"{path!s:.200} cannot be written ({reason(error)}): choose another --out") from None

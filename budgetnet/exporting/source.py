@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from budgetnet.budget import ledger
+from budgetnet.exporting.page import record_of
 from budgetnet.layers import Standardise
 from budgetnet.modelfile import Card, card, described, load, resolved
 from budgetnet.recipe import Test
@@ -18,12 +21,16 @@ from budgetnet.run import MODEL, Run
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported: a copy of the model, its card, (resize, crop) of its test, and its file's bytes."""
+    """What is exported.
+
+    A copy of the model, its card, (resize, crop) of its test, its file's bytes, and its run's record.
+    """
 
     model: nn.Module
     card: Card
     sides: tuple[int, int]
     bytes: int
+    record: Mapping[str, Any]
 
     def example(self, count: int) -> Tensor:
         """So many images (count, C, H, W), as the network takes them."""
@@ -57,4 +64,4 @@ def source_of(model: nn.Module | Run | str | Path, resolution: int | None) -> tu
     sides = Test(known.resize, known.crop).at(known.crop or known.resize or 1)
     copied = copy.deepcopy(model).cpu().float().eval().to(memory_format=torch.contiguous_format)
     weighs = file.stat().st_size if file.is_file() else ledger(model).saved
-    return Source(copied, known, sides, weighs), beside
+    return Source(copied, known, sides, weighs, record_of(file)), beside

@@ -42,6 +42,7 @@ def load(
     """The trained model of a run's folder or of a model file, in evaluation mode, ready for Trainer.predict.
 
     A name such as "stl10_afternoon", where no such file lies, is a model that comes along, in `weights/`.
+    "hub:OWNER/NAME@DIGEST" is fetched from a model hub, by the SHA-256 of its model.safetensors, and kept.
 
     A model of `budgetnet.models` is rebuilt from the file's own card. Any other builder is named by the
     caller: `load("runs/mine-1", my_model, classes=10)`; no code named by a file is ever imported. So it is
