@@ -66,7 +66,8 @@ class Hub(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         answer: dict[str, Any] = {}
         if self.path == "/api/repos/create":
-            type(self).private.append(json.loads(body).get("private", json.loads(body).get("visibility")))
+            asked = json.loads(body)
+            type(self).private.append(asked.get("private") or asked.get("visibility") == "private")
             answer = {"url": f"http://{self.headers['Host']}/me/digits", "name": "me/digits"}
         elif "/preupload/" in self.path:
             asked = json.loads(body)["files"]
