@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(VENV)/.test
+test-slow: $(VENV)/.slow
 	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.dev
@@ -29,7 +29,7 @@ reference: $(VENV)/.dev
 	$(BIN)/python docs/reference.py
 
 # A wheel and its source in dist/, checked; tests/test_release.py installs the wheel and tries it.
-dist: $(VENV)/.dev
+dist: $(VENV)/.release
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
