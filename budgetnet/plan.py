@@ -20,7 +20,7 @@ from budgetnet.identity import RECIPE_FILE, commit, described_value, digests, so
 from budgetnet.process import shipped
 from budgetnet.recipe import Recipe
 
-_SCALE = "scale="
+_SCALE, _FOLD = "scale=", "fold="
 _LONGEST_SETTING = 1000
 
 
@@ -34,7 +34,8 @@ class Plan:
 
     `source` are the texts of the file and of what it imports beside itself, by name. `changes` are what was
     changed in it since, in order: settings as `changed` takes them, and "scale=0.5". `make_settings` is the
-    file's settings(), where it has one, and `fitted` what that asked for.
+    file's settings(), where it has one, and `fitted` what that asked for. `fold` (at, of) says which of how
+    many folds of the data are held out.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Plan:
     source: Mapping[str, str] = field(default_factory=dict)
     make_settings: Callable[..., Mapping[str, object]] | None = None
     fitted: tuple[str, ...] = ()
+    fold: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -70,7 +72,11 @@ class Plan:
             raise PlanError(
                 f"{self.path}: data() should return a Data, such as digits(), and returned {data!r:.100}"
             )
-        return data
+        return data if self.fold is None else data.folds(self.fold[1])[self.fold[0]]
+
+    def folded(self, at: int, of: int) -> "Plan":
+        """The plan whose data are number `at`, from 0, of so many folds."""
+        return replace(self, fold=(at, of), changes=(*self.changes, f"{_FOLD}{at}/{of}"))
 
     def changed(self, setting: str) -> "Plan":
         """The plan with one value changed, such as "recipe.batch_size=256" or "data.held_out=500".
@@ -149,6 +155,10 @@ class Plan:
         """The plan with the `changes` of another one made in it too, in their order."""
         plan = self
         for change in changes:
+            if change.startswith(_FOLD):
+                at, _, of = change.removeprefix(_FOLD).partition("/")
+                plan = plan.folded(int(at), int(of))
+                continue
             scale = change.removeprefix(_SCALE)
             plan = plan.scaled(float(scale)) if scale != change else plan.changed(change)
         return plan
@@ -160,7 +170,14 @@ class Plan:
             for room, held in (("data", self.data_options), ("model", self.model_options))
         }
         code = {"model": described_value(self.make_model), "data": described_value(self.make_data)}
-        return {"recipe_file": self.path.name, "recipe": self.recipe.describe(), **options, "code": code}
+        fold = {"fold": list(self.fold)} if self.fold is not None else {}
+        return {
+            "recipe_file": self.path.name,
+            "recipe": self.recipe.describe(),
+            **options,
+            **fold,
+            "code": code,
+        }
 
     def record(self) -> dict[str, Any]:
         """What a run's record says of the recipe file: its place, its code and its commit, if any."""

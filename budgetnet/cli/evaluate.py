@@ -31,7 +31,7 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
             "evaluate takes its images from a recipe's data(), and executes no recipe that is not named; "
             f"name it: budgetnet evaluate {target} {loaded.recipe_file or 'RECIPE'}"
         )
-    plan = asked.plan(recipe, before=loaded.settings)
+    plan = loaded.folded(asked.plan(recipe, before=loaded.settings))
     model = load_trained(loaded, plan, trainer.device)
     data = plan.data()
     split = _split(data, how.split)

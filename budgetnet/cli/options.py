@@ -31,7 +31,8 @@ class Asked:
     """What the options ask of a recipe: first shortened by `scale`, then `settings`, then the `seed`.
 
     `recorded` settings were not typed now, but are those of a run's record; so is what was `fitted` to its
-    data. `budget` is another way to say the setting of model() that is called so.
+    data. `budget` is another way to say the setting of model() that is called so. `folds` asks for a run for
+    each of so many folds, and `fold` is the record's of one of them.
     """
 
     root: str | None = None
@@ -41,6 +42,8 @@ class Asked:
     recorded: bool = False
     budget: str | None = None
     fitted: tuple[str, ...] | None = None
+    folds: int | None = None
+    fold: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None:
@@ -78,6 +81,7 @@ class Asked:
         if self.scale is not None:
             plan = plan.scaled(self.scale)
         plan = plan.settled(self.settings)
+        plan = plan if self.fold is None else plan.folded(int(self.fold["at"]), int(self.fold["of"]))
         return plan if self.seed is None else plan.changed(f"recipe.seed={self.seed}")
 
     def scaled(self, plan: "Plan", scale: float) -> "Recipe":
@@ -96,6 +100,7 @@ class Asked:
             settings=self.settings or before,
             recorded=not self.settings,
             fitted=tuple(str(text) for text in record.get("fitted") or ()),
+            fold=record.get("fold"),
         )
 
     def record(self, plan: "Plan") -> dict[str, Any]:
@@ -104,7 +109,8 @@ class Asked:
         command = shlex.join(["budgetnet", *(_portable(text) for text in typed)])
         asked = {"command": command, "scale": self.scale, "settings": list(self.settings)}
         fitted = {"fitted": list(plan.fitted)} if plan.fitted else {}
-        return {**plan.record(), **asked, **fitted}
+        fold = {"fold": dict(self.fold)} if self.fold is not None else {}
+        return {**plan.record(), **asked, **fitted, **fold}
 
 
 def _portable(text: str) -> str:
@@ -207,6 +213,13 @@ set_option = click.option(
 )
 trust_option = click.option(
     "--trust", is_flag=True, help="MODEL is a .pt2 file, a program for torch, of somebody whom you trust."
+)
+folds_option = click.option(
+    "--folds",
+    type=click.IntRange(2, 1000),
+    metavar="K",
+    help="Train K runs, each with another K-th of the images held out, and write the out-of-fold "
+    "predictions; with --seeds so many of each.",
 )
 scale_option = click.option(
     "--scale",

@@ -13,10 +13,12 @@ from budgetnet.cli.overview import checked_model, data_line, device_line, show_m
 from budgetnet.cli.run import result_line
 from budgetnet.compare import Figure, measured
 from budgetnet.console import say, table
+from budgetnet.data import Data
 from budgetnet.files import check_name, folders_of
-from budgetnet.metrics import interval_text
+from budgetnet.metrics import interval_text, wilson
+from budgetnet.plan import Plan
 from budgetnet.run import Run
-from budgetnet.sweep import FAILURE, MISTAKE, NOT_FINITE, Manner, seeded
+from budgetnet.sweep import FAILURE, MISTAKE, NOT_FINITE, Manner, out_of_fold, seeded
 from budgetnet.text import duration, percent
 from budgetnet.trainer import NotFinite, Trainer, TrainingFailed, check_out, planned_before
 
@@ -41,12 +43,13 @@ def run_seeds(
     """
     begun, base = time.monotonic(), asked.read(recipe)
     plan = asked.made(base)
-    folder = check_name(name or plan.name)
+    folder, total = check_name(name or plan.name), seeds * (manner.folds or 1)
     model = checked_model(plan)
     if not quiet:
         show_model(plan, model)
-    check_out(trainer.out, (folder,), model, plan.recipe, runs=seeds)
-    data = plan.data()
+    check_out(trainer.out, (folder,), model, plan.recipe, runs=total)
+    whole = plan.data()
+    data = whole if manner.folds is None else whole.folds(manner.folds)[0]
     if not quiet:
         say(data_line(data))
         say(device_line(trainer.device))
@@ -55,7 +58,7 @@ def run_seeds(
         scaled, out = partial(asked.scaled, base), Path(trainer.out or "runs")
         held = _before(out, folder, within) if manner.resume else None
         if held is None:
-            found = trainer.planned(model, data, scaled, within, begun=begun, runs=seeds)
+            found = trainer.planned(model, data, scaled, within, begun=begun, runs=total)
             held = {"scale": found.scale, "within": found.record}
             for line in () if quiet else found.lines:
                 say(line)
@@ -66,7 +69,7 @@ def run_seeds(
     runs: list[Run] = []
     try:
         record = {**asked.record(plan), **extra}
-        for run in seeded(trainer, plan, seeds, data, name=folder, manner=manner, record=record):
+        for run in seeded(trainer, plan, seeds, whole, name=folder, manner=manner, record=record):
             runs.append(run)
             if quiet:
                 say(result_line(run) if run.status == "finished" else f"{run.status}  {run.folder}")
@@ -74,14 +77,33 @@ def run_seeds(
         if not quiet:
             say("stopped: the same command with --resume goes on")
         raise
-    runs.sort(key=lambda run: int(run.record.get("seed") or 0))
+    runs.sort(key=lambda run: (int(run.record.get("seed") or 0), _fold(run)))
     if not quiet:
         say()
         _show(runs)
     finished = [run for run in runs if run.status == "finished"]
     _show_figures(finished)
-    _raise_worst([run for run in runs if run.status == "failed"], seeds)
-    return len(finished) == seeds
+    if manner.folds is not None and finished:
+        _write_outside(trainer, plan, finished, whole)
+    _raise_worst([run for run in runs if run.status == "failed"], total)
+    return len(finished) == total
+
+
+def _fold(run: Run) -> int:
+    """The number of a run's fold, from 1; 0 where it has none."""
+    return int((run.record.get("fold") or {"at": -1})["at"]) + 1
+
+
+def _write_outside(trainer: Trainer, plan: Plan, finished: list[Run], data: Data) -> None:
+    """Write what the images are called out of their folds, beside the runs."""
+    outside = out_of_fold(trainer, plan, finished, data)
+    first = finished[0].folder
+    assert first is not None
+    file = first.with_name(f"{first.name}-out-of-fold.csv")
+    outside.write(file)
+    count, ends = len(outside.labels), interval_text(wilson(outside.right, len(outside.labels)))
+    said = f"{percent(outside.accuracy)} ({outside.right:,} of {count:,} images; 95 %: {ends})"
+    say(f"out of fold {said}, in {file}")
 
 
 def _show_figures(finished: list[Run]) -> None:
@@ -117,10 +139,12 @@ def _raise_worst(failed: list[Run], seeds: int) -> None:
 def _show(runs: list[Run]) -> None:
     """A table with a row for each run."""
     shown = [what for what in _FIGURES if any(not math.isnan(measured(run, what)) for run in runs)]
-    rows = []
+    rows, folded = [], any(_fold(run) for run in runs)
     for run in runs:
         good = run.status == "finished"
         figures = [percent(measured(run, what)) if good else "-" for what in shown]
         seconds = duration(measured(run, "seconds"))
-        rows.append((str(run.folder), run.status, str(run.record.get("seed")), *figures, seconds))
-    table(("run", "status", "seed", *(_FIGURES[what] for what in shown), "time"), rows, left=2)
+        number = [str(_fold(run))] if folded else []
+        rows.append((str(run.folder), run.status, str(run.record.get("seed")), *number, *figures, seconds))
+    titles = (*(["fold"] if folded else []), *(_FIGURES[what] for what in shown))
+    table(("run", "status", "seed", *titles, "time"), rows, left=2)

@@ -33,6 +33,11 @@ class Trained:
         chosen = [*(record.get("fitted") or []), *(record.get("settings") or [])]
         return [text for text in chosen if isinstance(text, str) and text.startswith(("data.", "model."))]
 
+    def folded(self, plan: Plan) -> Plan:
+        """The plan with the fold of the data that the run held out, if any."""
+        fold = self.run.record.get("fold") if self.run is not None else None
+        return plan if not fold else plan.folded(int(fold["at"]), int(fold["of"]))
+
     @property
     def recipe_file(self) -> str:
         """The recipe that the run names, as it can be named here; "" where it names none."""

@@ -69,7 +69,7 @@ def fingerprint(run: Run, split: str) -> str | None:
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
-    """The runs in groups of those that differ in nothing but their seed, in the order of their first run."""
+    """Groups of runs that differ in nothing but seed or fold, in the order of their first run."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(json.dumps(shared(run), sort_keys=True, default=str), []).append(run)
@@ -86,6 +86,7 @@ def shared(run: Run) -> dict[str, Any]:
     if isinstance(recipe, dict):
         recipe = {key: value for key, value in recipe.items() if key != "seed"}
     data = _mapping(record.get("data"))
+    fold = _mapping(record.get("fold"))
     settings = record.get("settings")
     kept = [text for text in settings if str(text).startswith(("data.", "model."))] if settings else []
     common = {
@@ -96,8 +97,9 @@ def shared(run: Run) -> dict[str, Any]:
         "data": {
             "name": data.get("name"),
             "classes": data.get("classes"),
-            "images": _untested(data.get("images")),
-            "fingerprints": _untested(data.get("fingerprints")),
+            # What one fold trains on another one measures by.
+            "images": fold.get("of") or _untested(data.get("images")),
+            "fingerprints": fold.get("whole") or _untested(data.get("fingerprints")),
         },
         **{key: record.get(key) for key in _WHOLE},
         # Each seed of a chain goes on from a run of its own, and these are numbered.

@@ -19,6 +19,7 @@ _RECORDED: Mapping[str, tuple[type, ...]] = {
     "within": (dict, NoneType),
     "settings": (list, NoneType),
     "fitted": (list,),
+    "fold": (dict, NoneType),
     "command": (str,),
     "described": (int,),
     "source": (dict,),

@@ -1,5 +1,6 @@
 """Repeat: one plan trained with several seeds, each into a folder of its own, one by one or together."""
 
+import hashlib
 import sys
 import time
 import traceback
@@ -28,11 +29,15 @@ from budgetnet.values import whole
 
 @dataclass(frozen=True)
 class Manner:
-    """How several runs are trained: how many `together`, going on with earlier ones or not, for how long."""
+    """How several runs are trained: how many `together`, going on with earlier ones or not, for how long.
+
+    With `folds` each seed trains a run for each of so many folds of the data.
+    """
 
     together: Together = 1
     resume: bool = False
     max_time: float | str | None = None
+    folds: int | None = None
 
 
 def seeds(
@@ -44,6 +49,7 @@ def seeds(
     together: Together = 1,
     resume: bool = False,
     max_time: float | str | None = None,
+    folds: int | None = None,
 ) -> list[Run]:
     """Train a plan `n` times, with its recipe's seed and the n - 1 that follow it, and return the runs.
 
@@ -57,14 +63,17 @@ def seeds(
     model. With `resume` the finished runs of the same name, recipe and data are not trained again, and
     interrupted ones go on exactly. After `max_time` (as for `fit`) the runs are paused.
 
+    With `folds` each seed trains a run for each of so many folds of the data (`Data.folds`), and
+    `out_of_fold` gives what each image was called by the models that had not seen it.
+
     ::
 
         runs = seeds(Trainer(), read_plan("mine.py"), 3)
         print(compare(runs))
     """
     whole("seeds", n)
-    check_out(trainer.out, (name or plan.name,), plan.model(), plan.recipe, runs=n)
-    manner = Manner(together, resume, max_time)
+    check_out(trainer.out, (name or plan.name,), plan.model(), plan.recipe, runs=n * (folds or 1))
+    manner = Manner(together, resume, max_time, folds)
     return list(seeded(trainer, plan, n, plan.data(), name=name or plan.name, manner=manner))
 
 
@@ -82,24 +91,27 @@ def seeded(
     check_launch()
     whole("seeds", n)
     limit = seconds(manner.max_time)
-    many = capacity(manner.together, trainer, [plan], n, shared_size(data))
+    folds = data.folds(manner.folds) if manner.folds is not None else ()
+    many = capacity(manner.together, trainer, [plan], n * max(1, len(folds)), shared_size(data))
     out = Path(trainer.out) if trainer.out is not None else Path()
     resume = manner.resume and trainer.out is not None
-    prints = {name: split.fingerprint() for name, split in data.splits.items()} if resume else {}
     jobs = []
-    for at in range(n):
-        seed = plan.recipe.seed + at
+    told_of = dict(record) if record is not None else recorded(plan)
+    for at, (title, each, of_fold) in enumerate(_variants(plan, n, folds), start=1):
+        total = n * max(1, len(folds))
+        part = of_fold.get("fold", {}).get("at")
+        prints = _prints(data if part is None else folds[part]) if resume else {}
         job = Job(
-            f"seed {seed}" if many.apart else f"seed {seed} ({at + 1} of {n})",
-            plan.changed(f"recipe.seed={seed}"),
+            title if many.apart else f"{title} ({at} of {total})",
+            each,
             out,
             check_name(name),
-            dict(record) if record is not None else recorded(plan),
+            {**told_of, **of_fold},
         )
         earlier = _earlier(job, prints) if resume else None
         if earlier is not None and earlier.over:
             if trainer.show:
-                say(f"seed {seed}: {earlier.status} already, in {earlier.folder}")
+                say(f"{title}: {earlier.status} already, in {earlier.folder}")
             yield earlier
         else:
             if resume and earlier is None and trainer.show and _older(job):
@@ -110,7 +122,30 @@ def seeded(
     if many.apart and jobs:
         # Before a process is made for it: what any of them would be refused for.
         trainer.check(jobs[0].plan.model(), data, jobs[0].plan.recipe)
-    yield from (run for _, run in worked(trainer, jobs, many, lambda plan: data, limit))
+    chosen = partial(_chosen, data, folds)
+    yield from (run for _, run in worked(trainer, jobs, many, chosen, limit))
+
+
+def _chosen(data: Data, folds: Sequence[Data], plan: Plan) -> Data:
+    return data if plan.fold is None else folds[plan.fold[0]]
+
+
+def _prints(data: Data) -> dict[str, str]:
+    return {name: split.fingerprint() for name, split in data.splits.items()}
+
+
+def _variants(plan: Plan, n: int, folds: Sequence[Data]) -> Iterator[tuple[str, Plan, dict[str, Any]]]:
+    """Each seed, and with folds each fold of it: its name, its plan, what its record says of the fold."""
+    vals = [fold.val.fingerprint() for fold in folds if fold.val is not None]
+    whole = hashlib.sha256("".join(vals).encode()).hexdigest()
+    for seed in range(plan.recipe.seed, plan.recipe.seed + n):
+        seeded = plan.changed(f"recipe.seed={seed}")
+        if not folds:
+            yield f"seed {seed}", seeded, {}
+        for at in range(len(folds)):
+            fold = {"at": at, "of": len(folds), "whole": whole}
+            title = f"fold {at + 1}, seed {seed}" if n > 1 else f"fold {at + 1}"
+            yield title, seeded.folded(at, len(folds)), {"fold": fold}
 
 
 def worked(
@@ -127,7 +162,7 @@ def worked(
                 "watchers are functions of this process, and runs that are trained together have processes "
                 "of their own: train them one after another (together=1), or without watch="
             )
-        options = {told(dict(job.plan.data_options)) for job in jobs}
+        options = {told([dict(job.plan.data_options), job.plan.fold]) for job in jobs}
         data = data_of(jobs[0].plan) if len(options) == 1 else None
         for at, run in trained(trainer, jobs, many, data, limit=limit):
             _tell_aside(trainer, run)

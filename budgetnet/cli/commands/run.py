@@ -12,6 +12,7 @@ from budgetnet.cli.options import (
     Machine,
     budget_option,
     data_option,
+    folds_option,
     gathered,
     importing,
     machine_options,
@@ -55,7 +56,7 @@ class Ending:
 
 @click.command()
 @recipe_argument
-@gathered("asked", Asked, data_option, budget_option, scale_option, set_option, seed_option)
+@gathered("asked", Asked, data_option, budget_option, folds_option, scale_option, set_option, seed_option)
 @gathered("machine", Machine, *machine_options("Where the run's numbered folder is made."))
 @click.option("--name", help="What the run's folder is called; by default as the recipe.")
 @click.option(
@@ -124,9 +125,11 @@ def command(
         from budgetnet.trainer import Session
 
     trainer = machine.trainer(show=not (quiet or dry_run))
+    seeds = 1 if seeds is None and asked.folds is not None else seeds
     ending.check(asked, seeds, together)
     if dry_run:
-        run_dry(recipe, asked, trainer, name=name, seeds=seeds or 1, within=ending.within)
+        runs = (seeds or 1) * (asked.folds or 1)
+        run_dry(recipe, asked, trainer, name=name, seeds=runs, within=ending.within)
         return
     if seeds is None:
         run = run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=Session(**vars(ending)))
@@ -136,7 +139,7 @@ def command(
         from budgetnet.sweep import Manner
 
         alone = together if ending.within is None else 1
-        manner = Manner(alone, ending.resume is not None, ending.max_time)
+        manner = Manner(alone, ending.resume is not None, ending.max_time, asked.folds)
         paused = not run_seeds(
             recipe,
             asked,
