@@ -49,7 +49,7 @@ def run_seeds(
         show_model(plan, model)
     check_out(trainer.out, (folder,), model, plan.recipe, runs=total)
     whole = plan.data()
-    data = whole if manner.folds is None else whole.folds(manner.folds)[0]
+    data = whole.folds(manner.folds)[0] if manner.folds is not None else whole
     if not quiet:
         say(data_line(data))
         say(device_line(trainer.device))
@@ -77,16 +77,19 @@ def run_seeds(
         if not quiet:
             say("stopped: the same command with --resume goes on")
         raise
-    runs.sort(key=lambda run: (int(run.record.get("seed") or 0), _fold(run)))
+    runs.sort(key=_number)
     if not quiet:
         say()
         _show(runs)
     finished = [run for run in runs if run.status == "finished"]
     _show_figures(finished)
-    if manner.folds is not None and finished:
-        _write_outside(trainer, plan, finished, whole)
+    _write_outside(trainer, plan, finished, whole)
     _raise_worst([run for run in runs if run.status == "failed"], total)
     return len(finished) == total
+
+
+def _number(run: Run) -> tuple[int, int]:
+    return int(run.record.get("seed") or 0), _fold(run)
 
 
 def _fold(run: Run) -> int:
@@ -95,7 +98,9 @@ def _fold(run: Run) -> int:
 
 
 def _write_outside(trainer: Trainer, plan: Plan, finished: list[Run], data: Data) -> None:
-    """Write what the images are called out of their folds, beside the runs."""
+    """Write what the images are called out of their folds, if any, beside the runs."""
+    if not any(map(_fold, finished)):
+        return
     outside = out_of_fold(trainer, plan, finished, data)
     first = finished[0].folder
     assert first is not None
