@@ -79,7 +79,6 @@ def run_seeds(
         raise
     runs.sort(key=_number)
     if not quiet:
-        say()
         _show(runs)
     finished = [run for run in runs if run.status == "finished"]
     _show_figures(finished)
@@ -152,4 +151,5 @@ def _show(runs: list[Run]) -> None:
         number = [str(_fold(run))] if folded else []
         rows.append((str(run.folder), run.status, str(run.record.get("seed")), *number, *figures, seconds))
     titles = (*(["fold"] if folded else []), *(_FIGURES[what] for what in shown))
+    say()
     table(("run", "status", "seed", *titles, "time"), rows, left=2)
