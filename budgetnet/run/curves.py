@@ -58,7 +58,8 @@ def curves(groups: Mapping[str, Sequence[Trained]]) -> list[Chart]:
                 ]
                 charts.append(chart(f"{_COLUMNS[name]} {title}", lines))
     for name, title in (("lr", "learning rate"), ("resolution", "resolution (pixels)")):
-        labels = [title] if len(groups) == 1 else list(groups)
+        # A lone line is what its chart is called.
+        labels = [""] if len(groups) == 1 else list(groups)
         lines = [
             _line(label, group, name, 1.0, at)
             for at, (label, group) in enumerate(zip(labels, groups.values()))

@@ -15,6 +15,7 @@ from budgetnet.engine import Training
 from budgetnet.files import checkpoint, reason, write_whole
 from budgetnet.identity import digests, mark
 from budgetnet.metrics import interval_text, metrics_text, wilson
+from budgetnet.page import PAGE
 from budgetnet.process import VERSION
 from budgetnet.pseudo import write_csv
 from budgetnet.run import Note, Pace, Run
@@ -209,7 +210,8 @@ def last_lines(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
         return lines
     if run.early:
         lines.append(f"{run.status} ({run.progress})")
-    where = f"; the run lies in {run.folder}" if run.folder is not None else ""
+    page = f", look at its {PAGE}" if run.place is not None and (run.place / PAGE).exists() else ""
+    where = f"; the run lies in {run.folder}{page}" if run.folder is not None else ""
     if result and (lines or where):
         lines.append(f"{duration(result['seconds'])} in all, {times}{where}")
     return lines
