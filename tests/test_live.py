@@ -1,7 +1,9 @@
-"""The peak of live activations, against measuring what is alive in a real pass and in onnxruntime's graph."""
+"""Budgets of what ships: RAM against a real pass, eight bits as they are stored, latency by its own clock."""
 
 import json
+import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +204,109 @@ def test_a_budget_of_eight_bits_is_spent_and_travels(tmp_path: Path) -> None:
     assert load(tmp_path / "a.safetensors").built.budget == budget  # type: ignore[union-attr]
     with pytest.raises(OverBudget, match=r"bytes as int8, .* description of the model and its 5,000 classes"):
         save(model, tmp_path / "b.safetensors", classes=[f"class {k}" for k in range(5_000)])
+
+
+NOW = [0.0]
+
+
+class Timed(nn.Module):
+    """A network that takes an eighth of a millisecond for each of its channels, by a clock of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 1, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        NOW[0] += 0.000_125 * len(self.conv.weight)
+        pooled: Tensor = self.conv(images).mean(dim=(2, 3))
+        return pooled
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: NOW[0])
+
+
+def test_a_latency_is_measured_and_refused_with_the_way_out(clock: None) -> None:
+    assert Budget(latency="5ms", resolution=8).check(Timed(40)).latency == pytest.approx(0.005)
+    with pytest.raises(OverBudget) as refusal:
+        Budget(latency=0.0045, resolution=8).build(Timed, 40)
+    assert str(refusal.value) == (
+        "5 ms for an image at 8x8, on one thread of this machine's CPU is 0.5 ms over the budget of 4.5 ms; "
+        "most MACs: conv 7,680; make it narrower or shallower, lower the resolution, let "
+        "budget.spend(make, knobs) find the largest that fits, or allow Budget(latency='5ms', resolution=8)"
+    )
+    with pytest.raises(OverBudget, match=r"^120 parameters is 20 over"):
+        Budget(100, latency="1us", resolution=8).check(Timed(40))
+    with torch.device("meta"), pytest.raises(ValueError, match="Timed lies on the meta device"):
+        Budget(latency="5ms", resolution=8).check(Timed(40))
+
+
+def test_a_latency_is_spent_with_few_measurements(clock: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[int] = []
+
+    def make(width: int) -> nn.Module:
+        model = Timed(width)
+        if not model.conv.weight.is_meta:
+            built.append(width)
+        return model
+
+    state = torch.get_rng_state()
+    for widths in (range(8, 168, 8), range(8, 1600, 8)):
+        built.clear()
+        spent = Budget("1M", latency="10ms", resolution=8).spend(make, {"width": widths})
+        assert spent.knobs == {"width": 80}
+        assert spent.slack["latency"] == 0
+        assert "  10 ms of 10 ms for an image at 8x8, on one thread of this machine's CPU, 0 ms left" in str(
+            spent
+        )
+        assert "width=88 would cost 264 parameters, 999,736 left and 11 ms for" in str(spent)
+        assert len(built) <= 12
+    assert torch.equal(torch.get_rng_state(), state)
+    monkeypatch.setattr("time.perf_counter", lambda: NOW[0] * 10)
+    assert sum(parameter.numel() for parameter in spent.build().parameters()) == 240
+    with pytest.raises(OverBudget, match=r"width=8, does not fit: 10 ms for .* is 9 ms over .* of 1 ms"):
+        Budget(latency="1ms", resolution=8).spend(make, {"width": (8, 16)})
+
+
+def test_a_latency_is_of_a_machine_and_is_not_measured_again_elsewhere(
+    tmp_path: Path, clock: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Budget(latency="20ms", resolution=16).build(models.convnet, classes=10, widths=(8, 16))
+    ticks = iter(range(10**9))
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
+    save(model, tmp_path / "a.safetensors", resolution=16)
+    loaded = load(tmp_path / "a.safetensors")
+    budget = loaded.built.budget  # type: ignore[union-attr]
+    assert budget == Budget(latency=0.02, resolution=16) == pickle.loads(pickle.dumps(budget))
+    assert replace(budget, params=10**6).latency == 0.02
+    with pytest.raises(OverBudget, match="1,000 ms for an image"):
+        budget.check(loaded)
+    with pytest.raises(SystemExit):
+        main(["count", str(tmp_path / "a.safetensors")])
+    shown = capsys.readouterr().out
+    assert (
+        "budget: 1,000 ms of 20 ms for an image at 16x16, on one thread of this machine's CPU, 980 ms too"
+        in shown
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("20ms", 0.02), ("1.5 ms", 0.0015), ("800us", 0.0008), (0.5, 0.5), ("1s", 1.0), (1, 1.0)],
+)
+def test_a_latency_is_a_time_as_it_is_written(written: Any, seconds: float) -> None:
+    budget = Budget(latency=written, resolution=32)
+    assert budget.latency == seconds
+    assert eval(repr(budget)) == budget == Budget.read(json.loads(json.dumps(budget.describe())))
+
+
+@pytest.mark.parametrize(
+    "nonsense", ["20", "20m", "ms", 0, -1, "0ms", float("nan"), True, 20, "1h", [1], "0.1us"]
+)
+def test_no_latency_is_refused_in_one_sentence(nonsense: Any) -> None:
+    with pytest.raises(ValueError, match='is not a budget, which is a time above 0: write "20ms"') as refusal:
+        Budget(latency=nonsense, resolution=32)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(ValueError, match=r"latency='20ms' needs the resolution"):
+        Budget(latency="20ms")

@@ -1,5 +1,6 @@
 """The budget room: what a network may cost, what it does cost, and the search that spends the rest."""
 
+from budgetnet.budget.amounts import shown as shown
 from budgetnet.budget.constants import check_constants as check_constants
 from budgetnet.budget.counting import count as count
 from budgetnet.budget.counting import ledger as ledger
@@ -16,6 +17,10 @@ from budgetnet.budget.fit import DoesNotFit as DoesNotFit
 from budgetnet.budget.fit import check_fit as check_fit
 from budgetnet.budget.fit import traced_once as traced_once
 from budgetnet.budget.hidden import held as held
+from budgetnet.budget.latency import latency as latency
+from budgetnet.budget.latency import measures as measures
+from budgetnet.budget.latency import seconds as seconds
+from budgetnet.budget.latency import untimed as untimed
 from budgetnet.budget.ledger import Ledger as Ledger
 from budgetnet.budget.ledger import Row as Row
 from budgetnet.budget.limits import Budget as Budget

@@ -6,6 +6,9 @@ from budgetnet.text import BYTES, COUNTS, quantity
 
 MOST, WIDEST = 10**18, 65_536
 """The largest amount, and the most pixels of a side: far above any network, and far below what overflows."""
+LONGEST = 10_000_000
+"""The longest latency, in microseconds."""
+_TIMES = {"us": 1, "ms": 1000, "s": 10**6}
 _LONGEST = 40
 _EXAMPLES = {
     "params": '2_000_000, "2M" or "300k"',
@@ -24,6 +27,24 @@ def amount(written: object, limit: str) -> int:
             f"{_EXAMPLES[limit]}; {MOST:,} is the most"
         )
     return int(count)
+
+
+def time(written: object) -> float:
+    """A latency in seconds, whole microseconds of them; ValueError for what is no time up to 10 seconds."""
+    micros = quantity(written, _TIMES if isinstance(written, str) else {})
+    if micros is not None and not isinstance(written, str):
+        micros = (micros * 10**6).to_integral_value()
+    if micros is None or not 0 < micros <= LONGEST or micros != micros.to_integral_value():
+        raise ValueError(
+            f"latency={_shown(written)} is not a budget, which is a time above 0: write "
+            '"20ms", "1.5ms", "800us" or 0.02 (seconds); 10 s is the most'
+        )
+    return int(micros) / 10**6
+
+
+def shown(limit: str, cost: int) -> str:
+    """A cost as a text has it: 1,234; a latency, in microseconds, as 1.234 ms."""
+    return f"{cost / 1000:,.8g} ms" if limit == "latency" else f"{cost:,}"
 
 
 def pixels(written: object) -> int:

@@ -43,7 +43,8 @@ class Ledger:
 
     `head` are the bytes of a saved file before its tensors: the table of their names, and 2,048 that are set
     aside for the description of the model. `peak` is where most activations are live at once. `stored` says
-    of which file the bytes are, if not of that of `save`.
+    of which file the bytes are, if not of that of `save`. `latency` are the seconds that a budget of latency
+    measured for one image.
     """
 
     rows: tuple[Row, ...]
@@ -51,6 +52,7 @@ class Ledger:
     head: int = 0
     peak: Peak | None = None
     stored: Stored | None = None
+    latency: float | None = None
 
     @cached_property
     def params(self) -> int:
@@ -83,7 +85,12 @@ class Ledger:
         return None if self.peak is None else self.peak.bytes
 
     def cost(self, limit: str) -> int | None:
-        """What counts against a budget's limit, "params", "macs", "bytes" or "ram"; None if not counted."""
+        """What counts against a budget's limit, "params", "macs", "bytes", "ram" or "latency".
+
+        Latency is in microseconds. None for what was not counted.
+        """
+        if limit == "latency":
+            return None if self.latency is None else round(10**6 * self.latency)
         cost: int | None = self.saved if limit == "bytes" else getattr(self, limit)
         return cost
 
@@ -144,6 +151,7 @@ class Ledger:
         """The totals and the rows as one JSON object."""
         names = ("params", "trainable", "buffers", "bytes", "saved", "macs", "activation_bytes", "resolution")
         totals = {name: getattr(self, name) for name in names}
+        totals["latency"] = self.latency
         totals["peak"] = None if self.peak is None else asdict(self.peak)
         return json.dumps(totals | {"rows": [asdict(row) for row in self.rows]})
 

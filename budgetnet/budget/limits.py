@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 
-from budgetnet.budget.amounts import amount, pixels
+from budgetnet.budget.amounts import amount, pixels, time
 from budgetnet.budget.counting import ledger
+from budgetnet.budget.latency import latency, measures
 from budgetnet.budget.ledger import Ledger, Stored
 from budgetnet.budget.meta import BuildingStopped, build_on_meta, builder_name
 from budgetnet.budget.modules import require_module
@@ -21,7 +22,7 @@ from budgetnet.values import hinting, one_of, true_or_false
 
 _FAR = 16  # times a limit: beyond it nobody needs the MACs too, and counting them could take minutes
 
-_LIMITS = ("params", "macs", "bytes", "ram")
+_LIMITS = ("params", "macs", "bytes", "ram", "latency")
 
 Arguments = ParamSpec("Arguments")
 Network = TypeVar("Network", bound=nn.Module)
@@ -30,14 +31,16 @@ Network = TypeVar("Network", bound=nn.Module)
 @hinting
 @dataclass(frozen=True, init=False, repr=False)
 class Budget:
-    """The most that a network may cost: parameters, MACs for one image at a resolution, bytes as saved, RAM.
+    """The most that a network may cost: parameters, MACs for one image at a resolution, bytes, RAM, latency.
 
     Amounts are whole numbers or written: "2M", "300k", "1.5M", "10B" parameters or MACs; "300KB" (300,000) or
     "300KiB" (307,200) bytes, those of the whole file that `save` writes: tensors, the table of their names,
     and 2,048 set aside for the description of the model. `ram`, in bytes, bounds the activations of one image
     that are live at once, each from the operation that makes it to the last that reads it, weights apart.
     With `stored="int8"` `bytes` are those of the file that `export` writes with int8, counted from above, and
-    activations take a byte each. `macs` and `ram` need the `resolution` in pixels that they are counted at.
+    activations take a byte each. `latency` ("20ms", or seconds) is measured on one thread of this machine's
+    CPU, the median of 20 runs of one image, where a model is built, checked or spent on, and not where it is
+    loaded, saved or gone on with. `macs`, `ram` and `latency` need the `resolution` in pixels.
     With `scratch=True` a model that began from external weights is refused too. Raises ValueError for
     anything else.
 
@@ -49,6 +52,7 @@ class Budget:
     resolution: int | None
     bytes: int | None
     ram: int | None
+    latency: float | None
     stored: Stored | None
     scratch: bool
 
@@ -60,13 +64,14 @@ class Budget:
         resolution: int | None = None,
         bytes: int | str | None = None,
         ram: int | str | None = None,
+        latency: float | str | None = None,
         stored: Stored | None = None,
         scratch: bool = False,
     ) -> None:
-        given = {"params": params, "macs": macs, "bytes": bytes, "ram": ram}
+        given = {"params": params, "macs": macs, "bytes": bytes, "ram": ram, "latency": latency}
         if all(written is None for written in given.values()):
             raise ValueError(
-                'a budget needs at least one limit: write Budget(params="2M"), or macs=, bytes= or ram='
+                'a budget needs at least one limit: write Budget(params="2M"), or bytes=, ram= or latency='
             )
         true_or_false("a budget's scratch", scratch)
         if stored is not None:
@@ -78,7 +83,10 @@ class Budget:
                 )
         object.__setattr__(self, "stored", stored)
         for limit, written in given.items():
-            object.__setattr__(self, limit, None if written is None else amount(written, limit))
+            most = None
+            if written is not None:
+                most = time(written) if limit == "latency" else amount(written, limit)
+            object.__setattr__(self, limit, most)
             if written is not None and resolution is None and limit in AT_RESOLUTION:
                 raise ValueError(
                     f"{limit}={written!r} needs the resolution that it is counted at: write "
@@ -89,18 +97,24 @@ class Budget:
 
     def __repr__(self) -> str:
         options = (
-            f"{option}={value!r}" if isinstance(value, bool | str) else f"{option}={value:_}"
+            f"latency='{1000 * value:.8g}ms'"
+            if option == "latency"
+            else f"{option}={value!r}"
+            if isinstance(value, bool | str)
+            else f"{option}={value:_}"
             for option, value in self.describe().items()
         )
         return f"Budget({', '.join(options)})"
 
     @property
     def limits(self) -> dict[str, int]:
-        """The limits that are set, of "params", "macs", "bytes" and "ram", in that order."""
+        """The limits that are set, of "params", "macs", "bytes", "ram" and "latency" in microseconds."""
         limits = {limit: getattr(self, limit) for limit in _LIMITS}
+        if self.latency is not None:
+            limits["latency"] = round(10**6 * self.latency)
         return {limit: most for limit, most in limits.items() if most is not None}
 
-    def describe(self) -> dict[str, int | str]:
+    def describe(self) -> dict[str, Any]:
         """The budget's options that are set, as JSON-able values, which `Budget.read` takes back."""
         given = {option.name: getattr(self, option.name) for option in fields(self)}
         return {option: value for option, value in given.items() if value is not None and value is not False}
@@ -118,8 +132,21 @@ class Budget:
     def check(self, model: nn.Module) -> Ledger:
         """The ledger of `model`, with MACs and RAM where a resolution is set.
 
-        Raises OverBudget over any limit, and NotFromScratch for external weights where `scratch` is set.
+        A latency is measured last, on this machine. Raises OverBudget over any limit, and NotFromScratch for
+        external weights where `scratch` is set.
         """
+        return self._timed(model, self._counted(model))
+
+    def _timed(self, model: nn.Module, costs: Ledger) -> Ledger:
+        if self.latency is None or self.resolution is None or not measures():
+            return costs
+        costs = replace(costs, latency=latency(model, self.resolution))
+        refusal = over_budget(costs, self.limits)
+        if refusal is not None:
+            raise refusal
+        return costs
+
+    def _counted(self, model: nn.Module) -> Ledger:
         require_module(model)
         self._check_scratch(type(model).__name__, external(model))
         costs = ledger(model, stored=self.stored)
@@ -153,7 +180,7 @@ class Budget:
         except BuildingStopped as stop:
             raise over_while_building(stop, self.limits) from None
         self._check_scratch(builder_name(make), external(planned))
-        expected = self.check(planned)
+        expected = self._counted(planned)
         model = make(*args, **kwargs)
         counted = ledger(model, stored=self.stored)
         if (counted.params, counted.bytes) != (expected.params, expected.bytes):
@@ -162,6 +189,7 @@ class Budget:
                 f"it was counted and {counted.params:,} ({counted.bytes:,} bytes) when it was built: make it "
                 "return the same network for the same arguments"
             )
+        self._timed(model, expected)
         if hasattr(model, "built") and made(model) is None:
             raise ValueError(
                 f"{builder_name(make)} uses the attribute `built`, which the budget needs: rename it"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from budgetnet.budget.amounts import shown
 from budgetnet.budget.ledger import Ledger, Row, label
 from budgetnet.budget.meta import BuildingStopped
 
-AT_RESOLUTION = {"macs", "ram"}
+AT_RESOLUTION = {"macs", "ram", "latency"}
 """The limits of what an image of some resolution costs."""
 _LISTED = 3  # largest parts that a message names
 
@@ -46,11 +47,15 @@ def over_budget(ledger: Ledger, limits: Mapping[str, int]) -> OverBudget | None:
 def numbers_over(ledger: Ledger, limit: str, most: int) -> str:
     """The clause "2,236,682 parameters is 236,682 over the budget of 2,000,000"."""
     cost = ledger.cost(limit) or 0
-    return f"{cost:,} {unit(limit, ledger)} is {cost - most:,} over the budget of {most:,}"
+    over, named = shown(limit, cost - most), unit(limit, ledger)
+    return f"{shown(limit, cost)} {named} is {over} over the budget of {shown(limit, most)}"
 
 
 def _where(ledger: Ledger, limit: str, most: int) -> str:
     """Where the cost comes from, and what makes it smaller."""
+    if limit == "latency":
+        slow = ", ".join(f"{label(row.name)} {row.macs or 0:,}" for row in _largest(ledger, "macs"))
+        return f"most MACs: {slow}; make it narrower or shallower, lower the resolution"
     if limit == "ram" and ledger.peak is not None:
         held = ", ".join(f"{label(name)} {size:,}" for name, size in ledger.peak.held)
         return f"held then: {held}; shrink the map before it, make it narrower there, lower the resolution"
@@ -62,7 +67,10 @@ def _where(ledger: Ledger, limit: str, most: int) -> str:
 def allowance(ledger: Ledger, limits: Mapping[str, int]) -> str:
     """The smallest budget with the same limits that would let a ledger pass, as an expression."""
     raised = {limit: max(most, ledger.cost(limit) or 0) for limit, most in limits.items()}
-    options = [f"{limit}={most:_}" for limit, most in raised.items()]
+    options = [
+        f"{limit}={most:_}" if limit != "latency" else f"latency='{most / 1000:.8g}ms'"
+        for limit, most in raised.items()
+    ]
     if AT_RESOLUTION & set(limits) and ledger.resolution is not None:
         options.append(f"resolution={ledger.resolution[0]}")
     if ledger.stored is not None:
@@ -76,7 +84,8 @@ def unit(limit: str, ledger: Ledger) -> str:
     peak = f" (in {label(ledger.peak.module)})" if ledger.peak is not None else ""
     ram = f"bytes of RAM{at}{peak}"
     stored = f"bytes as {ledger.stored or 'saved'}"
-    return {"params": "parameters", "macs": f"MACs{at}", "bytes": stored, "ram": ram}[limit]
+    units = {"params": "parameters", "macs": f"MACs{at}", "bytes": stored, "ram": ram}
+    return units.get(limit, f"for an image{at}, on one thread of this machine's CPU")
 
 
 def over_while_building(stop: BuildingStopped, limits: Mapping[str, int]) -> OverBudget:

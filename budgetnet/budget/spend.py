@@ -5,18 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, Protocol
 
 from torch import nn
 
+from budgetnet.budget.amounts import shown
 from budgetnet.budget.counting import ledger
 from budgetnet.budget.fit import DoesNotFit
+from budgetnet.budget.latency import latency, untimed
 from budgetnet.budget.ledger import Ledger, Stored
 from budgetnet.budget.meta import BuildingStopped, build_on_meta
 from budgetnet.budget.refusal import OverBudget, allowance, excesses, numbers_over, over_while_building, unit
+from budgetnet.randomness import own_randomness
 
 _FEW = 24  # settings that are all counted: a network on meta takes tens of milliseconds
 
@@ -52,14 +55,16 @@ class Spent:
     plan: partial[nn.Module]
 
     def build(self) -> nn.Module:
-        """The chosen network for real, through `Budget.build`."""
-        return self.plan()
+        """The chosen network for real, through `Budget.build`; its latency was measured by the search."""
+        with untimed():
+            return self.plan()
 
     def __repr__(self) -> str:
         lines = [_setting(self.knobs)]
         for limit, left in self.slack.items():
             cost = self.ledger.cost(limit) or 0
-            lines.append(f"  {cost:,} of {cost + left:,} {unit(limit, self.ledger)}, {left:,} left")
+            used, most, rest = (shown(limit, each) for each in (cost, cost + left, left))
+            lines.append(f"  {used} of {most} {unit(limit, self.ledger)}, {rest} left")
         for knob, step in self.next.items():
             lines.append(f"  {knob}: {_next(knob, step, self.ledger)}")
         return "\n".join([*lines, f"  {self.tried:,} settings counted"])
@@ -94,10 +99,9 @@ def spend(plan: Plan, knobs: Mapping[str, Iterable[Any]], budget: Limited) -> Sp
         raise ValueError('there is no knob to turn: give knobs={"width": range(8, 513, 8)}')
     search = _Search(plan, values, budget)
     search.run()
-    fitting = [trial for trial in search.trials.values() if search.fits(trial)]
-    if not fitting:
+    best = search.best()
+    if best is None:
         raise search.nothing_fits()
-    best = max(fitting, key=search.spent)
     counted = len(search.trials)  # before the steps up
     return Spent(
         knobs=search.setting(best.point),
@@ -122,6 +126,7 @@ class _Search:
     values: dict[str, tuple[Any, ...]]
     budget: Limited
     trials: dict[Point, _Trial] = field(default_factory=dict)
+    timed: dict[Point, _Trial] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.limits = self.budget.limits
@@ -184,7 +189,50 @@ class _Search:
         return _Trial(point, costs)
 
     def fits(self, trial: _Trial) -> bool:
-        return not trial.note and _within(trial.ledger, self.limits)
+        return not trial.note and _within(trial.ledger, self.limits) and self._quick(trial)
+
+    def best(self) -> _Trial | None:
+        """The trial that leaves least of the limits that are counted; of a latency it was measured itself."""
+        fitting = [
+            each for each in self.trials.values() if not each.note and _within(each.ledger, self.limits)
+        ]
+        if "latency" in self.limits:
+            fitting.sort(key=_macs)
+            low, high = 0, len(fitting)
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (middle + 1, high) if self._quick(fitting[middle]) else (low, middle)
+            fitting = [trial for trial in fitting if self._quick(trial)]
+        for trial in sorted(fitting, key=self._rank, reverse=True):
+            timed = self._timed(trial)
+            if _within(timed.ledger, self.limits):
+                return timed
+        return None
+
+    def _rank(self, trial: _Trial) -> tuple[Fraction, int]:
+        return self.spent(trial), _macs(trial) if "latency" in self.limits else 0
+
+    def _quick(self, trial: _Trial) -> bool:
+        """Whether a trial keeps the latency; one of fewer MACs than a quick one is taken to be quick."""
+        if "latency" not in self.limits:
+            return True
+        timed = self.timed.values()
+        if any(_macs(trial) <= _macs(each) for each in timed if _within(each.ledger, self.limits)):
+            return True
+        if any(_macs(trial) >= _macs(each) for each in timed if not _within(each.ledger, self.limits)):
+            return False
+        return _within(self._timed(trial).ledger, self.limits)
+
+    def _timed(self, trial: _Trial) -> _Trial:
+        """The same with its latency, measured once, where that is limited."""
+        if "latency" not in self.limits or self.budget.resolution is None:
+            return trial
+        if trial.point not in self.timed:
+            make, *args = (plan := self.plan(**self.setting(trial.point))).args
+            with own_randomness():
+                taken = latency(make(*args, **plan.keywords), self.budget.resolution)
+            self.timed[trial.point] = replace(trial, ledger=replace(trial.ledger, latency=taken))
+        return self.timed[trial.point]
 
     def spent(self, trial: _Trial) -> Fraction:
         """The share of its tightest limit that a trial uses."""
@@ -199,6 +247,8 @@ class _Search:
         if index == len(given):
             return None
         trial = self._count(_moved(point, axis, index), in_full=True)
+        if not trial.note and _within(trial.ledger, self.limits):
+            trial = self._timed(trial)
         over = excesses(trial.ledger, self.limits)
         return StepUp(
             given[index], {limit: trial.ledger.cost(limit) or 0 for limit in over}, over, trial.note
@@ -208,7 +258,9 @@ class _Search:
         return {knob: given[index] for (knob, given), index in zip(self.values.items(), point, strict=True)}
 
     def nothing_fits(self) -> OverBudget | DoesNotFit:
-        smallest = min(self.trials.values(), key=self.spent)
+        smallest = (
+            min(self.timed.values(), key=_macs) if self.timed else min(self.trials.values(), key=self._rank)
+        )
         over = [limit for limit, excess in excesses(smallest.ledger, self.limits).items() if excess > 0]
         which = (
             f"the smallest of {len(self.trials):,} settings counted, {_setting(self.setting(smallest.point))}"
@@ -227,6 +279,10 @@ class _Search:
 
 def _within(costs: Ledger, limits: Mapping[str, int]) -> bool:
     return all(excess <= 0 for excess in excesses(costs, limits).values())
+
+
+def _macs(trial: _Trial) -> int:
+    return trial.ledger.macs or 0
 
 
 def _moved(point: Point, axis: int, index: int) -> Point:
@@ -252,7 +308,8 @@ def _next(knob: str, step: StepUp | None, counted: Ledger) -> str:
     if step.note:
         return f"{knob}={step.value!r} is out of reach: {step.note}"
     costs = (
-        f"{step.costs[limit]:,} {unit(limit, counted)}, {abs(over):,} {'over' if over > 0 else 'left'}"
+        f"{shown(limit, step.costs[limit])} {unit(limit, counted)}, {shown(limit, abs(over))} "
+        f"{'over' if over > 0 else 'left'}"
         for limit, over in step.over.items()
     )
     return f"{knob}={step.value!r} would cost {' and '.join(costs)}"

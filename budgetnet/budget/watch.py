@@ -89,6 +89,7 @@ class Watch:
     """
 
     copied: nn.Module
+    image: Tensor = field(init=False)
     seen: dict[str, Seen] = field(default_factory=dict)
     returned: list[tuple[str, tuple[int, ...] | None]] = field(default_factory=list)
     calls: list[_Call] = field(default_factory=list)
@@ -106,6 +107,7 @@ class Watch:
 
     def run(self, images: Tensor) -> None:
         """Calls the copy on `images` (1, channels, H, W); whatever its forward raises is raised."""
+        self.image = images
         handles = []
         for module in self.modules.values():
             handles.append(module.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))

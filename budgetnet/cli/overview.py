@@ -2,12 +2,24 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from budgetnet.budget import Budget, DoesNotFit, Ledger, built, check_fit, ledger, macs, unit
+from budgetnet.budget import (
+    Budget,
+    DoesNotFit,
+    Ledger,
+    built,
+    check_fit,
+    latency,
+    ledger,
+    macs,
+    measures,
+    shown,
+    unit,
+)
 from budgetnet.cli.options import environment
 from budgetnet.console import say, table
 from budgetnet.data import Data, Unavailable
@@ -75,10 +87,15 @@ def budget_lines(model: nn.Module, costs: Ledger, budget: Budget | None = None) 
         return ["budget: none; Budget(params=...).build(...) in model() would set one"]
     lines = []
     costs = ledger(model, limits.resolution or costs.resolution, stored=limits.stored)
+    if limits.latency is not None and limits.resolution is not None and measures():
+        costs = replace(costs, latency=latency(model, limits.resolution))
     for limit, most in limits.limits.items():
-        used = costs.cost(limit) or 0
-        rest = f"{most - used:,} left" if used <= most else f"{used - most:,} too many"
-        lines.append(f"budget: {used:,} of {most:,} {unit(limit, costs)}, {rest}")
+        used = costs.cost(limit)
+        if used is None:  # a latency, where none is measured
+            continue
+        left = shown(limit, abs(most - used))
+        rest = f"{left} left" if used <= most else f"{left} too many"
+        lines.append(f"budget: {shown(limit, used)} of {shown(limit, most)} {unit(limit, costs)}, {rest}")
     return lines
 
 

@@ -2,12 +2,13 @@
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
-from budgetnet.budget import traced_once
+from budgetnet.budget import traced_once, untimed
 from budgetnet.cli.options import Asked
 from budgetnet.cli.overview import (
     at_hand,
@@ -57,7 +58,8 @@ def run_recipe(
     resume = earlier.folder if earlier is not None else None
     out = Path(trainer.out or "runs")
     after = str(find_run(str(session.after), out)) if session.after is not None else None
-    with traced_once():
+    # A run that is gone on with was quick enough where it began.
+    with traced_once(), nullcontext() if resume is None else untimed():
         model = checked_model(plan)
         if not quiet:
             show_model(plan, model)

@@ -20,6 +20,7 @@ from budgetnet.budget import (
     ledger,
     stated,
     traced_once,
+    untimed,
 )
 from budgetnet.data import Data
 from budgetnet.engine.measure import check_shape
@@ -42,6 +43,7 @@ _ENDS = {"Softmax": "softmax", "Sigmoid": "sigmoid", "Relu": "ReLU", "Tanh": "ta
 """Operations that do not belong behind the last layer of a model whose loss takes logits."""
 
 
+@untimed()
 @traced_once()
 def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
     """Check model, data and recipe against one another, and give what is worth noting.

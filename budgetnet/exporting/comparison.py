@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from budgetnet.augment import looks, test_view
+from budgetnet.budget import seconds
 from budgetnet.modelfile import Card
 from budgetnet.text import aligned, percent
 
-BATCH, _TIMES = 64, 20
+BATCH = 64
 TIE, CLOSE = 1e-4, 1e-3
 """How near two logits are a tie, and how far those of an export may lie off, both for logits up to 1."""
 
@@ -118,23 +116,4 @@ def told_apart(before: Tensor, after: Tensor) -> tuple[float, float, int, int]:
 
 def cost(make: Callable[[], nn.Module], image: Tensor) -> float:
     """Milliseconds for one image (1, C, H, W) on one thread."""
-    with _one_thread(), torch.inference_mode():
-        model = make()
-        for _ in range(3):
-            model(image)
-        taken = []
-        for _ in range(_TIMES):
-            began = time.perf_counter()
-            model(image)
-            taken.append(time.perf_counter() - began)
-    return 1000 * statistics.median(taken)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    return 1000 * seconds(make, image)

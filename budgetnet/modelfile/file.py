@@ -171,9 +171,16 @@ def _check(card: Card) -> None:
     if card.budget is not None:
         # Written amounts ("9e999999999") are for people: Budget.describe gives whole numbers.
         limits = card.budget.values() if isinstance(card.budget, dict) else [None]
-        if not all(held is True or held == "int8" or _within(held, HIGHEST_LIMIT) for held in limits):
+        if not all(
+            held is True or held == "int8" or _brief(held) or _within(held, HIGHEST_LIMIT) for held in limits
+        ):
             raise ValueError(f"its budget should be limits as whole numbers, not {card.budget!r:.80}")
         Budget.read(card.budget)
+
+
+def _brief(number: Any) -> bool:
+    """Whether it is a latency, in seconds."""
+    return isinstance(number, float) and 0 < number <= 10
 
 
 def _within(number: Any, most: int) -> bool:

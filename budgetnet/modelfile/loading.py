@@ -15,7 +15,7 @@ from torch.nn.modules.module import (
 )
 
 import budgetnet.models as models
-from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built, saved_tensors
+from budgetnet.budget import DESCRIPTION, Budget, NotFromScratch, OverBudget, built, saved_tensors, untimed
 from budgetnet.data import Past, remember
 from budgetnet.files import Stored
 from budgetnet.layers import Quantised
@@ -32,6 +32,7 @@ _PARTS = 16
 """So many modules and parameters a network may have for each tensor of its file; about four are usual."""
 
 
+@untimed()
 def load(
     path: str | Path,
     make: Callable[..., nn.Module] | None = None,

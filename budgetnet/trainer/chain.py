@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from budgetnet.budget import built
+from budgetnet.budget import built, untimed
 from budgetnet.compare import Difference, differences
 from budgetnet.data import Data, class_difference
 from budgetnet.engine import Engine, check_words
@@ -176,7 +176,8 @@ def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:
         model.external = card.external  # type: ignore[assignment]  # a plain attribute
         origin = built(model)
         if origin is not None:
-            origin.budget.check(model)
+            with untimed():
+                origin.budget.check(model)
     return run
 
 
