@@ -182,12 +182,16 @@ def test_help_lists_every_command_with_a_whole_sentence() -> None:
         "export",
         "check",
         "compare",
+        "report",
         "list",
         "copy",
         "preview",
         "profile",
+        "card",
         "completion",
         "doctor",
+        "new",
+        "push",
     ]
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import budgetnet
 from budgetnet import Data, FixMatch, Phase, Recipe, Split, Test, Trainer, arrays, augment, folder, layers
 from budgetnet.engine import capture, restore, steps
-from budgetnet.engine.measure import _Tally, answers
+from budgetnet.engine.measure import Scoring, _Tally, answers
 from budgetnet.engine.training import Training
 from budgetnet.files import Checkpoint
 from budgetnet.modelfile import Card, card
@@ -227,9 +227,9 @@ def test_each_resolution_is_measured_with_the_cards_looks() -> None:
 
 def test_classes_of_equal_logits_are_called_in_order_everywhere() -> None:
     logits = torch.tensor([[1.0, 2, 2, 0, 2, 2, 2, 2], [0.0] * 8])
-    tally = _Tally(8, torch.device("cpu"))
+    tally = _Tally(Scoring(tuple("abcdefgh")), torch.device("cpu"))
     tally.add(logits, torch.tensor([7, 4]))
-    found = tally.evaluation(2, 8, tuple("abcdefgh"))
+    found = tally.evaluation(2, 8)
     assert found.top5 == 0.5  # class 7 is behind 1, 2, 4, 5 and 6; class 4 the fifth of eight equals
     assert found.pairs == ((4, 0, 1), (7, 1, 1))
 
@@ -258,9 +258,9 @@ def test_evaluation_prediction_and_pseudo_labels_call_ties_alike() -> None:
 
 
 def test_a_network_that_says_no_numbers_is_never_right() -> None:
-    tally = _Tally(9, torch.device("cpu"))
+    tally = _Tally(Scoring(tuple("abcdefghi")), torch.device("cpu"))
     tally.add(torch.full((3, 9), torch.nan), torch.tensor([1, 2, 8]))
-    found = tally.evaluation(3, 8, tuple("abcdefghi"))
+    found = tally.evaluation(3, 8)
     assert found.top5 == 0
     assert all(said == 0 for _, said, _ in found.pairs)
 

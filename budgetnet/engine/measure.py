@@ -317,7 +317,7 @@ class _Tally:
             behind = (logits < own) | ((logits == own) & (self._numbers >= truth))
             self._near += (behind.sum(dim=1) > self._classes - BEST).sum()
 
-    def evaluation(self, images: int, resolution: int, positions: Tensor | None) -> Evaluation:
+    def evaluation(self, images: int, resolution: int, positions: Tensor | None = None) -> Evaluation:
         """The figures of what was added; the device is waited for here.
 
         `positions` (N,) are those in the split of what was added, where that was in another order.

@@ -210,8 +210,9 @@ def last_lines(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
         return lines
     if run.early:
         lines.append(f"{run.status} ({run.progress})")
-    page = f", look at its {PAGE}" if run.place is not None and (run.place / PAGE).exists() else ""
-    where = f"; the run lies in {run.folder}{page}" if run.folder is not None else ""
+    page = run.place is not None and (run.place / PAGE).exists()
+    what = f"the run and its {PAGE} lie" if page else "the run lies"
+    where = f"; {what} in {run.folder}" if run.folder is not None else ""
     if result and (lines or where):
         lines.append(f"{duration(result['seconds'])} in all, {times}{where}")
     return lines
