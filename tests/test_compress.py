@@ -181,6 +181,7 @@ def test_the_first_and_the_last_layer_have_more_bits_and_what_is_kept_has_all() 
         ({"bits": True}, "bits should be a whole number from 2 to 8"),
         ({"bits": 4.0}, "bits should be a whole number from 2 to 8"),
         ({"ends": 16}, "ends should be a whole number from 2 to 8, not 16"),
+        ({"activations": 16}, "activations should be a whole number from 2 to 8, not 16"),
         ({"keep": "head"}, "list of module names"),
         ({"keep": ["nose"]}, "which Sequential does not have; its outermost modules are standardise, stem"),
         ({"keep": [""]}, "has no convolution or linear layer"),
@@ -197,6 +198,24 @@ def test_weights_have_as_many_values_as_bits_and_the_gradient_passes() -> None:
     assert all(len(row.unique()) <= 7 for row in weight)
     weight.square().sum().backward()
     assert torch.equal(layer.weight.grad, 2 * weight.detach())
+
+
+def test_activations_are_rounded_in_training_alone_and_a_file_says_so(tmp_path: Path) -> None:
+    layer = layers.Quantised(nn.Linear, bits=8, activations=3)(6, 2).train()
+    x = torch.randn(50, 6, requires_grad=True)
+    assert len(layer.taken(x).unique()) <= 8
+    assert (layer.taken(x) - x).abs().max() <= (x.max() - x.min()) / 14 + 1e-6
+    layer.taken(x).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.ones_like(x))
+    assert layer.taken(torch.zeros(3, 6)).abs().max() == 0
+    assert layer.eval().taken(x) is x
+    model = Budget().build(layers.Quantised(models.convnet, bits=8, activations=8), classes=3, widths=(4, 8))
+    save(model, tmp_path / "a")
+    assert read_card(tmp_path / "a").quantised == {"bits": 8, "ends": 8, "keep": [], "activations": 8}
+    again = load(tmp_path / "a")
+    assert all(each.activations == 8 for each in again.modules() if isinstance(each, QuantisedConv2d))
+    assert "activations" not in layers.Quantised(models.convnet).options()
 
 
 def test_rounding_to_eight_bits_hardly_moves_a_network() -> None:
@@ -405,11 +424,14 @@ def test_the_command_compresses_a_run_by_its_recipe(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     told = CliRunner().invoke(main, ["run", "quickstart", "--scale", "0.1"])
     assert told.exit_code == 0, told.output
-    told = CliRunner().invoke(main, ["compress", "quickstart-1", "--bytes", "30KB", "--epochs", "1"])
+    told = CliRunner().invoke(
+        main, ["compress", "quickstart-1", "--bytes", "30KB", "--epochs", "1", "--int8"]
+    )
     assert told.exit_code == 0, told.output
     file = tmp_path / "runs" / "quickstart_30kb-1" / "model.safetensors"
     assert file.stat().st_size <= 30_000
     assert f"{file.stat().st_size:,}" in told.output
+    assert (read_card(file).quantised or {})["activations"] == 8
 
 
 @pytest.mark.parametrize(
@@ -418,6 +440,7 @@ def test_the_command_compresses_a_run_by_its_recipe(tmp_path: Path, monkeypatch:
         {"bits": 4},
         {"bits": 4, "ends": 8, "keep": "head"},
         {"bits": [4], "ends": 8, "keep": []},
+        {"bits": 4, "ends": 8, "keep": [], "activations": 99},
         {"bits": 400, "ends": 8, "keep": []},
         {"bits": 4, "ends": 8, "keep": [], "make": "os.system"},
         [4, 8],

@@ -71,6 +71,7 @@ def compress(
     bytes: int | str = "300KB",
     epochs: int = 30,
     lr: float = 0.02,
+    activations: int | None = None,
     trainer: Trainer | None = None,
     name: str = "compressed",
 ) -> Compressed:
@@ -81,9 +82,10 @@ def compress(
     along. At full width it gets 8, 6, 5 or 4 bits a weight, the most that fit; where 4 do not, the channels
     that matter least are left out too, by narrower `widths` of the same builder (see `shrink`). The weights
     then learn in few bits, from what the model itself says of the views (`Distill`). The views are those of
-    the longest phase of `recipe`, the one that the model was trained by, else crops. The new run is written
-    as any other by `trainer`. Raises ValueError for a model whose builder is not known, and OverBudget where
-    nothing fits.
+    the longest phase of `recipe`, the one that the model was trained by, else crops. With `activations` (8)
+    it learns to do with activations of so many bits, too, as `export(..., int8=True)` makes them. The new run
+    is written as any other by `trainer`. Raises ValueError for a model whose builder is not known, and
+    OverBudget where nothing fits.
 
         print(compress("runs/stl10_afternoon-1", stl10(), bytes="300KB"))
     """
@@ -97,7 +99,7 @@ def compress(
     trainer = trainer or Trainer()
     known = card(teacher) or Card()
     _, channels, height, _ = data.train.shape
-    smaller = _chosen(origin, Budget(bytes=bytes).bytes or 0)
+    smaller = _chosen(origin, Budget(bytes=bytes).bytes or 0, activations)
     shrink(_plain(teacher, origin), smaller, (1, channels, known.crop or height, known.crop or height))
     before = _size(teacher, path, trainer, data)
     fine = _finetuning(path or teacher, recipe, known, height, epochs, lr)
@@ -126,7 +128,7 @@ def _teacher(model: nn.Module | Run | str | Path) -> tuple[nn.Module, Path | Non
     return load(path), path / MODEL if path.is_dir() else path
 
 
-def _chosen(origin: Built, most: int) -> nn.Module:
+def _chosen(origin: Built, most: int, activations: int | None) -> nn.Module:
     """The network of most bits, else of most channels, that fits into a file of `most` bytes."""
     budget = replace(origin.budget, bytes=most)
     if budget.stored is not None:  # the file that is wanted is not that of eight bits
@@ -134,13 +136,15 @@ def _chosen(origin: Built, most: int) -> nn.Module:
     make = origin.make.make if isinstance(origin.make, Quantised) else origin.make
     for bits in _BITS:
         try:
-            return budget.build(Quantised(make, bits=bits), *origin.args, **origin.kwargs)
+            return budget.build(
+                Quantised(make, bits=bits, activations=activations), *origin.args, **origin.kwargs
+            )
         except OverBudget as error:
             refusal = error
     knobs = _knobs(make, origin)
     if not knobs:
         raise refusal
-    few = Quantised(make, bits=_BITS[-1])
+    few = Quantised(make, bits=_BITS[-1], activations=activations)
 
     def narrower(factor: float) -> dict[str, Any]:
         return {**origin.kwargs, **{knob: _scaled(width, factor) for knob, width in knobs.items()}}

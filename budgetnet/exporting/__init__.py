@@ -5,6 +5,7 @@ from budgetnet.exporting.exporter import Int8 as Int8
 from budgetnet.exporting.exporter import export as export
 from budgetnet.exporting.formats import FORMATS as FORMATS
 from budgetnet.exporting.formats import SUFFIXES as SUFFIXES
+from budgetnet.exporting.formats import Format as Format
 from budgetnet.exporting.hub import Pushed as Pushed
 from budgetnet.exporting.hub import push as push
 from budgetnet.exporting.module import ExportedModel as ExportedModel

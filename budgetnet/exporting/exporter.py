@@ -219,8 +219,9 @@ def _check(compared: Comparison, path: Path, int8: Int8 | None) -> None:
         was, now = (percent(each.accuracy) for each in (compared.before, compared.after))
         raise ValueError(
             f"{path.name} would lose {compared.lost:.2f} points of accuracy on {compared.images:,} "
-            f"{compared.what} ({was} to {now}), more than {int8.tolerate:g}: nothing was written; train with "
-            f"Quantised(bits=8), or allow more (--tolerate {math.ceil(10 * compared.lost) / 10:g})"
+            f"{compared.what} ({was} to {now}), more than {int8.tolerate:g}: nothing was written; let it "
+            "learn to do with eight bits (budgetnet compress RUN RECIPE --int8, or Quantised(bits=8, "
+            f"activations=8)), or allow more (--tolerate {math.ceil(10 * compared.lost) / 10:g})"
         )
 
 

@@ -45,6 +45,18 @@ class _FewBits(nn.Module):
     weight: Tensor
     scale: Tensor
     bits: int
+    activations: int | None = None
+
+    def taken(self, x: Tensor) -> Tensor:
+        """The layer's input, which in training has `activations` bits over its own range, if any are set."""
+        if self.activations is None or not self.training:
+            return x
+        low, high = torch.aminmax(x.detach())
+        low = low.clamp(max=0)
+        most = 2**self.activations - 1
+        step = ((high.clamp(min=0) - low) / most).clamp(min=_LEAST)
+        rounded: Tensor = _Round.apply(x - low, step, most)
+        return rounded + low
 
     @property
     def most(self) -> int:
@@ -121,7 +133,7 @@ class QuantisedConv2d(_FewBits, nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H/stride, W/stride)."""
-        out: Tensor = self._conv_forward(x, self.rounded(), self.bias)
+        out: Tensor = self._conv_forward(self.taken(x), self.rounded(), self.bias)
         return out
 
 
@@ -130,7 +142,7 @@ class QuantisedLinear(_FewBits, nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
-        return F.linear(x, self.rounded(), self.bias)
+        return F.linear(self.taken(x), self.rounded(), self.bias)
 
 
 _KINDS: dict[type[nn.Module], type[_FewBits]] = {nn.Conv2d: QuantisedConv2d, nn.Linear: QuantisedLinear}
@@ -144,8 +156,10 @@ class Quantised:
     and the gradient passes through the rounding: the network learns to do with them. A file takes `bits` bits
     for each, and predicts exactly what was evaluated. The first convolution and the last layer, to which a
     network is most sensitive, have `ends` bits. `keep` names parts (prefixes of module names) that stay as
-    they are; so do biases, norms, layers of other kinds, and weights that layers share. Activations are not
-    rounded.
+    they are; so do biases, norms, layers of other kinds, and weights that layers share. With
+    `activations` the inputs of these layers are rounded in training, to so many bits over the range of the
+    batch: the network learns to do with eight bits throughout, which `export(..., int8=True)` makes of it.
+    Outside of training they are not rounded.
 
         Budget(bytes="300KB").build(Quantised(models.resnet, bits=4), classes=10, widths=(20, 40, 80, 120))
 
@@ -158,10 +172,11 @@ class Quantised:
     bits: int = 4
     ends: int = 8
     keep: tuple[str, ...] = ()
+    activations: int | None = None
 
     def __post_init__(self) -> None:
         require_makers("Quantised", make=self.make)
-        for name in ("bits", "ends"):
+        for name in ("bits", "ends", *(() if self.activations is None else ("activations",))):
             whole(f"Quantised's {name}", getattr(self, name), min(_CLIP), max(_CLIP))
         keep: object = self.keep
         listed = isinstance(keep, Iterable) and not isinstance(keep, str)
@@ -178,7 +193,8 @@ class Quantised:
 
     def options(self) -> dict[str, Any]:
         """All but the builder, as JSON-able values."""
-        return {"bits": self.bits, "ends": self.ends, "keep": list(self.keep)}
+        options = {"bits": self.bits, "ends": self.ends, "keep": list(self.keep)}
+        return options if self.activations is None else options | {"activations": self.activations}
 
     def __call__(self, *args: Any, **keywords: Any) -> nn.Module:
         """What `make` makes, quantised."""
@@ -190,7 +206,7 @@ class Quantised:
             bits = self.ends if at in (0, len(chosen) - 1) else self.bits
             kind = _KINDS[type(module)]
             module.__class__ = kind  # a subclass, with the same attributes
-            module.bits = bits
+            module.bits, module.activations = bits, self.activations
             weight = module.weight
             module.register_buffer(
                 "scale", torch.zeros(len(weight), dtype=weight.dtype, device=weight.device)

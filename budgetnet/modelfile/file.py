@@ -165,7 +165,7 @@ def _check(card: Card) -> None:
         raise ValueError(f"its builder should be a name, not {card.builder!r:.40}")
     if card.quantised is not None:
         options = card.quantised
-        if not isinstance(options, dict) or set(options) != {"bits", "ends", "keep"}:
+        if not isinstance(options, dict) or set(options) - {"activations"} != {"bits", "ends", "keep"}:
             raise ValueError(f"its quantised should be bits, ends and keep, not {options!r:.80}")
         Quantised(nn.Module, **options)
     if card.budget is not None:

@@ -35,9 +35,14 @@ from budgetnet.cli.options import (
     metavar="N",
     help="How long it is trained anew.",
 )
+@click.option(
+    "--int8", is_flag=True, help="Learn activations of eight bits, too, as `export --int8` makes them."
+)
 @gathered("machine", Machine, *machine_options("Where the new run is written."))
 @gathered("asked", Asked, data_option, set_option)
-def command(target: str, recipe: str | None, most: str, epochs: int, machine: Machine, asked: Asked) -> None:
+def command(
+    target: str, recipe: str | None, most: str, epochs: int, int8: bool, machine: Machine, asked: Asked
+) -> None:
     """Put a trained model into a file of so many bytes.
 
     It gets fewer bits a weight, and where that is not enough fewer channels, and is trained anew to do with
@@ -62,7 +67,16 @@ def command(target: str, recipe: str | None, most: str, epochs: int, machine: Ma
     trainer = machine.trainer(show=True)
     name = f"{plan.path.stem}_{re.sub('[^0-9a-z]', '', most.lower())}"
     model = large.file if read_card(large.file).builder is not None else load_trained(large, plan)
-    done = compress(model, plan.data(), plan.recipe, bytes=most, epochs=epochs, trainer=trainer, name=name)
+    done = compress(
+        model,
+        plan.data(),
+        plan.recipe,
+        bytes=most,
+        epochs=epochs,
+        activations=8 if int8 else None,
+        trainer=trainer,
+        name=name,
+    )
     say(str(done))
     if done.run.folder is not None:
         click.echo(f"the file is {done.run.folder / 'model.safetensors'}")

@@ -1,0 +1,130 @@
+"""What is promised of every format: each network of ours, and two of timm, is the same model on images."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from torch import nn
+
+from budgetnet import Data, Int8, Split, Trainer, export, models, read_export
+from budgetnet.cli import main
+from budgetnet.data import digits
+from budgetnet.exporting import FORMATS, Format
+from budgetnet.layers import basic
+from budgetnet.modelfile import BadModelFile, described
+
+pytestmark = pytest.mark.slow
+
+
+def timm(name: str, **options: Any) -> nn.Module:
+    model: nn.Module = pytest.importorskip("timm").create_model(name, num_classes=10, **options)
+    return model
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "convnet": partial(models.convnet, 10, widths=(16, 32)),
+    "efficientnet": partial(models.efficientnet, 10),
+    "mini_resnet": partial(models.mini_resnet, 10, resolution=32, blocks=4, hidden=64),
+    "mobilenet": partial(models.mobilenet, 10, width=0.25, stem_stride=1),
+    "resnet": partial(models.resnet, 10, widths=(16, 32), blocks=(1, 1), block=basic, stem=16),
+    "resnet18": partial(models.resnet18, 10),
+    "resnet34": partial(models.resnet34, 10),
+    "resnext50": partial(models.resnext50, 10),
+    "speednet": partial(models.speednet, 10, widths=(16, 32, 32)),
+    "vgg": partial(models.vgg, 10, resolution=32, widths=(8, 16, 16, 32, 32), hidden=64),
+    "timm's mobilenetv3": partial(timm, "mobilenetv3_small_050"),
+    "timm's vit": partial(timm, "vit_tiny_patch16_224", img_size=32, patch_size=8),
+}
+
+
+@cache
+def photographed() -> Data:
+    """Scans of written digits, 1,000 of them held out, as colour images of 32 pixels."""
+    scans = digits()
+    parts = (scans.train, scans.val)
+    shown = torch.cat([torch.as_tensor(part.images) for part in parts if part is not None])
+    labels = torch.cat([part.labels for part in parts if part is not None])
+    large = nn.functional.interpolate(shown.float(), (32, 32), mode="bilinear").round().to(torch.uint8)
+    images = large.expand(-1, 3, -1, -1).contiguous()
+    val, train = (Split(images[rows], labels[rows], rows) for rows in torch.arange(1500).split([1000, 500]))
+    return Data(train, val, None, scans.classes, "written digits")
+
+
+@cache
+def network(name: str) -> nn.Module:
+    """A network that tells images apart: its norms have seen some, and a few steps have moved its weights."""
+    torch.manual_seed(0)
+    model = NETWORKS[name]().train()
+    train = photographed().train
+    images, labels = torch.as_tensor(train.images).float() / 255, train.labels
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    for rows in torch.arange(256).split(32):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images[rows]), labels[rows]).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1)
+        optimizer.step()
+    card = replace(described(model), classes=photographed().classes, resize=32, crop=32, stored=(32, 32))
+    model.card = card  # type: ignore[assignment]
+    return model.eval()
+
+
+def installed(to: str) -> Format:
+    """The format, where what it takes is there."""
+    form = FORMATS[to]
+    missing = [name for name in form.packages if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"takes the extra {form.extra}: {', '.join(missing)}")
+    return form
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("to", FORMATS)
+def test_each_network_is_the_same_model_in_each_format(to: Any, name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{installed(to).suffix}"
+    compared = export(network(name), to, data=photographed(), out=path).comparison
+    assert compared.images == 1000
+    assert compared.same
+    assert compared.differ == compared.ties
+
+
+@pytest.mark.parametrize("to", [name for name, form in FORMATS.items() if form.int8])
+def test_eight_bits_are_a_smaller_file_of_about_the_same_accuracy(to: Any, tmp_path: Path) -> None:
+    path = tmp_path / f"a{installed(to).suffix}"
+    model = network("convnet")
+    floats = export(model, to, data=photographed(), out=path).comparison
+    eight = export(model, to, data=photographed(), out=path, int8=Int8(tolerate=2)).comparison
+    assert eight.lost <= 2
+    assert eight.after.bytes < 0.75 * floats.after.bytes
+    again = Trainer("cpu", show=False).evaluate(read_export(path), photographed().val)
+    assert again.accuracy == eight.after.accuracy
+
+
+@pytest.mark.parametrize("to", ["onnx", "executorch", "litert"])
+def test_predict_and_evaluate_take_each_format_and_refuse_what_is_damaged(to: Any, tmp_path: Path) -> None:
+    path = tmp_path / f"a{installed(to).suffix}"
+    model, val = network("convnet"), photographed().val
+    export(model, to, out=path)
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(torch.as_tensor(val.images)[:10]):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "photos" / f"{number}.png")
+    trainer = Trainer("cpu", show=False)
+    assert trainer.evaluate(read_export(path), val).pairs == trainer.evaluate(model, val).pairs
+    command = ["predict", str(path), str(tmp_path / "photos"), "--format", "csv"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    said = [line.split(",")[1] for line in result.stdout.splitlines()[1:]]
+    assert said == trainer.predict(model, str(tmp_path / "photos")).named()
+    content = path.read_bytes()
+    drawn = torch.Generator().manual_seed(0)
+    for at in torch.randint(len(content), (20,), generator=drawn).tolist():
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(BadModelFile):
+            read_export(path)
+    assert CliRunner().invoke(main, command).exit_code == 2
