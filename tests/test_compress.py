@@ -210,7 +210,9 @@ def test_activations_are_rounded_in_training_alone_and_a_file_says_so(tmp_path: 
     assert torch.equal(x.grad, torch.ones_like(x))
     assert layer.taken(torch.zeros(3, 6)).abs().max() == 0
     assert layer.eval().taken(x) is x
-    model = Budget().build(layers.Quantised(models.convnet, bits=8, activations=8), classes=3, widths=(4, 8))
+    model = Budget(params="20k").build(
+        layers.Quantised(models.convnet, bits=8, activations=8), classes=3, widths=(4, 8)
+    )
     save(model, tmp_path / "a")
     assert read_card(tmp_path / "a").quantised == {"bits": 8, "ends": 8, "keep": [], "activations": 8}
     again = load(tmp_path / "a")
