@@ -13,8 +13,9 @@ from torch import nn
 import budgetnet
 from budgetnet import Cosine, Data, Flip, Phase, Recipe, Run, Trainer, report, save_curves
 from budgetnet.cli import main
+from budgetnet.engine.measure import Scoring, _Tally
 from budgetnet.page import Extra, page
-from budgetnet.pictures import NoPlot, charts_figure, ticks
+from budgetnet.pictures import NoPlot, charts_figure, confusion_figure, ticks
 from budgetnet.run import curves
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "a\u202eb & {{ 7 * 7 }} $x_1$")
@@ -188,3 +189,27 @@ def test_ticks_are_few_round_and_within(ends: tuple[float, float]) -> None:
     found = ticks(*ends, 5)
     assert 1 <= len(found) <= 6
     assert all(ends[0] - 1e-9 <= each <= ends[1] + 1e-9 for each in found)
+
+
+@pytest.mark.parametrize("count", [30, 400])
+def test_many_classes_are_a_picture_and_the_worst_of_them_a_table(
+    data: Data, model: nn.Module, count: int
+) -> None:
+    run = fitted(data, model, None)
+    truth = torch.arange(2 * count) % (count - 1)
+    logits = nn.functional.one_hot((truth + (torch.arange(2 * count) % 7 == 0)) % count, count).float()
+    tally = _Tally(Scoring(tuple(f"class {k}" for k in range(count))), torch.device("cpu"))
+    tally.add(logits, truth)
+    evaluation = tally.evaluation(2 * count, 12)
+    text = page(run, Extra(evaluation=evaluation))
+    assert f"Confusion matrix of {count} classes" in text
+    assert text.count('data-name="recall %"') == min(count, 300)
+    assert "not measured" in text
+    assert "<table" in evaluation._repr_html_()
+    assert confusion_figure(evaluation.pairs, evaluation.classes).axes
+
+
+def test_a_wheel_has_the_templates() -> None:
+    folder = Path(budgetnet.__file__).parent
+    for room in ("page", "pictures"):
+        assert {path.suffix for path in (folder / room / "templates").iterdir()} == {".html", ".css"}
