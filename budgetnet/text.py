@@ -6,6 +6,8 @@ import re
 import unicodedata
 from collections.abc import Container, Mapping, Sequence
 from decimal import Decimal
+from importlib import import_module
+from typing import Any
 
 # Control characters, what turns the direction of writing, and halves of characters, which nothing shows.
 _HARMFUL = re.compile(
@@ -72,6 +74,15 @@ def _width(text: str) -> int:
         return len(text)
     wide = sum(unicodedata.east_asian_width(each) in "WF" for each in text)
     return len(text) + wide - sum(unicodedata.category(each) in ("Mn", "Me", "Cf") for each in text)
+
+
+def frame(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows as a pandas DataFrame. Raises ValueError where pandas, which nothing else needs, is not there."""
+    try:
+        pandas = import_module("pandas")
+    except ImportError:
+        raise ValueError("to_pandas needs pandas, which is not installed: pip install pandas") from None
+    return pandas.DataFrame(rows)
 
 
 def counted(count: int, noun: str) -> str:

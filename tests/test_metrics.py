@@ -5,12 +5,15 @@ import math
 import random
 import re
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import binomtest
 from sklearn.metrics import (
     balanced_accuracy_score,
     f1_score,
@@ -35,6 +38,7 @@ from budgetnet import (
     metrics,
     models,
 )
+from budgetnet.compare import compare
 from budgetnet.metrics import by_class, macro, scored
 from budgetnet.schedule import rises
 
@@ -302,3 +306,62 @@ def test_a_run_with_metrics_goes_on_exactly(tmp_path: Path) -> None:
     assert (folder / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "run-1" / "model.safetensors"
     ).read_bytes()
+
+
+def bits(text: str) -> Tensor:
+    return torch.tensor([letter == "1" for letter in text])
+
+
+def test_two_models_on_the_same_images_are_tested_exactly() -> None:
+    found = metrics.paired(bits("1111100000" + "1" * 20), bits("0000010000" + "1" * 20))
+    assert (found.both, found.first, found.second, found.neither) == (20, 5, 1, 4)
+    assert found.difference == pytest.approx(4 / 30)
+    # Twice the chance of at most 1 head in 6 tosses.
+    assert found.p == pytest.approx(2 * (1 + 6) / 2**6)
+    low, high = found.interval
+    assert low < found.difference < high
+    assert metrics.paired(bits("101"), bits("101")).p == 1
+    assert metrics.paired(torch.ones(5000).bool(), torch.zeros(5000).bool()).p == 0
+    with pytest.raises(ValueError, match="the same images"):
+        metrics.paired(bits("10"), bits("101"))
+
+
+def test_mcnemars_p_is_that_of_a_coin() -> None:
+    for first, second in [(0, 1), (3, 9), (40, 60), (500, 430)]:
+        said = metrics.Paired(7, first, second, 3).p
+        assert said == pytest.approx(binomtest(first, first + second).pvalue)
+
+
+def test_evaluations_are_compared_on_one_split_alone() -> None:
+    model, data, _ = learning()
+    trainer = Trainer("cpu", out=None, show=False)
+    assert data.val is not None
+    one = trainer.evaluate(model, data.val, resolution=8, classes=data.classes)
+    same = trainer.evaluate(model, data.val, resolution=6, classes=data.classes)
+    assert same.against(one).images == 20
+    assert same.against(one).difference == pytest.approx(same.accuracy - one.accuracy)
+    with pytest.raises(ValueError, match="the same images"):
+        one.against(trainer.evaluate(model, data.train, resolution=8, classes=data.classes))
+
+
+def test_pandas_is_asked_for_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(
+        ValueError, match="to_pandas needs pandas, which is not installed: pip install pandas"
+    ):
+        Run().to_pandas()
+
+
+def test_what_pandas_is_given_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    trainer = Trainer("cpu", out=None, show=False)
+    model, data, recipe = learning(metrics=ASKED)
+    run = trainer.fit(model, data, recipe)
+    assert [row["val_f1"] for row in run.to_pandas()] == [epoch.measure("val_f1") for epoch in run.history]
+    assert data.val is not None
+    measured = trainer.evaluate(model, data.val)
+    assert [row["f1"] for row in measured.to_pandas()] == [each.f1 for each in measured.by_class]
+    said = trainer.predict(model, data.val)
+    assert [row["class"] for row in said.to_pandas()] == said.named()
+    (row,) = compare(run).to_pandas()
+    assert (row["val"], row["val_low"], row["val_high"]) == (run.result["val_accuracy"], *measured.interval)

@@ -354,6 +354,20 @@ class Predicting:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """How runs are compared: with intervals, in which form; or on the images of a recipe that is named."""
+
+    intervals: bool
+    form: str
+    paired: str | None
+    split: str
+    root: str | None
+    out: str | None
+    as_json: bool
+    device: str | None
+
+
+@dataclass(frozen=True)
 class ExportForm:
     """What the file is to be, its format and place, how many images at once, eight bits or not, its bytes."""
 

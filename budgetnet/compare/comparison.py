@@ -10,8 +10,10 @@ from typing import Any
 from budgetnet.compare.difference import MISSING, Difference, differences
 from budgetnet.compare.figure import measured
 from budgetnet.compare.group import Group, called, fingerprint, grouped, read_runs, shared
+from budgetnet.compare.written import FORMATS, ends, rows, shown, written
 from budgetnet.run import Run
-from budgetnet.text import aligned, duration, inline
+from budgetnet.text import aligned, duration, frame, inline
+from budgetnet.values import one_of
 
 TITLES = {
     "val_accuracy": "validation",
@@ -62,6 +64,13 @@ class Comparison:
         return tuple(run for group in self.groups for run in group.runs)
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, intervals: bool = False, form: str = "table") -> str:
+        """The tables, with 95 % `intervals` or not; or the figures alone as "latex", "markdown" or "csv"."""
+        one_of("a comparison's form", form, FORMATS)
+        if form != "table":
+            return written(self.groups, form, intervals=intervals)
         parts = []
         names = [group.name for group in self.groups]
         if self.differences:
@@ -69,7 +78,7 @@ class Comparison:
             parts.append(aligned(rows, left=len(names) + 1))
         elif len(self.runs) > 1:
             parts.append("nothing but the seed differs")
-        parts.append(self._figures())
+        parts.append(self._figures(intervals=intervals))
         if self.contrasts:
             parts.append("\n".join(str(contrast) for contrast in self.contrasts))
         if self.notes:
@@ -85,23 +94,33 @@ class Comparison:
             "notes": list(self.notes),
         }
 
-    def _figures(self) -> str:
-        shown = [what for what in TITLES if any(group.figure(what).n for group in self.groups)]
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with a row for each group. Raises ValueError where there is no pandas."""
+        return frame(rows(self.groups))
+
+    def _figures(self, *, intervals: bool) -> str:
+        figures = list(shown(self.groups))
         several = any(len(group.finished) > 1 for group in self.groups)
         titles = ["group", "runs", "n"]
-        for what in shown:
-            titles += [TITLES[what], "min..max"] if several else [TITLES[what]]
-        rows = [[*titles, "images/s", "time"]]
+        for what in figures:
+            titles += [
+                TITLES.get(what, what),
+                *(["95 %"] if intervals else []),
+                *(["min..max"] if several else []),
+            ]
+        cells = [[*titles, "images/s", "time"]]
         for group in self.groups:
             row = [group.name, group.label, str(len(group.finished))]
-            for what in shown:
-                figure = group.figure(what)
+            for what in figures:
+                figure, percents = group.figure(what), what in TITLES
                 fewer = f" (n = {figure.n})" if 0 < figure.n < len(group.finished) else ""
-                row += [figure.percent() + fewer, *([figure.range()] if several else [])]
+                row.append((figure.percent() if percents else figure.plain()) + fewer)
+                row += [ends(group, what)] if intervals else []
+                row += [figure.range() if percents else figure.plain_range()] if several else []
             rate = group.figure("images_per_second")
             shown_rate = f"{rate.mean:,.0f}" if rate.n else "-"
-            rows.append([*row, shown_rate, duration(group.figure("seconds").mean)])
-        return aligned(rows, left=2)
+            cells.append([*row, shown_rate, duration(group.figure("seconds").mean)])
+        return aligned(cells, left=2)
 
 
 def compare(runs: Run | str | Path | Sequence[Run | str | Path]) -> Comparison:

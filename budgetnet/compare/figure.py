@@ -64,6 +64,10 @@ class Figure:
         """Lowest and highest as per cent: "83.80..84.42 %"; "" below two values."""
         return f"{100 * self.lowest:.2f}..{100 * self.highest:.2f} %" if self.n > 1 else ""
 
+    def plain_range(self, digits: int = 4) -> str:
+        """Lowest and highest as they are: "0.4980..0.5310"; "" below two values."""
+        return f"{self.lowest:.{digits}f}..{self.highest:.{digits}f}" if self.n > 1 else ""
+
     def json(self) -> dict[str, Any]:
         """The figure as plain JSON values, null where there is none."""
         numbers = {"mean": self.mean, "sd": self.sd, "min": self.lowest, "max": self.highest}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from budgetnet.compare.figure import Figure, measured
+from budgetnet.compare.figure import Figure, measured, number
 from budgetnet.identity import without_rooms
+from budgetnet.metrics import wilson
 from budgetnet.run import Run
 
 # What must be equal within a group; the recipe's own seed is left out.
@@ -51,6 +52,15 @@ class Group:
     def figure(self, name: str) -> Figure:
         """The final figure `name`, such as "val_accuracy", over the finished runs."""
         return Figure(tuple(measured(run, name) for run in self.finished))
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """The 95 % interval of a figure: Student's t over runs, Wilson's for the accuracy of one, or NaN."""
+        figure = self.figure(name)
+        if figure.n == 1 and name in ("val_accuracy", "test_accuracy"):
+            own = (run.result.get(name.replace("accuracy", "images")) for run in self.finished)
+            images = next((count for count in map(number, own) if count > 0), 0)
+            return wilson(figure.mean * images, int(images))
+        return figure.interval
 
     def fingerprint(self, split: str) -> str | None:
         """The fingerprint of the images of a split, None where there is none."""

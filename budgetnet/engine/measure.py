@@ -17,16 +17,19 @@ from budgetnet.engine.memory import Chunks
 from budgetnet.metrics import (
     Answers,
     ClassFigures,
+    Paired,
     by_class,
     class_rows,
     interval_text,
     macro,
+    paired,
     scored,
     wilson,
 )
 from budgetnet.pictures import FEW, NoTemplates, cells, confusion_figure, rendered
 from budgetnet.randomness import TEST, drawn, order, own_randomness, reseed
 from budgetnet.recipe import Test
+from budgetnet.text import frame
 from budgetnet.values import finite
 
 BEST = 5
@@ -120,6 +123,17 @@ class Evaluation:
         """The class with the most images, which alone would reach `majority.images / images`."""
         return max(self.by_class, key=lambda each: each.images)
 
+    def against(self, other: "Evaluation") -> Paired:
+        """This model beside another one on the very same images: the difference, and McNemar's exact test."""
+        if not torch.equal(self.truth, other.truth) or self.classes != other.classes:
+            raise ValueError("two models are compared on the same images: evaluate both on one split")
+        return paired(self.said == self.truth, other.said == other.truth)
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with a row for each class. Raises ValueError where there is no pandas."""
+        names = ("name", "images", "called", "right", "precision", "recall", "f1")
+        return frame([{name: getattr(each, name) for name in names} for each in self.by_class])
+
     @property
     def unrecognised(self) -> tuple[ClassFigures, ...]:
         """The classes with images of which none was recognised: their recall is 0."""
@@ -185,6 +199,23 @@ class Prediction:
     def named(self) -> list[str]:
         """The label of each image by name."""
         return [self.classes[label] for label in self.labels.tolist()]
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with a row for each image. Raises ValueError where there is no pandas."""
+        rows = zip(
+            self.names, self.named(), self.confidence.tolist(), self.probabilities.tolist(), strict=True
+        )
+        return frame(
+            [
+                {
+                    "file": name,
+                    "class": said,
+                    "probability": p,
+                    **{f"p_{c}": q for c, q in zip(self.classes, each)},
+                }
+                for name, said, p, each in rows
+            ]
+        )
 
     def top(self, k: int) -> list[list[tuple[str, float]]]:
         """For each image the `k` most probable classes, or all, as (name, probability), the label first."""

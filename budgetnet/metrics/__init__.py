@@ -23,6 +23,8 @@ from budgetnet.metrics.metric import metric_name as metric_name
 from budgetnet.metrics.metric import metrics_of as metrics_of
 from budgetnet.metrics.metric import metrics_text as metrics_text
 from budgetnet.metrics.metric import scored as scored
+from budgetnet.metrics.paired import Paired as Paired
+from budgetnet.metrics.paired import paired as paired
 
 __all__ = [
     "AUC",
@@ -31,9 +33,11 @@ __all__ = [
     "BalancedAccuracy",
     "ClassFigures",
     "Metric",
+    "Paired",
     "Precision",
     "Recall",
     "TopK",
+    "paired",
     "student",
     "wilson",
 ]

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -18,7 +18,7 @@ from budgetnet.pictures import NoTemplates, Sketch, charts_figure, rendered
 from budgetnet.run.curves import curves
 from budgetnet.run.epoch import Epoch
 from budgetnet.run.record import wrong
-from budgetnet.text import counted, duration, percent
+from budgetnet.text import counted, duration, frame, percent
 
 MODEL, RECORD, METRICS = "model.safetensors", "run.json", "metrics.jsonl"
 UNFINISHED = ("running", "paused", "stopped", "failed", "interrupted")
@@ -56,6 +56,14 @@ class Run:
         accuracy = self.result.get("val_accuracy")
         figure = f", {100 * accuracy:.2f} % on validation" if accuracy is not None else ""
         return f"Run({self.folder or 'in memory'}: {self.status}, {self.progress}{figure})"
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with a row for each epoch. Raises ValueError where there is no pandas."""
+        rows = [
+            {**asdict(epoch), **epoch.metrics, "images_per_second": epoch.images_per_second}
+            for epoch in self.history
+        ]
+        return frame([{name: figure for name, figure in row.items() if name != "metrics"} for row in rows])
 
     @property
     def status(self) -> str:

@@ -1,0 +1,32 @@
+"""`budgetnet compare --paired`: runs measured on the very same images, each against the first."""
+
+from collections.abc import Sequence
+
+from budgetnet.cli.options import Asked
+from budgetnet.cli.trained import load_trained, trained
+from budgetnet.data import Split
+from budgetnet.plan import Plan
+from budgetnet.trainer import Evaluation, Trainer
+
+
+def paired_lines(
+    names: Sequence[str], recipe: str, split: str, root: str | None, device: str | None
+) -> list[str]:
+    """What McNemar's test says of each run against the first, on the images of a recipe that is named."""
+    if len(names) < 2:
+        raise ValueError("--paired compares runs on the same images: name two or more")
+    trainer = Trainer(device, out=None, show=False)
+    plan = Asked(root).plan(recipe, before=trained(names[0]).settings)
+    images = plan.data().splits.get(split)
+    if images is None:
+        raise ValueError(f"the data of {plan.path} have no {split} split; choose another --split")
+    first, *others = (_measured(name, plan, trainer, images) for name in names)
+    lines = [f"{names[0]} on {split}: {first}"]
+    return lines + [
+        f"{name} less {names[0]}: {other.against(first)}"
+        for name, other in zip(names[1:], others, strict=True)
+    ]
+
+
+def _measured(name: str, plan: Plan, trainer: Trainer, images: Split) -> Evaluation:
+    return trainer.evaluate(load_trained(trained(name), plan, trainer.device), images)
