@@ -616,6 +616,18 @@ def test_a_model_of_the_recipes_own_is_built_by_it_when_it_is_named(here: Path, 
     told("evaluate", "tiny-1", recipe)
 
 
+# --- compare on the same images
+
+
+def test_runs_are_compared_on_the_same_images_of_a_named_recipe(made: Made) -> None:
+    recipe = made.recipe
+    first, second = told("compare", made.folder, made.folder, "--paired", recipe).splitlines()
+    assert first.startswith(f"{made.folder} on val: accuracy ")
+    assert f"{made.folder} less {made.folder}: +0.00 points (95 %: " in second
+    assert second.endswith("right alone 0 and 0 times, McNemar's exact test p = 1")
+    assert "name two or more" in refused("compare", made.folder, "--paired", recipe)
+
+
 # --- predict
 
 

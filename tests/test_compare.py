@@ -1,5 +1,6 @@
 """Comparing runs: what differs, what forms a group, figures with their spread, and the curves as PNG."""
 
+import csv
 import json
 import math
 import shutil
@@ -19,6 +20,7 @@ from budgetnet import SGD, Cosine, Data, Flip, Phase, Recipe, Trainer
 from budgetnet.cli import main
 from budgetnet.compare import Figure, compare, grouped
 from budgetnet.compare.difference import MISSING, differences, short
+from budgetnet.metrics import wilson
 from budgetnet.reporting import NoPlot, save_curves
 from budgetnet.run import Epoch, Run, borders, points
 from budgetnet.text import aligned
@@ -474,3 +476,56 @@ def test_a_run_of_the_trainer_compares_with_itself_and_another(data: Data, model
 
 def test_tables_line_up_without_trailing_blanks() -> None:
     assert aligned([["a", "n"], ["long", "10"], ["b", ""]]) == "a      n\nlong  10\nb"
+
+
+# --- for a paper
+
+
+def two_groups() -> list[str]:
+    wide = RECIPE.changed("batch_size", 64)
+    runs = [written(0.80), written(0.84, seed=1), written(0.90, recipe=wide, name="wide_1")]
+    runs[2].note(result={**runs[2].result, "val_images": 100, "val_f1": 0.75})
+    return [str(run.folder) for run in runs]
+
+
+def test_intervals_are_students_over_seeds_and_wilsons_for_one_run() -> None:
+    first, second = compare(two_groups()).groups
+    low, high = first.interval("val_accuracy")
+    # t of one degree of freedom is 12.706; the standard error is 0.02.
+    assert (low, high) == pytest.approx((0.82 - 12.7062 * 0.02, 0.82 + 12.7062 * 0.02), abs=1e-5)
+    assert second.interval("val_accuracy") == wilson(90, 100)
+    assert all(map(math.isnan, second.interval("val_f1")))
+
+
+def test_compare_shows_intervals_and_metrics_on_request() -> None:
+    folders = two_groups()
+    plain = CliRunner().invoke(main, ["compare", *folders]).output
+    assert "95 %" not in plain
+    assert "0.7500" in plain
+    told = CliRunner().invoke(main, ["compare", *folders, "--ci"]).output
+    assert "82.56..94.48 %" in told
+
+
+def test_the_figures_are_written_for_papers_pages_and_programs() -> None:
+    folders = two_groups()
+
+    def lines(form: str, *more: str) -> list[str]:
+        result = CliRunner().invoke(main, ["compare", *folders, "--format", form, *more])
+        assert result.exit_code == 0, result.output
+        return result.output.splitlines()
+
+    head, rule, _, second = lines("markdown", "--ci")
+    assert head == "| group | runs | n | val (%) | 95 % | train (%) | 95 % | val_f1 | 95 % |"
+    assert rule == "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+    assert second == "| B | wide_1-1 | 1 | 90.00 | 82.56..94.48 | 90.00 |  | 0.7500 |  |"
+    latex = lines("latex")
+    assert latex[0] == r"\begin{tabular}{llrrrr}"
+    assert latex[2] == r"group & runs & n & val (\%) & train (\%) & val\_f1 \\"
+    assert r"82.00 $\pm$ 2.83" in latex[4]
+    assert latex[5].startswith(r"B & wide\_1-1 & 1 & 90.00")
+    first, second_row = csv.DictReader(lines("csv"))
+    assert first["val"] == "0.82"
+    assert (second_row["val"], second_row["val_sd"], second_row["val_f1"]) == ("0.9", "", "0.75")
+    assert float(second_row["val_low"]) == pytest.approx(wilson(90, 100)[0], abs=1e-6)
+    with pytest.raises(ValueError, match="should be one of table, latex, markdown, csv"):
+        compare(folders).text(form="html")
