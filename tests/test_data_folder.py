@@ -535,3 +535,22 @@ def test_photos_of_one_channel_are_greys_as_predict_reads_them(photos: Path, cac
     assert torch.equal(folder(photos, size=8, channels=1, held_out=0).train.images, data.train.images)
     with pytest.raises(DataError, match="channels of photos should be 3 for colours or 1 for greys, not 4"):
         folder(photos, size=8, channels=4)  # type: ignore[typeddict-item]
+
+
+def test_a_folder_of_photos_without_labels_is_what_pseudo_labels_learn_from(
+    photos: Path, tmp_path: Path
+) -> None:
+    for number in range(3):
+        save(tmp_path / "more" / "deep" / f"{number}.jpg")
+    (tmp_path / "more" / "broken.png").write_text("<html>")
+    data = folder(photos, size=8, unlabelled=tmp_path / "more")
+    assert data.unlabelled is not None
+    assert data.unlabelled.shape == (3, 3, 8, 8)
+    assert data.unlabelled.labels.tolist() == [-1] * 3
+    assert data.unlabelled.names == ("deep/0.jpg", "deep/1.jpg", "deep/2.jpg")
+    assert any("1 of 4 photos cannot be read: broken.png" in note for note in data.notes)
+    assert (len(data.train), len(data.val or ())) == (8, 2)
+    with pytest.raises(
+        DataError, match=r"unlabelled should be True or a folder of photos, and .*nowhere is none"
+    ):
+        folder(photos, size=8, unlabelled=tmp_path / "nowhere")

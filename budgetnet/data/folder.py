@@ -13,9 +13,10 @@ import torch
 from budgetnet.data.choose import HeldOut, fifth, left_over, split
 from budgetnet.data.data import Data, remarked, unheld
 from budgetnet.data.kinds import UNREADABLE, DataError, Finding, Remark, sentences
-from budgetnet.data.listing import Listing, listing
+from budgetnet.data.listing import Listing, file_at, listing
 from budgetnet.data.source import cache_folder, data_root
 from budgetnet.data.splits import Split
+from budgetnet.data.walk import walk
 from budgetnet.values import nearest, one_of, whole
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Options(Reading, total=False):
     held_out: HeldOut
     per_class: int | None
     seed: int
-    unlabelled: bool
+    unlabelled: bool | str | os.PathLike[str]
     groups: str | Callable[[str], object] | None
 
 
@@ -60,7 +61,8 @@ def folder(root: Root = None, *, size: int, **options: Unpack[Options]) -> Data:
     policy of its own (see docs/data.md), and all of it is named in the notes. `channels=1` makes greys of
     them, (N, 1, size, size).
     `held_out`, `per_class` and `seed` are as in `split`; indices count the files of a part in order.
-    `unlabelled=True` keeps the training photos that `per_class` leaves over, without their labels. `groups`
+    `unlabelled=True` keeps the training photos that `per_class` leaves over, without their labels, and a
+    folder has photos without labels of its own, at any depth. `groups`
     says what a photo belongs to, as a function of its path below the root, or as a pattern, what that finds
     there ("patient[0-9]+"): then whole groups are held out. Raises `DataError`.
 
@@ -85,7 +87,7 @@ def labelled(
     held_out: HeldOut = None,
     per_class: int | None = None,
     seed: int = 0,
-    unlabelled: bool = False,
+    unlabelled: bool | str | os.PathLike[str] = False,
     groups: str | Callable[[str], object] | None = None,
     **reading: Unpack[Reading],
 ) -> Data:
@@ -103,11 +105,27 @@ def labelled(
     train, drawn = split(training, share, seed, per_class=per_class, classes=photos.classes)
     if drawn is not None:
         findings = (*findings, *unheld(counts, drawn.counts(len(photos.classes)), photos.classes))
-    rest = left_over(training, train, drawn) if unlabelled else None
+    rest = left_over(training, train, drawn) if unlabelled is True else None
     notes = remarks(photos, findings)
+    if not isinstance(unlabelled, bool):
+        rest, odd, more = _unlabelled(existing(unlabelled), storing)
+        findings, notes = (*findings, *odd), (*notes, *more)
     test = splits.get("test")
     data = Data(train, val or drawn, test, photos.classes, photos.name, rest, notes, findings, shape)
     return remarked(data).in_memory()
+
+
+def _unlabelled(root: Path, storing: "Storing") -> tuple[Split, tuple[Finding, ...], tuple[str, ...]]:
+    """Return the photos below a folder, without labels, what is odd about them, and notes on it."""
+    if not root.is_dir():
+        raise DataError(f"unlabelled should be True or a folder of photos, and {root} is none: name it")
+    walked = walk(root, root)
+    files = tuple(file_at(root, path, -1) for path in walked.photos)
+    photos = Listing(root, (), {"unlabelled": files}, walked.findings)
+    splits, findings = read(photos, storing)
+    if "unlabelled" not in splits:
+        raise DataError(f"the folder {root} of unlabelled photos holds none that can be read: fill it")
+    return splits["unlabelled"], findings, remarks(photos, findings)
 
 
 def _grouped(photos: Listing, groups: str | Callable[[str], object]) -> Listing:
