@@ -132,7 +132,15 @@ def test_a_tutorial_runs_from_top_to_bottom_and_prints_what_it_says(
 
 
 def test_every_mark_of_a_block_is_one_that_is_understood() -> None:
-    known = {"python": r"|no-run|\w+\.py", "sh": "|run", "text": "|same", "toml": "", "json": "", "js": "", "html": ""}
+    known = {
+        "python": r"|no-run|\w+\.py",
+        "sh": "|run",
+        "text": "|same",
+        "toml": "",
+        "json": "",
+        "js": "",
+        "html": "",
+    }
     for page in PAGES:
         for block in blocks(page):
             assert re.fullmatch(known.get(block.kind, "-"), block.mark), f"{block.place}: {block.mark!r}"
