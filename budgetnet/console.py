@@ -38,6 +38,8 @@ def terminal(*, error: bool = False) -> "Console":
 
 def say(text: str = "", *, style: str | None = None, error: bool = False) -> None:
     """Print text as it is: nothing in it is markup, and nothing that a terminal obeys."""
+    if error and os.environ.get("BUDGETNET_QUIET"):
+        return
     console = terminal(error=error)
     text = text if characters("±") else text.replace("±", "+-")
     # A notebook's display is a program of its own, which may fail in its own ways.

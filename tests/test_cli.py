@@ -819,3 +819,26 @@ def test_a_terminal_gets_a_live_bar_and_no_color_takes_its_colours_away(here: Pa
     assert code == 0
     assert re.search(r"learn 1/3 .* images/s .* left", seen)
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", seen)
+
+
+def test_a_runs_result_is_one_json_object(here: Path) -> None:
+    recipe = written(here)
+    said = json.loads(command("run", recipe, "--json").stdout)
+    assert (said["run"], said["status"], said["epochs"]) == ("runs/tiny-1", "finished", said["planned"])
+    assert "val_accuracy" in said["result"]
+    result = command("run", recipe, "--seeds", 2, "--together", 1, "--out", "more", "--json")
+    assert [run["seed"] for run in json.loads(result.stdout)["runs"]] == [0, 1]
+    assert "--json is of a result" in refused("run", recipe, "--dry-run", "--json")
+
+
+def test_every_command_is_quiet_or_says_more() -> None:
+    for name, each in main.commands.items():  # type: ignore[attr-defined]
+        named = [text for option in each.params for text in option.opts]
+        assert named.count("-q") == named.count("-v") == 1, name
+    assert isinstance(command("count", "nosuch.py", "-v").exception, ValueError)
+    assert "BUDGETNET_TRACEBACK" not in os.environ
+
+
+def test_a_recipe_is_copied_into_a_folder_that_is_made_for_it(here: Path) -> None:
+    told("copy", "quickstart", "new/deep/")
+    assert (here / "new" / "deep" / "quickstart.py").is_file()

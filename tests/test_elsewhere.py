@@ -12,6 +12,8 @@ import pytest
 import torch
 
 import budgetnet
+from budgetnet.data.download import download
+from budgetnet.data.kinds import Unavailable
 from budgetnet.data.source import _Member, _wrong
 from budgetnet.engine import device_of
 from budgetnet.files import check_name
@@ -137,3 +139,10 @@ def test_an_apple_gpus_generator_is_seeded_and_left_as_found(monkeypatch: pytest
         reseed(torch.device("mps"), 7)
         assert state == [7]
     assert state == [1]
+
+
+def test_a_download_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:
+    into = tmp_path / "new"
+    with pytest.raises(Unavailable, match="cannot be fetched"):
+        download("http://127.0.0.1:9/x.tar.gz", "0" * 32, into, limit=100, attempts=1, pause=0.0)
+    assert not into.exists()

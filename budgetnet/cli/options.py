@@ -147,6 +147,27 @@ def environment(name: str, setting: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def spoken(command: click.Command) -> click.Command:
+    """The command with -q, where it has none of its own, and -v: what is said beside its output."""
+    named = {name for option in command.params for name in option.opts}
+    if "-q" not in named:
+        help = "Print no notes and no progress on standard error."
+        command.params.append(_switch("-q", "--quiet", "BUDGETNET_QUIET", help))
+    command.params.append(
+        _switch("-v", "--verbose", "BUDGETNET_TRACEBACK", "Show where an error comes from, by a traceback.")
+    )
+    return command
+
+
+def _switch(short: str, long: str, variable: str, help: str) -> click.Option:
+    def turn_on(context: click.Context, option: click.Parameter, value: bool) -> None:
+        if value and not context.resilient_parsing:
+            # Until the whole command is over: the error is told after its own context.
+            context.find_root().with_resource(environment(variable, "1"))
+
+    return click.Option([short, long], is_flag=True, expose_value=False, callback=turn_on, help=help)
+
+
 PIXELS = click.IntRange(1, 65_536)
 SEEDS = click.IntRange(1, 10_000)
 

@@ -35,10 +35,10 @@ def run_seeds(
     seeds: int,
     manner: Manner,
     within: str | None = None,
-) -> bool:
+) -> list[Run]:
     """Train a recipe with its seed and those that follow it, and print each figure, and mean and spread.
 
-    Gives whether all came to their end within the time. Raises TrainingFailed in the end where some of the
+    Gives the runs. Raises TrainingFailed in the end where some of the
     runs failed, NotFinite where one did for a number that was none.
     """
     begun, base = time.monotonic(), asked.read(recipe)
@@ -84,7 +84,7 @@ def run_seeds(
     _show_figures(finished)
     _write_outside(trainer, plan, finished, whole)
     _raise_worst([run for run in runs if run.status == "failed"], total)
-    return len(finished) == total
+    return runs
 
 
 def _number(run: Run) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import time
+from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -82,6 +83,7 @@ def download(
     """
     name = PurePosixPath(urlsplit(url).path).name
     by_hand = f"fetch {url} yourself and put {name} into {into}"
+    new = not into.exists()
     try:
         into.mkdir(parents=True, exist_ok=True)
         part = into / f"{name}.part"
@@ -104,10 +106,22 @@ def download(
                     f"again, or {by_hand}"
                 )
             return part.rename(into / name)
+    except Unavailable:
+        if new:
+            _tidy(part)
+        raise
     except OSError as error:
         raise Unavailable(
             f"{name} cannot be written into {into} ({error.strerror or error}): name another root"
         ) from None
+
+
+def _tidy(part: Path) -> None:
+    """Leave no empty file, and no empty folder, where nothing came."""
+    with suppress(OSError):
+        if part.exists() and not part.stat().st_size:
+            part.unlink()
+        part.parent.rmdir()
 
 
 def _kind(known: str) -> str:

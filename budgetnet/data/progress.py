@@ -31,7 +31,8 @@ class Progress:
         every: float = 1.0,
     ) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
-        self.stream = steadfast(sys.stderr if stream is None else stream)
+        quiet = stream is None and bool(os.environ.get("BUDGETNET_QUIET"))
+        self.stream = steadfast(None if quiet else stream or sys.stderr)
         self.live = self.stream.isatty() and os.environ.get("TERM") != "dumb"
         self.began, self.first = time.monotonic(), done
         self.shown, self.tenths, self.width, self.every = self.began, self._tenths(), 0, every

@@ -139,6 +139,17 @@ class Run:
             text = json.dumps(self.record, indent=2, default=str) + "\n"
             write_whole(self.place / RECORD, text.encode())
 
+    def described(self) -> dict[str, Any]:
+        """Folder, status, epochs and final figures as plain JSON values."""
+        return {
+            "run": None if self.folder is None else self.folder.as_posix(),
+            "status": self.status,
+            "seed": self.record.get("seed"),
+            "epochs": len(self.history),
+            "planned": self.record.get("planned"),
+            "result": dict(self.result),
+        }
+
     def end(self, why: str = EARLY) -> None:
         """End the training after the epoch at hand, as a `break` does, with the status `why`.
 

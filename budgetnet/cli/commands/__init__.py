@@ -10,6 +10,7 @@ import click
 
 import budgetnet
 from budgetnet.cli.failures import Commands
+from budgetnet.cli.options import spoken
 
 _FIRST = "run sweep count evaluate predict compress export check compare report list copy preview profile"
 """The order of the help; what is not named here comes last."""
@@ -30,4 +31,4 @@ def main() -> None:
 
 _FILES = [module.name for module in iter_modules(__path__)]
 for _name in sorted(_FILES, key=f"{_FIRST} {_FILES}".index):
-    main.add_command(import_module(f"{__name__}.{_name}").command, _name)
+    main.add_command(spoken(import_module(f"{__name__}.{_name}").command), _name)

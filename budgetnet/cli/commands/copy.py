@@ -1,6 +1,7 @@
 """`budgetnet copy`: copy a recipe that comes along, to change it."""
 
 import difflib
+import os
 from pathlib import Path
 
 import click
@@ -14,7 +15,8 @@ from budgetnet.cli.complete import recipes
 def command(name: str, to: str | None) -> None:
     """Copy a recipe that comes along, to change it.
 
-    It becomes the file TO, or a file in the folder TO; by default NAME.py here. Nothing is ever overwritten.
+    It becomes the file TO, or a file in the folder TO, which is made where TO ends with a slash; by default
+    NAME.py here. Nothing is ever overwritten.
     """
     from budgetnet.console import say
     from budgetnet.plan import recipes_folder, titles
@@ -25,10 +27,12 @@ def command(name: str, to: str | None) -> None:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise ValueError(f"budgetnet brings no recipe {name!r}; {hint}")
     target = Path(to) if to is not None else Path(f"{name}.py")
-    if target.is_dir():
-        target = target / f"{name}.py"
     content = (recipes_folder() / f"{name}.py").read_bytes()
     try:
+        if to is not None and to.endswith(("/", os.sep)):
+            target.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            target = target / f"{name}.py"
         with target.open("xb") as file:
             file.write(content)
     except FileExistsError:

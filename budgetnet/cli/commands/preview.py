@@ -31,7 +31,7 @@ def command(recipe: str, out: str | None, asked: Asked) -> None:
     PNG too, where the data are at hand: nothing is downloaded.
     """
     from budgetnet.console import characters, columns, say
-    from budgetnet.reporting import curve, plot, save_schedules
+    from budgetnet.reporting import NoPlot, curve, plot, save_schedules
 
     plan = asked.plan(recipe)
     folder = Path(out) if out is not None else Path("preview") / plan.name
@@ -54,8 +54,12 @@ def command(recipe: str, out: str | None, asked: Asked) -> None:
         ) from None
     _save_views(plan, folder)
     path = folder / "schedule.png"
-    save_schedules(plan.recipe, path)
-    say(f"wrote {path}")
+    try:
+        save_schedules(plan.recipe, path)
+    except NoPlot as error:
+        say(f"no {path.name}: {error}")
+    else:
+        say(f"wrote {path}")
 
 
 def _save_views(plan: "Plan", folder: Path) -> None:

@@ -1,5 +1,8 @@
 """`budgetnet run`: train a recipe, once or with several seeds."""
 
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +18,7 @@ from budgetnet.cli.options import (
     folds_option,
     gathered,
     importing,
+    json_option,
     machine_options,
     recipe_argument,
     scale_option,
@@ -22,6 +26,14 @@ from budgetnet.cli.options import (
     set_option,
     together_option,
 )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is printed: all, the result, or that as JSON."""
+
+    quiet: bool
+    as_json: bool
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,12 @@ class Ending:
         help="Begin this recipe's schedule from the weights of RUN, with its history.",
     ),
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
+@gathered(
+    "shown",
+    Shown,
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result."),
+    json_option("Print the result alone, as one JSON object."),
+)
 def command(
     recipe: str,
     asked: Asked,
@@ -113,7 +130,7 @@ def command(
     seeds: int | None,
     together: int | Literal["auto"],
     ending: Ending,
-    quiet: bool,
+    shown: Shown,
 ) -> None:
     """Train a recipe: a file, or one that comes along.
 
@@ -124,31 +141,40 @@ def command(
         from budgetnet.cli.run import run_dry, run_recipe
         from budgetnet.trainer import Session
 
+    quiet = shown.quiet or shown.as_json
     trainer = machine.trainer(show=not (quiet or dry_run))
     seeds = 1 if seeds is None and asked.folds is not None else seeds
     ending.check(asked, seeds, together)
+    if dry_run and shown.as_json:
+        raise click.UsageError("--json is of a result, and a dry run has none: leave one of the two out")
     if dry_run:
-        runs = (seeds or 1) * (asked.folds or 1)
-        run_dry(recipe, asked, trainer, name=name, seeds=runs, within=ending.within)
+        count = (seeds or 1) * (asked.folds or 1)
+        run_dry(recipe, asked, trainer, name=name, seeds=count, within=ending.within)
         return
-    if seeds is None:
-        run = run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=Session(**vars(ending)))
-        paused = run.status == "paused"
-    else:
-        from budgetnet.cli.seeds import run_seeds
-        from budgetnet.sweep import Manner
+    # What is said all the same is no part of the object.
+    with redirect_stdout(sys.stderr) if shown.as_json else nullcontext():
+        if seeds is None:
+            session = Session(**vars(ending))
+            runs = [run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=session)]
+        else:
+            from budgetnet.cli.seeds import run_seeds
+            from budgetnet.sweep import Manner
 
-        alone = together if ending.within is None else 1
-        manner = Manner(alone, ending.resume is not None, ending.max_time, asked.folds)
-        paused = not run_seeds(
-            recipe,
-            asked,
-            trainer,
-            name=name,
-            quiet=quiet,
-            seeds=seeds,
-            manner=manner,
-            within=ending.within,
-        )
-    if paused:
+            alone = together if ending.within is None else 1
+            manner = Manner(alone, ending.resume is not None, ending.max_time, asked.folds)
+            runs = run_seeds(
+                recipe,
+                asked,
+                trainer,
+                name=name,
+                quiet=quiet,
+                seeds=seeds,
+                manner=manner,
+                within=ending.within,
+            )
+    if shown.as_json:
+        described = [run.described() for run in runs]
+        click.echo(json.dumps(described[0] if seeds is None else {"runs": described}, indent=2))
+    finished = sum(run.status == "finished" for run in runs)
+    if runs[0].status == "paused" if seeds is None else finished < seeds * (asked.folds or 1):
         click.get_current_context().exit(PAUSED)
