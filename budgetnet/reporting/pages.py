@@ -12,6 +12,7 @@ from torch import nn
 from budgetnet.budget import ledger
 from budgetnet.compare import Comparison, compare, read_runs
 from budgetnet.data import Data
+from budgetnet.metrics import interval_text
 from budgetnet.modelfile import card, load
 from budgetnet.page import (
     PAGE,
@@ -249,14 +250,15 @@ def _several(comparison: Comparison, folder: Path) -> Report:
 
 
 def _figures(comparison: Comparison) -> list[tuple[str, ...]]:
-    """A row for each group: its finished runs, and mean and standard deviation of each figure."""
+    """A row for each group: its finished runs; mean, standard deviation and Student's interval of each figure."""
     shown = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}
     shown = {what: title for what, title in shown.items() if any(g.figure(what).n for g in comparison.groups)}
-    rows: list[tuple[str, ...]] = [("group", "runs", "finished", *shown.values(), "time each")]
+    titles = [cell for title in shown.values() for cell in (title, "95 % interval")]
+    rows: list[tuple[str, ...]] = [("group", "runs", "finished", *titles, "time each")]
     for group in comparison.groups:
         figures = [group.figure(what) for what in shown]
         seconds = group.figure("seconds").mean
         spent = duration(seconds) if math.isfinite(seconds) else "-"
-        cells = [figure.percent() for figure in figures]
+        cells = [cell for each in figures for cell in (each.percent(), interval_text(each.interval) or "-")]
         rows.append((group.name, group.label, str(len(group.finished)), *cells, spent))
     return rows

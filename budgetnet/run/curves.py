@@ -92,5 +92,7 @@ def _line(label: str, runs: Sequence[Trained], name: str, scale: float, colour: 
             values.setdefault(number, []).append(value)
     means = [(number, fmean(values[number])) for number in sorted(values)]
     spread = {number: stdev(each) if len(each) > 1 else 0.0 for number, each in values.items()}
-    band = [(number, mean - spread[number], mean + spread[number]) for number, mean in means]
+    # No accuracy is beyond 100 %, whatever a deviation says.
+    low, high = (0.0, scale) if name.endswith("accuracy") else (-math.inf, math.inf)
+    band = [(at, max(low, mean - spread[at]), min(high, mean + spread[at])) for at, mean in means]
     return Line(label, means, colour, band)
