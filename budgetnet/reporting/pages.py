@@ -250,7 +250,7 @@ def _several(comparison: Comparison, folder: Path) -> Report:
 
 
 def _figures(comparison: Comparison) -> list[tuple[str, ...]]:
-    """A row for each group: its finished runs; mean, standard deviation and Student's interval of each figure."""
+    """A row for each group: its finished runs; mean, deviation and Student's interval of each figure."""
     shown = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}
     shown = {what: title for what, title in shown.items() if any(g.figure(what).n for g in comparison.groups)}
     titles = [cell for title in shown.values() for cell in (title, "95 % interval")]
