@@ -10,7 +10,7 @@ from budgetnet.cli.options import licence_option, model_argument
 @licence_option
 @click.option("--out", metavar="FILE", help="Write to FILE instead of the terminal.")
 def command(target: str, licence: str, out: str | None) -> None:
-    """Print a trained model's card in Markdown, filled in from its run.
+    """Print a trained model's card, filled in from its run.
 
     It says the data, the budget, each figure with its number of images and 95 % interval, what the model
     began from, its limits and its licence. `budgetnet push` publishes it with the model.

@@ -50,7 +50,9 @@ from budgetnet.cli.options import (
 )
 @gathered("asked", Asked, data_option, set_option)
 def command(target: str, recipe: str | None, form: ExportForm, asked: Asked) -> None:
-    """Write a trained model as ONNX, or as a program of torch.export, ExecuTorch or LiteRT.
+    """Write a trained model for other programs to run.
+
+    As ONNX, or as a program of torch.export, ExecuTorch or LiteRT.
 
     The file and the model are shown the validation images of RECIPE (which the run names itself where
     budgetnet brings it along), else the photos in --data, else noise, and compared in one table. A file that
