@@ -35,9 +35,9 @@ HEAD = """\
 # Reference
 
 Everything that budgetnet makes public, room by room, as its docstrings say it. `make reference` writes this
-page again; change the docstrings, not the page. The names under [models](#models) and [layers](#layers) are
-reached as `models.NAME` and `layers.NAME`, all others are imported from `budgetnet` itself. For a first walk
-through them see the [tutorial](tutorial.md).
+page again; change the docstrings, not the page. The names under [models](#models), [layers](#layers)
+and [metrics](#metrics) are reached as `models.NAME` and so on, all others are imported from `budgetnet`
+itself. For a first walk through them see the [tutorial](tutorial.md).
 """
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -32,7 +32,7 @@ recipe = Recipe(phases=[Phase(epochs=1, resolution=8, lr=0.1)], batch_size=4)
 """
 RUN, SWEEP = ("run", "recipe.py", "-q"), ("sweep", "recipe.py", "-q", "--over", "recipe.batch_size=2,4")
 OPTIONS: dict[tuple[str, ...], tuple[str, ...]] = {
-    RUN: ("--scale", "--seed", "--seeds", "--max-time", "--within", "--together"),
+    RUN: ("--scale", "--seed", "--seeds", "--max-time", "--within", "--together", "--folds"),
     SWEEP: ("--scale", "--seed", "--seeds", "--together"),
     ("profile", "recipe.py"): ("--steps", "--threads"),
     ("preview", "recipe.py"): ("--scale", "--seed"),
@@ -41,7 +41,7 @@ OPTIONS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("evaluate", "m.safetensors", "recipe.py"): ("--resolution", "--resize", "--resolutions"),
     ("compress", "m.safetensors", "recipe.py"): ("--bytes", "--epochs"),
     ("export", "m.safetensors", "--to", "pt2"): ("--tolerate",),
-    ("predict", "m.safetensors", "photos/a/0.png"): ("--resolution",),
+    ("predict", "m.safetensors", "photos/a/0.png"): ("--resolution", "--shift", "--top"),
     ("check", "photos"): ("--size",),
 }
 ABSURD = (

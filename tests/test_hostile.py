@@ -837,8 +837,12 @@ DOWNLOADS = {"data/download.py", "data/source.py"}
 """The only files that know the network, the second of them no more than how an address is taken apart."""
 RUNS_PYTHON = {"plan.py"}
 """Where a recipe, which is a Python program that the user names, is run."""
-RUNS_PROCESSES = {"sweep/process.py", "identity/source.py"}
-"""Where a process is started: workers of ours, and git, which is asked for a recipe's commit."""
+RUNS_PROCESSES = {"sweep/process.py", "identity/source.py", "exporting/footprint.py"}
+"""Where a process is started: workers of ours, git, asked for a recipe's commit, and what is measured."""
+HANDS_OVER = {"exporting/exporter.py", "exporting/footprint.py"}
+"""Where a model in memory goes to a process of our own, by a file that only this user can write."""
+ASKS_THE_SYSTEM = {"process/system.py"}
+"""Where Windows is asked for its free memory."""
 COMPILES = {"identity/code.py"}
 """Where a source is compiled, to see whether a function came from it; it is never executed."""
 RUNNERS = {"runpy", "subprocess", "ctypes", "multiprocessing", "pkgutil", "webbrowser", "xmlrpc", "code"}
@@ -857,8 +861,8 @@ EXECUTES = {
 }
 
 
-OWN_NAMES = ("__init__.py", "cli/commands/__init__.py")
-"""Those that import budgetnet's own files by their names."""
+OWN_NAMES = ("__init__.py", "cli/commands/__init__.py", "exporting/formats.py", "text.py")
+"""Those that import budgetnet's own files by their names, and packages by names that stand there."""
 
 
 def called(node: ast.Call) -> str:
@@ -880,12 +884,15 @@ def complaints(tree: ast.AST, path: str) -> Iterator[str]:
                     continue
                 if top in FORBIDDEN_MODULES or (top in NETWORK and path not in DOWNLOADS):
                     yield f"imports {name}"
-                known = RUNS_PYTHON if top == "runpy" else RUNS_PROCESSES if top == "subprocess" else ()
-                if top in RUNNERS and path not in known:
+                allowed = {"runpy": RUNS_PYTHON, "subprocess": RUNS_PROCESSES, "ctypes": ASKS_THE_SYSTEM}
+                if top in RUNNERS and path not in allowed.get(top, ()):
                     yield f"imports {name}"
         elif isinstance(node, ast.Call):
             name, keywords = called(node), {k.arg: k.value for k in node.keywords}
-            if name in EXECUTES and not (name == "compile" and path in COMPILES):
+            own = (name == "compile" and path in COMPILES) or (
+                name in ("torch.save", "torch.load") and path in HANDS_OVER
+            )
+            if name in EXECUTES and not own:
                 yield f"calls {name}"
             if name.endswith(("extractall", ".unpack_archive", ".load_module", ".exec_module")):
                 yield f"calls {name}"

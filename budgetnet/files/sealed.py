@@ -141,7 +141,10 @@ def read_sealed(path: Path) -> Stored:
         head = file.read(8 + length)
     try:
         with safe_open(path, framework="pt") as stored:
-            text = (stored.metadata() or {}).get(ENTRY)
+            told = stored.metadata() or {}
+            text = told.get(ENTRY)
+            if text is None and any(f'"{_SEALS[0]}"' in each for each in told.values()):
+                raise Damaged(f"{path} is damaged: its description should be called {ENTRY!r}, and is not")
             names = list(stored.keys())
             if len(names) > MOST_TENSORS:
                 raise Damaged(f"{path} holds {len(names):,} tensors, and {MOST_TENSORS:,} are taken at most")
