@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -186,3 +187,15 @@ def test_a_test_defaults_to_the_phases_resolution() -> None:
     assert Test().at(70) == (70, 70)
     assert Test(resize=232, crop=224).at(176) == (232, 224)
     assert Test(resize=80).at(70) == (80, 70)
+
+
+@pytest.mark.parametrize(
+    ("taken", "words"),
+    [
+        ({"optimizer": "adam"}, r"such as SGD\(\).*not 'adam'"),
+        ({"loss": "ce"}, r"such as LabelSmoothingLoss.*not 'ce'"),
+    ],
+)
+def test_a_word_is_no_optimizer_and_no_loss(taken: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Recipe([Phase(epochs=1, resolution=8, lr=0.1)], **taken)

@@ -367,6 +367,7 @@ def test_any_module_trains_as_it_stands(data: Data) -> None:
     [
         ({"model": nn.Linear}, "expected an nn.Module"),
         ({"data": None}, "expected a Data"),
+        ({"data": recipe(), "recipe": nn.Linear}, "expected a Data"),
         ({"recipe": phase()}, "expected a Recipe"),
         ({"model": models.convnet(5)}, r"one logit for each of the 3 classes.*gives \(B, 5\); build it with"),
         ({"model": models.convnet(3, channels=1)}, "phase 1 does not fit its model"),

@@ -20,6 +20,7 @@ from budgetnet.engine.memory import out_of_memory as out_of_memory
 from budgetnet.engine.parts import chosen_parts as chosen_parts
 from budgetnet.engine.ready import TRIED as TRIED
 from budgetnet.engine.ready import check as check
+from budgetnet.engine.ready import check_kinds as check_kinds
 from budgetnet.engine.ready import check_logits as check_logits
 from budgetnet.engine.ready import check_views as check_views
 from budgetnet.engine.speed import PARTS as PARTS

@@ -50,7 +50,7 @@ def check(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
 
     Raises ValueError (OverBudget, DoesNotFit) for whatever would fail or mislead later.
     """
-    _check_kinds(model, data, recipe)
+    check_kinds(model, data, recipe)
     _check_loss(of_counts(recipe.loss, data.train.counts(len(data.classes))), model)
     check_state(model)
     _check_validation(data, recipe)
@@ -194,7 +194,8 @@ def _check_loss(loss: Loss, model: nn.Module) -> None:
         )
 
 
-def _check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:
+def check_kinds(model: nn.Module, data: Data, recipe: Recipe) -> None:
+    """Raise ValueError where one of the three is something else, as where two are swapped."""
     expected = ((model, nn.Module, "an nn.Module"), (data, Data, "a Data such as stl10('data')"))
     for given, kind, words in (*expected, (recipe, Recipe, "a Recipe(phases=[Phase(...)])")):
         if not isinstance(given, kind):

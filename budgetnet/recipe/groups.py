@@ -30,7 +30,8 @@ def called(owner: str, name: str, value: object) -> None:
     if isinstance(value, type) and is_dataclass(value):
         raise ValueError(f"{owner}'s {name} is the class {value.__name__}; call it: {value.__name__}(...)")
     if not callable(value):
-        raise ValueError(f"{owner}'s {name} should be callable, such as SGD() or a loss, not {value!r}")
+        such = "LabelSmoothingLoss(0.1)" if name == "loss" else "SGD() or Adam(weight_decay=1e-4)"
+        raise ValueError(f"{owner}'s {name} should be callable, such as {such}, not {value!r:.200}")
 
 
 def covers(pattern: str, name: str) -> bool:

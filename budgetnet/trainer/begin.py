@@ -14,7 +14,17 @@ import budgetnet.guard as guard
 from budgetnet.budget import built, traced_once
 from budgetnet.compare import Difference
 from budgetnet.data import Data
-from budgetnet.engine import Engine, Speed, SpeedChoice, Training, check, check_views, choose, trial
+from budgetnet.engine import (
+    Engine,
+    Speed,
+    SpeedChoice,
+    Training,
+    check,
+    check_kinds,
+    check_views,
+    choose,
+    trial,
+)
 from budgetnet.files import Checkpoint, locked
 from budgetnet.modelfile import Card, check_weight, described
 from budgetnet.process import check_launch, steadfast_output
@@ -97,6 +107,7 @@ def begin(
 ) -> Start:
     """Everything checked and read that can be refused; nothing is moved or written yet."""
     check_launch(_joined())
+    check_kinds(model, data, recipe)
     limit, allow = seconds(session.max_time), _allowed(session)
     run = run if run is not None else Run()
     with steadfast_output():
