@@ -213,3 +213,18 @@ def test_a_wheel_has_the_templates() -> None:
     folder = Path(budgetnet.__file__).parent
     for room in ("page", "pictures"):
         assert {path.suffix for path in (folder / room / "templates").iterdir()} == {".html", ".css"}
+
+
+def test_every_limit_of_a_budget_is_on_the_page_and_on_the_card(data: Data, tmp_path: Path) -> None:
+    every = budgetnet.Budget(
+        params="1M", macs="10M", bytes="1MB", ram="1MB", latency="9s", stored="int8", resolution=16
+    )
+    model = every.build(budgetnet.models.convnet, classes=3, widths=(4,))
+    run = Trainer("cpu", out=tmp_path, show=False).fit(model, data, RECIPE, name="small")
+    text = Path(run.folder, "report.html").read_text()
+    for words in ("parameters", "MACs at 16 px", "bytes as int8", "bytes of RAM at 16 px"):
+        assert words in text
+    card = budgetnet.model_card(run)
+    assert "ram 1,000,000" in card
+    assert "latency 9,000 ms" in card
+    assert "stored int8" in card

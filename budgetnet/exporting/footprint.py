@@ -89,7 +89,8 @@ def _libraries(suffix: str) -> Callable[[str, tuple[int, ...]], None]:
         image = torch.zeros(1, *shape)
         with torch.inference_mode():
             if suffix == ".pte":
-                method = runtime.load_program(file).load_method("forward")
+                program = runtime.load_program(file)  # kept while its method is used
+                method = program.load_method("forward")
                 for _ in range(_TIMES):
                     method.execute([image])
                 return

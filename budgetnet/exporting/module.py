@@ -162,11 +162,11 @@ def _text(value: str | bytes) -> str:
 def _executorch(content: bytes, threads: int) -> tuple[ExportedModel, Mapping[str, str]]:
     runtime = imported(FORMATS["executorch"], "executorch.runtime").Runtime.get()
     program = runtime.load_program(content)
-    method = program.load_method("forward")
-    batch, *shape = method.metadata.input_tensor_meta(0).sizes()
+    batch, *shape = program.load_method("forward").metadata.input_tensor_meta(0).sizes()
 
     def run(images: Tensor) -> Tensor:
-        logits: Tensor = method.execute([images])[0]
+        # Asked of the program, which keeps its bytes: a method does not, and would read what is freed.
+        logits: Tensor = program.load_method("forward").execute([images])[0]
         return logits
 
     return ExportedModel(run, tuple(shape), batch), words_behind(content)

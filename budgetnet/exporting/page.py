@@ -135,11 +135,18 @@ def _data(record: Mapping[str, Any]) -> str:
 
 def _budget(card: Card, params: int | None, weighs: int) -> str:
     limits = ", ".join(
-        f"{name} {limit:,}" for name, limit in (card.budget or {}).items() if limit is not True
+        f"{name} {_limit(name, limit)}" for name, limit in (card.budget or {}).items() if limit is not True
     )
     given = f"Limits: {limits}." if limits else "No limits were set."
     counted = "" if params is None else f" It has {params:,} parameters."
     return f"{given}{counted} The file has {weighs:,} bytes."
+
+
+def _limit(name: str, limit: Any) -> str:
+    """A limit as a card has it: latency in seconds, a resolution in pixels, words, and counts."""
+    if name == "latency":
+        return f"{1000 * limit:,.8g} ms"
+    return f"{limit:,}" if isinstance(limit, int) else inline(str(limit))
 
 
 def _training(card: Card, record: Mapping[str, Any]) -> Iterator[str]:

@@ -193,9 +193,19 @@ def bars(described: Any, costs: Ledger | None) -> list[Bar]:
         budget = Budget.read(described)
     except ValueError:
         return []
-    titles = {"params": "parameters", "macs": f"MACs at {budget.resolution} px", "bytes": "bytes as saved"}
-    same = costs.resolution in (None, (budget.resolution, budget.resolution))
-    used = {limit: costs.cost(limit) for limit in budget.limits if limit != "macs" or same}
+    titles = {
+        "params": "parameters",
+        "macs": f"MACs at {budget.resolution} px",
+        "bytes": f"bytes as {budget.stored or 'saved'}",
+        "ram": f"bytes of RAM at {budget.resolution} px",
+    }
+    # What was counted at another size, or as another file, is not what the budget limits.
+    alike = {
+        "macs": costs.resolution in (None, (budget.resolution, budget.resolution)),
+        "bytes": costs.stored == budget.stored,
+    }
+    alike["ram"] = all(alike.values())
+    used = {limit: costs.cost(limit) for limit in budget.limits if limit in titles and alike.get(limit, True)}
     return [
         Bar(titles[limit], cost, budget.limits[limit]) for limit, cost in used.items() if cost is not None
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from budgetnet.budget import ledger
+from budgetnet.budget import built, ledger
 from budgetnet.compare import Comparison, compare, read_runs
 from budgetnet.data import Data
 from budgetnet.metrics import interval_text
@@ -148,7 +148,9 @@ def _counted(run: Run, model: nn.Module, extra: Extra) -> Extra:
     sizes = (known.crop if known is not None else None, *reversed(trained_at(run)))
     size = next((size for size in sizes if size), None)
     try:
-        return replace(extra, ledger=ledger(model, size))
+        origin = built(model)
+        stored = None if origin is None else origin.budget.stored
+        return replace(extra, ledger=ledger(model, size, stored=stored))
     except ValueError as error:
         return _without(extra, ("ledger",), str(error))
 

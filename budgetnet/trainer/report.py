@@ -1,6 +1,6 @@
 """Report: the page that a finished run leaves in its folder, of what is at hand then."""
 
-from budgetnet.budget import ledger
+from budgetnet.budget import built, ledger
 from budgetnet.engine import Evaluation, Training
 from budgetnet.page import PAGE, Extra, TrainingViews, page, phase_views, write_file
 from budgetnet.pictures import NoTemplates
@@ -36,7 +36,9 @@ def _extra(run: Run, training: Training, evaluation: Evaluation | None) -> Extra
     data, missing = training.data, {"resolutions": _LATER.format(folder=run.folder)}
     costs = None
     try:
-        costs = ledger(training.model, training.recipe.phases[-1].last_resolution)
+        origin = built(training.model)
+        stored = None if origin is None else origin.budget.stored
+        costs = ledger(training.model, training.recipe.phases[-1].last_resolution, stored=stored)
     except Exception as error:
         missing["ledger"] = f"the model could not be counted: {error}"
     views: tuple[TrainingViews, ...] = ()
