@@ -52,12 +52,11 @@ from budgetnet.run import Run
 from tests.pretended import pretended
 from tests.test_speed import network, photos
 
-AT_AN_EPOCHS_END = {"finite.<genexpr>", "loop._learned", "measure.evaluation", "measure._mistakes"}
+AT_AN_EPOCHS_END = {"finite.<genexpr>", "loop._learned", "measure.evaluation"}
 AT_THE_BEGINNING = {
     "splits.to",
     "splits._moved",
     "splits.__post_init__",
-    "splits.counts",
     "data.__post_init__",
     "training.prepare",
     "whiten.fit_to",

@@ -353,15 +353,19 @@ class _Tally:
 
         `positions` (N,) are those in the split of what was added, where that was in another order.
         """
-        said, truth, classes = torch.cat(self._said), torch.cat(self._truth), self._scoring.classes
+        classes = self._scoring.classes
         loss, near = torch.stack((self._loss, self._near.to(self._loss.dtype))).tolist()
+        # Brought here together, since each of them would be waited for; float32 has all numbers of classes.
+        answers = torch.stack(
+            [torch.cat(each).float() for each in (self._said, self._truth, self._sure)]
+        ).cpu()
+        said, truth, sure = answers[0].long(), answers[1].long(), answers[2]
         top5 = round(near) if self._classes > BEST else len(truth)
         # Never as large as all pairs of classes: only those that there are.
-        said, truth = said.cpu(), truth.cpu()
         numbers, times = torch.unique(truth * self._classes + said, return_counts=True)
         counted = zip(numbers.tolist(), times.tolist(), strict=True)
         pairs = tuple((*divmod(pair, self._classes), count) for pair, count in counted)
-        figures, logits = by_class(pairs, classes), torch.cat(self._logits).cpu()
+        figures, metrics = by_class(pairs, classes), self._scoring.metrics if images else ()
         return Evaluation(
             accuracy=sum(each.right for each in figures) / images if images else math.nan,
             top5=top5 / images if images else math.nan,
@@ -371,20 +375,22 @@ class _Tally:
             classes=classes,
             per_class=tuple(each.recall for each in figures),
             pairs=pairs,
-            metrics=scored(self._scoring.metrics, logits, truth, classes) if images else {},
+            metrics=scored(metrics, torch.cat(self._logits).cpu(), truth, classes) if metrics else {},
             said=said,
             truth=truth,
-            mistakes=self._mistakes(said, truth, positions),
+            mistakes=_mistakes(said, truth, sure, positions),
         )
 
-    def _mistakes(self, said: Tensor, truth: Tensor, positions: Tensor | None) -> tuple[Mistake, ...]:
-        wrong = (said != truth).nonzero().flatten()
-        sure = torch.cat(self._sure).cpu()[wrong].nan_to_num(0.0)
-        first = sure.sort(descending=True, stable=True).indices[:_MISTAKES]
-        at = wrong[first]
-        images = at if positions is None else positions[at]
-        columns = (images.tolist(), truth[at].tolist(), said[at].tolist(), sure[first].tolist())
-        return tuple(map(Mistake, *columns))
+
+def _mistakes(said: Tensor, truth: Tensor, sure: Tensor, positions: Tensor | None) -> tuple[Mistake, ...]:
+    """The images that were mistaken most confidently: answers, labels and confidences (N,) on the CPU."""
+    wrong = (said != truth).nonzero().flatten()
+    sure = sure[wrong].nan_to_num(0.0)
+    first = sure.sort(descending=True, stable=True).indices[:_MISTAKES]
+    at = wrong[first]
+    images = at if positions is None else positions[at]
+    columns = (images.tolist(), truth[at].tolist(), said[at].tolist(), sure[first].tolist())
+    return tuple(map(Mistake, *columns))
 
 
 def _plain(figure: Any) -> Any:

@@ -94,7 +94,7 @@ class Run:
     @property
     def over(self) -> bool:
         """Whether it has its final weights and figures, be it early: nothing goes on with it."""
-        return self.status not in UNFINISHED
+        return self.status not in UNFINISHED and _word(self.status)
 
     @property
     def progress(self) -> str:
@@ -161,8 +161,7 @@ class Run:
 
         A run that has ended already gets this status. Raises ValueError for one that can go on.
         """
-        plain = isinstance(why, str) and why.strip() == why != "" and why.isprintable() and len(why) <= 40
-        if not plain or why in (*UNFINISHED, "finished"):
+        if not _word(why) or why in (*UNFINISHED, "finished"):
             raise ValueError(
                 f'a run should be ended with a word of your own, such as "pruned", not {why!r:.60}; '
                 f"finished, {', '.join(UNFINISHED)} are budgetnet's"
@@ -253,6 +252,16 @@ class Run:
                 "goes on (--resume) has it from its checkpoint",
             ]
         return run
+
+
+def _word(status: object) -> bool:
+    """Whether it may be a status: a short word or two that can be shown."""
+    return (
+        isinstance(status, str)
+        and status.strip() == status != ""
+        and status.isprintable()
+        and len(status) <= 40
+    )
 
 
 def _status(record: Mapping[str, Any], folder: Path) -> str:

@@ -1,6 +1,7 @@
 """What a training leaves word of in its run: how it begins, where it is, and what it came to."""
 
 import json
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -210,7 +211,7 @@ def last_lines(run: Run, result: dict[str, Any], times: Pace) -> list[str]:
         return lines
     if run.early:
         lines.append(f"{run.status} ({run.progress})")
-    page = run.place is not None and (run.place / PAGE).exists()
+    page = run.place is not None and os.path.exists(run.place / PAGE)  # False too where a disk fails
     what = f"the run and its {PAGE} lie" if page else "the run lies"
     where = f"; {what} in {run.folder}" if run.folder is not None else ""
     if result and (lines or where):

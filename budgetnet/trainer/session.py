@@ -151,8 +151,8 @@ def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone:
     """Move everything to its place and write the record of what is about to run."""
     model, run, held = start.model, start.run, start.held
     prepare(model, start.data.train, engine, start.recipe.phases[0].resolutions[0])
+    loss = of_counts(start.recipe.loss, start.data.train.counts(len(start.data.classes)))
     data = moved(start.data, engine.device)
-    loss = of_counts(start.recipe.loss, data.train.counts(len(data.classes)))
     recipe = replace(start.recipe, loss=on_device(loss, engine.device, model))
     execution = Execution.chosen(model, data, recipe, engine, start.speed_choice, alone=alone)
     session, earlier = start.session
