@@ -397,7 +397,7 @@ def _plain(figure: Any) -> Any:
     """A figure, or several, as JSON has it."""
     if isinstance(figure, dict):
         return {name: finite(each) for name, each in figure.items()}
-    return [finite(each) for each in figure] if isinstance(figure, list | tuple) else finite(figure)
+    return type(figure)(map(finite, figure)) if isinstance(figure, list | tuple) else finite(figure)
 
 
 def _augmented(test: Test) -> bool:

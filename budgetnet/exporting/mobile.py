@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import warnings
@@ -42,6 +43,7 @@ def litert_program(plain: nn.Module, example: Tensor, views: Tensor | None) -> b
     with _quiet("LiteRT", plain):
         litert = imported(form, "litert_torch")
         options: dict[str, Any] = {}
+        plain = _by_rows(plain, example)
         if views is not None:
             kinds = imported(form, "litert_torch.quantize.pt2e_quantizer")
             configs = imported(form, "litert_torch.quantize.quant_config")
@@ -51,6 +53,38 @@ def litert_program(plain: nn.Module, example: Tensor, views: Tensor | None) -> b
             options = {"quant_config": configs.QuantConfig(pt2e_quantizer=quantizer)}
         content: bytes = bytes(litert.convert(plain, (example,), **options).model_content())
     return content
+
+
+class _Rows(nn.Module):
+    """A linear layer on (..., inputs) that reads rows: LiteRT's converter takes no four dimensions."""
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows: Tensor = self.linear(x.flatten(0, -2))
+        return rows.reshape(*x.shape[:-1], -1)
+
+
+def _by_rows(plain: nn.Module, example: Tensor) -> nn.Module:
+    """The network, or a copy of it in which linear layers on more than three dimensions read rows."""
+    large: set[nn.Module] = set()
+
+    def seen(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if given[0].ndim > 3:
+            large.add(module)
+
+    hooks = [each.register_forward_pre_hook(seen) for each in plain.modules() if isinstance(each, nn.Linear)]
+    with torch.no_grad():
+        plain(example)
+    for hook in hooks:
+        hook.remove()
+    names = [name for name, module in plain.named_modules() if module in large]
+    copied = copy.deepcopy(plain) if names else plain
+    for name in names:
+        copied.set_submodule(name, _Rows(copied.get_submodule(name)))
+    return copied
 
 
 def _quantised(
