@@ -144,7 +144,7 @@ class Evaluation:
         entries = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _LONG}
         few, majority, classes = len(self.classes) <= MATRIX, self.majority, self.by_class
         entries |= {
-            "interval": self.interval,
+            "interval": list(self.interval),
             "balanced_accuracy": self.balanced_accuracy,
             "macro_f1": self.macro_f1,
             "precision": [each.precision for each in classes],
