@@ -9,7 +9,8 @@ import click
 from torch import nn
 
 from budgetnet.budget import Budget, Ledger, built, ledger, summary
-from budgetnet.cli.options import Asked, View
+from budgetnet.cli.asked import Asked
+from budgetnet.cli.options import View
 from budgetnet.cli.overview import budget_lines
 from budgetnet.cli.trained import is_trained, load_trained, trained
 from budgetnet.console import say

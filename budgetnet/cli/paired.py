@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from budgetnet.cli.options import Asked
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.trained import load_trained, trained
 from budgetnet.data import Split
 from budgetnet.plan import Plan

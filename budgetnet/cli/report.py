@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from budgetnet.cli.options import Asked
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.overview import at_hand
 from budgetnet.cli.trained import Trained, find_run, load_trained, shipped_recipe
 from budgetnet.console import say

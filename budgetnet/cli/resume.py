@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from budgetnet.cli.options import Asked
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.trained import find_run
 from budgetnet.console import say
 from budgetnet.files import checkpoint, folders_of

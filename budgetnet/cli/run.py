@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from budgetnet.budget import traced_once, untimed
-from budgetnet.cli.options import Asked
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.overview import (
     at_hand,
     checked_model,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from budgetnet.cli.options import Asked
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.overview import checked_model, data_line, device_line, show_model, show_phases
 from budgetnet.cli.run import result_line
 from budgetnet.compare import Figure, measured

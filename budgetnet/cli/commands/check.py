@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.complete import recipes
 from budgetnet.cli.failures import MISTAKEN
 from budgetnet.cli.options import (
     PIXELS,
-    Asked,
     Photos,
     data_option,
     environment,

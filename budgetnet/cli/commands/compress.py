@@ -4,8 +4,8 @@ import re
 
 import click
 
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.options import (
-    Asked,
     Machine,
     data_option,
     gathered,

@@ -2,9 +2,9 @@
 
 import click
 
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.options import (
     PIXELS,
-    Asked,
     Measured,
     data_option,
     device_option,

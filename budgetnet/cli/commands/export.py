@@ -2,8 +2,8 @@
 
 import click
 
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.options import (
-    Asked,
     ExportForm,
     data_option,
     gathered,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.options import (
-    Asked,
     data_option,
     gathered,
     recipe_argument,

@@ -6,8 +6,8 @@ from typing import Literal
 
 import click
 
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.options import (
-    Asked,
     data_option,
     device_option,
     gathered,

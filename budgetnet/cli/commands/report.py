@@ -2,8 +2,9 @@
 
 import click
 
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.complete import models
-from budgetnet.cli.options import Asked, data_option, device_option, gathered, set_option
+from budgetnet.cli.options import data_option, device_option, gathered, set_option
 
 
 @click.command()

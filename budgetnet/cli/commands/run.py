@@ -8,10 +8,10 @@ from typing import Literal
 
 import click
 
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.failures import PAUSED
 from budgetnet.cli.options import (
     SEEDS,
-    Asked,
     Machine,
     budget_option,
     data_option,

@@ -5,9 +5,9 @@ from typing import Literal
 
 import click
 
+from budgetnet.cli.asked import Asked
 from budgetnet.cli.options import (
     SEEDS,
-    Asked,
     Machine,
     data_option,
     gathered,
