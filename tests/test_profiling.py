@@ -16,6 +16,7 @@ from budgetnet import EMA, Data, EarlyStop, Phase, Ramp, Recipe, Trainer, Warmup
 from budgetnet.cli import main
 from budgetnet.engine.speed import PARTS
 from budgetnet.profiling import Operator, Part, PhaseProfile, Profile
+from budgetnet.profiling.arithmetic import counted_steps, matmul_peaks
 from budgetnet.profiling.measure import traces
 from budgetnet.profiling.values import advise
 from tests.work import Leap, leaping
@@ -213,6 +214,36 @@ def test_advice_is_given_only_where_something_is_off(
         assert words in found[0]
 
 
+def test_a_steps_arithmetic_is_counted_with_its_backward_pass_and_its_optimizer() -> None:
+    network = nn.Sequential(nn.Linear(5, 7, bias=False), nn.Linear(7, 3, bias=False))
+    steps = counted_steps(3, eager=True)
+    for _ in range(3):
+        next(steps)
+        network(torch.ones(2, 5)).sum().backward()
+        torch.ones(4, 4) @ torch.ones(4, 4)
+    with pytest.raises(StopIteration) as over:
+        next(steps)
+    # The images need no gradient: the first layer's backward pass is one product, the second's two.
+    assert over.value.value == 2 * 5 * 7 * 2 + 2 * 7 * 3 * 3 + 4**3
+    blind = counted_steps(1, eager=False)
+    next(blind)
+    assert next(blind, None) is None
+
+
+def test_a_phase_is_told_beside_the_machines_own_best() -> None:
+    peaks = matmul_peaks(torch.device("cpu"))
+    assert list(peaks) == ["float32", "bfloat16"]
+    assert all(rate > 0 for rate in peaks.values())
+    learn, compiled = phase(macs=2_000_000_000), phase(name="fix")
+    assert learn.macs_per_second == 2_000_000_000 / 0.8
+    found = Profile((learn, compiled), "cpu", 1, "float32", 0, 1.0, (), {"float32": 5e9, "bfloat16": 1e10})
+    assert "reaches 5 GMAC/s in float32, 10 GMAC/s in bfloat16" in str(found)
+    assert "learn: 2 GMAC a step, computed at 2.5 GMAC/s, 0.50 of that in float32" in str(found)
+    assert "fix: 0 GMAC" not in str(found)
+    plain = json.loads(json.dumps(found.json(), allow_nan=False))
+    assert [each["of_matmul"] for each in plain["phases"]] == [0.5, None]
+
+
 @pytest.mark.slow
 def test_the_command_prints_a_table_and_leaves_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -224,6 +255,7 @@ def test_the_command_prints_a_table_and_leaves_no_run(
     assert result.exit_code == 0, result.output
     assert "learn: 12 px, batch 16" in result.output
     assert "backward" in result.output
+    assert "of that in float32" in result.output
     assert list(tmp_path.iterdir()) == []
 
 

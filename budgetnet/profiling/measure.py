@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from torch.profiler import profile as profiler
 from budgetnet.data import Data
 from budgetnet.engine import PARTS, Scoring, Training, evaluate, steps
 from budgetnet.process import peak_memory
+from budgetnet.profiling.arithmetic import counted_steps, matmul_peaks, now
 from budgetnet.profiling.scopes import EVALUATION, PART, Scopes, modules, modules_named, operators
 from budgetnet.profiling.values import Part, PhaseProfile, Profile, advise
 from budgetnet.recipe import Phase, Recipe
@@ -77,6 +77,7 @@ def profile(
         _peak(trainer.device),
         sum(session.watched for session in sessions) / sum(session.bare for session in sessions),
         advise(phases, data, trainer.device),
+        matmul_peaks(trainer.device),
     )
 
 
@@ -96,6 +97,7 @@ class _Session:
     by_threads: dict[int, float] = field(default_factory=dict)
     evaluation: float = 0.0
     evaluated: int = 0
+    macs: int | None = None
     profiler: Any = None
 
     @property
@@ -121,31 +123,31 @@ class _Session:
     def _script(self, training: Training) -> Generator[None]:
         """What happens between the steps; each yield is a step."""
         device = training.engine.device
-        yield from (None for _ in range(WARM - 1))
+        self.macs = yield from counted_steps(WARM - 1, eager=training.execution.compiled is None)
         before = torch.get_num_threads()
         try:
             for count in self.threads:
                 torch.set_num_threads(count)
                 yield from (None for _ in range(WARM))
-                begun = _now(device)
+                begun = now(device)
                 yield from (None for _ in range(self.steps))
-                self.by_threads[count] = (_now(device) - begun) / self.steps
+                self.by_threads[count] = (now(device) - begun) / self.steps
         finally:
             torch.set_num_threads(before)
         yield
         training.state.clock.clear()
-        begun = _now(device)
+        begun = now(device)
         yield from (None for _ in range(self.steps))
-        self.bare = _now(device) - begun
+        self.bare = now(device) - begun
         self.parts = {part: training.state.clock.of(self.steps, part) for part in PARTS}
         self._evaluate(training, warm=True)
         self._evaluate(training)
         with profiler(activities=self.activities) as self.profiler:
             with modules_named(training.model):
                 training.state.clock.told = Scopes().part
-                begun = _now(device)
+                begun = now(device)
                 yield from (None for _ in range(self.steps))
-                self.watched = _now(device) - begun
+                self.watched = now(device) - begun
                 training.state.clock.told = None
             with record_function(f"{PART}{EVALUATION}"):
                 self._evaluate(training, warm=True)
@@ -157,7 +159,7 @@ class _Session:
             return
         size = min(len(split), self.phase.batch_size or self.recipe.batch_size)
         batch = split.subset(torch.arange(size))
-        begun = _now(training.engine.device)
+        begun = now(training.engine.device)
         evaluate(
             training.measured,
             batch,
@@ -168,7 +170,7 @@ class _Session:
             batch_size=size,
         )
         if not warm:
-            self.evaluation, self.evaluated = _now(training.engine.device) - begun, size
+            self.evaluation, self.evaluated = now(training.engine.device) - begun, size
 
     def figures(self) -> PhaseProfile:
         """The phase's figures, a step."""
@@ -194,6 +196,7 @@ class _Session:
             epoch_steps=epoch_steps,
             images=sum(len(split) for split in measured) * phase.test.views,
             threads=self.by_threads,
+            macs=self.macs,
         )
 
 
@@ -209,13 +212,6 @@ def traces(path: str | Path, phases: int) -> list[Path]:
     if phases == 1:
         return [whole]
     return [whole.with_name(f"{whole.stem}-{number}{whole.suffix}") for number in range(1, phases + 1)]
-
-
-def _now(device: torch.device) -> float:
-    """The time at which the device has done all that was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _peak(device: torch.device) -> int:

@@ -59,7 +59,8 @@ class PhaseProfile:
 
     `seconds` are those of a step, `evaluation` those of an evaluation batch of `evaluated` images (NaN and 0
     where nothing is evaluated). `epochs` epochs have `epoch_steps` steps and evaluate `images` images each.
-    `threads` are the seconds of a step with so many threads, where several were asked for.
+    `threads` are the seconds of a step with so many threads, where several were asked for. `macs` are the
+    multiply-accumulates of a step, forward, backward and in the optimizer; None where steps are compiled.
     """
 
     name: str
@@ -76,6 +77,7 @@ class PhaseProfile:
     epoch_steps: int = 1
     images: int = 0
     threads: Mapping[int, float] = field(default_factory=dict)
+    macs: int | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -86,6 +88,13 @@ class PhaseProfile:
     def data_share(self) -> float:
         """The part of a step that fetching images and making views takes."""
         return sum(part.share for part in self.parts if part.name in ("gather", "views"))
+
+    @property
+    def macs_per_second(self) -> float:
+        """Multiply-accumulates a second while the network and the optimizer compute; NaN if not counted."""
+        computing = ("forward", "backward", "optimizer")
+        seconds = sum(part.seconds for part in self.parts if part.name in computing)
+        return self.macs / seconds if self.macs is not None and seconds else math.nan
 
     @property
     def epoch_evaluation(self) -> float:
@@ -102,6 +111,7 @@ class PhaseProfile:
         more = {
             "images_per_second": self.images_per_second,
             "data_share": self.data_share,
+            "macs_per_second": self.macs_per_second,
             "epoch_seconds": self.epoch_seconds,
         }
         return {k: finite(v) for k, v in {**asdict(self), **more}.items()}
@@ -141,7 +151,8 @@ class Profile:
 
     `peak_bytes` is the most memory that was held: on a CUDA device that of its tensors, else that of the
     whole process. `profiled` is how many times as long a step took while torch's profiler watched: operators
-    and modules were measured then, the parts of a step were not.
+    and modules were measured then, the parts of a step were not. `matmul` are the multiply-accumulates a
+    second of a large product of matrices in this process, by precision: the machine at its best.
     """
 
     phases: tuple[PhaseProfile, ...]
@@ -151,6 +162,11 @@ class Profile:
     peak_bytes: int
     profiled: float
     advice: tuple[str, ...] = ()
+    matmul: Mapping[str, float] = field(default_factory=dict)
+
+    def of_peak(self, phase: PhaseProfile) -> float:
+        """How much of its precision's `matmul` a phase's steps reach while they compute; NaN if not known."""
+        return phase.macs_per_second / self.matmul.get(self.precision, math.nan)
 
     @property
     def seconds(self) -> float:
@@ -163,7 +179,8 @@ class Profile:
             name: finite(getattr(self, name)) for name in ("device", "threads", "precision", "peak_bytes")
         }
         entries |= {"seconds": finite(self.seconds), "profiled": finite(self.profiled)}
-        return {**entries, "phases": [phase.json() for phase in self.phases], "advice": list(self.advice)}
+        phases = [{**each.json(), "of_matmul": finite(self.of_peak(each))} for each in self.phases]
+        return {**entries, "matmul": dict(self.matmul), "phases": phases, "advice": list(self.advice)}
 
     def __str__(self) -> str:
         threads = "" if self.device.startswith("cuda") else f", {counted(self.threads, 'thread')}"
@@ -172,11 +189,24 @@ class Profile:
             f"peak memory {self.peak_bytes / 1e6:,.0f} MB",
             "operators and modules were timed under torch's profiler, which made a step take "
             f"{self.profiled:.1f} times as long",
+            *self._arithmetic(),
             *(f"advice: {sentence}" for sentence in self.advice),
         ]
         return "\n\n".join(
             [f"{self.device}{threads}, {self.precision}", *map(str, self.phases), "\n".join(last)]
         )
+
+    def _arithmetic(self) -> list[str]:
+        """What the machine's best is, and how near to it each phase comes."""
+        best = ", ".join(f"{rate / 1e9:,.3g} GMAC/s in {name}" for name, rate in self.matmul.items())
+        near = [(each, self.of_peak(each)) for each in self.phases]
+        lines = [
+            f"{each.name}: {(each.macs or 0) / 1e9:,.3g} GMAC a step, computed at "
+            f"{each.macs_per_second / 1e9:,.3g} GMAC/s, {share:.2f} of that in {self.precision}"
+            for each, share in near
+            if math.isfinite(share)
+        ]
+        return [f"a large product of matrices reaches {best}", *lines] if best else []
 
 
 def _costs(title: str, operators: tuple[Operator, ...]) -> str:
