@@ -37,9 +37,7 @@ def test_every_command_that_works_refuses_to_be_one_of_several(
     monkeypatch.setenv("WORLD_SIZE", "2")
     found = CliRunner().invoke(main, arguments)
     assert found.exit_code == 2
-    assert found.output.startswith(
-        "Error: WORLD_SIZE should be 1, not 2: budgetnet trains a run in one process"
-    )
+    assert found.output.startswith("Error: WORLD_SIZE should be 1, not 2: one process does this")
     assert list(tmp_path.iterdir()) == []
     assert CliRunner().invoke(main, [arguments[0], "--help"]).exit_code == 0
 
@@ -112,7 +110,7 @@ def test_under_a_real_torchrun_nobody_trains_the_same_run_twice(started: list[st
         [*torchrun, *started], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
     assert done.returncode != 0
-    assert "WORLD_SIZE should be 1, not 2: budgetnet trains a run in one process" in done.stderr
+    assert "WORLD_SIZE should be 1, not 2: one process does this" in done.stderr
     assert not (tmp_path / "runs").exists()
 
 

@@ -1,5 +1,8 @@
 """Engine: what one training computes; it writes no file, prints nothing and catches no signal."""
 
+from budgetnet.engine.failure import NotFinite as NotFinite
+from budgetnet.engine.failure import NotWritten as NotWritten
+from budgetnet.engine.failure import TrainingFailed as TrainingFailed
 from budgetnet.engine.finite import check_finite as check_finite
 from budgetnet.engine.forecast import Forecast as Forecast
 from budgetnet.engine.forecast import forecast as forecast
@@ -31,11 +34,11 @@ from budgetnet.engine.speed import choose as choose
 from budgetnet.engine.state import Kept as Kept
 from budgetnet.engine.state import NotSaveable as NotSaveable
 from budgetnet.engine.state import State as State
+from budgetnet.engine.team import ALONE as ALONE
+from budgetnet.engine.team import Team as Team
+from budgetnet.engine.team import join as join
 from budgetnet.engine.training import Execution as Execution
-from budgetnet.engine.training import NotFinite as NotFinite
-from budgetnet.engine.training import NotWritten as NotWritten
 from budgetnet.engine.training import Training as Training
-from budgetnet.engine.training import TrainingFailed as TrainingFailed
 from budgetnet.engine.training import moved as moved
 from budgetnet.engine.training import on_device as on_device
 from budgetnet.engine.training import prepare as prepare

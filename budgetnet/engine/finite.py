@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from budgetnet.engine.training import NotFinite, Training
+from budgetnet.engine.failure import NotFinite
+from budgetnet.engine.training import Training
 from budgetnet.recipe import BackOff
 from budgetnet.run import Note
 
@@ -40,6 +41,9 @@ class FiniteCheck:
         """Raise NotFinite if this step, or one that CUDA has done since, left what is not finite."""
         assert training.state.sums is not None
         if self._copy is not None:
+            if not training.team.alone:
+                # All processes look at the same step.
+                self._copy[1].synchronize()
             if not self._copy[1].query():  # type: ignore[no-untyped-call]
                 return
             _look(float(self._copy[0]), training, self._copy[2], rate)

@@ -291,18 +291,23 @@ def _label(training: Training, phase: Phase, how: PseudoLabels) -> Labelled:
     assert pool is not None
     resize, crop = phase.test.at(phase.last_resolution)
     batches = torch.split(torch.arange(len(pool)), LABELLED_AT_ONCE)
-    device = training.engine.device
-    with own_randomness(device), reading(pool, batches) as source:
+    device, chunks, team = training.engine.device, training.execution.chunks, training.team
+    with own_randomness(device), reading(pool, batches[team.rank :: team.size]) as source:
         reseed(device, drawn(training.seed, TEST, training.state.step))
         labels, probabilities = answers(
             training.measured,
-            (source[chosen][0] for chosen in batches),
+            (source[chosen][0] for _, chosen in chunks.turns(batches)),
             engine=training.engine,
             resize=resize,
             crop=crop,
             test=phase.test,
-            chunks=training.execution.chunks,
+            chunks=chunks,
         )
+    if not team.alone:
+        rows = torch.cat([torch.empty(0, dtype=torch.int64), *batches[team.rank :: team.size]])
+        labels = team.gathered(labels, rows, len(pool))
+        own = probabilities.reshape(len(rows), len(training.data.classes))
+        probabilities = team.gathered(own, rows, len(pool))
     return keep(probabilities, how.threshold, how.temperature, how.per_class, labels=labels)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from budgetnet.augment import looks, test_view, view
 from budgetnet.data import Finding, Interleaved, Split, at_hand, reading
 from budgetnet.engine.memory import Chunks
+from budgetnet.engine.team import Team
 from budgetnet.metrics import (
     Answers,
     ClassFigures,
@@ -298,10 +299,9 @@ def evaluate(
     with (
         trying(model, batch_statistics=test.batch_statistics),
         own_randomness(engine.device),
-        reading(split, batches) as source,
+        reading(split, batches[chunks.team.rank :: chunks.team.size]) as source,
     ):
-        for number, chosen in enumerate(batches):
-            chunks.pause()
+        for number, chosen in chunks.turns(batches):
             # A model that draws in a test too is measured the same each time.
             reseed(engine.device, drawn(seed, TEST, number))
             images, labels = source[chosen]
@@ -313,6 +313,7 @@ def evaluate(
             logits = chunks.through(seen if augmented else plainly, images)
             check_shape(tuple(logits.shape), count)
             tally.add(logits, labels)
+        tally.gather(chunks.team, images_seen, batch_size)
         positions = torch.cat(list(batches)) if augmented else None  # type: ignore[arg-type]
         return tally.evaluation(images_seen, crop, positions)
 
@@ -323,9 +324,7 @@ class _Tally:
     def __init__(self, scoring: Scoring, device: torch.device) -> None:
         self._scoring, self._classes = scoring, len(scoring.classes)
         self._logits = [torch.empty(0, self._classes, device=device)]
-        # Apple's GPUs have no float64.
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        self._loss = torch.zeros((), dtype=wide, device=device)
+        self._losses = [torch.zeros(1, device=device)]
         none = torch.empty(0, dtype=torch.int64, device=device)
         self._said, self._truth = [none], [none]
         self._sure = [torch.empty(0, device=device)]
@@ -334,7 +333,7 @@ class _Tally:
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """A batch: logits (B, K) and labels (B,)."""
-        self._loss += F.cross_entropy(logits, labels, reduction="sum")
+        self._losses.append(F.cross_entropy(logits, labels, reduction="sum")[None])
         self._said.append(logits.argmax(dim=1))
         self._truth.append(labels)
         self._sure.append(logits.float().softmax(dim=1).amax(dim=1))
@@ -348,13 +347,36 @@ class _Tally:
             behind = (logits < own) | ((logits == own) & (self._numbers >= truth))
             self._near += (behind.sum(dim=1) > self._classes - BEST).sum()
 
+    def gather(self, team: Team, images: int, size: int) -> None:
+        """Add what others of a team saw of `images`, of whose batches of `size` each took some."""
+        if team.alone:
+            return
+        batches = torch.split(torch.arange(images), size)
+        mine = torch.arange(len(batches))[team.rank :: team.size]
+        rows = torch.cat([torch.empty(0, dtype=torch.int64), *(batches[at] for at in mine.tolist())])
+        device = self._near.device
+        each = [
+            (mine + 1, len(batches) + 1, self._losses),
+            *((rows, images, held) for held in (self._said, self._truth, self._sure)),
+        ]
+        each += [(rows, images, self._logits)] if self._scoring.metrics else []
+        for at, count, held in each:
+            own = torch.cat(held[1:]) if len(held) > 1 else held[0][:0]
+            held[:] = [held[0][:0], team.gathered(own, at.to(device), count)]
+        team.sum(self._near)
+
     def evaluation(self, images: int, resolution: int, positions: Tensor | None = None) -> Evaluation:
         """The figures of what was added; the device is waited for here.
 
         `positions` (N,) are those in the split of what was added, where that was in another order.
         """
         classes = self._scoring.classes
-        loss, near = torch.stack((self._loss, self._near.to(self._loss.dtype))).tolist()
+        # Apple's GPUs have no float64.
+        wide = torch.float32 if self._near.device.type == "mps" else torch.float64
+        total = torch.zeros((), dtype=wide, device=self._near.device)
+        for each in torch.cat(self._losses):
+            total += each
+        loss, near = torch.stack((total, self._near.to(wide))).tolist()
         # Brought here together, since each of them would be waited for; float32 has all numbers of classes.
         answers = torch.stack(
             [torch.cat(each).float() for each in (self._said, self._truth, self._sure)]
@@ -460,7 +482,6 @@ def answers(
 
     with trying(model):
         for images in batches:
-            chunks.pause()
             logits = chunks.through(seen, images)
             labels.append(logits.argmax(dim=1))
             probabilities.append(logits.softmax(dim=1))

@@ -1,16 +1,18 @@
 """Memory: what runs out of it is told apart from other errors, and gone through in smaller parts."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from budgetnet.engine.team import ALONE, Team
 from budgetnet.run import Note
 
 Found = TypeVar("Found")
+Turn = TypeVar("Turn")
 
 _DEVICES = "device should be 'cuda', 'cuda:1', 'mps' or 'cpu'"
 
@@ -35,12 +37,22 @@ def release() -> None:
 class Chunks:
     """How images that are only looked at go through a model: each batch in so many `parts`.
 
-    `pause` is called between two batches and may raise; `tell` is told what is worth knowing.
+    `pause` is called between two batches and may raise; `tell` is told what is worth knowing. The processes
+    of a `team` take the batches in turn.
     """
 
     parts: int = 1
+    team: Team = ALONE
     pause: Callable[[], object] = lambda: None
     tell: Callable[[Note], None] | None = None
+
+    def turns(self, batches: Sequence[Turn]) -> Iterator[tuple[int, Turn]]:
+        """This process's batches with their numbers from 0, and a pause of all before each round."""
+        for number, batch in enumerate(batches):
+            if number % self.team.size == 0:
+                self.pause()
+            if number % self.team.size == self.team.rank:
+                yield number, batch
 
     def through(self, work: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
         """What `work` gives for a batch, (B, ...) -> (B, ...); in smaller parts where memory runs out."""

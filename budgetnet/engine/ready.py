@@ -23,10 +23,10 @@ from budgetnet.budget import (
     untimed,
 )
 from budgetnet.data import Data
+from budgetnet.engine.batch import Batch
 from budgetnet.engine.measure import check_shape
 from budgetnet.engine.memory import out_of_memory
 from budgetnet.engine.parts import chosen_parts, learning, norms
-from budgetnet.engine.step import Batch
 from budgetnet.engine.training import Training, own_parts
 from budgetnet.loss import Loss, of_counts
 from budgetnet.metrics import metric_name, scored

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from budgetnet.augment import Place, at_place, view
 from budgetnet.data import Ahead, Interleaved, Split, reading
+from budgetnet.engine.batch import Batch, Stored, figures_of, loss_of
 from budgetnet.engine.memory import clear, once_more, out_of_memory, release, update
 from budgetnet.engine.parts import count_batch
+from budgetnet.engine.shares import gradient_of_share, logits_of_share
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.engine.training import Training
-from budgetnet.pseudo import fixmatch_loss, join
+from budgetnet.pseudo import join
 from budgetnet.randomness import MODEL, PLACE, UNLABELLED, VIEW, drawn, mixed, reseed
 from budgetnet.recipe import FixMatch, Phase
 from budgetnet.run import Note
@@ -37,21 +39,22 @@ def take(training: Training, phase: Phase, sources: Sources, chosen: Tensor, res
     optimizer = training.state.optimizer
     assert optimizer is not None
     stored = _stored(training, phase, sources, chosen)
-    batch = once_more(lambda: batch_of(training, phase, stored, resolution))
+    batch = once_more(lambda: batch_of(training, phase, stored, resolution).share(training.team))
+    least = min(training.team.shares(len(chosen)))
     while True:
         try:
-            figures = _gradient(training, phase, batch)
+            figures = _gradient(training, phase, batch, len(chosen))
             break
         except Exception as error:
             short = out_of_memory(error)
-            whole = training.state.parts >= len(batch.images) or not training.execution.alone
+            whole = training.state.parts >= least or not training.execution.alone
             if whole if short else training.execution.compiled is None:
                 raise
             reason = str(error)
         # Outside of the handler, which holds on to the tensors of the attempt.
         optimizer.zero_grad(set_to_none=True)
         if short:
-            _smaller_parts(training, len(batch.images))
+            _smaller_parts(training, len(chosen))
         else:
             _eager(training, reason)
     training.state.clock.mark(OPTIMIZER)
@@ -71,54 +74,11 @@ def move(optimizer: torch.optim.Optimizer, clip: float | None) -> None:
     clear(optimizer)
 
 
-@dataclass(frozen=True)
-class Stored:
-    """Stored images uint8 (B, C, H, W) at the positions `chosen`, their labels, and FixMatch's unlabelled."""
-
-    chosen: Tensor
-    images: Tensor
-    labels: Tensor
-    unlabelled: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Views (B, C, r, r) and their labels; the weak and strong views of FixMatch where it is at work."""
-
-    images: Tensor
-    labels: Tensor
-    weak: Tensor | None = None
-    strong: Tensor | None = None
-
-    @property
-    def shown(self) -> Tensor:
-        """All views that go through the model, (N, C, r, r).
-
-        Labelled, weak and strong ones are one batch, as the paper's norms see them.
-        """
-        if self.weak is None or self.strong is None:
-            return self.images
-        return torch.cat([self.images, self.weak, self.strong])
-
-    def parts(self, count: int) -> Iterator["Batch"]:
-        """The batch in `count` parts, or as many as there are images."""
-        if count == 1:
-            yield self
-            return
-        count = min(count, len(self.images))
-        pieces = [
-            [None] * count if tensor is None else list(torch.tensor_split(tensor, count))
-            for tensor in (self.images, self.labels, self.weak, self.strong)
-        ]
-        for images, labels, weak, strong in zip(*pieces, strict=True):
-            assert images is not None
-            assert labels is not None
-            yield Batch(images, labels, weak, strong)
-
-
-def _gradient(training: Training, phase: Phase, batch: Batch) -> Tensor:
-    """Leave the gradient of the batch in the parameters; gives its figures, (3,)."""
+def _gradient(training: Training, phase: Phase, batch: Batch, count: int) -> Tensor:
+    """Leave the gradient of the batch of `count` images in the parameters; gives its figures, (3,)."""
     reseed(training.engine.device, drawn(training.seed, MODEL, training.state.step))
+    if not training.team.alone:
+        return gradient_of_share(training, phase, batch, count)
     figures: list[Tensor] = []
     for part in batch.parts(training.state.parts):
         training.state.clock.mark(FORWARD)
@@ -126,7 +86,7 @@ def _gradient(training: Training, phase: Phase, batch: Batch) -> Tensor:
         weight = len(part.images) / len(batch.images)
         training.state.clock.mark(BACKWARD)
         (loss * weight if training.state.parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
-        own = _figures(loss, logits, part.labels, share)
+        own = figures_of(loss, logits, part.labels, share)
         figures.append(own * weight if training.state.parts > 1 else own)
     return figures[0] if len(figures) == 1 else torch.stack(figures).sum(dim=0)
 
@@ -135,18 +95,6 @@ def _loss(training: Training, phase: Phase, batch: Batch) -> tuple[Tensor, Tenso
     """The loss of a batch, its logits (B, K), and the share of the unlabelled images that counted."""
     logits = training.engine.forward(training.network, batch.shown).float()
     return loss_of(training, phase, batch, logits)
-
-
-def loss_of(training: Training, phase: Phase, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of the logits of all that a batch shows; those (B, K) of its labelled views; the share."""
-    how = phase.pseudo
-    if isinstance(how, FixMatch) and batch.weak is not None and batch.strong is not None:
-        sizes = [len(batch.images), len(batch.weak), len(batch.strong)]
-        logits, of_weak, of_strong = torch.split(logits, sizes)
-        unlabelled, share = fixmatch_loss(of_weak, of_strong, how.threshold)
-        return training.recipe.loss(logits, batch.labels) + how.weight * unlabelled, logits, share
-    loss = training.recipe.loss(logits, batch.labels)
-    return loss, logits, loss.new_full((), -1.0)
 
 
 def _smaller_parts(training: Training, images: int) -> None:
@@ -180,12 +128,17 @@ def calibration(
     before = len(training.of_phase(training.state.phase)) * steps + training.state.done
     count_batch(training.model, phase.calibrates, before + 1)
     with torch.no_grad():
-        logits = training.engine.forward(training.model, images).float()
+        if training.team.alone:
+            logits = training.engine.forward(training.model, images).float()
+        else:
+            logits, labels = logits_of_share(
+                training, Batch(images, labels).share(training.team), len(chosen)
+            )
         loss = training.recipe.loss(logits, labels)
         if training.state.average is not None:
             training.state.clock.mark(AVERAGE)
             training.state.average.update(training.model)
-    return _figures(loss, logits, labels, loss.new_full((), -1.0))
+    return figures_of(loss, logits, labels, loss.new_full((), -1.0))
 
 
 def _stored(training: Training, phase: Phase, sources: Sources, chosen: Tensor) -> Stored:
@@ -247,14 +200,6 @@ def batch_of(training: Training, phase: Phase, stored: Stored, resolution: int) 
         for steps in (how.weak, how.strong)
     )
     return Batch(images, labels, weak, strong)
-
-
-def _figures(loss: Tensor, logits: Tensor, labels: Tensor, share: Tensor) -> Tensor:
-    # A teacher's labels stand before the true ones, (B, 2, K).
-    given = labels[:, 1] if labels.ndim == 3 else labels
-    truth = given if given.ndim == 1 else given.argmax(dim=1)
-    accuracy = (logits.detach().argmax(dim=1) == truth).float().mean()
-    return torch.stack((loss.detach(), accuracy, share.detach()))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Training: what one training is of, how it comes to its device, how it is computed, what can end it."""
+"""Training: what one training is of, how it comes to its device, and how it is computed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,11 +15,12 @@ from budgetnet.engine.measure import Engine, trying
 from budgetnet.engine.memory import Chunks
 from budgetnet.engine.speed import Clock, Compiled, SpeedChoice, fused_views
 from budgetnet.engine.state import Kept, State
+from budgetnet.engine.team import ALONE, Team
 from budgetnet.layers import Standardise
 from budgetnet.loss import Loss
 from budgetnet.randomness import SESSION, mixed
 from budgetnet.recipe import Phase, PseudoLabels, Recipe
-from budgetnet.run import Epoch, Note, Run
+from budgetnet.run import Epoch, Note
 
 FITTED, FITTED_AT_ONCE = 5000, 500
 """To how many training images a layer is fitted, and how many of them are shown at once."""
@@ -28,22 +29,6 @@ LARGEST = 1 << 25
 
 That is 10,000 images of 32 x 32: what tiny networks, to which it matters, learn from.
 """
-
-
-class TrainingFailed(RuntimeError):
-    """A training that cannot go on: what happened, where, and what is left."""
-
-
-class NotWritten(TrainingFailed):
-    """A training whose end could not be written to its folder; `run` has the trained model."""
-
-    def __init__(self, text: str, run: Run) -> None:
-        super().__init__(text)
-        self.run = run
-
-
-class NotFinite(TrainingFailed):
-    """A training in which a number became NaN or infinite: which, and in which step."""
 
 
 @dataclass
@@ -88,7 +73,7 @@ class Training:
 
     It goes on from the weights that `earlier` epochs of other sessions left, and is the `session`-th, from 1.
     `hidden` knows what no state_dict holds, as it was before the first step. `tell` is told what is worth
-    knowing.
+    knowing. Where the processes of a `team` train it together, each holds all of it.
     """
 
     model: nn.Module
@@ -101,6 +86,7 @@ class Training:
     tell: Callable[[Note], object] = lambda note: None
     execution: Execution = field(default_factory=Execution)
     hidden: Hidden = field(default_factory=Hidden)
+    team: Team = ALONE
 
     @classmethod
     def fresh(cls, model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> Self:

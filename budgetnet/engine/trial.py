@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from budgetnet.budget import first_line, held, twin
 from budgetnet.data import Data
+from budgetnet.engine.batch import Batch, Stored, loss_of
 from budgetnet.engine.measure import Engine
 from budgetnet.engine.memory import out_of_memory, release
 from budgetnet.engine.parts import learning, train_mode
 from budgetnet.engine.ready import doubts
-from budgetnet.engine.step import Batch, Stored, batch_of, loss_of, move
+from budgetnet.engine.step import batch_of, move
 from budgetnet.engine.training import Training
 from budgetnet.engine.unsaved import remember, unsaved_change
 from budgetnet.layers import Standardise

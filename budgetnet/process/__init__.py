@@ -1,6 +1,8 @@
 """Process: this program's version and what comes along, its launchers, its system, and its output."""
 
+from budgetnet.process.launch import Launch as Launch
 from budgetnet.process.launch import check_launch as check_launch
+from budgetnet.process.launch import launched as launched
 from budgetnet.process.output import Steadfast as Steadfast
 from budgetnet.process.output import fill_closed as fill_closed
 from budgetnet.process.output import steadfast as steadfast
