@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow check format reference dist clean
+.PHONY: demo test test-slow check format reference docs dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/budgetnet run recipes/quickstart.py
@@ -27,6 +27,10 @@ format: $(VENV)/.dev
 
 reference: $(VENV)/.dev
 	$(BIN)/python docs/reference.py
+
+# The documentation as a site, build/site/index.html; a warning is an error, in the slow tests too.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -c docs . build/site
 
 # A wheel and its source in dist/, checked; tests/test_release.py installs the wheel and tries it.
 dist: $(VENV)/.release

@@ -1,0 +1,66 @@
+"""How the documentation becomes a site, by `make docs`: every page from the file that a git host shows.
+
+The root is that of the repository, so that links to README, CHANGELOG and source files lead to the same files
+on the site; the order of the pages is that of the links in index.md.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+HOUSE = Path(__file__).parents[1]
+
+project = "budgetnet"
+copyright = "the authors of budgetnet"
+version = release = re.search(r'^version = "(.+)"', (HOUSE / "pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+
+extensions = ["myst_parser"]
+include_patterns = [
+    "docs/*.md",
+    "weights/*.md",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+]
+exclude_patterns = [".*", "budgetnet", "recipes", "tests", "benchmarks", "build", "dist", "runs", "data"]
+root_doc = "docs/index"
+myst_heading_anchors = 6
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
+nitpicky = True
+
+html_theme = "furo"
+html_title = f"budgetnet {version}"
+html_copy_source = False
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+html_theme_options = {"footer_icons": []}
+
+
+def contents(index: str) -> str:
+    """Tables of contents for the side bar, out of the lists of links in index.md, one for each list."""
+    found = []
+    for caption, links in re.findall(r"^(\w[^\n]*):\n\n((?:[-0-9 ][^\n]*\n)+)", index, re.MULTILINE):
+        rows = "\n".join(re.findall(r"\]\(([^)#]+)\.md\)", links))
+        found.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{rows}\n```\n")
+    return "\n".join(found)
+
+
+def add_contents(app: Any, name: str, source: list[str]) -> None:
+    """Put them below index.md, where a git host needs none."""
+    if name == root_doc:
+        source[0] += "\n" + contents(source[0])
+
+
+def add_door(app: Any, error: Exception | None) -> None:
+    """A page at the top that leads to the first one."""
+    if error is None:
+        door = '<!doctype html><meta charset="utf-8"><title>budgetnet</title>\n'
+        door += '<meta http-equiv="refresh" content="0; url=docs/index.html">\n'
+        (Path(app.outdir) / "index.html").write_text(door + '<a href="docs/index.html">budgetnet</a>\n')
+
+
+def setup(app: Any) -> None:
+    app.connect("source-read", add_contents)
+    app.connect("build-finished", add_door)
