@@ -3,10 +3,12 @@
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from built import OUTSIDE, build
 from hypothesis import settings
 from torch import nn
 
@@ -50,6 +52,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with a wheel, built from the source archive that lies beside it."""
+    for name in OUTSIDE:
+        pytest.importorskip(name, reason="takes the extra release")
+    folder = tmp_path_factory.mktemp("dist")
+    build(folder)
+    return folder
 
 
 def coloured(count: int = 240, *, val: int = 60, side: int = 12, seed: int = 0) -> Data:
