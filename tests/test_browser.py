@@ -1,4 +1,4 @@
-"""Reports and the site in a real browser: nothing is asked of elsewhere, nothing fails, nothing is cut off."""
+"""Reports and the site in a real browser: nothing is asked of elsewhere, nothing fails, no text is lost."""
 
 import itertools
 import re
