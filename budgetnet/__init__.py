@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from budgetnet.data import Split as Split
     from budgetnet.data import arrays as arrays
     from budgetnet.data import cifar10 as cifar10
+    from budgetnet.data import dataset as dataset
     from budgetnet.data import digits as digits
     from budgetnet.data import folder as folder
     from budgetnet.data import stl10 as stl10
@@ -108,7 +109,7 @@ _ROOMS = {
     "Shift Translate TrivialAugmentWide",
     "budget": "Budget DoesNotFit Ledger OverBudget check_fit count ledger macs summary",
     "compression": "compress",
-    "data": "Data Split arrays cifar10 digits folder stl10 table tiny_imagenet",
+    "data": "Data Split arrays cifar10 dataset digits folder stl10 table tiny_imagenet",
     "distill": "Distill",
     "exporting": "Exported Int8 Pushed export model_card push read_export",
     "layers": "Quantised",

@@ -271,7 +271,7 @@ def test_a_step_that_fails_or_answers_something_else_is_named_in_one_sentence(st
     ("change", "said"),
     [
         ({"images": torch.zeros(2, 3, 8, 8)}, "uint8 .*not torch.float32"),
-        ({"images": torch.zeros(2, 2, 8, 8, dtype=torch.uint8)}, r"1 or 3.*not torch.uint8 \(2, 2, 8, 8\)"),
+        ({"images": torch.zeros(2, 8, 8, dtype=torch.uint8)}, r"\(B, C, H, W\).*not torch.uint8 \(2, 8, 8\)"),
         ({"images": torch.zeros(0, 3, 8, 8, dtype=torch.uint8)}, r"not torch.uint8 \(0, 3, 8, 8\)"),
         ({"labels": torch.zeros(3)}, r"labels should be of shape \(2,\) or \(2, 4\), not \(3,\)"),
         ({"resolution": 0}, "resolution should be .* not 0"),

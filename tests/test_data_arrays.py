@@ -89,7 +89,7 @@ class Unsure:
         (np.ma.masked_less(GREY, 9), "some are masked"),
         (GREY[0], r"found uint8 \(6, 7\)"),
         (GREY[:0], r"found uint8 \(0, 6, 7\)"),
-        (RNG.integers(256, size=(10, 6, 7, 4), dtype=np.uint8), "drop the other channels"),
+        (RNG.integers(256, size=(10, 6, 7, 4), dtype=np.uint8), "channels=, or drop the other channels"),
         (np.zeros((10, 3, 5, 3), np.uint8), r"may be read as \(N, H, W, C\) or \(N, C, H, W\)"),
         ([[1, 2], [3, 4]], "a NumPy array or a tensor, but found list"),
     ],

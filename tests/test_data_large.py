@@ -450,3 +450,62 @@ def test_the_guard_sees_images_on_disk(data: Data, tmp_path: Path) -> None:
     for cache in (None, tmp_path / "cache"):
         assert before(on_disk(shared, tmp_path, cache=cache), recipe()) == found
     assert arrays(data.train.images, data.train.labels).train.fingerprint() == data.train.fingerprint()  # type: ignore[arg-type]
+
+
+def _maps(folder: Path) -> dict[str, Any]:
+    """Memory maps of the same 30 images, in every layout, and views of others."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(256, size=(30, 6, 8, 3), dtype=np.uint8)
+    np.save(folder / "last.npy", images)
+    np.save(folder / "first.npy", images.transpose(0, 3, 1, 2))
+    np.save(folder / "floats.npy", (images / 255).astype(np.float32))
+    np.save(folder / "wide.npy", np.concatenate([images[:5], images, images[:7]]))
+    images.tofile(folder / "raw.bin")
+
+    def mapped(name: str) -> Any:
+        return np.load(folder / name, mmap_mode="r")
+
+    return {
+        "last": mapped("last.npy"),
+        "first": mapped("first.npy"),
+        "floats": mapped("floats.npy"),
+        "slice": mapped("wide.npy")[5:35],
+        "view": np.asarray(mapped("last.npy")),
+        "strided": mapped("last.npy")[::-1][::-1],
+        "turned": mapped("first.npy").transpose(0, 2, 3, 1),
+        "writeable": np.memmap(folder / "raw.bin", np.uint8, "r+", shape=(30, 6, 8, 3)),
+        "raw": np.memmap(folder / "raw.bin", np.uint8, "r", offset=3 * 6 * 8 * 3, shape=(27, 6, 8, 3)),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["last", "first", "floats", "slice", "view", "strided", "turned", "writeable"]
+)
+def test_a_memory_map_is_never_read_as_a_whole(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    given = _maps(tmp_path)[name]
+    labels = [0, 1, 2] * 10
+    memory = arrays(given, labels, held_out=6)
+    monkeypatch.setenv("BUDGETNET_MEMORY", "0")
+    there = arrays(given, labels, held_out=6)
+    assert isinstance(there.train.images, OnDisk)
+    assert there.train.fingerprint() == memory.train.fingerprint()
+    assert there.val is not None
+    assert memory.val is not None
+    assert there.val.fingerprint() == memory.val.fingerprint()
+    file = there.train.images.files[0]
+    assert (file.path.parent == tmp_path) == (name not in ("floats", "turned"))
+
+
+def test_a_map_that_begins_within_a_file_is_read_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUDGETNET_MEMORY", "0")
+    maps = _maps(tmp_path)
+    found = arrays(maps["raw"], [0, 1, 2] * 9).train.images
+    assert isinstance(found, OnDisk)
+    assert torch.equal(found[:], torch.from_numpy(maps["last"][3:].copy()).permute(0, 3, 1, 2))
+    grey = np.memmap(tmp_path / "raw.bin", np.uint8, "r", shape=(90, 6, 8))
+    assert arrays(grey, [0, 1] * 45).train.images.shape == (90, 1, 6, 8)

@@ -6,13 +6,14 @@ itself would take as long as importing torch.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from budgetnet.augment import draw
-from budgetnet.augment.steps import Batch, check_channels
+from budgetnet.augment.steps import Batch, check_channels, check_colours
 from budgetnet.augment.warp import rotations
 from budgetnet.values import colour, one_of, whole
 
@@ -48,6 +49,10 @@ class RandAugment:
         whole("RandAugment's operations", self.operations, 0, 100)
         whole("RandAugment's magnitude", self.magnitude, 0, self.bins - 1)
 
+    def ready(self, data: Any) -> None:
+        """Refuse `Data` whose images are neither grey nor RGB. Raises ValueError."""
+        check_colours(self, data.train.shape[1])
+
     def draw(self, generator: Generator, count: int, height: int, width: int) -> tuple[list[str], Tensor]:
         """One operation for each image and its signed magnitude, float64 (count,)."""
         shift = {"TranslateX": 150.0 / 331.0 * width, "TranslateY": 150.0 / 331.0 * height}
@@ -75,6 +80,10 @@ class TrivialAugmentWide:
     def __post_init__(self) -> None:
         _check("TrivialAugmentWide", self)
 
+    def ready(self, data: Any) -> None:
+        """Refuse `Data` whose images are neither grey nor RGB. Raises ValueError."""
+        check_colours(self, data.train.shape[1])
+
     def draw(self, generator: Generator, count: int, height: int, width: int) -> tuple[list[str], Tensor]:
         """One operation for each image and its signed magnitude, float64 (count,)."""
         levels = torch.randint(self.bins, (count,), generator=generator)
@@ -90,6 +99,7 @@ def apply(
     step: RandAugment | TrivialAugmentWide, images: Tensor, names: list[str], magnitudes: Tensor
 ) -> Tensor:
     """Apply to each of the uint8 images (B, C, H, W) its own operation and magnitude."""
+    check_colours(step, images.shape[1])
     check_channels(step, step.fill, images.shape[1])
     result = images.clone()
     groups: dict[str, list[int]] = {}

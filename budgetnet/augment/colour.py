@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from budgetnet.augment import draw
 from budgetnet.augment.pieces import Pass, in_pieces, unit
-from budgetnet.augment.steps import Batch, Colour
+from budgetnet.augment.steps import Batch, Colour, check_colours
 from budgetnet.values import number, span, true_or_false
 
 LUMA = (0.2989, 0.587, 0.114)
@@ -63,6 +63,10 @@ class Jitter:
                 number(f"Jitter's {name}", value, least=0, most=most)
         true_or_false("Jitter's exact_hue", self.exact_hue)
 
+    def ready(self, data: Any) -> None:
+        """Refuse `Data` whose images are neither grey nor RGB. Raises ValueError."""
+        check_colours(self, data.train.shape[1])
+
     def factors(self, generator: draw.Source, count: int) -> tuple[Tensor, Tensor]:
         """(count, 4) factors of brightness, contrast, saturation and hue, and the order that they act in."""
         order = draw.even(generator, (count, 4)).argsort(dim=1)
@@ -75,12 +79,14 @@ class Jitter:
 
     def matrices(self, generator: draw.Source, count: int, channels: int) -> Tensor:
         """(count, channels, 2 * channels + 1), hue as a turn about the grey axis; see `Colour`."""
+        check_colours(self, channels)
         factors, order = self.factors(generator, count)
         return jitter_matrices(factors, order, channels)
 
     def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """Recolour float (B, C, H, W) in [0, 1], hue by way of HSV; the labels stay."""
         count, channels = images.shape[:2]
+        check_colours(self, channels)
         factors, order = self.factors(generator, count)
         hue_at = (order == HUE).int().argmax(dim=1, keepdim=True)
         positions = torch.arange(4).expand(count, 4)
@@ -107,8 +113,13 @@ class Grayscale:
     def __post_init__(self) -> None:
         number("Grayscale's p", self.p, least=0, most=1)
 
+    def ready(self, data: Any) -> None:
+        """Refuse `Data` whose images are neither grey nor RGB. Raises ValueError."""
+        check_colours(self, data.train.shape[1])
+
     def matrices(self, generator: draw.Source, count: int, channels: int) -> Tensor:
         """(count, channels, channels + 1); see `Colour`."""
+        check_colours(self, channels)
         factors = 1.0 - draw.chance(generator, count, self.p).double()
         return torch.cat([_saturate(factors, channels), factors.new_zeros(count, channels, 1)], dim=2)
 

@@ -96,6 +96,14 @@ def check_channels(step: object, paint: object, channels: int) -> None:
         )
 
 
+def check_colours(step: object, channels: int) -> None:
+    """Refuse, for a step that knows red, green and blue, images of other channels. Raises ValueError."""
+    if channels not in (1, 3):
+        raise ValueError(
+            f"{step!r} recolours grey or RGB images, and these have {channels} channels: leave it out"
+        )
+
+
 @runtime_checkable
 class Fusable(Protocol):
     """A warp or colour step that says whether views on a GPU may be compiled with it.

@@ -54,7 +54,7 @@ def view(
     threads.
 
     Args:
-        images: uint8 (B, C, H, W), C 1 or 3, on any device.
+        images: uint8 (B, C, H, W), on any device.
         labels: int64 (B,), or probabilities (B, K), on the same device.
         steps: see `Step`.
         resolution: r, the side of the views, in pixels.
@@ -231,9 +231,9 @@ def check_view(images: Tensor, labels: Tensor, resolution: int, classes: int, ge
 
 
 def _check_images(images: Tensor) -> None:
-    if images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] in (1, 3) and images.numel() > 0:
+    if images.dtype == torch.uint8 and images.ndim == 4 and images.numel() > 0:
         return
     raise ValueError(
-        f"images should be uint8 of shape (B, 1 or 3, H, W) with at least one pixel, "
+        f"images should be uint8 of shape (B, C, H, W) with at least one pixel, "
         f"not {images.dtype} {tuple(images.shape)}"
     )

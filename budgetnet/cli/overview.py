@@ -104,7 +104,7 @@ def data_line(data: Data) -> str:
     kinds = {"train": "training", "val": "validation", "test": "test", "unlabelled": "unlabelled"}
     splits = ", ".join(f"{len(split):,} {kinds[name]}" for name, split in data.splits.items())
     channels, height, width = data.train.shape[1:]
-    kind = "grey " if channels == 1 else ""
+    kind = {1: "grey ", 3: ""}.get(channels, f"{channels}-channel ")
     return f"data: {data.name}, {splits} images of {height}x{width} {kind}pixels, {len(data.classes)} classes"
 
 

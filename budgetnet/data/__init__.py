@@ -2,7 +2,7 @@
 
 from budgetnet.data.arrays import arrays as arrays
 from budgetnet.data.arrays import digits as digits
-from budgetnet.data.arrays import pixels as pixels
+from budgetnet.data.arrays import held as held
 from budgetnet.data.batches import Ahead as Ahead
 from budgetnet.data.batches import Interleaved as Interleaved
 from budgetnet.data.batches import at_hand as at_hand
@@ -15,6 +15,7 @@ from budgetnet.data.choose import split as split
 from budgetnet.data.choose import stratified as stratified
 from budgetnet.data.data import Data as Data
 from budgetnet.data.data import Duplicate as Duplicate
+from budgetnet.data.dataset import dataset as dataset
 from budgetnet.data.disk import MEMORY_SHARE as MEMORY_SHARE
 from budgetnet.data.disk import OnDisk as OnDisk
 from budgetnet.data.disk import chunks as chunks

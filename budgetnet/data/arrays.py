@@ -14,11 +14,15 @@ import torch
 from torch import Tensor
 
 from budgetnet.data.choose import HeldOut, split
-from budgetnet.data.data import Data, remarked, unheld
+from budgetnet.data.data import Data, remarked, undrawn
+from budgetnet.data.disk import CHUNK, File, OnDisk, chunks, fits_memory
 from budgetnet.data.kinds import DataError, Finding, sentences
 from budgetnet.data.labels import Labels, dense, named, numbers, stated, unmasked
+from budgetnet.data.mapped import gathered, mapped
+from budgetnet.data.source import cache_folder
 from budgetnet.data.splits import Split
-from budgetnet.values import described
+from budgetnet.text import counted
+from budgetnet.values import described, whole
 
 Images = Tensor | npt.NDArray[Any]
 # What still rounds to 0 or to 255.
@@ -35,14 +39,17 @@ def arrays(
     classes: Sequence[str] | None = None,
     seed: int = 0,
     groups: Sequence[object] | None = None,
+    channels: int | None = None,
 ) -> Data:
     """Return data from NumPy arrays or tensors (N, H, W), (N, H, W, C) or (N, C, H, W), C being 1 or 3.
 
     Images are uint8, shared and not copied where the layout allows, or floats in [0, 1], which are rounded
-    to uint8. Labels are whole numbers from 0, or names. `classes` gives the names in order; by default
-    names are sorted, and numbers name themselves, up to 1,000 or ten for each one that is used. Either `val`
-    is given, or `held_out` (as in `split`), or neither. `groups` are those of the images, one for each (a
-    patient, a video): whole groups are held out. Raises `DataError`.
+    to uint8. Another C is said by `channels`. A memory map (`np.load(path, mmap_mode="r")`) that does not fit
+    into memory stays in its file, and each batch is read from there. Labels are whole numbers from 0, or
+    names. `classes` gives the names in order; by default names are sorted, and numbers name themselves, up to
+    1,000 or ten for each one that is used. Either `val` is given, or `held_out` (as in `split`), or neither.
+    `groups` are those of the images, one for each (a patient, a video): whole groups are held out. Raises
+    `DataError`.
 
         data = arrays(photos, species, held_out=0.2)
     """
@@ -56,14 +63,14 @@ def arrays(
     notes: list[str] = []
     findings: list[Finding] = []
     for name, part in given.items():
-        stored = pixels(part[0], name).cpu()
+        stored = held(part[0], name, channels)
         if len(stored) != len(values[name]):
             raise DataError(
                 f"{name} has {len(stored):,} images and {len(values[name]):,} labels: give one for each"
             )
         splits[name] = Split(stored, numbers(values[name], names, name), torch.arange(len(stored)))
         # As masks are, and images that were divided by 255 twice.
-        if int(stored.max()) == 1:
+        if max(int(chunk.max()) for chunk in chunks(stored)) == 1:
             notes.append(
                 f"{name} is nearly black, with pixels of 0 and 1 of 255: where 1 stands for white, multiply "
                 "by 255"
@@ -72,14 +79,34 @@ def arrays(
     if groups is not None:
         train = replace(train, groups=tuple(map(str, groups)))
     if held_out is not None:
-        whole = train
-        train, chosen = split(whole, held_out, seed, classes=names)
-        if chosen is not None:
-            findings = unheld(whole.counts(len(names)), chosen.counts(len(names)), names)
-            notes += sentences(findings)
+        both = train
+        train, chosen = split(both, held_out, seed, classes=names)
+        findings = undrawn(both, chosen, names)
+        notes += sentences(findings)
     test_split = splits.get("test")
     data = Data(train, chosen, test_split, names, "arrays", notes=tuple(notes), findings=tuple(findings))
     return remarked(data)
+
+
+def held(given: Images, name: str, channels: int | None = None) -> Tensor | OnDisk:
+    """Return what `pixels` does; of a memory map that does not fit into memory, in the file that it shows."""
+    if channels is not None:
+        whole("channels", channels)
+    source = mapped(given)
+    if source is None or not isinstance(given, np.ndarray) or not len(given):
+        return pixels(given, name, channels).cpu()
+    first = pixels(given[:1], name, channels)
+    size = first.numel() * len(given)
+    if fits_memory(size):
+        return pixels(given, name, channels).cpu()
+    if source.offset is not None:
+        item = given.shape[1:] if given.ndim == 4 else (1, *given.shape[1:])
+        axes = (0, 1, 2) if item == first.shape[1:] else (2, 0, 1)
+        file = File(source.path, source.offset, len(given), tuple(item), axes)
+        return OnDisk([file], cache=cache_folder(None))
+    step = max(1, CHUNK // first.numel())
+    parts = (pixels(given[at : at + step], name, channels) for at in range(0, len(given), step))
+    return gathered(parts, len(given))
 
 
 def _pair(part: Any, name: str) -> tuple[Images, Labels]:
@@ -123,8 +150,8 @@ def _tensor(values: Images, what: str) -> Tensor:
     return torch.from_numpy(values)
 
 
-def pixels(given: Images, name: str) -> Tensor:
-    """Return images in any layout that `arrays` takes as uint8 (N, C, H, W).
+def pixels(given: Images, name: str, channels: int | None = None) -> Tensor:
+    """Return images in any layout that `arrays` takes as uint8 (N, C, H, W), C being `channels`, else 1 or 3.
 
     Raises `DataError`, calling them the images of `name`.
     """
@@ -137,7 +164,9 @@ def pixels(given: Images, name: str) -> Tensor:
     if isinstance(given, Tensor):
         given = dense(given, what)
     kind = described(given)
-    layouts = "(N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels"
+    allowed = (1, 3) if channels is None else (channels,)
+    counts = "1 or 3 channels" if channels is None else counted(channels, "channel")
+    layouts = f"(N, H, W), (N, H, W, C) or (N, C, H, W) with {counts}"
     if given.ndim not in (3, 4) or 0 in given.shape or str(given.dtype) == "object":
         way = "reshape them to (N, H, W)" if given.ndim == 2 else "give all of them, of one size, in one"
         raise DataError(f"{what} are {layouts}, but found {kind}: {way}")
@@ -149,11 +178,12 @@ def pixels(given: Images, name: str) -> Tensor:
             f"{what} are uint8 (0 to 255) or floats in [0, 1], but found {kind}: {_conversion(given)}"
         )
     if images.ndim == 3:
-        return images.unsqueeze(1).contiguous()
-    first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
+        images = images.unsqueeze(1)
+    first, last = images.shape[1] in allowed, images.shape[3] in allowed
     if not first and not last:
-        raise DataError(f"{what} are {layouts}, but found {kind}: drop the other channels")
-    if first and last:
+        way = "say how many by channels=, or drop" if channels is None else "drop"
+        raise DataError(f"{what} are {layouts}, but found {kind}: {way} the other channels")
+    if first and last and given.ndim == 4:
         raise DataError(f"{what} may be read as (N, H, W, C) or (N, C, H, W), found {kind}: make a Split")
     return (images if first else images.permute(0, 3, 1, 2)).contiguous()
 

@@ -249,6 +249,13 @@ def rare(train: Split, classes: Sequence[str]) -> list[Finding]:
     ]
 
 
+def undrawn(whole: Split, drawn: Split | None, classes: Sequence[str]) -> list[Finding]:
+    """Return the classes of the whole that what was drawn of it, if anything, has no image of."""
+    if drawn is None:
+        return []
+    return unheld(whole.counts(len(classes)), drawn.counts(len(classes)), classes)
+
+
 def unheld(counts: Sequence[int], held: Sequence[int], classes: Sequence[str]) -> list[Finding]:
     """Return the classes of which there are so many images, and none among those that are held out."""
     return [

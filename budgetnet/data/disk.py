@@ -23,7 +23,8 @@ class File:
     """`count` images in a file, one after another from byte `offset`, each as uint8 of the lengths `item`.
 
     `axes` says which of these lengths are C, H and W. The file is opened once and may be unlinked or replaced
-    meanwhile. Raises `DataError` for a file that cannot be opened or is too short.
+    meanwhile; one that is `passing` is removed, where the system can at once, else with the object. Raises
+    `DataError` for a file that cannot be opened or is too short.
     """
 
     def __init__(
@@ -33,6 +34,8 @@ class File:
         count: int,
         item: tuple[int, ...],
         axes: tuple[int, int, int] = (0, 1, 2),
+        *,
+        passing: bool = False,
     ) -> None:
         self.path, self.offset, self.count, self.item, self.axes = path, offset, count, item, axes
         self.each = torch.Size(item).numel()
@@ -40,13 +43,15 @@ class File:
             self._descriptor = os.open(path, os.O_RDONLY | flags("O_CLOEXEC"))
         except OSError as error:
             raise self._lost(error) from None
-        weakref.finalize(self, os.close, self._descriptor)
+        weakref.finalize(self, _end, self._descriptor, path if passing else None)
         status = os.fstat(self._descriptor)
         changed = f"{status.st_mtime_ns} {status.st_ctime_ns}"
         self.identity = f"{path.resolve()} {status.st_size} {changed} {offset} {count} {item} {axes}"
         self.digests: Tensor | None = None
         if status.st_size < offset + count * self.each:
             raise self._short()
+        if passing and os.name == "posix":
+            path.unlink()
         # What is read ahead of a random image is not the next one that is asked for.
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
@@ -113,6 +118,13 @@ class File:
             f"{self.path} should hold {self.count:,} images of {self.each:,} bytes and is shorter: "
             "it was cut off; remove it, so that it is made or fetched again"
         )
+
+
+def _end(descriptor: int, passing: Path | None) -> None:
+    """Close a file, and remove one that was there for this process alone."""
+    os.close(descriptor)
+    if passing is not None:
+        passing.unlink(missing_ok=True)
 
 
 class OnDisk:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, Unpack
 import torch
 
 from budgetnet.data.choose import HeldOut, fifth, left_over, split
-from budgetnet.data.data import Data, remarked, unheld
+from budgetnet.data.data import Data, remarked, undrawn
 from budgetnet.data.kinds import UNREADABLE, DataError, Finding, Remark, sentences
 from budgetnet.data.listing import Listing, file_at, listing
 from budgetnet.data.source import cache_folder, data_root
@@ -100,11 +100,11 @@ def labelled(
     photos = photos if groups is None else _grouped(photos, groups)
     splits, findings = parts(photos, storing, unreadable=unreadable)
     training, val = splits["train"], splits.get("val")
-    counts = training.counts(len(photos.classes))
-    share = held_out if held_out is not None or val is not None else fifth(counts)
+    share = (
+        held_out if held_out is not None or val is not None else fifth(training.counts(len(photos.classes)))
+    )
     train, drawn = split(training, share, seed, per_class=per_class, classes=photos.classes)
-    if drawn is not None:
-        findings = (*findings, *unheld(counts, drawn.counts(len(photos.classes)), photos.classes))
+    findings = (*findings, *undrawn(training, drawn, photos.classes))
     rest = left_over(training, train, drawn) if unlabelled is True else None
     notes = remarks(photos, findings)
     if not isinstance(unlabelled, bool):

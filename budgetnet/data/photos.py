@@ -94,9 +94,29 @@ def _read(path: Path, size: Size, squash: bool) -> Read:
         upright = _rgb(image if turn is None else image.transpose(turn))
         if animated(image):
             odd.append(("animated", image.format or ""))
-    sides, bilinear = (width, height), Image.Resampling.BILINEAR
-    shown = upright.resize(sides, bilinear) if squash else ImageOps.fit(upright, sides, bilinear)
-    return Read(np.ascontiguousarray(np.asarray(shown).transpose(2, 0, 1)), tuple(odd))
+    return Read(_fitted(upright, size, squash), tuple(odd))
+
+
+def _fitted(image: Image.Image, size: Size, squash: bool) -> npt.NDArray[np.uint8]:
+    """Return an image as uint8 (C, *size), all of it or the largest part at its centre."""
+    sides, bilinear = (size[1], size[0]), Image.Resampling.BILINEAR
+    if image.size != sides:
+        image = image.resize(sides, bilinear) if squash else ImageOps.fit(image, sides, bilinear)
+    values = np.asarray(image)
+    return np.ascontiguousarray(values.transpose(2, 0, 1) if values.ndim == 3 else values[None])
+
+
+def photo_pixels(image: Image.Image, size: Size | None, *, squash: bool, grey: bool) -> npt.NDArray[np.uint8]:
+    """Return an opened photo as `read_photo` reads a file: uint8 (3 or 1, *size), or of its own size."""
+    turn = TURNS.get(orientation(image) or 1)
+    upright = _rgb(image if turn is None else image.transpose(turn))
+    values = _fitted(upright, size or (upright.height, upright.width), squash)
+    return _grey(values) if grey else values
+
+
+def fitted_pixels(pixels: npt.NDArray[np.uint8], size: Size, *, squash: bool) -> npt.NDArray[np.uint8]:
+    """Return uint8 (C, H, W), of any number of channels, at a size, as `read_photo` brings photos to it."""
+    return np.concatenate([_fitted(Image.fromarray(channel), size, squash) for channel in pixels])
 
 
 def _rgb(image: Image.Image) -> Image.Image:

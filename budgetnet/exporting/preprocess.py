@@ -60,15 +60,20 @@ def preprocess(model: nn.Module, card: Card, sides: tuple[int, int]) -> dict[str
     }
 
 
-def example_image() -> Tensor:
-    """The worked example's image, uint8 (H, W, 3)."""
+def example_image(channels: int = 3) -> Tensor:
+    """The worked example's image, uint8 (H, W, C); of greys it has three channels, as photos have."""
     height, width = EXAMPLE
-    y, x, c = torch.arange(height)[:, None, None], torch.arange(width)[:, None], torch.arange(3)
+    count = 3 if channels == 1 else channels
+    y, x, c = torch.arange(height)[:, None, None], torch.arange(width)[:, None], torch.arange(count)
     return ((7 * x * x + 13 * y * y + 31 * c * (x + y)) % 256).to(torch.uint8)
 
 
 def example_input(card: Card, sides: tuple[int, int]) -> Tensor:
     """What predict makes of that image, by the very code that it uses: (1, C, crop, crop)."""
+    if card.channels not in (1, 3):
+        array = example_image(card.channels).permute(2, 0, 1)
+        images = next(gather(array[None], card, batch_size=1, resolution=sides[1]).batches)
+        return test_view(images, resize=sides[0], crop=sides[1])
     # Pillow is for files alone.
     from PIL import Image
 
@@ -86,10 +91,11 @@ def page(card: Card, steps: dict[str, Any], shown: Tensor, logits: Tensor) -> st
         for at, step in enumerate(_steps(card, steps), start=1)
     ]
     height, width = EXAMPLE
-    begins = ", ".join(map(str, example_image().flatten()[:12].tolist()))
-    example = f"""An image of {width} x {height} pixels has in row y, column x and channel c (0 to 2) the byte
-        (7 x x + 13 y y + 31 c (x + y)) modulo 256, so that it begins {begins}. The first ten numbers of its
-        input, along the first rows of the first channel:"""
+    image = example_image(card.channels)
+    begins = ", ".join(map(str, image.flatten()[:12].tolist()))
+    example = f"""An image of {width} x {height} pixels has in row y, column x and channel c (0 to
+        {image.shape[2] - 1}) the byte (7 x x + 13 y y + 31 c (x + y)) modulo 256, so that it begins
+        {begins}. The first ten numbers of its input, along the first rows of the first channel:"""
     last = (
         "What this file says of it (logits, the first ten; processors round their last digits differently):"
     )
@@ -114,8 +120,26 @@ def as_json(card: Card, steps: dict[str, Any], **others: str) -> str:
 
 def _steps(card: Card, steps: dict[str, Any]) -> Iterator[str]:
     """From the photo to the class, a paragraph each."""
-    height, width = steps["photo"]["size"]
+    yield from _from_photo(steps) if card.channels in (1, 3) else _from_array(card, steps)
     resize, crop, edge = steps["resize"]["size"][0], steps["crop"]["size"][0], steps["crop"]["top"]
+    yield "Divide by 255."
+    yield f"""Resize all of it to {resize} x {resize} by the same filter, in float32, without rounding.
+        Where that is the size already, nothing changes."""
+    yield f"Cut out {crop} x {crop} pixels from row {edge} and column {edge} on."
+    order = " (R, G, B)" if card.channels == 3 else ""
+    inside = steps["standardised_inside"]
+    mean, std = (_numbers(inside[name]) or "none" for name in ("mean", "std"))
+    yield f"""The input `{INPUT}` is float32 (N, {card.channels}, {crop}, {crop}): images, channels{order},
+        rows, columns, from 0 to 1. Do not standardise: the network does that itself (mean {mean};
+        standard deviation {std})."""
+    names = ", ".join(f"{k} {inline(name)}" for k, name in enumerate(card.classes)) or "numbered from 0"
+    yield f"""The output `{OUTPUT}` is float32 (N, K). The class is that of the largest; probabilities are
+        exp(logit), divided by their sum. Classes: {names}. {_looks(card)}"""
+
+
+def _from_photo(steps: dict[str, Any]) -> Iterator[str]:
+    """From the photo to bytes of the size that images were stored at, a paragraph each."""
+    height, width = steps["photo"]["size"]
     yield f"""Decode the photo. (A JPEG of W x H pixels is decoded, by its DCT, at one s-th of its size,
         rounded up, s being the largest of 1, 2, 4 and 8 that is at most min(floor(W / {2 * width}),
         floor(H / {2 * height})). Without that, pixels differ by a few of 255.) Turn it as its EXIF
@@ -140,18 +164,16 @@ def _steps(card: Card, steps: dict[str, Any]) -> Iterator[str]:
         red, green, blue = steps["grey"]
         yield f"""Make it one channel: grey = round(({red} R + {green} G) + {blue} B), each number, product
             and sum a float32, a half to the even number."""
-    yield "Divide by 255."
-    yield f"""Resize all of it to {resize} x {resize} by the same filter, in float32, without rounding.
-        Where that is the size already, nothing changes."""
-    yield f"Cut out {crop} x {crop} pixels from row {edge} and column {edge} on."
-    inside = steps["standardised_inside"]
-    mean, std = (_numbers(inside[name]) or "none" for name in ("mean", "std"))
-    yield f"""The input `{INPUT}` is float32 (N, {card.channels}, {crop}, {crop}): images, channels (R, G,
-        B), rows, columns, from 0 to 1. Do not standardise: the network does that itself (mean {mean};
-        standard deviation {std})."""
-    names = ", ".join(f"{k} {inline(name)}" for k, name in enumerate(card.classes)) or "numbered from 0"
-    yield f"""The output `{OUTPUT}` is float32 (N, K). The class is that of the largest; probabilities are
-        exp(logit), divided by their sum. Classes: {names}. {_looks(card)}"""
+
+
+def _from_array(card: Card, steps: dict[str, Any]) -> Iterator[str]:
+    """From an array of other channels than a photo's to the part of it that is shown, a paragraph each."""
+    height, width = steps["photo"]["size"]
+    yield f"""Take the image as bytes, {card.channels} channels in the order that the model learnt them in."""
+    if steps["photo"]["part"] == "centre":
+        yield f"""Of its W x H pixels take the part at the centre of w = min(W, round({width} H / {height}))
+            columns from floor((W - w) / 2) and h = min(H, round({height} W / {width})) rows from
+            floor((H - h) / 2) on."""
 
 
 def _numbers(values: list[float], digits: int = 6) -> str:

@@ -74,7 +74,7 @@ def strips(split: Split, phase: Phase, *, classes: int, rows: int = 4) -> list[t
 
 
 def uri(image: Tensor, side: int = 0) -> str:
-    """An image uint8 (3 or 1, H, W) as the address of itself, enlarged by a whole factor to about `side`."""
+    """An image uint8 (C, H, W) as the address of itself, enlarged by a whole factor to about `side`."""
     factor = max(1, side // max(image.shape[-2:]))
     large = image.repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
     drawn = io.BytesIO()
@@ -86,7 +86,9 @@ def _pillow(image: Tensor) -> Any:
     from PIL import Image
 
     image = image.cpu()
-    return Image.fromarray((image[0] if len(image) == 1 else image[:3].permute(1, 2, 0)).contiguous().numpy())
+    # Of images of other channels the first three are shown, or the first.
+    shown = image[0] if len(image) < 3 else image[:3].permute(1, 2, 0)
+    return Image.fromarray(shown.contiguous().numpy())
 
 
 def _spread(length: int, count: int) -> Tensor:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from budgetnet.data import ENDINGS, DataError, Finding, OnDisk, Split, in_order, is_numbered, pixels, walk
+from budgetnet.data import ENDINGS, DataError, Finding, OnDisk, Split, held, in_order, is_numbered, walk
 from budgetnet.modelfile import Card
 from budgetnet.recipe import Test
 from budgetnet.text import inline
@@ -86,14 +86,34 @@ def gather(
                 "resolution="
             )
         return _stored(part(images.images, known), images.names, channels, batch_size)
+    alone = images[0] if isinstance(images, list | tuple) and len(images) == 1 else images
+    if isinstance(alone, str | os.PathLike) and Path(alone).suffix == ".npy":
+        images = _array(Path(alone))
     if isinstance(images, Tensor | np.ndarray):
-        single = images.ndim == 3 and images.shape[0] == (channels or 3)
-        stored = pixels(images[None] if single else images, "predict")
+        single = images.ndim == 3 and (channels or 3) in (images.shape[0], images.shape[2] if channels else 0)
+        other = channels if channels not in (1, 3) else None
+        stored = held(images[None] if single else images, "predict", other)
         return _stored(part(stored, known), None, channels, batch_size)
+    if channels not in (None, 1, 3):
+        raise ValueError(
+            f"the model takes images of {channels} channels, which photos have not: give an array, or a .npy "
+            "file with one"
+        )
     files = image_files(_paths(images))
     form, unread = _form(known, resolution), dict[int, Finding]()
     read = _read(files.paths, form, batch_size, unread, skip=skip)
     return Given(read, tuple(map(str, files.paths)), min(form.size), files.findings, unread)
+
+
+def _array(path: Path) -> npt.NDArray[np.generic]:
+    """The array in a .npy file, mapped and not read. Raises ValueError for other files."""
+    try:
+        array: npt.NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {inline(str(path))}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{inline(str(path))} cannot be read as an array ({inline(str(error))})") from None
+    return array
 
 
 def _paths(images: object) -> list[Path_]:
