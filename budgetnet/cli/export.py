@@ -37,5 +37,6 @@ def export_target(target: str, recipe: str | None, asked: Asked, form: ExportFor
         batch=1 if form.batch == "1" else form.batch,  # type: ignore[arg-type]
         int8=int8 if form.int8 else False,
         bytes=form.most,
+        ram=form.ram,
     )
     say(str(exported))

@@ -291,7 +291,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class ExportForm:
-    """What the file is to be, its format and place, how many images at once, eight bits or not, its bytes."""
+    """What the file is to be: format, place, images at once, eight bits or not, its bytes and its arena."""
 
     to: str
     out: str | None
@@ -300,6 +300,7 @@ class ExportForm:
     calibrate: str | None
     tolerate: float
     most: str | None
+    ram: str | None
 
 
 @dataclass(frozen=True)

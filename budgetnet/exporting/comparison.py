@@ -39,7 +39,8 @@ class Comparison:
     """A model `before` and `after` its export, on `images` images, which `what` names.
 
     `difference` is the largest of logits, beside the `largest` logit; `differ` labels of them are others, all
-    but `ties` of them by more than a rounding. `limit` are the most bytes that the file may have.
+    but `ties` of them by more than a rounding. `limit` are the most bytes that the file may have. `arena` are
+    those of RAM that a microcontroller's interpreter takes at most, where it is exported for one.
     """
 
     images: int
@@ -51,6 +52,7 @@ class Comparison:
     before: Side
     after: Side
     limit: int | None
+    arena: int | None = None
 
     @property
     def same(self) -> bool:
@@ -69,6 +71,8 @@ class Comparison:
         rows.append(("accuracy", *(percent(each.accuracy) for each in self._both)))
         rows.append(("bytes", f"{self.before.bytes:,}", f"{self.after.bytes:,}{limit}"))
         rows.append(("ms an image, batch 1, 1 thread", *(f"{each.milliseconds:.2f}" for each in self._both)))
+        if self.arena is not None:
+            rows.append(("bytes of a microcontroller's arena", "", f"{self.arena:,}"))
         for title, (before, after) in (
             ("MB of a process at its peak", (self.before.peak, self.after.peak)),
             ("MB of these beyond libraries", (self.before.working, self.after.working)),

@@ -15,22 +15,24 @@ from torch import Tensor, nn
 from budgetnet.augment import test_view
 from budgetnet.budget import Budget, OverBudget, ledger
 from budgetnet.data import Data, Split
-from budgetnet.exporting.beside import JSON, PAGE, beside, ownership
+from budgetnet.exporting.arena import Program
+from budgetnet.exporting.beside import PAGE, beside
 from budgetnet.exporting.comparison import BATCH, Comparison, Side, cost, logits, noise, told_apart
 from budgetnet.exporting.content import Batch, whole_file
+from budgetnet.exporting.embedded import c_source, program_of, read_c, weight, within
 from budgetnet.exporting.footprint import footprint
 from budgetnet.exporting.formats import FORMATS, Format, FormatName, check_installed
-from budgetnet.exporting.module import Scale, of_bytes
-from budgetnet.exporting.page import CARD, card_page, stated_licence
-from budgetnet.exporting.preprocess import as_json, example_input, page, preprocess
+from budgetnet.exporting.module import of_bytes
 from budgetnet.exporting.source import Source, source_of
-from budgetnet.files import check_writable, reason, write_whole
+from budgetnet.exporting.written import HEADER, write
+from budgetnet.files import check_writable
 from budgetnet.modelfile import Card
 from budgetnet.run import Run
 from budgetnet.text import percent
 from budgetnet.trainer import Images, gather, measured
 from budgetnet.values import number, one_of
 
+_ARRAY = FORMATS["c"].suffix
 _CALIBRATED = 256
 """Training images that ranges of activations are taken from."""
 
@@ -58,7 +60,9 @@ class Exported:
     comparison: Comparison
 
     def __str__(self) -> str:
-        return f"{self.comparison}\nthe file is {self.file}, what it takes is in {beside(self.file, PAGE)}"
+        header = f" with {self.file.with_suffix(HEADER).name}" if self.file.suffix == _ARRAY else ""
+        taken = beside(self.file, PAGE)
+        return f"{self.comparison}\nthe file is {self.file}{header}, what it takes is in {taken}"
 
 
 def export(
@@ -70,9 +74,10 @@ def export(
     batch: Batch | None = None,
     int8: bool | Int8 = False,
     bytes: int | str | None = None,
+    ram: int | str | None = None,
     resolution: int | None = None,
 ) -> Exported:
-    """Write a trained model as ONNX, as a program of torch.export (pt2), of ExecuTorch or of LiteRT.
+    """Write a trained model as ONNX, as a program of torch.export (pt2), of ExecuTorch or of LiteRT, or in C.
 
     `model` is a model, a run, its folder, a model file, or the name of one that comes along. Both are shown
     the images of `data`: its validation images, a Split, photos; without any, soft noise. The file takes
@@ -81,7 +86,9 @@ def export(
     way to test, and versions. Beside it preprocess.json and preprocess.md say how a photo becomes its input,
     and card.md is its card.
     It goes to `out`, else beside the model's file. Weights that have few bits keep them in ONNX. `int8` makes
-    weights and activations eight bits wide (see `Int8`); it takes `data` with labels.
+    weights and activations eight bits wide (see `Int8`); it takes `data` with labels. In "c" the LiteRT
+    program is an array, for LiteRT for Microcontrollers, with a header beside it that says its scales and
+    the arena that it needs, which `ram` limits; `bytes` are those of the array.
 
     Raises ValueError, and writes nothing, where labels differ but for ties, or logits by more than a
     rounding, or with `int8` too much accuracy is lost; and OverBudget for a file of more than the bytes that
@@ -94,20 +101,27 @@ def export(
     batch = _batch(form, batch)
     if int8 and not form.int8:
         raise ValueError('a pt2 file holds floats, and int8 needs another format: give to="onnx" (--to onnx)')
+    if ram is not None and to != "c":
+        raise ValueError(f"ram limits the arena of an export to C (--to c), and this one is to {to}")
+    most = None if ram is None else Budget(ram=ram, resolution=1).ram
     check_installed(form)
     source, by = source_of(model, resolution)
     path = Path(out) if out is not None else by.with_suffix(form.suffix)
     if path.suffix != form.suffix:
         raise ValueError(f"an export to {to} should be a file NAME{form.suffix}, not {path!s:.200}")
-    check_writable(path)
+    for file in (path, path.with_suffix(HEADER)) if to == "c" else (path,):
+        check_writable(file)
     quantised = Int8() if int8 is True else int8 or None
     views = None if quantised is None else _calibration(source, quantised, data)
     content = whole_file(source, to, batch, views)
-    limit = _limit(source, len(content), path, bytes, int8=quantised is not None)
-    compared = _compared(source, content, path, data, limit)
+    if to == "c":
+        content = c_source(content, path.stem).encode()
+    limit = _limit(source, weight(content, path), path, bytes, int8=quantised is not None)
+    arena = _arena(source, content, path, most)
+    compared = replace(_compared(source, content, path, data, limit), arena=arena)
     _check(compared, path, quantised)
     compared = _with_memory(compared, source, content, path)
-    _write(source, content, path, str(compared))
+    write(source, content, path, str(compared))
     return Exported(path, compared)
 
 
@@ -163,6 +177,21 @@ def _limit(source: Source, weighs: int, path: Path, bytes: int | str | None, *, 
     return most
 
 
+def _arena(source: Source, content: bytes, path: Path, most: int | None) -> int | None:
+    """The arena that an export to C takes at most. Raises OverBudget where that is more than `most`."""
+    if path.suffix != _ARRAY:
+        return None
+    program = Program(program_of(read_c(content.decode())))
+    if most is not None and program.arena > most:
+        raise OverBudget(
+            f"{path.name} would take an arena of {program.arena:,} bytes, {program.arena - most:,} over the "
+            f"budget of {most:,}, {program.planned:,} of them for activations; lower the resolution, or make "
+            "the first maps narrower (Budget(ram=, stored='int8') before training)",
+            ledger(source.model),
+        )
+    return program.arena
+
+
 def _compared(
     source: Source, content: bytes, path: Path, data: Data | Images | None, limit: int | None
 ) -> Comparison:
@@ -178,7 +207,7 @@ def _compared(
         return Side(right, weighs, cost(make, source.example(1)))
 
     one = side(before, source.bytes, lambda: copy.deepcopy(source.model))
-    other = side(after, len(content), lambda: of_bytes(content, path, threads=1)[0])
+    other = side(after, weight(content, path), lambda: of_bytes(content, path, threads=1)[0])
     return Comparison(len(before), what, difference, largest, differ, ties, one, other, limit)
 
 
@@ -225,23 +254,13 @@ def _check(compared: Comparison, path: Path, int8: Int8 | None) -> None:
         )
 
 
-def _whole_numbers(first: Scale, last: Scale) -> str:
-    """What the page says of a file whose own input and output are whole numbers."""
-    return f"""
-## Whole numbers
-
-The input and the output of this file are int8. For each number x of the input above give it
-round(x / {first.step:.9g}) + {first.zero}, cut to -128 to 127, and of each y of its output take
-(y - {last.zero}) * {last.step:.9g}, as was done here.
-"""
-
-
 def _with_memory(compared: Comparison, source: Source, content: bytes, path: Path) -> Comparison:
     """The comparison with the memory of both, each in a process of its own."""
     shape = tuple(source.example(1).shape[1:])
     with TemporaryDirectory() as folder:
-        original, exported = Path(folder) / "original.pickle", Path(folder) / f"exported{path.suffix}"
-        exported.write_bytes(content)
+        program, ran = within(content, path)
+        original, exported = Path(folder) / "original.pickle", Path(folder) / f"exported{ran.suffix}"
+        exported.write_bytes(program)
         try:
             torch.save(source.model, original)
         except Exception:
@@ -254,27 +273,3 @@ def _with_memory(compared: Comparison, source: Source, content: bytes, path: Pat
         for side, (peak, working) in ((compared.before, before), (compared.after, after))
     )
     return replace(compared, before=one, after=other)
-
-
-def _write(source: Source, content: bytes, path: Path, compared: str) -> None:
-    """The file, and beside it its card and what its input is, in words and as JSON."""
-    steps = preprocess(source.model, source.card, source.sides)
-    shown = example_input(source.card, source.sides)
-    made, _ = of_bytes(content, path)
-    with torch.inference_mode():
-        text = page(source.card, steps, shown, made(shown))
-    if made.scales is not None:
-        text += _whole_numbers(*made.scales)
-        for end, scale in zip(("input", "output"), made.scales, strict=True):
-            steps[end] |= {"type": "int8", "scale": scale.step, "zero_point": scale.zero}
-    said = as_json(source.card, steps, **ownership(path, content))
-    about = beside(path, CARD)
-    what = (path.stem, ledger(source.model).params, len(content))
-    told = card_page(source.card, source.record, what, stated_licence(about), compared)
-    files = {beside(path, PAGE): text, about: told, beside(path, JSON): said}
-    try:
-        for file, words in files.items():
-            write_whole(file, words.encode())
-        write_whole(path, content)
-    except OSError as error:
-        raise ValueError(f"{path!s:.200} cannot be written ({reason(error)}): choose another --out") from None

@@ -7,13 +7,13 @@ import importlib
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Literal
 
 from budgetnet.text import one_line
 
-FormatName = Literal["onnx", "pt2", "executorch", "litert"]
+FormatName = Literal["onnx", "pt2", "executorch", "litert", "c"]
 KEYS = ("card", "preprocess", "versions")
 """What an exported file says of itself, each as JSON."""
 _DIGITS = 64
@@ -47,11 +47,14 @@ class Format:
         return (*self.runners, *self.writers)
 
 
+_LITERT = Format("LiteRT", ".tflite", "litert", ("litert_torch", "torchao"), ("ai_edge_litert",))
 FORMATS: Mapping[str, Format] = {
     "onnx": Format("ONNX", ".onnx", "onnx", ("onnx", "onnxscript"), ("onnxruntime",), any_number=True),
     "pt2": Format("torch.export", ".pt2", any_number=True, int8=False),
     "executorch": Format("ExecuTorch", ".pte", "executorch", ("torchao",), ("executorch",)),
-    "litert": Format("LiteRT", ".tflite", "litert", ("litert_torch", "torchao"), ("ai_edge_litert",)),
+    "litert": _LITERT,
+    # A program of LiteRT as an array, for its interpreter for microcontrollers.
+    "c": replace(_LITERT, title="LiteRT in C", suffix=".c"),
 }
 SUFFIXES = tuple(form.suffix for form in FORMATS.values())
 
@@ -91,6 +94,11 @@ def sealed(content: bytes, form: Format) -> bytes:
         # The comment of a zip archive: it had none, and its length stands in the last two bytes.
         head = content[:-2] + _DIGITS.to_bytes(2, "little")
     return head + hashlib.sha256(head).hexdigest().encode()
+
+
+def seal_of(content: bytes) -> str:
+    """The SHA-256 that a sealed content ends in."""
+    return content[-_DIGITS:].decode()
 
 
 def is_sealed(content: bytes) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.exporting.beside import stranger
+from budgetnet.exporting.embedded import within
 from budgetnet.exporting.formats import (
     FORMATS,
     KEYS,
@@ -78,10 +79,10 @@ class ExportedModel(nn.Module):
 def read_export(path: str | Path, *, trusted: bool = False) -> nn.Module:
     """The model of a file that `export` wrote, with its card, ready for Trainer.predict and evaluate.
 
-    An ONNX file is run by onnxruntime, a `.pte` file by ExecuTorch, a `.tflite` file by LiteRT. A `.pt2` file
-    is a program: torch.export.load may execute what it says, so that it is read only if `trusted` says that
-    you know who wrote it. Raises BadModelFile, a ValueError, for a file that is not, byte for byte, what was
-    exported, or not the one that preprocess.json beside it was written for.
+    An ONNX file is run by onnxruntime, a `.pte` file by ExecuTorch, a `.tflite` or `.c` file by LiteRT. A
+    `.pt2` file is a program: torch.export.load may execute what it says, so that it is read only if `trusted`
+    says that you know who wrote it. Raises BadModelFile, a ValueError, for a file that is not, byte for byte,
+    what was exported, or not the one that preprocess.json beside it was written for.
     """
     path = Path(path)
     if path.suffix == ".pt2" and not trusted:
@@ -113,8 +114,12 @@ def of_bytes(
     content: bytes, path: Path, *, threads: int | None = None
 ) -> tuple[ExportedModel, Mapping[str, str]]:
     """A file's content as a module, and what the file says of itself. Raises BadModelFile."""
-    form = of_suffix(path.suffix)
-    check_installed(form, writing=False)
+    check_installed(of_suffix(path.suffix), writing=False)
+    try:
+        content, ran = within(content, path)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BadModelFile(f"{path} is damaged: {one_line(str(error)) or type(error).__name__}") from None
+    form = of_suffix(ran.suffix)
     if not is_sealed(content):
         raise BadModelFile(f"{path} is damaged, or has been changed since budgetnet exported it")
     run = {".pt2": _pt2, ".pte": _executorch, ".tflite": _litert}.get(form.suffix, _onnx)

@@ -21,7 +21,7 @@ from budgetnet.cli.options import (
     ExportForm,
     click.option(
         "--to",
-        type=click.Choice(["onnx", "pt2", "executorch", "litert"]),
+        type=click.Choice(["onnx", "pt2", "executorch", "litert", "c"]),
         default="onnx",
         show_default=True,
         help="Format.",
@@ -47,18 +47,19 @@ from budgetnet.cli.options import (
         help="The most accuracy that --int8 may cost.",
     ),
     click.option("--bytes", "most", metavar="BYTES", help="The most that the file may weigh, such as 300KB."),
+    click.option("--ram", metavar="BYTES", help="The most that the arena may take, such as 64KB (to c)."),
 )
 @gathered("asked", Asked, data_option, set_option)
 def command(target: str, recipe: str | None, form: ExportForm, asked: Asked) -> None:
     """Write a trained model for other programs to run.
 
-    As ONNX, or as a program of torch.export, ExecuTorch or LiteRT.
+    As ONNX, as a program of torch.export, ExecuTorch or LiteRT, or as the last in C, for microcontrollers.
 
     The file and the model are shown the validation images of RECIPE (which the run names itself where
     budgetnet brings it along), else the photos in --data, else noise, and compared in one table. A file that
     is not the same model, or is over the model's budget of bytes, is not written. Beside it preprocess.md
     says how a photo becomes its input. `budgetnet predict FILE.onnx photos/` uses it. All but pt2 need the
-    extra of their name: pip install 'budgetnet[onnx]'.
+    extra of their name: pip install 'budgetnet[onnx]'; c needs litert.
     """
     from budgetnet.cli.export import export_target
 
