@@ -139,6 +139,7 @@ def test_every_mark_of_a_block_is_one_that_is_understood() -> None:
         "toml": "",
         "json": "",
         "js": "",
+        "cpp": "",
         "html": "",
     }
     for page in PAGES:

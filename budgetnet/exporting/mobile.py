@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.exporting.formats import FORMATS, Unusable, imported
+from budgetnet.layers import Standardise
 from budgetnet.text import one_line
 
 
@@ -49,7 +50,7 @@ def litert_program(plain: nn.Module, example: Tensor, views: Tensor | None) -> b
             configs = imported(form, "litert_torch.quantize.quant_config")
             config = kinds.get_symmetric_quantization_config(is_per_channel=True)
             quantizer = kinds.PT2EQuantizer().set_global(config)
-            plain = _quantised(plain, example, views, quantizer, fold_quantize=False)
+            plain = _quantised(_convolved(plain), example, views, quantizer, fold_quantize=False)
             options = {"quant_config": configs.QuantConfig(pt2e_quantizer=quantizer)}
         content: bytes = bytes(litert.convert(plain, (example,), **options).model_content())
     return content
@@ -84,6 +85,19 @@ def _by_rows(plain: nn.Module, example: Tensor) -> nn.Module:
     copied = copy.deepcopy(plain) if names else plain
     for name in names:
         copied.set_submodule(name, _Rows(copied.get_submodule(name)))
+    return copied
+
+
+def _convolved(plain: nn.Module) -> nn.Module:
+    """A copy that standardises by a convolution, which can have eight bits: a subtraction stays floats."""
+    copied = copy.deepcopy(plain)
+    for name, module in list(copied.named_modules()):
+        if isinstance(module, Standardise):
+            channels = len(module.mean)
+            made = nn.Conv2d(channels, channels, 1, groups=channels)
+            made.weight.data = (1 / module.std)[:, None]
+            made.bias = nn.Parameter(-(module.mean / module.std).flatten())
+            copied.set_submodule(name, made if module.fitted else nn.Identity())
     return copied
 
 
