@@ -24,7 +24,7 @@ from budgetnet.compare import compare
 from budgetnet.plan import Plan
 from budgetnet.randomness import MODEL, drawn
 from budgetnet.run import Run
-from budgetnet.sweep import Sweep, read_over, search, seeds, sweep
+from budgetnet.sweep import Sweep, over, read_over, seeds, sweep
 from budgetnet.sweep.grid import grid, split
 from budgetnet.sweep.trials import Trial
 
@@ -425,7 +425,7 @@ def test_data_that_changed_between_trials_are_told_and_a_run_that_never_began_ha
         return Trial(number, {"data.held_out": held_out}, (Run(record=record),), 1)
 
     def notes(*trials: Trial) -> list[str]:
-        return list(search._notes(Sweep(Path(), "val_accuracy", trials, {})))
+        return list(over.notes(Sweep(Path(), "val_accuracy", trials, {})))
 
     same = trial(1, "9", train="a", val="v")
     assert notes(same, trial(2, "9", train="a", val="v"), trial(3, "9")) == []

@@ -109,4 +109,5 @@ def _portable(text: str) -> str:
     for folder, short in ((os.getcwd(), "."), (os.path.expanduser("~"), "~")):
         if len(folder) > 1:
             text = re.sub(rf"(^|[=:]){re.escape(folder)}(?=[/\\]|$)", rf"\1{short}", text)
-    return text
+    # A database's password is nobody's business.
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", text)

@@ -205,6 +205,44 @@ def gathered(name: str, into: type, *options: Option) -> Option:
 
 
 @dataclass(frozen=True)
+class Trials:
+    """Which settings are tried with how many seeds, and how one is chosen."""
+
+    over: tuple[str, ...]
+    searched: tuple[str, ...]
+    seeds: int
+    together: int | Literal["auto"]
+    metric: str
+
+
+@dataclass(frozen=True)
+class Searching:
+    """How a search suggests and ends its trials, how long it takes, and where its study lies."""
+
+    trials: int
+    prune: str
+    within: str | None
+    storage: str | None
+    against: tuple[str, ...]
+
+    def unlike(self, context: click.Context) -> None:
+        """Refuse what only a search has, where a grid is asked for."""
+        for name, option in (("trials", "--trials"), ("prune", "--prune"), ("within", "--within")):
+            if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"{option} is of a search (--search), and --over tries all of a grid")
+        if self.against:
+            raise click.UsageError("--against is of a search (--search), and --over tries all of a grid")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is printed: all, the result, or that as JSON."""
+
+    quiet: bool
+    as_json: bool
+
+
+@dataclass(frozen=True)
 class Measured:
     """On which split and at which resolution in pixels, on which device, shown as JSON or as a table.
 

@@ -40,7 +40,7 @@ def grid(over: Mapping[str, Iterable[Any]]) -> list[Setting]:
     """All combinations of the values of each path, the last path changing fastest."""
     if not over:
         raise ValueError("a sweep needs something to vary: over={'recipe.phases.0.lr': [0.01, 0.1]} (--over)")
-    columns = {path: _values(path, values) for path, values in over.items()}
+    columns = {path: values_of(path, values) for path, values in over.items()}
     return [Setting(dict(zip(columns, values, strict=True))) for values in product(*columns.values())]
 
 
@@ -73,7 +73,7 @@ def read_over(texts: Sequence[str]) -> dict[str, list[Any]]:
             )
         if path in by_path:
             raise ValueError(f"--over names {path} twice; list all its values at once, between commas")
-        by_path[path] = [_literal(part) for part in split(values)]
+        by_path[path] = [literal(part) for part in split(values)]
     return by_path
 
 
@@ -100,7 +100,8 @@ def written(value: Any) -> str:
     return value if isinstance(value, str) else told(value)
 
 
-def _values(path: str, values: Iterable[Any]) -> list[Any]:
+def values_of(path: str, values: Iterable[Any]) -> list[Any]:
+    """The values to try of one path. Raises ValueError where there are none, or one of them comes twice."""
     if path == "recipe.seed":
         raise ValueError("a sweep does not vary recipe.seed: ask for several seeds of each setting (--seeds)")
     if isinstance(values, str) or not isinstance(values, Iterable):
@@ -115,7 +116,8 @@ def _values(path: str, values: Iterable[Any]) -> list[Any]:
     return listed
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
+    """A Python literal's value, or the text where it is none."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -175,7 +175,7 @@ def worked(
             return
         if trainer.show:
             say(job.name)
-        run = _train(trainer, job, data_of, left, first=at == 0)
+        run = train(trainer, job, data_of, left, first=at == 0)
         yield at, run
         if not ended(run):
             return
@@ -189,10 +189,19 @@ def _tell_aside(trainer: Trainer, run: Run) -> None:
             trainer.aside(f"{run.folder}: note: {note}")
 
 
-def _train(
-    trainer: Trainer, job: Job, data_of: Callable[[Plan], Data], limit: float | None, *, first: bool
+def train(
+    trainer: Trainer,
+    job: Job,
+    data_of: Callable[[Plan], Data],
+    limit: float | None,
+    heed: Callable[[Run], None] | None = None,
+    *,
+    first: bool = False,
 ) -> Run:
-    """One run in this process. It may fail, and says so; what the first is refused for, all would be."""
+    """One run in this process, which `heed` is told of after each epoch.
+
+    It may fail, and says so; what the first is refused for, all would be.
+    """
     run = Run(record={"seed": job.plan.recipe.seed, **job.record}, source=job.plan.source)
     try:
         data = data_of(job.plan) if job.tested else replace(data_of(job.plan), test=None)
@@ -207,7 +216,8 @@ def _train(
         return _failed(trainer, job, run, error)
     try:
         for _ in epochs:
-            pass
+            if heed is not None:
+                heed(run)
     except Exception as error:
         return _failed(trainer, job, run, error)
     return run

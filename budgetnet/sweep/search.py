@@ -1,260 +1,102 @@
-"""Search: a grid of settings trained on one split, chosen on another, and measured once on a third."""
+"""Search: settings suggested by what the ones before them gave, by one worker or many, each taking trials."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
+from budgetnet.budget import OverBudget
 from budgetnet.console import say
-from budgetnet.data import Data
-from budgetnet.identity import told
-from budgetnet.metrics import Answers, metric_name
-from budgetnet.modelfile import load, read_card
+from budgetnet.files import unwritable
+from budgetnet.identity import without_rooms
 from budgetnet.plan import Plan
 from budgetnet.process import check_launch
-from budgetnet.run import MODEL, Run
-from budgetnet.sweep.capacity import Capacity, Together, capacity
-from budgetnet.sweep.folder import (
-    TRIAL,
-    described,
-    earlier,
-    finished,
-    folder_of,
-    interrupted,
-    key_of,
-    made,
-)
-from budgetnet.sweep.grid import Setting, grid
-from budgetnet.sweep.job import Job
-from budgetnet.sweep.repeat import ended, recorded, worked
-from budgetnet.sweep.shared import shared_size
-from budgetnet.sweep.trials import METRICS, Sweep, Trial
+from budgetnet.sweep.costs import COSTS
+from budgetnet.sweep.effort import Effort
+from budgetnet.sweep.folder import folder_of
+from budgetnet.sweep.grid import Setting
+from budgetnet.sweep.over import blind, check_metric, validated
+from budgetnet.sweep.repeat import recorded
+from budgetnet.sweep.space import Between, space
+from budgetnet.sweep.task import Task
+from budgetnet.sweep.trials import Sweep
 from budgetnet.trainer import Trainer, check_out
-from budgetnet.values import finite, one_of, whole
+from budgetnet.values import one_of, whole
+
+_PLAIN = Effort()
 
 
-def sweep(
+def search(
     trainer: Trainer,
     plan: Plan,
-    over: Mapping[str, Iterable[Any]],
+    over: Mapping[str, Between | Iterable[Any] | str],
     *,
-    seeds: int = 1,
+    trials: int = 100,
     metric: str = "val_accuracy",
+    against: Sequence[str] = (),
+    effort: Effort = _PLAIN,
     name: str | None = None,
-    resume: bool = False,
-    together: Together = 1,
     record: Mapping[str, Any] | None = None,
 ) -> Sweep:
-    """Train a plan with every combination of the values of `over`, and choose one on the validation images.
+    """Train a plan with settings that are suggested by what those before them gave, and choose one.
 
-    The trials never see the test split. In the end the model of the chosen setting (of each of its `seeds`)
-    is measured on it, once. All combinations are checked before the first one is trained. The runs, with
-    sweep.json and sweep.csv, lie in the folder `name` in the trainer's `out`, by default a new numbered one;
-    with `resume` the finished runs in it (without a name: in the latest) are not trained again, and those
-    that were interrupted go on exactly. `together` runs, or "auto", are trained at once, as for `seeds`. A
-    trial whose training fails is ranked last. Raises ValueError for an impossible combination, data without
-    validation images, and a folder in use.
+    `over` says from which values each setting is suggested: a `Between`, a list of values, or text as
+    `--search` has it. A suggestion over the budget is refused before it is trained, told to the sampler as
+    infeasible, and counts as none of the `trials`. All are chosen by `metric` on the validation images and
+    never see the test split; with `against` ("params", "macs", "bytes", "latency") the best for each cost are
+    found: `front`. In the end the best of all is measured on the test images, with each of its seeds, once.
 
-        result = sweep(Trainer(), read_plan("mine.py"), over={"recipe.phases.0.lr": [0.01, 0.03, 0.1]})
+    The same call, or command, goes on with the same search, whose folder is called by what is asked (or
+    `name`): what was interrupted goes on exactly. Started several times at once, with one storage, each takes
+    trials, and goes on with those of a worker that was killed. `effort` says how many seeds each trial has,
+    how trials are ended early, how long all may take, and where the study lies. Needs optuna (the extra
+    "search"). Raises ValueError for what cannot be searched.
+
+        result = search(Trainer(), read_plan("mine.py"), {"model.width": "8..64:8"}, trials=30)
         print(result)
     """
     check_launch()
-    whole("seeds", seeds)
-    own = [f"val_{metric_name(each)}" for each in plan.recipe.metrics]
-    one_of("a sweep's metric", metric.partition(".")[0], [*METRICS, *own])
-    settings = grid(over)
-    plans = [_blind(setting.applied(plan)) for setting in settings]
-    folder, numbered = folder_of(trainer, plan, name), name is None
-    before = earlier(folder, numbered=numbered, resume=resume)
-    origin = described(plan)
-    asked = range(plan.recipe.seed, plan.recipe.seed + seeds)
-    known = finished(before, origin) if before is not None else {}
-    done = {(key, seed): run for (key, seed), run in known.items() if seed in asked}
-    record = dict(record) if record is not None else recorded(plan)
-    search = _Search(trainer, settings, plans, asked, record, done)
-    runs = len(plans) * seeds - len(done)
-    for note in check_out(trainer.out, (folder.name, "trial"), plans[0].model(), plans[0].recipe, runs=runs):
-        if trainer.show:
-            say(f"note: {note}")
-    search.check()
-    images = shared_size(search.data(plans[0]))
-    many = capacity(together, trainer, plans, seeds * len(plans), images)
-    if resume and before is None and trainer.show:
-        say(f"no sweep lies in {folder}{'-N' if numbered else ''}: a new one begins")
-    folder = before or made(folder, numbered=numbered)
-    if many.apart and trainer.show:
-        for number, setting in enumerate(settings, start=1):
-            say(f"trial {number} of {len(settings)}: {setting}")
+    whole("a search's trials", trials)
+    if importlib.util.find_spec("optuna") is None:
+        raise ValueError("a search needs optuna, which is not installed: pip install 'budgetnet[search]'")
+    check_metric(metric, plan)
+    for cost in against:
+        one_of("what a search's metric is set against", cost, COSTS)
+    domains, until = space(over), effort.until()
+    for path, domain in domains.items():
+        # A path that is none is refused before anything is made.
+        first = domain.low if isinstance(domain, Between) else domain[0]
+        Setting({path: domain.value(first) if isinstance(domain, Between) else first}).applied(plan)
+    task = Task(trainer, plan, domains, trials, metric, tuple(against), effort, record or recorded(plan))
+    validated(task.data(blind(plan)))
+    folder = _made(task, name)
+    from budgetnet.sweep.taker import Taker
+
     try:
-        result = search.run(Sweep(folder, metric, (), origin), many)
+        return Taker(task, folder).work(until)
     except (KeyboardInterrupt, SystemExit):
         if trainer.show:
-            say(f"stopped: what is finished lies in {folder}, and --name {folder.name} --resume goes on")
+            say(f"stopped: what is there lies in {folder}, and the same command goes on")
         raise
-    return search.measured(result)
 
 
-@dataclass
-class _Search:
-    """What the steps of one sweep share: settings, each with its plan, and the runs that are `done` already.
-
-    The data of one plan are held at a time.
-    """
-
-    trainer: Trainer
-    settings: Sequence[Setting]
-    plans: Sequence[Plan]
-    seeds: range
-    record: Mapping[str, Any]
-    done: Mapping[tuple[str, int], Run]
-    latest: tuple[str, Data] | None = None
-
-    def data(self, plan: Plan) -> Data:
-        """The data of a plan, loaded where they are not those of the plan before."""
-        key = told(dict(sorted(plan.data_options.items())))
-        if self.latest is None or self.latest[0] != key:
-            self.latest = None  # first, for its memory
-            self.latest = (key, plan.data())
-        return self.latest[1]
-
-    def check(self) -> None:
-        """Refuse, before anything is trained, what any of the plans would be refused for."""
-        for setting, plan in zip(self.settings, self.plans, strict=True):
-            data = self.data(plan)
-            if data.val is None or not len(data.val):
-                raise ValueError(
-                    f"a sweep chooses on validation images, and {data.name} has none; hold some out with "
-                    "held_out= (--set data.held_out=0.1)"
-                )
-            try:
-                self.trainer.check(plan.model(), replace(data, test=None), plan.recipe)
-            except ValueError as error:
-                raise ValueError(f"the combination {setting} is impossible: {error}") from error
-
-    def jobs(self, folder: Path, *, apart: bool) -> dict[tuple[int, int], Job]:
-        """What is not done, by the position of its setting and its seed; what was interrupted goes on."""
-        before, jobs = interrupted(folder), {}
-        for at, (setting, plan) in enumerate(zip(self.settings, self.plans, strict=True)):
-            key = key_of(setting.texts)
-            changes = [f"{path}={text}" for path, text in setting.texts.items()]
-            asked = [*self.record.get("settings", []), *changes]
-            record = {**self.record, "settings": asked, TRIAL: setting.texts}
-            for seed in self.seeds:
-                if (key, seed) not in self.done:
-                    in_full = f"trial {at + 1} of {len(self.settings)}: {setting} (seed {seed})"
-                    jobs[at, seed] = Job(
-                        f"trial {at + 1}, seed {seed}" if apart else in_full,
-                        plan.changed(f"recipe.seed={seed}"),
-                        folder,
-                        f"trial-{at + 1}",
-                        record,
-                        before.get((key, seed)),
-                        tested=False,
-                    )
-        return jobs
-
-    def run(self, result: Sweep, many: Capacity) -> Sweep:
-        """Train what is not done, and write the sweep's files after each run."""
-        jobs = self.jobs(result.folder, apart=many.apart)
-        runs: list[dict[int, Run]] = [
-            {seed: run for (key, seed), run in self.done.items() if key == key_of(setting.texts)}
-            for setting in self.settings
-        ]
-        result = self._saved(result, runs)
-        trials = list(jobs)
-        for number, run in worked(self.trainer, list(jobs.values()), many, self.data):
-            # The models of all trials together may not fit into memory.
-            run.model = None
-            at, seed = trials[number]
-            runs[at][seed] = run
-            result = self._saved(result, runs)
-        if all(ended(run) for ended_runs in runs for run in ended_runs.values()):
-            result = replace(result, notes=tuple(_notes(result)))
-            result.save()
-        return result
-
-    def _saved(self, result: Sweep, runs: Sequence[Mapping[int, Run]]) -> Sweep:
-        """The sweep with the runs so far, by seed, written to its folder."""
-        trials = [
-            Trial(number, setting.texts, tuple(own[seed] for seed in sorted(own)), len(self.seeds))
-            for number, (setting, own) in enumerate(zip(self.settings, runs, strict=True), start=1)
-        ]
-        result = replace(result, trials=tuple(trials))
-        result.save()
-        return result
-
-    def measured(self, result: Sweep) -> Sweep:
-        """The sweep with the test figures of its selected setting, where there are any to be had."""
-        if result.selected is None:
-            return result
-        plan = self.plans[result.selected.number - 1]
-        data = self.data(plan)
-        if data.test is None or not len(data.test):
-            return result
-        for run in result.selected.runs:
-            if "test_accuracy" not in run.result:
-                _measure(self.trainer, _load(run, plan), data, run, plan.recipe.metrics)
-        result = replace(result, notes=tuple(_notes(result)))
-        result.save()
-        return result
-
-
-def _measure(trainer: Trainer, model: nn.Module, data: Data, run: Run, metrics: Sequence[Answers]) -> None:
-    """Put the model's figures on the test split into its run's record."""
-    assert data.test is not None
-    evaluation = trainer.evaluate(model, data.test, classes=data.classes, metrics=metrics)
-    figures: dict[str, Any] = {
-        "accuracy": evaluation.accuracy,
-        "top5": evaluation.top5,
-        "loss": evaluation.loss,
-    }
-    figures |= {name: finite(figure) for name, figure in evaluation.metrics.items()}
-    figures |= {"images": evaluation.images, "resolution": evaluation.resolution}
-    known = run.record["data"]
-    prints = {**known["fingerprints"], "test": data.test.fingerprint()}
-    images = {**known["images"], "test": len(data.test)}
-    run.note(
-        result={**run.result, **{f"test_{key}": value for key, value in figures.items()}},
-        data={**known, "images": images, "fingerprints": prints},
-    )
-
-
-def _load(run: Run, plan: Plan) -> nn.Module:
-    """The run's model; built by the plan's model() where budgetnet cannot build it by itself."""
-    assert run.folder is not None
-    if read_card(run.folder / MODEL).builder is not None:
-        return load(run.folder)
-    return load(run.folder, plan.make_model, **plan.model_options)
-
-
-def _blind(plan: Plan) -> Plan:
-    """The plan without any look at the test split during training."""
-    measure = tuple(split for split in plan.recipe.measure if split != "test")
-    return plan.changed(f"recipe.measure={measure!r}")
-
-
-def _notes(result: Sweep) -> Iterator[str]:
-    """What makes the figures other than they seem."""
-    validated: set[str] = set()
-    trained: dict[str, set[str]] = {}
-    for trial in result.trials:
-        data = str({path: text for path, text in trial.settings.items() if path.startswith("data.")})
-        for run in trial.runs:
-            # A run that failed before it began has none.
-            prints = run.record.get("data", {}).get("fingerprints", {})
-            validated |= {prints["val"]} if "val" in prints else set()
-            trained.setdefault(data, set()).update({prints["train"]} if "train" in prints else set())
-    if len(validated) > 1:
-        yield "the trials were validated on different images, so that their figures are not comparable"
-    if any(len(prints) > 1 for prints in trained.values()):
-        yield "trials with the same data settings were trained on different images: the data were changed"
-    used = [trial for trial in result.trials if trial.figure("test_accuracy").n]
-    if len(used) > 1:
-        yield (
-            f"the test images have now been used for {len(used)} settings of this sweep: the figure is no "
-            "longer that of images never looked at"
-        )
-    if any(run.record.get("external") for trial in result.trials for run in trial.runs):
-        yield "external weights: these models were not trained from scratch"
+def _made(task: Task, name: str | None) -> Path:
+    """The search's folder: the same for all who ask for the same. Raises ValueError where it cannot be."""
+    text = json.dumps(without_rooms([task.origin])[0], sort_keys=True)
+    own = f"{task.plan.name}-search-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    folder = folder_of(task.trainer, task.plan, name or own)
+    if not folder.exists():
+        # What is searched may make a plan good that is over the budget.
+        with suppress(OverBudget):
+            model, recipe = task.plan.model(), task.plan.recipe
+            for note in check_out(task.trainer.out, (folder.name, "trial"), model, recipe):
+                if task.trainer.show:
+                    say(f"note: {note}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder.parent, error) from None
+    return folder

@@ -13,6 +13,7 @@ from budgetnet.cli.failures import PAUSED
 from budgetnet.cli.options import (
     SEEDS,
     Machine,
+    Shown,
     budget_option,
     data_option,
     folds_option,
@@ -26,14 +27,6 @@ from budgetnet.cli.options import (
     set_option,
     together_option,
 )
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What is printed: all, the result, or that as JSON."""
-
-    quiet: bool
-    as_json: bool
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """`budgetnet sweep`: train a recipe with every combination of some settings."""
 
-from dataclasses import dataclass
-from typing import Literal
+import sys
+from contextlib import nullcontext, redirect_stdout
 
 import click
 
@@ -9,8 +9,12 @@ from budgetnet.cli.asked import Asked
 from budgetnet.cli.options import (
     SEEDS,
     Machine,
+    Searching,
+    Shown,
+    Trials,
     data_option,
     gathered,
+    json_option,
     machine_options,
     recipe_argument,
     scale_option,
@@ -20,27 +24,24 @@ from budgetnet.cli.options import (
 )
 
 
-@dataclass(frozen=True)
-class Trials:
-    """Which settings are tried with how many seeds, and how one is chosen."""
-
-    over: tuple[str, ...]
-    seeds: int
-    together: int | Literal["auto"]
-    metric: str
-
-
 @click.command()
 @recipe_argument
 @gathered(
-    "trials",
+    "tried",
     Trials,
     click.option(
         "--over",
         multiple=True,
-        required=True,
         metavar="PATH=VALUE,VALUE",
         help="Try these values of one setting, as --set names it. Repeatable: all combinations are tried.",
+    ),
+    click.option(
+        "--search",
+        "searched",
+        multiple=True,
+        metavar="PATH=RANGE",
+        help="Search one setting instead, by what other trials gave: LOW..HIGH, LOW..HIGH:STEP, "
+        "log:LOW..HIGH, or VALUE,VALUE. Repeatable. Needs optuna.",
     ),
     click.option(
         "--seeds",
@@ -60,6 +61,42 @@ class Trials:
         "recipe's metrics, such as val_f1.",
     ),
 )
+@gathered(
+    "searching",
+    Searching,
+    click.option(
+        "--trials",
+        type=click.IntRange(1, 1_000_000),
+        default=100,
+        show_default=True,
+        metavar="N",
+        help="With --search: try N settings; those over the budget are refused and do not count.",
+    ),
+    click.option(
+        "--prune",
+        type=click.Choice(["auto", "halving", "median", "hyperband", "none"]),
+        default="auto",
+        show_default=True,
+        help="With --search: end trials early, after an epoch (median, hyperband), or after the recipe at a "
+        "ninth and a third of its length (halving). auto: halving where the recipe is long enough.",
+    ),
+    click.option(
+        "--within", metavar="TIME", help="With --search: end the whole search in this time (8h, 90m)."
+    ),
+    click.option(
+        "--storage",
+        envvar="BUDGETNET_STORAGE",
+        metavar="URL",
+        help="With --search: a database that workers on many machines share (postgresql://user@host/name); "
+        "by default a file in the sweep's folder.",
+    ),
+    click.option(
+        "--against",
+        multiple=True,
+        type=click.Choice(["params", "macs", "bytes", "latency"]),
+        help="With --search: find the best for each of these costs, too. Repeatable.",
+    ),
+)
 @gathered("asked", Asked, data_option, scale_option, set_option, seed_option)
 @gathered("machine", Machine, *machine_options("Where the sweep's folder is made."))
 @click.option("--name", help="What the sweep's folder is called; by default RECIPE-sweep-N.")
@@ -68,37 +105,35 @@ class Trials:
     is_flag=True,
     help="Train only what is not finished in the folder of this --name, or the latest, and go on exactly.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result.")
+@gathered(
+    "shown",
+    Shown,
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but the result."),
+    json_option("Print the result alone, as JSON: what sweep.json holds."),
+)
 def command(
-    recipe: str, trials: Trials, asked: Asked, machine: Machine, name: str | None, resume: bool, quiet: bool
+    recipe: str,
+    tried: Trials,
+    searching: Searching,
+    asked: Asked,
+    machine: Machine,
+    name: str | None,
+    resume: bool,
+    shown: Shown,
 ) -> None:
-    """Train a recipe with every combination of some settings.
+    """Train a recipe with every combination of some settings, or search them.
 
     One is chosen on the validation images. The trials never see the test images; the chosen setting is
-    measured on them in the end, once. Every run has a folder, beside sweep.json and sweep.csv.
+    measured on them in the end, once. Every run has a folder, beside sweep.json and sweep.csv. The same
+    --search again goes on with it; started several times at once, each takes trials.
     """
-    from budgetnet.console import say
-    from budgetnet.sweep import read_over, sweep
-    from budgetnet.trainer import TrainingFailed
+    if bool(tried.over) == bool(tried.searched):
+        raise click.UsageError("give what is tried: --over for all combinations of values, or --search")
+    if tried.over:
+        searching.unlike(click.get_current_context())
+    from budgetnet.cli.sweep import show_sweep, swept
 
-    trainer, values = machine.trainer(show=not quiet), read_over(trials.over)
-    plan = asked.plan(recipe)
-    if not quiet:
-        say(plan.title)
-    result = sweep(
-        trainer,
-        plan,
-        values,
-        seeds=trials.seeds,
-        metric=trials.metric,
-        name=name,
-        resume=resume,
-        together=trials.together,
-        record=asked.record(plan),
-    )
-    if not quiet:
-        say()
-    say(str(result))
-    say(f"the sweep lies in {result.folder}: sweep.json, sweep.csv, and a folder for each run")
-    if result.selected is None:
-        raise TrainingFailed("no trial of the sweep came to a validation figure; see above why")
+    quiet = shown.quiet or shown.as_json
+    with redirect_stdout(sys.stderr) if shown.as_json else nullcontext():
+        result = swept(recipe, tried, searching, asked, machine.trainer(show=not quiet), (name, resume))
+    show_sweep(result, quiet=quiet, as_json=shown.as_json)
