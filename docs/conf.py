@@ -4,6 +4,7 @@ The root is that of the repository, so that links to README, CHANGELOG and sourc
 on the site; the order of the pages is that of the links in index.md.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,12 @@ copyright = "the authors of budgetnet"
 version = release = re.search(r'^version = "(.+)"', (HOUSE / "pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
 
 extensions = ["myst_parser"]
-include_patterns = [
-    "docs/*.md",
-    "weights/*.md",
-    "README.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-]
+include_patterns = ["*.md", "docs/*.md", "docs/*.ipynb", "weights/*.md"]
+source_suffix = {".md": "markdown", ".ipynb": "markdown"}
 exclude_patterns = [".*", "budgetnet", "recipes", "tests", "benchmarks", "build", "dist", "runs", "data"]
 root_doc = "docs/index"
 myst_heading_anchors = 6
+smartquotes = False
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 nitpicky = True
@@ -42,15 +38,23 @@ def contents(index: str) -> str:
     """Tables of contents for the side bar, out of the lists of links in index.md, one for each list."""
     found = []
     for caption, links in re.findall(r"^(\w[^\n]*):\n\n((?:[-0-9 ][^\n]*\n)+)", index, re.MULTILINE):
-        rows = "\n".join(re.findall(r"\]\(([^)#]+)\.md\)", links))
-        found.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{rows}\n```\n")
+        rows = "\n".join(re.findall(r"\]\(([^)#]+)\.(?:md|ipynb)\)", links))
+        found.append(f"```{{toctree}}\n:hidden:\n:caption: {caption.split(',')[0]}\n\n{rows}\n```\n")
     return "\n".join(found)
 
 
-def add_contents(app: Any, name: str, source: list[str]) -> None:
-    """Put them below index.md, where a git host needs none."""
+def cells(notebook: str) -> str:
+    """The cells of a notebook as Markdown."""
+    found = [("".join(cell["source"]), cell["cell_type"]) for cell in json.loads(notebook)["cells"]]
+    return "\n\n".join(f"```python\n{text}\n```" if kind == "code" else text for text, kind in found)
+
+
+def read(app: Any, name: str, source: list[str]) -> None:
+    """Put tables of contents below index.md, where a git host needs none, and open notebooks."""
     if name == root_doc:
         source[0] += "\n" + contents(source[0])
+    elif Path(app.env.doc2path(name)).suffix == ".ipynb":
+        source[0] = cells(source[0])
 
 
 def add_door(app: Any, error: Exception | None) -> None:
@@ -62,5 +66,5 @@ def add_door(app: Any, error: Exception | None) -> None:
 
 
 def setup(app: Any) -> None:
-    app.connect("source-read", add_contents)
+    app.connect("source-read", read)
     app.connect("build-finished", add_door)

@@ -24,9 +24,12 @@ from budgetnet.plan import titles
 HOUSE = Path(__file__).parent.parent
 DOCS = HOUSE / "docs"
 PAGES = (*sorted(DOCS.glob("*.md")), HOUSE / "README.md", HOUSE / "CONTRIBUTING.md")
-# The second one takes longer than an everyday test may.
+# Some take longer than an everyday test may.
 TUTORIALS = (
     DOCS / "tutorial.md",
+    pytest.param(DOCS / "all.md", marks=pytest.mark.slow),
+    pytest.param(DOCS / "photos.md", marks=pytest.mark.slow),
+    pytest.param(DOCS / "model.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "recipes.md", marks=pytest.mark.slow),
     DOCS / "networks.md",
     DOCS / "guard.md",
@@ -118,6 +121,7 @@ def test_a_tutorial_runs_from_top_to_bottom_and_prints_what_it_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as at a prompt
     monkeypatch.delenv("BUDGETNET_DATA", raising=False)
     names: dict[str, object] = {"__name__": "__main__"}
     printed, ran = "", 0
