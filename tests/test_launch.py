@@ -1,13 +1,12 @@
-"""A run is trained by one process: started as one of several for one training, everything refuses."""
+"""What one process does refuses to be done by several; who trains together is in test_team.py."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
 from conftest import coloured
+from processes import environment
 from torch import nn
 
 from budgetnet import Phase, Recipe, Trainer
@@ -25,6 +24,8 @@ def network() -> nn.Module:
     "arguments",
     [
         ["run", "quickstart"],
+        ["run", "quickstart", "--seeds", "2"],
+        ["run", "quickstart", "--dry-run"],
         ["sweep", "quickstart", "--over", "recipe.batch_size=1,2"],
         ["predict", "m", "x"],
         ["compress", "m"],
@@ -40,6 +41,18 @@ def test_every_command_that_works_refuses_to_be_one_of_several(
     assert found.output.startswith("Error: WORLD_SIZE should be 1, not 2: one process does this")
     assert list(tmp_path.iterdir()) == []
     assert CliRunner().invoke(main, [arguments[0], "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("option", [["--seeds", "2"], ["--folds", "3"], ["--dry-run"]])
+def test_torchrun_is_for_one_run_that_is_trained(
+    option: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in environment(0, 2, 1).items():
+        monkeypatch.setenv(name, text)
+    found = CliRunner().invoke(main, ["run", "quickstart", *option])
+    assert found.exit_code == 2
+    assert found.output.startswith("Error: WORLD_SIZE should be 1, not 2: one process does this")
 
 
 def test_so_do_fit_and_epochs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -86,32 +99,6 @@ def test_commands_that_only_look_may_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert CliRunner().invoke(main, arguments).exit_code == 0
-
-
-SCRIPT = """
-import torch
-from torch import nn
-
-from budgetnet import Phase, Recipe, Trainer, arrays
-
-data = arrays((torch.arange(4 * 3 * 12 * 12) % 256).byte().view(4, 3, 12, 12), [0, 1, 0, 1])
-network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 2))
-Trainer("cpu").fit(network, data, Recipe([Phase(1, 12, 0.05)]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")
-@pytest.mark.parametrize("started", [["-m", "budgetnet", "run", "quickstart"], ["fit.py"]])
-def test_under_a_real_torchrun_nobody_trains_the_same_run_twice(started: list[str], tmp_path: Path) -> None:
-    (tmp_path / "fit.py").write_text(SCRIPT)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, *started], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode != 0
-    assert "WORLD_SIZE should be 1, not 2: one process does this" in done.stderr
-    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from budgetnet.process import Steadfast, check_launch, fill_closed, steadfast_output
+from budgetnet.process import Steadfast, check_launch, fill_closed, launched, steadfast_output
 
 RECIPE = "budgetnet.recipe"
 """The key of the context's `meta` under which the path of the recipe in use lies."""
@@ -19,6 +19,9 @@ TRAINING = ("run", "sweep")
 
 READING = ("compare", "completion", "count", "doctor", "list")
 """The commands that only look, and so may run in each of several processes."""
+
+TOGETHER = ("run",)
+"""The commands that the processes of torchrun may work on together."""
 
 TYPED = "budgetnet.typed"
 """The key under which all that was typed lies there."""
@@ -103,7 +106,7 @@ class Commands(click.Group):
         if ctx.resilient_parsing:  # a shell asks for what may follow
             return super().resolve_command(ctx, args)
         if not {"-h", "--help"} & set(args):
-            if args[0] not in READING:
+            if args[0] not in READING and not (args[0] in TOGETHER and launched() is not None):
                 check_launch()
             try:
                 os.getcwd()

@@ -81,13 +81,21 @@ class Machine:
     device: str | None
     precision: Literal["auto", "bf16", "float32"]
     speed: Literal["auto", "eager", "compile", "graphs"]
+    sync_batchnorm: bool = False
 
     def trainer(self, *, show: bool) -> "Trainer":
         """The trainer that was asked for."""
         from budgetnet.console import say
         from budgetnet.trainer import Trainer
 
-        trainer = Trainer(self.device, precision=self.precision, speed=self.speed, out=self.out, show=show)
+        trainer = Trainer(
+            self.device,
+            precision=self.precision,
+            speed=self.speed,
+            out=self.out,
+            show=show,
+            sync_batchnorm=self.sync_batchnorm,
+        )
         trainer.aside = partial(say, error=True)
         return trainer
 
@@ -114,6 +122,11 @@ speed_option = click.option(
     default="auto",
     show_default=True,
     help="auto: compiled on CUDA where the training is long enough for it to pay, else eager.",
+)
+sync_option = click.option(
+    "--sync-batchnorm",
+    is_flag=True,
+    help="Where torchrun started several processes: batch norms see the whole batch, not a share of it.",
 )
 data_option = click.option(
     "--data",

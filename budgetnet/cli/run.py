@@ -23,11 +23,20 @@ from budgetnet.cli.overview import (
 from budgetnet.cli.resume import over, sought
 from budgetnet.cli.trained import find_run
 from budgetnet.console import say
+from budgetnet.engine import join
 from budgetnet.files import check_name, new_folder
 from budgetnet.modelfile import card, save
 from budgetnet.run import MODEL, Run
 from budgetnet.text import duration, percent
-from budgetnet.trainer import NotWritten, Session, Trainer, check_out, planned_before, takes
+from budgetnet.trainer import (
+    NotWritten,
+    Session,
+    Trainer,
+    check_out,
+    planned_before,
+    started_again,
+    takes,
+)
 
 
 def run_recipe(
@@ -42,10 +51,13 @@ def run_recipe(
     """Train a recipe, by file or name; what can be found wrong without data is, before any are fetched."""
     base = asked.read(recipe)
     plan, scaled = asked.made(base), partial(asked.scaled, base)
-    folder = check_name(name or plan.name)
+    folder, runs = check_name(name or plan.name), Path(trainer.out or "runs")
+    team = join(trainer.device)
+    if session.resume is None and (again := team.led(partial(started_again, runs, folder))) is not None:
+        session = replace(session, resume=again)
     earlier = None
     if session.resume is not None:
-        earlier = sought(session, Path(trainer.out or "runs"), folder, quiet=quiet)
+        earlier = team.led(partial(sought, session, runs, folder, quiet=quiet))
     if earlier is not None:
         if over(earlier, asked):
             return earlier
@@ -64,8 +76,9 @@ def run_recipe(
         if not quiet:
             show_model(plan, model)
         if resume is None:
-            check_out(trainer.out, (folder,), model, plan.recipe)
-        data = plan.data()
+            team.led(partial(check_out, trainer.out, (folder,), model, plan.recipe))
+        with team.first():
+            data = plan.data()
         if not quiet:
             say(data_line(data))
             say(device_line(trainer.device))

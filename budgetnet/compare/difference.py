@@ -15,6 +15,10 @@ class _Missing:
     def __repr__(self) -> str:
         return "-"
 
+    def __reduce__(self) -> str:
+        # The one that there is, in another process too.
+        return "MISSING"
+
 
 MISSING = _Missing()
 

@@ -231,11 +231,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Engine:
-    """How a batch is put through a model: on which device, in which precision and memory format."""
+    """How a batch is put through a model: on which device, in which precision and memory format.
+
+    Where several processes train, `synchronised` batch norms take the statistics of the whole batch.
+    """
 
     device: torch.device
     autocast: torch.dtype | None = None
     memory_format: torch.memory_format = torch.contiguous_format
+    synchronised: bool = False
 
     def forward(self, model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """The logits (B, K) of a batch of float images in [0, 1]."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.engine.team import ALONE, Team
+from budgetnet.process import Launch, launched
 from budgetnet.run import Note
 
 Found = TypeVar("Found")
@@ -118,9 +119,12 @@ def clear(optimizer: torch.optim.Optimizer) -> None:
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
-    """The device of this name, or the GPU where there is one. Raises ValueError."""
+    """The device of this name, or the GPU where there is one. Raises ValueError.
+
+    Each of the processes that torchrun starts on a machine has a GPU of its own.
+    """
     if device is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
@@ -134,5 +138,20 @@ def device_of(device: str | torch.device | None) -> torch.device:
         if not torch.cuda.is_available() or (chosen.index or 0) >= count:
             kinds = f"{count} were found" if count else "none was found"
             raise ValueError(f"device {str(device)!r} needs a CUDA GPU, and {kinds}; use device='cpu'")
+        launch = launched()
+        if launch is not None:
+            return torch.device("cuda", _own_gpu(launch, chosen, count))
         return torch.device("cuda", chosen.index or 0)
     return chosen
+
+
+def _own_gpu(launch: Launch, device: torch.device, count: int) -> int:
+    """The number of the GPU that a process of several has to itself, of so many."""
+    if ":" in str(device):
+        raise ValueError(f"device should be 'cuda', not {str(device)!r}: each process has a GPU of its own")
+    if launch.beside > count:
+        raise ValueError(
+            f"torchrun should start a process for each of {count} GPUs, and started {launch.beside}; give "
+            "--nproc-per-node gpu, or use device='cpu'"
+        )
+    return launch.local

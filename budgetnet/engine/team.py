@@ -1,8 +1,9 @@
 """Team: the processes that train one run together: who leads, whose share is what, and what all agree on."""
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import accumulate
@@ -159,7 +160,15 @@ def _initialise(launch: Launch, device: torch.device) -> Team:
         backend = "cpu:gloo,cuda:nccl"
     with _together():
         dist.init_process_group(backend, timeout=timedelta(seconds=patience()))
+    atexit.register(_leave)
     return Team(launch.rank, launch.size)
+
+
+def _leave() -> None:
+    """Leave the group that was joined here."""
+    if dist.is_initialized():
+        with suppress(Exception):
+            dist.destroy_process_group()
 
 
 def patience() -> float:

@@ -21,6 +21,7 @@ from budgetnet.trainer.saver import Handler as Handler
 from budgetnet.trainer.saver import heeding as heeding
 from budgetnet.trainer.space import check_out as check_out
 from budgetnet.trainer.tensorboard import TensorBoard as TensorBoard
+from budgetnet.trainer.together import started_again as started_again
 from budgetnet.trainer.trainer import Trainer as Trainer
 from budgetnet.trainer.watch import Channel as Channel
 from budgetnet.trainer.watch import EndTraining as EndTraining

@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import budgetnet.guard as guard
@@ -15,24 +14,28 @@ from budgetnet.budget import built, traced_once
 from budgetnet.compare import Difference
 from budgetnet.data import Data
 from budgetnet.engine import (
+    ALONE,
     Engine,
     Speed,
     SpeedChoice,
+    Team,
     Training,
     check,
     check_kinds,
     check_views,
     choose,
+    join,
     trial,
 )
 from budgetnet.files import Checkpoint, locked
 from budgetnet.modelfile import Card, check_weight, described
-from budgetnet.process import check_launch, steadfast_output
+from budgetnet.process import steadfast_output
 from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch, Run
 from budgetnet.text import seconds
-from budgetnet.trainer.chain import contract, follow, higher, resumed
+from budgetnet.trainer.chain import Resumed, contract, follow, higher, resumed
 from budgetnet.trainer.planned import behind, long, plan_within, planned_before
+from budgetnet.trainer.together import check_alike, check_together, eager_together, notes_together
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Start:
     started: bool = False
     changed: Sequence[Difference] = ()
     moved: Sequence[str] = ()
+    team: Team = ALONE
 
     @property
     def session(self) -> tuple[int, tuple[Epoch, ...]]:
@@ -106,26 +110,30 @@ def begin(
     session: Session,
 ) -> Start:
     """Everything checked and read that can be refused; nothing is moved or written yet."""
-    check_launch(_joined())
+    team = join(engine.device, synchronised=engine.synchronised)
     check_kinds(model, data, recipe)
+    check_together(team, recipe, len(data.train), within=session.within, speed=speed)
     limit, allow = seconds(session.max_time), _allowed(session)
     run = run if run is not None else Run()
     with steadfast_output():
         recipe, chosen = _scaled(model, data, recipe, run, engine=engine, speed=speed, session=session)
-    notes = [*chosen, *checked(model, data, recipe)]
+    notes = [*chosen, *checked(model, data, recipe), *notes_together(team, model)]
     with steadfast_output():
         check_views(data, recipe, engine.device)
         notes += trial(model, data, recipe, engine)
     speed_choice = choose(speed, engine.device, model, recipe, data.train)
-    terms = contract(model, data, recipe, engine) | {
+    speed_choice = speed_choice if team.alone else eager_together(team)
+    terms = contract(model, data, recipe, engine, team) | {
         "speed": speed_choice.chosen,
         "source": run.record.get("source"),
     }
-    start = Start(model, data, recipe, run, notes, limit, terms, speed_choice)
+    check_alike(team, terms)
+    _lead(run, team)
+    start = Start(model, data, recipe, run, notes, limit, terms, speed_choice, team=team)
     if session.resume is not None:
         _go_on(start, Path(session.resume), allow)
         return start
-    if session.within is None:
+    if session.within is None and team.alone:
         start.notes += long(model, data, recipe, engine, speed)
     if session.after is None:
         start.notes += guard.again(model, data)
@@ -138,10 +146,14 @@ def begin(
 
 def _go_on(start: Start, folder: Path, allow: Sequence[str]) -> None:
     """Go on with the run in a folder, which is claimed before it is read: nobody else may meanwhile."""
-    if folder.is_dir():
-        start.claims.enter_context(locked(folder))
+
+    def claimed() -> Resumed:
+        if folder.is_dir():
+            start.claims.enter_context(locked(folder))
+        return resumed(folder, start.contract, start.model, start.recipe, allow)
+
     try:
-        resuming = resumed(folder, start.contract, start.model, start.recipe, allow)
+        resuming = start.team.led(claimed)
     except BaseException:
         start.claims.close()
         raise
@@ -149,6 +161,7 @@ def _go_on(start: Start, folder: Path, allow: Sequence[str]) -> None:
     run, earlier = start.run, resuming.run
     asked = run.record if resuming.changed or not earlier.record.get("recipe") else {}
     run.folder, run.history, run.record = earlier.folder, earlier.history, {**earlier.record, **asked}
+    run.folder = run.folder if start.team.leads else None
     run.settle()
     start.notes += [*behind(earlier.record), *resuming.notes]
     start.held, start.changed, start.moved = resuming.held, resuming.changed, resuming.moved
@@ -194,11 +207,16 @@ def _allowed(session: Session) -> tuple[str, ...]:
     return allow
 
 
-def _joined() -> int:
-    """How many processes torch.distributed has brought together with this one."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return 1
-    return torch.distributed.get_world_size()
+def _lead(run: Run, team: Team) -> None:
+    """Leave the folder to the process that leads; one that another had made for itself goes."""
+    if team.alone:
+        return
+    theirs = team.led(lambda: run.folder)
+    if not team.leads and run.folder is not None:
+        if run.folder != theirs:
+            with suppress(OSError):
+                run.folder.rmdir()
+        run.folder = None
 
 
 def card_of(training: Training, phase: Phase) -> Card:

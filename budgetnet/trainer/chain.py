@@ -12,7 +12,7 @@ from torch import nn
 from budgetnet.budget import built, untimed
 from budgetnet.compare import Difference, differences
 from budgetnet.data import Data, class_difference
-from budgetnet.engine import Engine, check_words
+from budgetnet.engine import ALONE, Engine, Team, check_words
 from budgetnet.files import Checkpoint, checkpoint
 from budgetnet.identity import DESCRIBED, described_value, modules_of, without_rooms, without_unknown
 from budgetnet.modelfile import fill, read_card
@@ -26,7 +26,9 @@ SAMPLES = 200
 """At how many points of a phase its learning rate is looked at."""
 
 
-def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> dict[str, Any]:
+def contract(
+    model: nn.Module, data: Data, recipe: Recipe, engine: Engine, team: Team = ALONE
+) -> dict[str, Any]:
     """What must be the same for a training to go on exactly, as plain values; and what should be."""
     origin = built(model)
     state = model.state_dict()
@@ -55,8 +57,14 @@ def contract(model: nn.Module, data: Data, recipe: Recipe, engine: Engine) -> di
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "budgetnet": VERSION,
+            **({} if team.alone else {"processes": _processes(team)}),
         },
     }
+
+
+def _processes(team: Team) -> str:
+    """How many processes train, in words."""
+    return f"{team.size}{', batch norms synchronised' if team.synchronised else ''}"
 
 
 def _processor(device: torch.device) -> str:
@@ -129,6 +137,8 @@ def resumed(
         held, untold = brought_up(held, wanted, model)
         notes += untold
     was, source = held.pop("where", {}), held.pop("source", None)
+    where = {"processes": "1", **wanted["where"]}
+    was = {"processes": "1", **was} if was else was
     now = {key: value for key, value in wanted.items() if key not in ("where", "source")}
     # A checkpoint of before may not tell of everything.
     pair = without_rooms(
@@ -145,7 +155,7 @@ def resumed(
     if source and wanted.get("source") and edited and not changed:
         files = ", ".join(sorted(d.path for d in differences([source, wanted["source"]])))
         notes.append(f"{files} was edited since the run was begun, in nothing that it is trained by")
-    there = {key: value for key, value in wanted["where"].items() if key in was}
+    there = {key: value for key, value in where.items() if key in was}
     lines = [line(difference) for difference in differences([{key: was[key] for key in there}, there])]
     moved = (
         [f"the last bits may differ from those of an uninterrupted run: {'; '.join(lines)}"] if lines else []

@@ -23,6 +23,7 @@ from budgetnet.run import Note, Pace, Run
 from budgetnet.text import duration, percent
 from budgetnet.trainer.begin import Start
 from budgetnet.trainer.changes import dotted, line
+from budgetnet.trainer.together import launch_mark
 
 _LONGEST = 200_000
 _MODULES = 200
@@ -37,6 +38,8 @@ def open_record(run: Run, training: Training, start: Start) -> None:
     """The record of what is about to run."""
     sessions = list(run.record.get("sessions", []))
     sessions.append({"started": now(), "from_step": training.state.step, **start.contract["where"]})
+    if not start.team.alone and launch_mark():
+        sessions[-1]["launch"] = launch_mark()
     if start.moved:
         sessions[-1]["moved"] = list(start.moved)
     if start.held is not None:

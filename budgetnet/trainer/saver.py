@@ -11,7 +11,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from budgetnet.engine import Event, NotSaveable, NotWritten, Training, TrainingStep, capture, check_finite
+from budgetnet.engine import (
+    ALONE,
+    Event,
+    NotSaveable,
+    NotWritten,
+    Team,
+    Training,
+    TrainingStep,
+    capture,
+    check_finite,
+)
 from budgetnet.files import checkpoint, reason
 from budgetnet.modelfile import write
 from budgetnet.process import signals
@@ -30,6 +40,8 @@ _FOREMOST = (signal.SIGINT, signal.SIGTERM)
 ENDING = (*_FOREMOST, *signals("SIGHUP", "SIGXCPU", "SIGUSR1", "SIGBREAK"))
 """The signals that ask for an end: the user's, the system's, and those of batch systems."""
 _PIPE = signals("SIGPIPE")
+_TIME = 1
+"""What says that the time is up, where processes agree by numbers."""
 
 
 class Stopped(Exception):
@@ -81,20 +93,33 @@ def heeding(ask: Callable[[int], None]) -> Iterator[None]:
 
 
 class Stop:
-    """When a training is to end: `max_time` seconds after now, once a signal has come, or once `deserted`."""
+    """When a training is to end: `max_time` seconds after now, once a signal has come, or once `deserted`.
 
-    def __init__(self, max_time: float | None, deserted: Callable[[], bool] = lambda: False) -> None:
+    All processes of a `team` ask at the same steps, and end where one of them is to.
+    """
+
+    def __init__(
+        self, max_time: float | None, deserted: Callable[[], bool] = lambda: False, team: Team = ALONE
+    ) -> None:
+        self._team = team
         self._until = math.inf if max_time is None else time.monotonic() + max_time
         self._deserted = deserted
         self._signal: int | None = None
 
     def due(self) -> Stopped | None:
         """Why the training is to end now, if it is."""
+        number = self._team.agreed(self._number())
+        if number == _TIME:
+            return Stopped("paused")
+        return Stopped("stopped", number - _TIME) if number else None
+
+    def _number(self) -> int:
+        """_TIME and a signal's number, _TIME once the time is up, or 0."""
         if self._signal is not None:
-            return Stopped("stopped", self._signal)
+            return _TIME + self._signal
         if self._deserted():
-            return Stopped("stopped", signal.SIGTERM)
-        return Stopped("paused") if time.monotonic() >= self._until else None
+            return _TIME + signal.SIGTERM
+        return _TIME if time.monotonic() >= self._until else 0
 
     @contextmanager
     def listening(self) -> Iterator[None]:

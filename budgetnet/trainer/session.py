@@ -81,8 +81,8 @@ def _epochs(start: Start, engine: Engine, audience: Audience) -> Generator[Epoch
     place, files = run.place if new else None, list[Path]()
     try:
         with start.claims:
+            start.team.led(lambda: _claim(start, place))
             if place is not None:
-                start.claims.enter_context(locked(place))
                 paths = [place / name for name in (RECORD, METRICS, guard.SEEN)]
                 files = [path for path in (*paths, *source_paths(run).values()) if not path.exists()]
             yield from _claimed(start, engine, audience, files)
@@ -97,8 +97,9 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
     """The epochs of a run whose folder is this process's alone; `files` are those that it will have made."""
     run, channel = start.run, audience.channel
     fill_closed()
-    display, stop = Display(audience.show, channel.tell), Stop(start.limit, channel.deserted)
-    start.notes += room(start)
+    stop = Stop(start.limit, channel.deserted, start.team)
+    display = Display(audience.show, channel.tell)
+    start.notes += start.team.led(lambda: room(start))
     told = Watchers(Screen(display, start.recipe.phases))
     try:
         training = set_up(start, engine, told.tell, alone=channel.alone)
@@ -111,7 +112,7 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
     told.add(saver, partial(_guarded, training, run))
     if audience.aside is not None and not audience.show:
         told.add(partial(_not_to_be_missed, audience.aside))
-    training.execution.chunks = Chunks(pause=saver.between, tell=told.tell)
+    training.execution.chunks = Chunks(team=training.team, pause=saver.between, tell=told.tell)
     # What a recipe's own functions print, or the loop over the epochs, ends no training either.
     with steadfast_output(), display, stop.listening(), ExitStack() as stack:
         clock = time.perf_counter()
@@ -119,7 +120,7 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
             stack.enter_context(told.open(audience.users, run, saver.save))
             for note in beginning(start, training):
                 told.tell(note)
-            yield from _told(training, run, told)
+            yield from _told(training, run, told, watched=bool(audience.users))
         except GeneratorExit:
             # A `break` in the user's loop: an ordinary end, which no checkpoint can repeat, and out of
             # which nothing can be raised.
@@ -151,6 +152,8 @@ def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone:
     """Move everything to its place and write the record of what is about to run."""
     model, run, held = start.model, start.run, start.held
     prepare(model, start.data.train, engine, start.recipe.phases[0].resolutions[0])
+    # Each process may have begun its own with other random numbers.
+    start.team.spread([*model.parameters(), *model.buffers()])
     loss = of_counts(start.recipe.loss, start.data.train.counts(len(start.data.classes)))
     data = moved(start.data, engine.device)
     recipe = replace(start.recipe, loss=on_device(loss, engine.device, model))
@@ -166,6 +169,7 @@ def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone:
         earlier,
         lambda note: tell(listed(note, training, run)),
         execution,
+        team=start.team,
     )
     remember(training)
     if held is not None:
@@ -178,8 +182,17 @@ def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone:
     return training
 
 
-def _told(training: Training, run: Run, told: Watchers) -> Iterator[Epoch]:
-    """The epochs of a training of which everybody is told, until its end or one that is asked for."""
+def _claim(start: Start, place: Path | None) -> None:
+    """Make this process the one that writes to a new run's folder, where it has one."""
+    if place is not None:
+        start.claims.enter_context(locked(place))
+
+
+def _told(training: Training, run: Run, told: Watchers, *, watched: bool) -> Iterator[Epoch]:
+    """The epochs of a training of which everybody is told, until its end or one that is asked for.
+
+    Where it is `watched` by the user's own, they may ask for it at any step.
+    """
     with closing(steps(training)) as events:
         for event in events:
             told(event)
@@ -188,7 +201,9 @@ def _told(training: Training, run: Run, told: Watchers) -> Iterator[Epoch]:
                 phase = training.recipe.phases[event.phase - 1]
                 training.model.card = card_of(training, phase)  # type: ignore[assignment]
                 yield event
-            if (told.ending or run.ending) and training.kept is not None:
+            if (watched or isinstance(event, Epoch) or training.team.alone) and training.team.agreed(
+                int((told.ending or bool(run.ending)) and training.kept is not None)
+            ):
                 return
 
 

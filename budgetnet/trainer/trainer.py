@@ -1,6 +1,7 @@
 """Trainer: the face of training: fit, epochs, evaluate, predict."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -28,11 +29,13 @@ from budgetnet.engine import (
     device_of,
     evaluate,
     forecast,
+    join,
     trial,
 )
 from budgetnet.files import new_folder
 from budgetnet.metrics import Answers, check_metrics
 from budgetnet.modelfile import card
+from budgetnet.process import launched
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import Epoch, Run
 from budgetnet.trainer.begin import Session, begin, checked
@@ -40,11 +43,17 @@ from budgetnet.trainer.ensemble import mean, models_of, predicted, sizes_of
 from budgetnet.trainer.images import Images, measured, tested
 from budgetnet.trainer.planned import LOOK, MEASURING, Within, plan_within
 from budgetnet.trainer.session import epochs, set_up
+from budgetnet.trainer.together import started_again
 from budgetnet.trainer.watch import Audience, Channel, PerRun, Watcher, check_watchers
+from budgetnet.values import true_or_false
+
+
+def _untold(event: object) -> None:
+    """The watcher of a process that does not lead."""
 
 
 class Trainer:
-    """Trains, evaluates and applies image classifiers on one device.
+    """Trains, evaluates and applies image classifiers on one device, or on one for each process of torchrun.
 
     `device` is "cuda", "cuda:1", "mps" or "cpu"; by default CUDA where there is such a GPU, else the CPU.
     `precision` is "bf16" (autocast), "float32", or "auto": bf16 on CUDA, else float32. `speed` is "eager";
@@ -52,7 +61,9 @@ class Trainer:
     compiled on CUDA where the training is long enough for it to pay. A model that cannot be compiled runs
     eagerly, with a note. Runs are written to numbered folders in `out` (None: nowhere). `show=False` prints
     nothing. `watch` are functions that are told of each TrainingStep, Epoch and Note: see `every`,
-    `EndTraining`, `TensorBoard`.
+    `EndTraining`, `TensorBoard`. Where torchrun started several processes, each trains its share of every
+    batch on a GPU of its own, and the first one writes, shows and tells; with `sync_batchnorm` batch norms
+    see the whole batch there.
     """
 
     def __init__(
@@ -64,16 +75,19 @@ class Trainer:
         out: str | Path | None = "runs",
         show: bool = True,
         watch: Sequence[Watcher | PerRun] = (),
+        sync_batchnorm: bool = False,
     ) -> None:
         self.device = device_of(device)
         if precision not in ("auto", "bf16", "float32"):
             raise ValueError(f"Trainer's precision should be 'auto', 'bf16' or 'float32', not {precision!r}")
         on_cuda = self.device.type == "cuda"
         half = precision == "bf16" or (precision == "auto" and on_cuda and torch.cuda.is_bf16_supported())
+        true_or_false("Trainer's sync_batchnorm", sync_batchnorm)
         self.engine = Engine(
             self.device,
             torch.bfloat16 if half else None,
             torch.channels_last,
+            sync_batchnorm,
         )
         check_speed(speed, self.device)
         self.speed = speed
@@ -122,6 +136,9 @@ class Trainer:
         """
         run, session = Run(), Session(resume, after, max_time, allow, within)
         make = None if self.out is None else partial(new_folder, self.out, name)
+        if resume is None and self.out is not None and launched() is not None:
+            again = join(self.device).led(partial(started_again, self.out, name))
+            session = session if again is None else replace(session, resume=again, after=None)
         for _ in self.start(model, data, recipe, run, session, make):
             pass
         return run
@@ -213,9 +230,14 @@ class Trainer:
         if self.show and session.within is not None and session.resume is None:
             say(MEASURING)
         start = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
+        leads = start.team.leads
         if make is not None and start.held is None:
-            start.run.folder = make()
-        return epochs(start, self.engine, Audience(self.show, self.watch, self.channel, self.aside))
+            folder = start.team.led(make)
+            start.run.folder = folder if leads else None
+        aside = self.aside if leads else None
+        # Of the others' watchers it counts that there are some.
+        users = self.watch if leads else [_untold for _ in self.watch]
+        return epochs(start, self.engine, Audience(self.show and leads, users, self.channel, aside))
 
     def ready(self, model: nn.Module, data: Data, recipe: Recipe) -> Training:
         """A training that is checked and set up as `fit` does it, without a folder: what `steps` takes."""

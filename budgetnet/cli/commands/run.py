@@ -2,9 +2,11 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
-from typing import Literal
+from io import StringIO
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -25,8 +27,13 @@ from budgetnet.cli.options import (
     scale_option,
     seed_option,
     set_option,
+    sync_option,
     together_option,
 )
+from budgetnet.process import check_launch, launched
+
+if TYPE_CHECKING:
+    from budgetnet.run import Run
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Ending:
 @click.command()
 @recipe_argument
 @gathered("asked", Asked, data_option, budget_option, folds_option, scale_option, set_option, seed_option)
-@gathered("machine", Machine, *machine_options("Where the run's numbered folder is made."))
+@gathered("machine", Machine, *machine_options("Where the run's numbered folder is made."), sync_option)
 @click.option("--name", help="What the run's folder is called; by default as the recipe.")
 @click.option(
     "--dry-run", is_flag=True, help="Check and show everything, and stop before training; no download."
@@ -128,24 +135,28 @@ def command(
     """Train a recipe: a file, or one that comes along.
 
     The run is written to a new folder: model.safetensors, run.json, and metrics.jsonl with a line an epoch.
-    Ctrl-C and SIGTERM end it at a step's end, ready for --resume.
+    Ctrl-C and SIGTERM end it at a step's end, ready for --resume. Several GPUs train one run together with
+    torchrun --nproc-per-node gpu -m budgetnet run FILE.
     """
     with importing():
         from budgetnet.cli.run import run_dry, run_recipe
         from budgetnet.trainer import Session
 
-    quiet = shown.quiet or shown.as_json
+    quiet = shown.quiet or shown.as_json or not _leads()
     trainer = machine.trainer(show=not (quiet or dry_run))
     seeds = 1 if seeds is None and asked.folds is not None else seeds
     ending.check(asked, seeds, together)
+    if dry_run or seeds is not None:
+        check_launch()
     if dry_run and shown.as_json:
         raise click.UsageError("--json is of a result, and a dry run has none: leave one of the two out")
     if dry_run:
         count = (seeds or 1) * (asked.folds or 1)
         run_dry(recipe, asked, trainer, name=name, seeds=count, within=ending.within)
         return
-    # What is said all the same is no part of the object.
-    with redirect_stdout(sys.stderr) if shown.as_json else nullcontext():
+    # What is said all the same is no part of the object, and of several processes one speaks.
+    aside = sys.stderr if _leads() else StringIO()
+    with redirect_stdout(aside) if shown.as_json or not _leads() else nullcontext():
         if seeds is None:
             session = Session(**vars(ending))
             runs = [run_recipe(recipe, asked, trainer, name=name, quiet=quiet, session=session)]
@@ -165,9 +176,23 @@ def command(
                 manner=manner,
                 within=ending.within,
             )
-    if shown.as_json:
+    _end(runs, seeds, len(runs) if seeds is None else seeds * (asked.folds or 1), shown)
+
+
+def _leads() -> bool:
+    """Whether this process is the one that speaks, of those that torchrun started."""
+    launch = launched()
+    return launch is None or launch.rank == 0
+
+
+def _end(runs: "Sequence[Run]", seeds: int | None, count: int, shown: Shown) -> None:
+    """Print the result, where it is asked for, and exit as `count` runs, if all are finished, did."""
+    if shown.as_json and _leads():
         described = [run.described() for run in runs]
         click.echo(json.dumps(described[0] if seeds is None else {"runs": described}, indent=2))
+    if launched() is not None:
+        # torchrun takes any other code for a failure, and would start everything again.
+        return
     finished = sum(run.status == "finished" for run in runs)
-    if runs[0].status == "paused" if seeds is None else finished < seeds * (asked.folds or 1):
+    if runs[0].status == "paused" if seeds is None else finished < count:
         click.get_current_context().exit(PAUSED)
