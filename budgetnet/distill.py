@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -66,6 +67,7 @@ class Distill:
     temperature: float = 1.0
     resolution: int | None = None
     beside: bool = False
+    acts_alone: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if isinstance(self.teacher, nn.Module):

@@ -8,25 +8,32 @@ import pytest
 import torch
 from conftest import coloured
 from processes import together
-from torch import nn
+from torch import Tensor, nn
 
 from budgetnet import (
     EMA,
     SGD,
     Adam,
+    AlternatingFlip,
     Budget,
     Crop,
+    Cutmix,
     Data,
+    Distill,
     Early,
+    Erase,
     FixMatch,
     Flip,
     Jitter,
     Mixup,
     Phase,
+    RandAugment,
     Recipe,
+    Rotate,
     Trainer,
     models,
 )
+from budgetnet.augment import Window, view, window_of
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")
 
@@ -126,3 +133,42 @@ def test_two_processes_train_what_one_does(kind: str, tmp_path: Path) -> None:
     assert same(two)
     assert apart(alone, two[0]) < 1e-5
     assert two[0]["epochs"] == pytest.approx(alone["epochs"], rel=1e-4)
+
+
+class Teacher(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
+
+
+def shuffled(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """A step from elsewhere, which mixes any rows."""
+    return images[torch.randperm(len(images))], labels
+
+
+@pytest.mark.parametrize(
+    ("steps", "read"),
+    [
+        ([], 3),
+        ([Rotate(30), Crop(), Flip(), Jitter(0.3, 0.3, 0.3, 0.3)], 3),
+        ([Crop(), Mixup(0.4), Cutmix(1.0), Erase(1.0, value="noise")], 5),
+        ([Mixup(0.4), Rotate(20), Distill(Teacher())], 4),
+        ([RandAugment(2, 9), AlternatingFlip()], 3),
+        ([Flip(), shuffled], 11),
+    ],
+)
+def test_a_share_of_the_views_is_drawn_as_the_whole_batch(steps: list[Any], read: int) -> None:
+    data = coloured(11, val=3)
+    images, labels = data.train[torch.arange(11)]
+
+    def seen(images: Tensor, labels: Tensor, window: Window | None) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(7)
+        given: dict[str, Any] = {"resolution": 10, "classes": 3, "generator": generator, "window": window}
+        return view(images, labels, steps, **given)
+
+    whole = seen(images, labels, None)
+    for rank, own in enumerate([slice(0, 3), slice(3, 6), slice(8, 11)]):
+        window = window_of(steps, own, 11)
+        rows = window.rows()
+        assert len(rows) == read, rank
+        some = seen(images[rows], labels[rows], window)
+        assert all(torch.equal(each[window.own], every[own]) for each, every in zip(some, whole))

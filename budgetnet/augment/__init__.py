@@ -33,4 +33,6 @@ from budgetnet.augment.warp import Crop as Crop
 from budgetnet.augment.warp import Rotate as Rotate
 from budgetnet.augment.warp import Shift as Shift
 from budgetnet.augment.warp import Translate as Translate
+from budgetnet.augment.window import Window as Window
+from budgetnet.augment.window import window_of as window_of
 from budgetnet.augment.within import check_within as check_within

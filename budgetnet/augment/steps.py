@@ -172,6 +172,18 @@ class Placed(Protocol):
         """The step that acts on the batch at this place."""
 
 
+@runtime_checkable
+class ActsAlone(Protocol):
+    """A step that says whether it acts on each image by itself and draws nothing, as a teacher does."""
+
+    acts_alone: bool
+
+
+def acts_alone(step: object) -> bool:
+    """Whether what a step makes of an image depends on that image alone."""
+    return isinstance(step, ActsAlone) and step.acts_alone
+
+
 def at_place(steps: Sequence[Any], place: Place) -> tuple[Any, ...]:
     """The steps as they act on the batch at this place."""
     return tuple(step.placed(place) if isinstance(step, Placed) else step for step in steps)

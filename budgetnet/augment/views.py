@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from budgetnet.augment.colour import Jitter, combine, recolouring
 from budgetnet.augment.mirror import MIRRORS
 from budgetnet.augment.pieces import Pass, in_pieces, unit
 from budgetnet.augment.steps import REFLECT, Act, Batch, Colour, Step, Warp, fill_of
+from budgetnet.augment.window import Window
 from budgetnet.values import whole
 
 
@@ -34,6 +36,7 @@ def view(
     resolution: int,
     classes: int,
     generator: Generator,
+    window: Window | None = None,
 ) -> Batch:
     """Make one view of each stored image: uint8 (B, C, H, W) to float32 (B, C, r, r) in [0, 1], and labels.
 
@@ -60,6 +63,7 @@ def view(
         resolution: r, the side of the views, in pixels.
         classes: K.
         generator: on the CPU; all parameters are drawn from it.
+        window: which rows of a batch the images are; parameters are then drawn as for all of it.
 
     Returns:
         The views, and the labels as they were, or (B, K) probabilities where a step mixes images.
@@ -79,7 +83,7 @@ def view(
     if not steps and images.shape[-2:] == asked:
         return unit(images), labels
     with torch.no_grad(), full_precision(images.device):
-        return act(grouped(steps), images, labels, asked, classes, generator)
+        return act(grouped(steps), images, labels, asked, classes, generator, window=window)
 
 
 def act(
@@ -91,14 +95,17 @@ def act(
     generator: Generator,
     *,
     sized: bool = False,
+    window: Window | None = None,
 ) -> Batch:
     """What groups of steps make of images and labels; `sized` says that the images are of their size."""
     passes: list[Pass] = []
+    count = len(images) if window is None else window.count
+    through = in_pieces if window is None else window.through
     for group in groups:
         sized = sized or group.sizes
         if group.kind != "other":
             stored = passes[-1].size if passes else (images.shape[-2], images.shape[-1])
-            shape = (*images.shape[:2], *stored)
+            shape = (count, images.shape[1], *stored)
             size = asked if sized else stored
             if group.kind == "warp":
                 passes.append(read.warp(shape, group.steps, size, generator, images.device))
@@ -106,15 +113,16 @@ def act(
                 matrices = combine(group.steps, generator, *shape[:2])
                 passes.append(recolouring(matrices, size, images.device))
             continue
-        images, passes = unit(in_pieces(passes, images)), []
+        images, passes = unit(through(passes, images)), []
         (step,) = group.steps
-        images, labels = _other(step, images, labels, classes, generator)
+        other = partial(_other, step, classes=classes, generator=generator)
+        images, labels = other(images, labels) if window is None else window.act(step, other, images, labels)
         if sized and tuple(images.shape[-2:]) != asked:
             raise ValueError(
                 f"step {foreign.name(step)} answers images of {tuple(images.shape[-2:])} pixels where the "
                 f"resolution is {asked[0]}: leave sizes to the resolution"
             )
-    return in_pieces(passes, images), labels
+    return through(passes, images), labels
 
 
 def test_view(images: Tensor, *, resize: int, crop: int) -> Tensor:
@@ -167,7 +175,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def _other(step: Any, images: Tensor, labels: Tensor, classes: int, generator: Generator) -> Batch:
+def _other(step: Any, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
     if isinstance(step, Act):
         views, labels = step.act(images, labels, classes=classes, generator=generator)
         return foreign.checked_images(step, views, images), labels

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from budgetnet.augment import Window, window_of
 from budgetnet.engine.team import Team
 from budgetnet.engine.training import Training
 from budgetnet.pseudo import fixmatch_loss
@@ -13,13 +14,37 @@ from budgetnet.recipe import FixMatch, Phase
 
 
 @dataclass(frozen=True)
+class Windows:
+    """Which rows of a batch, and of FixMatch's unlabelled images, a process of several reads."""
+
+    labelled: Window
+    unlabelled: Window | None
+
+    @classmethod
+    def of(cls, team: Team, phase: Phase, count: int) -> "Windows | None":
+        """Those of a batch of `count` images; None for all, where there is one process."""
+        if team.alone:
+            return None
+        own, how = team.share(count), phase.pseudo
+        labelled = window_of(phase.augment, own, count)
+        if not isinstance(how, FixMatch):
+            return cls(labelled, None)
+        theirs = slice(own.start * how.ratio, own.stop * how.ratio)
+        return cls(labelled, window_of([*how.weak, *how.strong], theirs, count * how.ratio))
+
+
+@dataclass(frozen=True)
 class Stored:
-    """Stored images uint8 (B, C, H, W) at the positions `chosen`, their labels, and FixMatch's unlabelled."""
+    """Stored images uint8 (B, C, H, W) at the positions `chosen`, their labels, and FixMatch's unlabelled.
+
+    A process of several has those of its `window`s of the batch alone.
+    """
 
     chosen: Tensor
     images: Tensor
     labels: Tensor
     unlabelled: Tensor | None = None
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True)
@@ -45,16 +70,6 @@ class Batch:
     def ratio(self) -> int:
         """How many unlabelled images there are for each labelled one."""
         return 0 if self.weak is None else len(self.weak) // len(self.images)
-
-    def share(self, team: Team) -> "Batch":
-        """What one process of a team takes of the batch."""
-        if team.alone:
-            return self
-        mine, ratio = team.share(len(self.images)), self.ratio
-        theirs = slice(mine.start * ratio, mine.stop * ratio)
-        weak = None if self.weak is None else self.weak[theirs]
-        strong = None if self.strong is None else self.strong[theirs]
-        return Batch(self.images[mine], self.labels[mine], weak, strong)
 
     def parts(self, count: int) -> Iterator["Batch"]:
         """The batch in `count` parts, or as many as there are images."""

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from budgetnet.augment import Place, at_place, view
 from budgetnet.data import Ahead, Interleaved, Split, reading
-from budgetnet.engine.batch import Batch, Stored, figures_of, loss_of
+from budgetnet.engine.batch import Batch, Stored, Windows, figures_of, loss_of
 from budgetnet.engine.memory import clear, once_more, out_of_memory, release, update
 from budgetnet.engine.parts import count_batch
 from budgetnet.engine.shares import gradient_of_share, logits_of_share
@@ -39,7 +40,7 @@ def take(training: Training, phase: Phase, sources: Sources, chosen: Tensor, res
     optimizer = training.state.optimizer
     assert optimizer is not None
     stored = _stored(training, phase, sources, chosen)
-    batch = once_more(lambda: batch_of(training, phase, stored, resolution).share(training.team))
+    batch = once_more(lambda: batch_of(training, phase, stored, resolution))
     least = min(training.team.shares(len(chosen)))
     while True:
         try:
@@ -131,9 +132,7 @@ def calibration(
         if training.team.alone:
             logits = training.engine.forward(training.model, images).float()
         else:
-            logits, labels = logits_of_share(
-                training, Batch(images, labels).share(training.team), len(chosen)
-            )
+            logits, labels = logits_of_share(training, Batch(images, labels), len(chosen))
         loss = training.recipe.loss(logits, labels)
         if training.state.average is not None:
             training.state.clock.mark(AVERAGE)
@@ -144,12 +143,20 @@ def calibration(
 def _stored(training: Training, phase: Phase, sources: Sources, chosen: Tensor) -> Stored:
     """What a step reads: the images at `chosen`; for FixMatch some of all unlabelled ones too."""
     training.state.clock.mark(GATHER)
-    images, labels = sources.train[chosen]
+    windows = Windows.of(training.team, phase, len(chosen))
+    images, labels = sources.train[chosen if windows is None else chosen[windows.labelled.rows()]]
     how, pool = phase.pseudo, sources.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
-        return Stored(chosen, images, labels)
-    rows, _ = unlabelled(training, how, len(chosen), training.state.step)
-    return Stored(chosen, images, labels, pool[rows][0])
+        return Stored(chosen, images, labels, windows=windows)
+    rows = _read(training, how, chosen, training.state.step, windows)
+    return Stored(chosen, images, labels, pool[rows][0], windows)
+
+
+def _read(training: Training, how: FixMatch, chosen: Tensor, step: int, windows: Windows | None) -> Tensor:
+    """The positions of the unlabelled images that a step reads, in this process."""
+    rows, _ = unlabelled(training, how, len(chosen), step)
+    window = windows.unlabelled if windows is not None else None
+    return rows if window is None else rows[window.rows()]
 
 
 def _views(training: Training, phase: Phase, stored: Stored, resolution: int) -> tuple[Tensor, Tensor]:
@@ -162,6 +169,11 @@ def _views(training: Training, phase: Phase, stored: Stored, resolution: int) ->
         steps = at_place(steps, _place(training, phase, stored.chosen))
     seed = drawn(training.seed, VIEW, training.state.step)
     images, labels = stored.images, stored.labels
+    if stored.windows is not None:
+        window, generator = stored.windows.labelled, torch.Generator().manual_seed(seed)
+        sizes = {"resolution": resolution, "classes": classes}
+        images, labels = view(images, labels, steps, **sizes, generator=generator, window=window)
+        return images[window.own], labels[window.own]
 
     def made(make: Callable[..., tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -193,12 +205,17 @@ def batch_of(training: Training, phase: Phase, stored: Stored, resolution: int) 
     how, pool = phase.pseudo, stored.unlabelled
     if not isinstance(how, FixMatch) or pool is None:
         return Batch(images, labels)
-    _, generator = unlabelled(training, how, len(images), training.state.step)
+    _, generator = unlabelled(training, how, len(stored.chosen), training.state.step)
+    window = stored.windows.unlabelled if stored.windows is not None else None
+    own = slice(None) if window is None else window.own
     classes, none = len(training.data.classes), labels.new_zeros(len(pool), dtype=torch.int64)
-    weak, strong = (
-        view(pool, none, steps, resolution=resolution, classes=classes, generator=generator)[0]
-        for steps in (how.weak, how.strong)
-    )
+    given: dict[str, Any] = {
+        "resolution": resolution,
+        "classes": classes,
+        "generator": generator,
+        "window": window,
+    }
+    weak, strong = (view(pool, none, steps, **given)[0][own] for steps in (how.weak, how.strong))
     return Batch(images, labels, weak, strong)
 
 
@@ -207,14 +224,16 @@ def reading_ahead(training: Training, phase: Phase, batches: list[Tensor]) -> It
     """Where the coming steps, whose positions are `batches`, read: ahead where it is not on the device."""
     state, how, pool = training.state, phase.pseudo, training.data.unlabelled
     with ExitStack() as stack:
-        train = stack.enter_context(reading(state.train, batches))
+        windows = Windows.of(training.team, phase, len(batches[0])) if batches else None
+        own = batches if windows is None else [chosen[windows.labelled.rows()] for chosen in batches]
+        train = stack.enter_context(reading(state.train, own))
         if not isinstance(train, Ahead):
             train = training.execution.interleaved.get("train") or train
         if not isinstance(how, FixMatch) or pool is None:
             yield Sources(train)
             return
         steps = enumerate(batches, start=state.step)
-        rows = (unlabelled(training, how, len(chosen), step)[0] for step, chosen in steps)
+        rows = (_read(training, how, chosen, step, windows) for step, chosen in steps)
         yield Sources(train, stack.enter_context(reading(pool, rows)))
 
 
