@@ -26,9 +26,9 @@ import budgetnet
 from budgetnet import Trainer
 from budgetnet.cli import main
 from budgetnet.cli.failures import Commands, verdict
-from budgetnet.cli.overview import shortened
 from budgetnet.modelfile import card
 from budgetnet.run import Run
+from budgetnet.trainer import shortened
 
 HEAD = '''"""Three colours told apart.
 

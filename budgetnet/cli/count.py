@@ -11,11 +11,11 @@ from torch import nn
 from budgetnet.budget import Budget, Ledger, built, ledger, summary
 from budgetnet.cli.asked import Asked
 from budgetnet.cli.options import View
-from budgetnet.cli.overview import budget_lines
 from budgetnet.cli.trained import is_trained, load_trained, trained
 from budgetnet.console import say
 from budgetnet.modelfile import card
 from budgetnet.recipe import Recipe
+from budgetnet.trainer import budget_lines
 
 
 def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> None:

@@ -1,38 +1,14 @@
-"""Overview: what a plan is going to do and to cost, checked and shown before the first step."""
+"""Overview: what a plan is going to do and to cost, checked and printed before the first step."""
 
-import math
-from collections import Counter
-from dataclasses import dataclass, replace
-
-import torch
 from torch import nn
 
-from budgetnet.budget import (
-    Budget,
-    DoesNotFit,
-    Ledger,
-    built,
-    check_fit,
-    latency,
-    ledger,
-    macs,
-    measures,
-    shown,
-    unit,
-)
+from budgetnet.budget import DoesNotFit, check_fit, ledger
 from budgetnet.cli.options import environment
 from budgetnet.console import say, table
 from budgetnet.data import Data, Unavailable
 from budgetnet.plan import Plan
-from budgetnet.recipe import Phase, Recipe
-from budgetnet.schedule import Reactive, value
-from budgetnet.text import counted
-
-_MOMENTS = 16
-"""How many moments of a phase its resolution is asked at, to add up its MACs."""
-
-_TRAINING = 3
-"""Passes that a training step is counted as: one forward, and backward to inputs and to weights."""
+from budgetnet.recipe import Recipe
+from budgetnet.trainer import budget_lines, part_rows, phase_rows
 
 
 def at_hand(plan: Plan) -> tuple[Data | None, str]:
@@ -63,136 +39,13 @@ def show_model(plan: Plan, model: nn.Module) -> None:
         say(f"as the data ask: {' '.join(plan.fitted)}")
     resolution = plan.recipe.phases[-1].last_resolution
     costs = ledger(model, resolution)
-    rows = [
-        (
-            row.name or "(itself)",
-            f"{row.params:,}",
-            "x".join(map(str, row.shape[1:])) if row.shape else "",
-            f"{row.macs or 0:,}",
-        )
-        for row in costs.groups(1)
-        if row.params or row.macs
-    ]
-    total = ("total", f"{costs.params:,}", "", f"{costs.macs:,}")
-    table(("part", "parameters", "output", f"MACs at {resolution} px"), [*rows, total])
+    columns, *rows = part_rows(costs, resolution)
+    table(columns, rows)
     for line in budget_lines(model, costs):
         say(line)
 
 
-def budget_lines(model: nn.Module, costs: Ledger, budget: Budget | None = None) -> list[str]:
-    """One line for each limit of `budget` (else the model's own): what is used of it, and what is left."""
-    origin = built(model)
-    limits = budget or (origin.budget if origin else None)
-    if limits is None:
-        return ["budget: none; Budget(params=...).build(...) in model() would set one"]
-    lines = []
-    costs = ledger(model, limits.resolution or costs.resolution, stored=limits.stored)
-    if limits.latency is not None and limits.resolution is not None and measures():
-        costs = replace(costs, latency=latency(model, limits.resolution))
-    for limit, most in limits.limits.items():
-        used = costs.cost(limit)
-        if used is None:  # a latency, where none is measured
-            continue
-        left = shown(limit, abs(most - used))
-        rest = f"{left} left" if used <= most else f"{left} too many"
-        lines.append(f"budget: {shown(limit, used)} of {shown(limit, most)} {unit(limit, costs)}, {rest}")
-    return lines
-
-
-def data_line(data: Data) -> str:
-    """The data in one line."""
-    kinds = {"train": "training", "val": "validation", "test": "test", "unlabelled": "unlabelled"}
-    splits = ", ".join(f"{len(split):,} {kinds[name]}" for name, split in data.splits.items())
-    channels, height, width = data.train.shape[1:]
-    kind = {1: "grey ", 3: ""}.get(channels, f"{channels}-channel ")
-    return f"data: {data.name}, {splits} images of {height}x{width} {kind}pixels, {len(data.classes)} classes"
-
-
-def device_line(device: torch.device) -> str:
-    """The device in one line."""
-    if device.type == "cuda":
-        return f"device: {device} ({torch.cuda.get_device_name(device)})"
-    if device.type == "mps":
-        return "device: mps (Apple)"
-    threads = torch.get_num_threads()
-    return f"device: cpu ({counted(threads, 'thread')})"
-
-
 def show_phases(recipe: Recipe, images: int | None) -> None:
     """Print the phases as a table; with `images`, the number of training images, also how many steps."""
-    columns = ["phase", "epochs", "steps", "views", "resolution", "tested at", "learning rate"]
-    rows = []
-    for number, phase in enumerate(recipe.phases, start=1):
-        steps = "" if images is None else f"{phase.epochs * phase.steps(images, recipe.batch_size)[0]:,}"
-        row = [phase.name or f"phase {number}", str(phase.epochs), steps, f"{phase.views:g}"]
-        rows.append([*row, _resolution(phase), _tested(phase), _rate(phase)])
-    if images is None:
-        columns.pop(2)
-        rows = [[*row[:2], *row[3:]] for row in rows]
+    columns, *rows = phase_rows(recipe, images)
     table(columns, rows)
-
-
-def _resolution(phase: Phase) -> str:
-    first, last = phase.resolution_at(0.0), phase.last_resolution
-    return f"{first} px" if first == last else f"{first} to {last} px"
-
-
-def _tested(phase: Phase) -> str:
-    resize, crop = phase.test.at(phase.last_resolution)
-    size = f"{crop} px" if resize == crop else f"{crop} px of {resize}"
-    return size if phase.test.looks == phase.test.views else f"{size}, {phase.test.looks} looks"
-
-
-def _rate(phase: Phase) -> str:
-    rates = [value(phase.lr, k / 1000, epochs=phase.epochs) for k in range(1000)]
-    first, last = rates[0], value(phase.lr, 1 - 1e-6, epochs=phase.epochs)
-    middle = f" up to {max(rates):.3g}" if max(rates) > 1.001 * max(first, last) else ""
-    kind = "" if isinstance(phase.lr, int | float) else f" ({type(phase.lr).__name__})"
-    if isinstance(phase.lr, Reactive):
-        return f"{first:.3g} and falling{kind}"
-    if not middle and abs(first - last) < 1e-3 * abs(first):
-        return f"{first:.3g}{kind}"
-    return f"{first:.3g}{middle} to {0.0 if last < 1e-6 * max(rates) else last:.3g}{kind}"
-
-
-@dataclass(frozen=True)
-class Work:
-    """How much a training is: `views` and `tests` images, and the `macs` of both."""
-
-    views: int
-    tests: int
-    macs: float
-
-
-def work(model: nn.Module, recipe: Recipe, images: int, validation: int) -> Work:
-    """The work of a recipe over so many images; MACs count a training view as three passes."""
-    known: dict[int, int] = {}
-    views, tests, total = 0, 0, 0.0
-    for phase in recipe.phases:
-        seen = phase.epochs * math.prod(phase.steps(images, recipe.batch_size))
-        tried = phase.epochs * validation * phase.test.looks
-        resolutions = Counter(phase.resolution_at((k + 0.5) / _MOMENTS) for k in range(_MOMENTS))
-        crop = phase.test.at(phase.last_resolution)[1]
-        for resolution in {*resolutions, crop} - set(known):
-            known[resolution] = macs(model, resolution)
-        each = sum(times * known[resolution] for resolution, times in resolutions.items()) / _MOMENTS
-        views, tests = views + seen, tests + tried
-        total += _TRAINING * seen * each + tried * known[crop]
-    return Work(views, tests, total)
-
-
-def work_line(effort: Work) -> str:
-    """The work in one line."""
-    tests = f" and {effort.tests:,} of validation images" if effort.tests else ""
-    return (
-        f"in all: {effort.views:,} views of training images{tests}, {shortened(effort.macs)} MACs "
-        f"(a training view as {_TRAINING} passes)"
-    )
-
-
-def shortened(number: float) -> str:
-    """A number with three digits and its unit: 1.90 G."""
-    at, units = 0, ("", "k", "M", "G", "T", "P", "E")
-    while number >= 999.5 and at + 1 < len(units):
-        number, at = number / 1000, at + 1
-    return f"{number:.3g} {units[at]}".rstrip()

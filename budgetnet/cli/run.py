@@ -10,16 +10,7 @@ from tempfile import mkdtemp
 
 from budgetnet.budget import traced_once, untimed
 from budgetnet.cli.asked import Asked
-from budgetnet.cli.overview import (
-    at_hand,
-    checked_model,
-    data_line,
-    device_line,
-    show_model,
-    show_phases,
-    work,
-    work_line,
-)
+from budgetnet.cli.overview import at_hand, checked_model, show_model, show_phases
 from budgetnet.cli.resume import over, sought
 from budgetnet.cli.trained import find_run
 from budgetnet.console import say
@@ -33,9 +24,13 @@ from budgetnet.trainer import (
     Session,
     Trainer,
     check_out,
+    data_line,
+    device_line,
     planned_before,
     started_again,
     takes,
+    work,
+    work_line,
 )
 
 

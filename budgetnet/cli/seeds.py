@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from budgetnet.cli.asked import Asked
-from budgetnet.cli.overview import checked_model, data_line, device_line, show_model, show_phases
+from budgetnet.cli.overview import checked_model, show_model, show_phases
 from budgetnet.cli.run import result_line
 from budgetnet.compare import Figure, measured
 from budgetnet.console import say, table
@@ -20,7 +20,15 @@ from budgetnet.plan import Plan
 from budgetnet.run import Run
 from budgetnet.sweep import FAILURE, MISTAKE, NOT_FINITE, Manner, out_of_fold, seeded
 from budgetnet.text import duration, percent
-from budgetnet.trainer import NotFinite, Trainer, TrainingFailed, check_out, planned_before
+from budgetnet.trainer import (
+    NotFinite,
+    Trainer,
+    TrainingFailed,
+    check_out,
+    data_line,
+    device_line,
+    planned_before,
+)
 
 _FIGURES = {"val_accuracy": "validation", "test_accuracy": "test", "train_accuracy": "train"}
 

@@ -14,6 +14,14 @@ from budgetnet.trainer.images import Images as Images
 from budgetnet.trainer.images import gather as gather
 from budgetnet.trainer.images import image_files as image_files
 from budgetnet.trainer.images import measured as measured
+from budgetnet.trainer.overview import budget_lines as budget_lines
+from budgetnet.trainer.overview import data_line as data_line
+from budgetnet.trainer.overview import device_line as device_line
+from budgetnet.trainer.overview import part_rows as part_rows
+from budgetnet.trainer.overview import phase_rows as phase_rows
+from budgetnet.trainer.overview import shortened as shortened
+from budgetnet.trainer.overview import work as work
+from budgetnet.trainer.overview import work_line as work_line
 from budgetnet.trainer.planned import planned_before as planned_before
 from budgetnet.trainer.planned import takes as takes
 from budgetnet.trainer.saver import ENDING as ENDING

@@ -40,6 +40,7 @@ from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.run import EARLY, METRICS, MODEL, RECORD, Epoch, Note, Run, pace
 from budgetnet.trainer.begin import Start, card_of
 from budgetnet.trainer.changes import adapt
+from budgetnet.trainer.notebook import NotebookScreen, page_of
 from budgetnet.trainer.record import (
     beginning,
     close,
@@ -98,9 +99,11 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
     run, channel = start.run, audience.channel
     fill_closed()
     stop = Stop(start.limit, channel.deserted, start.team)
-    display = Display(audience.show, channel.tell)
+    page = page_of(start, engine.device) if audience.show and channel.tell is None else None
+    display = page or Display(audience.show, channel.tell)
     start.notes += start.team.led(lambda: room(start))
-    told = Watchers(Screen(display, start.recipe.phases))
+    phases = start.recipe.phases
+    told = Watchers(Screen(display, phases) if page is None else NotebookScreen(page, phases))
     try:
         training = set_up(start, engine, told.tell, alone=channel.alone)
     except (OSError, ValueError) as error:

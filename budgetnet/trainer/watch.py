@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
-from budgetnet.console import Display, Tell
+from budgetnet.console import Tell
 from budgetnet.engine import Event, TrainingFailed, TrainingStep
 from budgetnet.metrics import metrics_text
 from budgetnet.recipe import Phase
@@ -181,10 +181,28 @@ def epoch_line(epoch: Epoch) -> str:
     return f"{head:<14} {epoch.resolution} px  {train}{val}  lr {epoch.lr:.3g}{undone}  {pace}{waits}"
 
 
+class Shown(Protocol):
+    """What a screen shows a training on: a terminal's `Display`, or a page in a notebook."""
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a bar to move."""
+        ...
+
+    def say(self, text: str, name: str = "", *, once: bool = False) -> None:
+        """A line, beside the bar."""
+
+    def step(self, label: str, part: float, figures: str, name: str = "") -> None:
+        """Move the bar to a part of the epoch that `label` names."""
+
+    def epoch(self, line: str, images: int, seconds: float) -> None:
+        """The line of a finished epoch."""
+
+
 class Screen:
     """Shows a training: a line for each epoch and note, and its steps by a bar, which waits for no device."""
 
-    def __init__(self, display: Display, phases: Sequence[Phase]) -> None:
+    def __init__(self, display: Shown, phases: Sequence[Phase]) -> None:
         self._display = display
         # The work of an epoch, in pixels seen of each image: what the time left is estimated from.
         self._costs = [phase.views * phase.last_resolution**2 for phase in phases]
@@ -204,7 +222,10 @@ class Screen:
         elif isinstance(event, Note):
             self._display.say(str(event), once=not event.plain)
         else:
-            self._display.epoch(epoch_line(event), event.images, event.train_seconds)
+            self._epoch_over(event)
+
+    def _epoch_over(self, epoch: Epoch) -> None:
+        self._display.epoch(epoch_line(epoch), epoch.images, epoch.train_seconds)
 
     def _step(self, step: TrainingStep, now: float) -> None:
         if self._epoch != (step.phase, step.epoch):
@@ -215,11 +236,15 @@ class Screen:
             self._figures = f"loss {loss / steps:.4f}  accuracy {percent(accuracy / steps)}"
         at = step.phase - 1
         done = self._before[at] + self._costs[at] * (step.epoch - 1 + step.done / step.steps)
-        left = (now - self._begun) * (self._whole - done) / done
+        whole = (now - self._begun) * self._whole / done
         pace = step.done * step.images / step.seconds
         label = f"{step.name or f'phase {step.phase}'} {step.epoch}/{step.epochs}"
-        figures = f"{self._figures}  {pace:,.0f} images/s  {duration(left)} left"
-        self._display.step(label, step.done / step.steps, figures)
+        figures = f"{self._figures}  {pace:,.0f} images/s"
+        self._move(label, step.done / step.steps, done / self._whole, figures, whole)
+
+    def _move(self, label: str, part: float, of_all: float, figures: str, seconds: float) -> None:
+        """Move the bar to a part of the epoch, and of the training, which takes so many seconds in all."""
+        self._display.step(label, part, f"{figures}  {duration(seconds * (1 - of_all))} left")
 
     def _read(self, step: TrainingStep) -> tuple[list[float], int] | None:
         """The sums over the epoch's steps, or over those that a CUDA device had done a look ago."""
