@@ -43,7 +43,7 @@ from budgetnet import (
 )
 
 ROOT: str | Path | None = None  # None: the folder that --data names
-BUDGET = "2M"  # parameters
+BUDGET = "2M"  # parameters, or as "bytes=300KB, stored=int8, ram=256KB, resolution=64"
 CLASSES = 10
 CHANNELS: Literal[1, 3] = 3  # 1 makes greys
 SIZE = 96  # pixels at which photos are stored

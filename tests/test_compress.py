@@ -403,6 +403,22 @@ def test_a_run_is_compressed_to_the_bytes_that_are_asked_for(tmp_path: Path) -> 
     assert again.after.bytes <= limit - 1000
 
 
+def test_a_run_is_compressed_to_whatever_its_budget_limits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    large = small()
+    trainer = Trainer(show=False, out=tmp_path)
+    limit = Budget(
+        bytes="300KB", stored="int8", ram=(ledger(large, 16, stored="int8").ram or 0) - 1, resolution=16
+    )
+    done = compress(large, toy(), bytes=limit, epochs=1, trainer=trainer)
+    assert (ledger(done.model, 16, stored="int8").ram or 0) <= (limit.ram or 0)
+    assert done.after.params < done.before.params
+    with pytest.raises(OverBudget, match="of RAM at 16x16"):
+        compress(large, toy(), bytes=Budget(bytes="300KB", ram=100, resolution=16), trainer=trainer)
+    with pytest.raises(ValueError, match="does not limit: give bytes, too"):
+        compress(large, toy(), bytes=Budget("2M"), trainer=trainer)
+
+
 def test_what_cannot_be_compressed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"should be of Budget\.build"):
         compress(models.convnet(3), toy())

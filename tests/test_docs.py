@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import click
 import pytest
@@ -41,6 +42,17 @@ TUTORIALS = (
             pytest.mark.skipif(not find_spec("onnxscript"), reason="takes the extra onnx"),
         ],
     ),
+    pytest.param(
+        DOCS / "devices.md",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.timeout(900),
+            pytest.mark.skipif(
+                not all(map(find_spec, ("onnxscript", "executorch", "litert_torch"))) or not which("cc"),
+                reason="takes the extras onnx, executorch and litert, and a compiler of C",
+            ),
+        ],
+    ),
     DOCS / "watching.md",
     DOCS / "data.md",
     pytest.param(DOCS / "semi.md", marks=pytest.mark.slow),
@@ -58,8 +70,9 @@ REFERENCE = DOCS / "reference.py"
 class Block:
     """A fenced block of a page: "```python no-run" has the kind "python" and the mark "no-run".
 
-    Marks of python: none, executed; "no-run", only read; a file's name, written to that file. Of sh: "run",
-    the budgetnet commands in it are executed. Of text: "same", it is what the block before it prints.
+    Marks of python: none, executed; "no-run", only read. Of any language: a file's name, written to that
+    file. Of sh: "run", the budgetnet commands in it are executed. Of text: "same", it is what the block
+    before it prints.
     """
 
     page: Path
@@ -126,7 +139,7 @@ def test_a_tutorial_runs_from_top_to_bottom_and_prints_what_it_says(
     names: dict[str, object] = {"__name__": "__main__"}
     printed, ran = "", 0
     for block in blocks(page):
-        if block.kind == "python" and block.mark.endswith(".py"):
+        if "." in block.mark:
             Path(block.mark).write_text(block.text)
         elif (block.kind, block.mark) in (("python", ""), ("sh", "run")):
             printed, ran = show(block, names), ran + 1
@@ -142,9 +155,10 @@ def test_every_mark_of_a_block_is_one_that_is_understood() -> None:
         "text": "|same",
         "toml": "",
         "json": "",
-        "js": "",
+        "js": r"\w+\.js",
+        "c": r"\w+\.c",
         "cpp": "",
-        "html": "",
+        "html": r"\w+\.html",
     }
     for page in PAGES:
         for block in blocks(page):

@@ -206,6 +206,60 @@ def test_a_budget_of_eight_bits_is_spent_and_travels(tmp_path: Path) -> None:
         save(model, tmp_path / "b.safetensors", classes=[f"class {k}" for k in range(5_000)])
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (
+            "bytes=300KB, stored=int8,ram=64KB , resolution=32",
+            Budget(bytes=300_000, stored="int8", ram=64_000, resolution=32),
+        ),
+        ("params=2,000,000, scratch=true", Budget("2M", scratch=True)),
+        ("latency=1.5 ms, resolution=32", Budget(latency=0.0015, resolution=32)),
+    ],
+)
+def test_a_whole_budget_can_be_one_text(written: str, meant: Budget) -> None:
+    assert Budget(written) == meant
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (
+            "bytes=300KB, colour=3",
+            "'colour=3' is not a part of a budget: write amounts as params, macs, bytes",
+        ),
+        ("bytes=300KB,", "'' is not a part of a budget"),
+        ("bytes=1KB, bytes=2KB", "a budget's bytes is given twice"),
+        ("ram=64KB, resolution=wide", "resolution=0 is not a whole number of pixels"),
+        ("ram=64KB", "needs the resolution"),
+        ("stored=int8", "at least one limit"),
+    ],
+)
+def test_a_text_that_is_no_budget_is_refused(written: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Budget(written)
+    with pytest.raises(ValueError, match="a budget's bytes is given twice"):
+        Budget("bytes=300KB", bytes=300)
+
+
+def test_a_command_checks_any_budget_and_takes_the_resolution_from_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = models.convnet(classes=10, widths=(8, 16))
+    save(model, tmp_path / "a.safetensors", resolution=16)
+    command = ["count", str(tmp_path / "a.safetensors"), "--budget"]
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "bytes=30KB, stored=int8, ram=8KB"])
+    assert not ended.value.code
+    shown = capsys.readouterr().out
+    assert "bytes as int8, " in shown
+    assert "6,656 of 8,000 bytes of RAM at 16x16" in shown
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "ram=1KB, resolution=32"])
+    assert ended.value.code == 2
+    assert "65,536 bytes of RAM at 32x32" in capsys.readouterr().err
+
+
 NOW = [0.0]
 
 

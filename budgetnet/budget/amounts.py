@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 from budgetnet.text import BYTES, COUNTS, quantity
 
 MOST, WIDEST = 10**18, 65_536
@@ -40,6 +44,31 @@ def time(written: object) -> float:
             '"20ms", "1.5ms", "800us" or 0.02 (seconds); 10 s is the most'
         )
     return int(micros) / 10**6
+
+
+def options(written: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a whole budget in one text says, "bytes=300KB, stored=int8", with what was `given` beside it.
+
+    `given` has every option, with None or False for what was not. Raises ValueError for others.
+    """
+    said = {option: value for option, value in given.items() if value not in (None, False)}
+    for part in re.sub(r"(?<=\d),(?=\d{3}\b)", "", written).split(","):
+        option, _, value = map(str.strip, part.partition("="))
+        if option not in given or not value:
+            raise ValueError(
+                f"{part.strip()!r:.60} is not a part of a budget: write amounts as {', '.join(given)}, such as "
+                '"bytes=300KB, stored=int8, ram=64KB, resolution=32"'
+            )
+        if option in said:
+            raise ValueError(f"a budget's {option} is given twice: give it once")
+        said[option] = _option(option, value)
+    return said
+
+
+def _option(option: str, value: str) -> Any:
+    if option == "resolution":
+        return int(value) if value.isdecimal() and len(value) < _LONGEST else 0
+    return value.lower() == "true" if option == "scratch" else value
 
 
 def shown(limit: str, cost: int) -> str:

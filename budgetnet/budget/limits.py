@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import nn
 
-from budgetnet.budget.amounts import amount, pixels, time
+from budgetnet.budget.amounts import amount, options, pixels, time
 from budgetnet.budget.counting import ledger
 from budgetnet.budget.latency import latency, measures
 from budgetnet.budget.ledger import Ledger, Stored
@@ -41,8 +41,9 @@ class Budget:
     activations take a byte each. `latency` ("20ms", or seconds) is measured on one thread of this machine's
     CPU, the median of 20 runs of one image, where a model is built, checked or spent on, and not where it is
     loaded, saved or gone on with. `macs`, `ram` and `latency` need the `resolution` in pixels.
-    With `scratch=True` a model that began from external weights is refused too. Raises ValueError for
-    anything else.
+    With `scratch=True` a model that began from external weights is refused too. All of it may be one text, as
+    command lines take it: "bytes=300KB, stored=int8, ram=64KB, resolution=32". Raises ValueError for anything
+    else.
 
         Budget(params="2M").build(torchvision.models.resnet18, num_classes=10)   # raises OverBudget
     """
@@ -69,6 +70,10 @@ class Budget:
         scratch: bool = False,
     ) -> None:
         given = {"params": params, "macs": macs, "bytes": bytes, "ram": ram, "latency": latency}
+        if isinstance(params, str) and "=" in params:
+            others = given | {"params": None, "resolution": resolution, "stored": stored, "scratch": scratch}
+            Budget.__init__(self, **options(params, others))
+            return
         if all(written is None for written in given.values()):
             raise ValueError(
                 'a budget needs at least one limit: write Budget(params="2M"), or bytes=, ram= or latency='

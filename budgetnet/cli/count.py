@@ -22,7 +22,7 @@ def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> N
     """Print the ledger of what `target` names. Raises OverBudget where it costs more than `--budget`."""
     model, resolutions = _model(target, asked, recipe)
     resolutions = list(view.resolution) or resolutions
-    budget = Budget(params=view.budget) if view.budget is not None else None
+    budget = None if view.budget is None else _budget(view.budget, resolutions)
     if view.layers:
         _show_layers(target, model, resolutions, view.as_json)
         if budget is not None:
@@ -40,6 +40,12 @@ def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> N
             say(line)
     if budget is not None:
         budget.check(model)
+
+
+def _budget(written: str, resolutions: Sequence[int]) -> Budget:
+    """The budget of --budget; what it does not say is counted at the last resolution."""
+    size = resolutions[-1] if resolutions and "resolution=" not in written else None
+    return Budget(params=written, resolution=size)
 
 
 def _show_layers(target: str, model: nn.Module, resolutions: Sequence[int], as_json: bool) -> None:

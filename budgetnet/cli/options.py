@@ -136,8 +136,9 @@ data_option = click.option(
 )
 budget_option = click.option(
     "--budget",
-    metavar="PARAMETERS",
-    help="What the model may have, such as 2M: --set model.budget=2M, for recipes with model(budget=).",
+    metavar="AMOUNTS",
+    help='What the model may have, such as 2M or "bytes=300KB, ram=256KB, resolution=64": --set '
+    "model.budget=2M, for recipes with model(budget=).",
 )
 set_option = click.option(
     "--set",

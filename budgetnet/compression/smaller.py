@@ -68,7 +68,7 @@ def compress(
     data: Data,
     recipe: Recipe | None = None,
     *,
-    bytes: int | str = "300KB",
+    bytes: int | str | Budget = "300KB",
     epochs: int = 30,
     lr: float = 0.02,
     activations: int | None = None,
@@ -78,6 +78,7 @@ def compress(
     """
     A trained model in a file of at most `bytes`, header and all, trained anew for `epochs` to do with it.
 
+    A Budget with bytes says more that is to be kept to: those of an eight-bit file, RAM, MACs or a latency.
     `model` is a model of `Budget.build`, a run, its folder, a model file, or the name of one that comes
     along. At full width it gets 8, 6, 5 or 4 bits a weight, the most that fit; where 4 do not, the channels
     that matter least are left out too, by narrower `widths` of the same builder (see `shrink`). The weights
@@ -99,7 +100,10 @@ def compress(
     trainer = trainer or Trainer()
     known = card(teacher) or Card()
     _, channels, height, _ = data.train.shape
-    smaller = _chosen(origin, Budget(bytes=bytes).bytes or 0, activations)
+    limit = bytes if isinstance(bytes, Budget) else Budget(bytes=bytes)
+    if limit.bytes is None:
+        raise ValueError(f"compress fits a model into bytes, which {limit!r} does not limit: give bytes, too")
+    smaller = _chosen(origin, limit, activations)
     shrink(_plain(teacher, origin), smaller, (1, channels, known.crop or height, known.crop or height))
     before = _size(teacher, path, trainer, data)
     fine = _finetuning(path or teacher, recipe, known, height, epochs, lr)
@@ -128,11 +132,13 @@ def _teacher(model: nn.Module | Run | str | Path) -> tuple[nn.Module, Path | Non
     return load(path), path / MODEL if path.is_dir() else path
 
 
-def _chosen(origin: Built, most: int, activations: int | None) -> nn.Module:
-    """The network of most bits, else of most channels, that fits into a file of `most` bytes."""
-    budget = replace(origin.budget, bytes=most)
-    if budget.stored is not None:  # the file that is wanted is not that of eight bits
-        budget = replace(budget, stored=None, ram=None)
+def _chosen(origin: Built, limit: Budget, activations: int | None) -> nn.Module:
+    """The network of most bits, else of most channels, that fits into `limit`, and the model's own budget."""
+    own = origin.budget.describe()
+    if "stored" in own:  # the file that is wanted may not be that of eight bits
+        own = {option: value for option, value in own.items() if option not in ("stored", "ram")}
+    budget = Budget(**(own | limit.describe()))
+    most = budget.bytes or 0
     make = origin.make.make if isinstance(origin.make, Quantised) else origin.make
     for bits in _BITS:
         try:
@@ -153,6 +159,8 @@ def _chosen(origin: Built, most: int, activations: int | None) -> nn.Module:
         spent = budget.widest(lambda factor: few(*origin.args, **narrower(factor)), _FACTORS)
     except OverBudget as error:
         least = error.ledger.cost("bytes") or 0
+        if least <= most:  # another limit is in the way, and the refusal says which
+            raise
         raise OverBudget(
             f"a file of {most:,} bytes should hold the model in {_BITS[-1]} bits a weight and a tenth of its "
             f"channels, but that takes {least:,}; give bytes={least} (--bytes) or more, or train a smaller "

@@ -28,6 +28,12 @@ from budgetnet.cli.options import (
     help="The most that the file may weigh, header and all: 300KB is 300,000, 300KiB 307,200.",
 )
 @click.option(
+    "--budget",
+    metavar="AMOUNTS",
+    help='More that it has to keep to, such as "stored=int8, ram=64KB, resolution=32": the bytes of the '
+    "eight-bit export, its RAM, MACs, or a latency.",
+)
+@click.option(
     "--epochs",
     type=click.IntRange(1, 100_000),
     default=30,
@@ -41,7 +47,14 @@ from budgetnet.cli.options import (
 @gathered("machine", Machine, *machine_options("Where the new run is written."))
 @gathered("asked", Asked, data_option, set_option)
 def command(
-    target: str, recipe: str | None, most: str, epochs: int, int8: bool, machine: Machine, asked: Asked
+    target: str,
+    recipe: str | None,
+    most: str,
+    budget: str | None,
+    epochs: int,
+    int8: bool,
+    machine: Machine,
+    asked: Asked,
 ) -> None:
     """Put a trained model into a file of so many bytes.
 
@@ -55,7 +68,8 @@ def command(
     from budgetnet.console import say
     from budgetnet.modelfile import read_card
 
-    Budget(bytes=most)  # refuses an amount that is none, before anything is read
+    # Refuses an amount that is none, before anything is read.
+    limit = Budget(bytes=most) if budget is None else Budget(f"{budget}, bytes={most}")
     large = trained(target)
     named = recipe or shipped_recipe(large, target)
     if named is None:
@@ -71,7 +85,7 @@ def command(
         model,
         plan.data(),
         plan.recipe,
-        bytes=most,
+        bytes=limit,
         epochs=epochs,
         activations=8 if int8 else None,
         trainer=trainer,

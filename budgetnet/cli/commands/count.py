@@ -25,7 +25,11 @@ from budgetnet.cli.options import PIXELS, View, gathered, json_option, recipe_op
         metavar="N",
         help="Add up modules by this many parts of their names.",
     ),
-    click.option("--budget", metavar="AMOUNT", help='Check against so many parameters: "2M".'),
+    click.option(
+        "--budget",
+        metavar="AMOUNTS",
+        help='Check against so many parameters, "2M", or "bytes=300KB, stored=int8, ram=64KB, latency=20ms".',
+    ),
     click.option(
         "--summary",
         "layers",

@@ -8,7 +8,11 @@ import click
 @click.command()
 @click.argument("folder", metavar="DIR")
 @click.option(
-    "--budget", default="2M", show_default=True, metavar="PARAMETERS", help="What the model may have."
+    "--budget",
+    default="2M",
+    show_default=True,
+    metavar="AMOUNTS",
+    help='What the model may have: parameters, or "bytes=300KB, stored=int8, ram=64KB, resolution=64".',
 )
 @click.option("--out", metavar="FILE", help="The recipe's file; by default DIR's name and .py, here.")
 def command(folder: str, budget: str, out: str | None) -> None:
