@@ -56,8 +56,8 @@ def options(written: str, given: Mapping[str, Any]) -> dict[str, Any]:
         option, _, value = map(str.strip, part.partition("="))
         if option not in given or not value:
             raise ValueError(
-                f"{part.strip()!r:.60} is not a part of a budget: write amounts as {', '.join(given)}, such as "
-                '"bytes=300KB, stored=int8, ram=64KB, resolution=32"'
+                f"{part.strip()!r:.60} is not a part of a budget: write amounts as {', '.join(given)}, such "
+                'as "bytes=300KB, stored=int8, ram=64KB, resolution=32"'
             )
         if option in said:
             raise ValueError(f"a budget's {option} is given twice: give it once")
