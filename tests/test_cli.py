@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import budgetnet
-from budgetnet import Trainer
+from budgetnet import Test, Trainer, load, read_plan
 from budgetnet.cli import main
 from budgetnet.cli.failures import Commands, verdict
 from budgetnet.modelfile import card
@@ -565,6 +565,21 @@ def test_evaluate_repeats_the_figures_of_the_run(made: Made) -> None:
     assert sum(map(sum, found["confusion"])) == 48
     other = json.loads(told("evaluate", made.folder, made.recipe, "--resolution", 8, "--json"))
     assert other["resolution"] == 8
+
+
+def test_evaluate_measures_what_predict_would_say(made: Made) -> None:
+    model = made.folder / "model.safetensors"
+    looked = json.loads(told("evaluate", model, made.recipe, "--mirror", "--shift", 1, "--json"))
+    trainer, run = Trainer("cpu", show=False), load(model)
+    split = read_plan(made.recipe).data().val
+    test = Test(mirror=True, shift=1)
+    assert looked["loss"] == pytest.approx(trainer.evaluate(run, split, test=test).loss)
+    both = json.loads(told("evaluate", model, made.recipe, "--with", model, "--json"))
+    alone = json.loads(told("evaluate", model, made.recipe, "--json"))
+    assert both["accuracy"] == alone["accuracy"]
+    assert both["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+    sentence = refused("evaluate", model, made.recipe, "--resolutions", "8,12", "--mirror")
+    assert sentence == "--resolutions asks one model at every size by itself; leave out --mirror"
 
 
 def test_evaluate_takes_the_split_that_is_asked_for(made: Made) -> None:

@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
 import budgetnet
-from budgetnet import Budget, Trainer, models
+from budgetnet import Budget, Data, Trainer, metrics, models
 from budgetnet.cli import main
 
 
@@ -381,3 +382,22 @@ def test_hidden_and_junk_files_are_no_images_of_a_submission(model: Path, tmp_pa
     (tmp_path / "in" / "Thumbs.db").write_bytes(b"x")
     like = sample(tmp_path / "s.csv", "id,label", "1,ant")
     assert len(lines(predict(model, "in", "--like", like))) == 2
+
+
+def test_an_ensemble_is_measured_by_what_it_predicts(data: Data) -> None:
+    assert data.val is not None
+    trainer = Trainer("cpu", show=False)
+    nets = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        nets.append(models.convnet(len(data.classes), widths=(4,)).eval())
+    said = trainer.predict(nets, data.val, resolution=[8, 12])
+    found = trainer.evaluate(nets, data.val, resolution=[8, 12], metrics=[metrics.AUC()])
+    labels = data.val.labels
+    assert found.accuracy == pytest.approx((said.labels == labels).double().mean().item())
+    assert found.loss == pytest.approx(
+        -said.probabilities.gather(1, labels[:, None]).log().mean().item(), rel=1e-5
+    )
+    assert found.images == len(labels)
+    assert sum(times for _, _, times in found.pairs) == len(labels)
+    assert set(found.metrics) == {"auc"}

@@ -552,3 +552,25 @@ def test_a_sweep_that_is_interrupted_can_be_gone_on_with(here: Path) -> None:
     output = told(*typed, "--resume")
     assert "selected by validation accuracy, the best of 5" in output
     assert set(done) <= {run["folder"] for e in json.loads(path.read_text())["trials"] for run in e["runs"]}
+
+
+def test_the_command_sorts_by_the_metric_that_is_named(here: Path) -> None:
+    (here / "tiny.py").write_text(
+        TINY.replace('measure=("val", "test")', "metrics=[metrics.F1()]").replace(
+            "arrays, models", "arrays, metrics, models"
+        )
+    )
+    asked = ("tiny.py", "--over", f"{LR}=0.1,0.0001", "--together", 1, "--device", "cpu", "-q")
+    for name, best in (("val_f1", max), ("val_loss", min)):
+        output = told("sweep", *asked, "--metric", name, "--name", name)
+        runs = [Run.read(path) for path in (here / "runs" / name).iterdir() if path.is_dir()]
+        chosen = best(runs, key=lambda run: run.result[name])
+        value = next(text for text in chosen.record["settings"] if text.startswith(LR))
+        assert f", the best of 2 on these images: {value}\n" in output
+    result = CliRunner().invoke(
+        main, ["sweep", "tiny.py", "--over", "recipe.batch_size=2,4", "--metric", "val_f2"]
+    )
+    assert (
+        "should be one of val_accuracy, val_loss, val_f1, not 'val_f2'; did you mean 'val_f1'?"
+        in result.output
+    )

@@ -44,23 +44,35 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
             "the model was trained by"
         )
     _say(_notes(loaded, known or Card(), split, how.split), how)
+    models = [model, *(_other(trained(name, trust=how.trust), asked, recipe, trainer) for name in how.others)]
     if sizes:
         notes = _used(loaded, split, how.split, f"at {how.resolutions} px")
         _sweep(trainer, model, loaded, split, sizes, how)
         _say(notes, how)
         return
-    test = None
-    if how.resize is not None:
-        shown = known or Card()
-        test = Test(how.resize, how.resolution or shown.crop, mirror=shown.mirror, shift=shown.shift)
-    metrics = plan.recipe.metrics
-    measured = trainer.evaluate(model, split, resolution=how.resolution, test=test, metrics=metrics)
+    test, metrics = _test(known or Card(), how), plan.recipe.metrics
+    measured = trainer.evaluate(models, split, resolution=how.resolution, test=test, metrics=metrics)
     if how.as_json:
         click.echo(json.dumps(measured.json(), indent=2))
     else:
         _show(measured, how.split, split)
     _say(unrecognised(measured.unrecognised, how.split), how)
     _say(_used(loaded, split, how.split, f"resize {how.resize}, at {measured.resolution} px"), how)
+
+
+def _other(loaded: Trained, asked: Asked, recipe: str, trainer: Trainer) -> nn.Module:
+    """Another model of an ensemble; one that only a recipe can build is built by the one that is named."""
+    plan = asked.plan(recipe, before=loaded.settings)
+    return load_trained(loaded, plan, trainer.device)
+
+
+def _test(known: Card, how: Measured) -> Test | None:
+    """How images are shown and looked at, where it is asked for otherwise than the card says."""
+    if how.resize is None and not how.mirror and how.shift is None:
+        return None
+    mirror, shift = how.mirror or known.mirror, known.shift if how.shift is None else how.shift
+    crop = None if how.resize is None else how.resolution or known.crop
+    return Test(how.resize, crop, mirror=mirror, shift=shift)
 
 
 def _say(notes: list[str], how: Measured) -> None:
@@ -88,9 +100,16 @@ def _sizes(how: Measured) -> list[int]:
         if how.plot is not None:
             raise ValueError("--plot draws several resolutions; name them: --resolutions 60:200:20")
         return []
-    if how.resolution is not None or how.resize is not None:
-        other = "--resolution" if how.resolution is not None else "--resize"
-        raise ValueError(f"--resolutions names every size by itself; leave out {other}")
+    given = {
+        "--resolution": how.resolution,
+        "--resize": how.resize,
+        "--with": how.others or None,
+        "--mirror": how.mirror or None,
+        "--shift": how.shift,
+    }
+    other = next((name for name, value in given.items() if value is not None), None)
+    if other is not None:
+        raise ValueError(f"--resolutions asks one model at every size by itself; leave out {other}")
     sizes = [size for part in how.resolutions.split(",")[:MOST_SIZES] for size in _range(part.strip())]
     if len(sizes) > MOST_SIZES or how.resolutions.count(",") >= MOST_SIZES:
         raise ValueError(f"--resolutions names more than {MOST_SIZES} sizes; take larger steps")

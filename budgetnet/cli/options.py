@@ -260,11 +260,15 @@ class Shown:
 class Measured:
     """On which split and at which resolution in pixels, on which device, shown as JSON or as a table.
 
+    `others` are models that are asked besides; `mirror` and `shift` say how each image is looked at.
     `resize` is the shorter side that images are brought to before they are cropped to the resolution.
     `resolutions` asks for one line at each of many, as "60:200:20", and `plot` names the file of their plot.
     """
 
     split: str
+    others: tuple[str, ...]
+    mirror: bool
+    shift: int | None
     resolution: int | None
     resize: int | None
     resolutions: str | None

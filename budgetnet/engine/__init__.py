@@ -17,6 +17,7 @@ from budgetnet.engine.measure import Prediction as Prediction
 from budgetnet.engine.measure import Scoring as Scoring
 from budgetnet.engine.measure import answers as answers
 from budgetnet.engine.measure import evaluate as evaluate
+from budgetnet.engine.measure import evaluation_of as evaluation_of
 from budgetnet.engine.memory import Chunks as Chunks
 from budgetnet.engine.memory import device_of as device_of
 from budgetnet.engine.memory import out_of_memory as out_of_memory

@@ -322,6 +322,13 @@ def evaluate(
         return tally.evaluation(images_seen, crop, positions)
 
 
+def evaluation_of(chances: Tensor, labels: Tensor, scoring: Scoring, resolution: int) -> Evaluation:
+    """The figures of class probabilities (N, K) for images with these labels (N,), whoever gave them."""
+    tally = _Tally(scoring, torch.device("cpu"))
+    tally.add(chances.float().clamp(min=torch.finfo(torch.float32).tiny).log(), labels.cpu())
+    return tally.evaluation(len(labels), resolution)
+
+
 class _Tally:
     """What a model says of images and what they are, batch by batch; nothing waits before it is read."""
 

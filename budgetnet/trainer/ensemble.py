@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from budgetnet.budget import check_fit
-from budgetnet.engine import Engine, Prediction, answers
+from budgetnet.data import Split
+from budgetnet.engine import Engine, Evaluation, Prediction, Scoring, answers, evaluation_of
 from budgetnet.modelfile import card
 from budgetnet.recipe import Test
 from budgetnet.trainer.images import Images, gather, tested
@@ -17,7 +19,7 @@ def models_of(model: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
     """The models of an ensemble, or the one. Raises ValueError for what is none."""
     models = [model] if isinstance(model, nn.Module) else list(model)
     if not models or not all(isinstance(each, nn.Module) for each in models):
-        raise ValueError(f"predict takes a model or a list of models, not {model!r:.100}")
+        raise ValueError(f"a prediction is asked of a model or a list of models, not {model!r:.100}")
     return models
 
 
@@ -73,6 +75,33 @@ def mean(predictions: Sequence[Prediction]) -> Prediction:
         total += each.probabilities[:, [each.classes.index(name) for name in first.classes]].double()
     probabilities = (total / len(predictions)).to(first.probabilities.dtype)
     return replace(first, labels=total.argmax(dim=1), probabilities=probabilities)
+
+
+def together(
+    models: Sequence[nn.Module],
+    images: Split,
+    labels: Tensor,
+    scoring: Scoring,
+    *,
+    sizes: Sequence[int | None],
+    **asked: Any,
+) -> Evaluation:
+    """The figures of the mean of what several models, or one at several resolutions, say of images.
+
+    `asked` is what `predicted` is asked. Labels (N,) count in the classes of `scoring`.
+    """
+    names = scoring.classes
+
+    def ask(model: nn.Module, size: int | None) -> Prediction:
+        known = card(model)
+        called = asked["classes"] or (() if known is not None and known.classes else names)
+        return predicted(model, images, resolution=size, skip=False, **{**asked, "classes": called})
+
+    said = mean([ask(model, size) for model in models for size in sizes])
+    check_same(names, said.classes)
+    chances = said.probabilities[:, [said.classes.index(name) for name in names]]
+    size = tested(card(models[0]), asked["test"], sizes[0])[1]
+    return evaluation_of(chances, labels, scoring, size)
 
 
 def check_same(classes: Sequence[str], others: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ from budgetnet.process import launched
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import Epoch, Run
 from budgetnet.trainer.begin import Session, begin, checked
-from budgetnet.trainer.ensemble import mean, models_of, predicted, sizes_of
+from budgetnet.trainer.ensemble import mean, models_of, predicted, sizes_of, together
 from budgetnet.trainer.images import Images, measured, tested
 from budgetnet.trainer.planned import LOOK, MEASURING, Within, plan_within
 from budgetnet.trainer.session import epochs, set_up
@@ -246,11 +246,11 @@ class Trainer:
 
     def evaluate(
         self,
-        model: nn.Module,
+        model: nn.Module | Sequence[nn.Module],
         split: Split,
         *,
         classes: Sequence[str] = (),
-        resolution: int | None = None,
+        resolution: int | Sequence[int] | None = None,
         test: Test | None = None,
         batch_size: int = 256,
         metrics: Sequence[Answers] = (),
@@ -263,12 +263,18 @@ class Trainer:
         mirror=True); without sizes it keeps the card's. Labels are counted by the names of their classes:
         those that the model does not tell apart are refused with a ValueError, as is a resolution that
         nobody says. `classes` overrides what the model's outputs are called. `metrics` are measured
-        besides, as `Recipe.metrics` are. The model is left in the mode it was in.
+        besides, as `Recipe.metrics` are. The model is left in the mode it was in. Of several models, or
+        resolutions, the mean of the probabilities is measured, as `predict` gives it.
         """
-        known = card(model)
+        models, sizes = [model] if isinstance(model, nn.Module) else models_of(model), sizes_of(resolution)
+        model, size = models[0], sizes[0]
+        known, whole = card(model), split
         split, names = measured(split, known, classes)
         scoring = Scoring(names, check_metrics("evaluate", metrics))
-        asked, size = tested(known, test, resolution)
+        if len(models) > 1 or len(sizes) > 1:
+            how = {"engine": self.engine, "classes": classes, "test": test, "batch_size": batch_size}
+            return together(models, whole, split.labels, scoring, sizes=sizes, **how)
+        asked, size = tested(known, test, size)
         if asked.augment:
             images, labels = (each.to(self.device) for each in split[:TRIED])
             check_within(asked.augment, images, labels, resolution=asked.at(size)[1], classes=len(names))

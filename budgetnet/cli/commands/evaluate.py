@@ -3,6 +3,7 @@
 import click
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.complete import models
 from budgetnet.cli.options import (
     PIXELS,
     Measured,
@@ -29,6 +30,21 @@ from budgetnet.cli.options import (
         default="val",
         show_default=True,
         help="Which part.",
+    ),
+    click.option(
+        "--with",
+        "others",
+        multiple=True,
+        metavar="RUN|MODEL",
+        shell_complete=models,
+        help="Ask this model too: the mean of all probabilities is measured. Repeatable.",
+    ),
+    click.option("--mirror", is_flag=True, help="Look at the mirror image too, and average."),
+    click.option(
+        "--shift",
+        type=click.IntRange(0, 1000),
+        metavar="PIXELS",
+        help="Look at the image shifted by so many pixels too, up and left, and down and right.",
     ),
     click.option("--resolution", type=PIXELS, metavar="PIXELS", help="By default the model's own."),
     click.option(
