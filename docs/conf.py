@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-HOUSE = Path(__file__).parents[1]
+from budgetnet.process import VERSION
 
 project = "budgetnet"
 copyright = "the authors of budgetnet"
-version = release = re.search(r'^version = "(.+)"', (HOUSE / "pyproject.toml").read_text(), re.MULTILINE)[1]  # type: ignore[index]
+version = release = VERSION
 
 extensions = ["myst_parser"]
 include_patterns = ["*.md", "docs/*.md", "docs/*.ipynb", "weights/*.md"]
