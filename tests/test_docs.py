@@ -57,6 +57,7 @@ TUTORIALS = (
     DOCS / "data.md",
     pytest.param(DOCS / "semi.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "comparing.md", marks=pytest.mark.slow),
+    pytest.param(DOCS / "searching.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "competition.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "distilling.md", marks=pytest.mark.slow),
     pytest.param(DOCS / "resolutions.md", marks=pytest.mark.slow),

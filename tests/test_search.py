@@ -251,6 +251,7 @@ def test_accuracy_against_costs_gives_a_front(plan: Plan) -> None:
                 and all(other.costs[cost] <= trial.costs[cost] for cost in trial.costs)
                 for other in front
             )
+    assert "validation accuracy against params" in (result.folder / "front.svg").read_text()
     assert json.loads((result.folder / "sweep.json").read_text())["front"] == [t.number for t in front]
 
 

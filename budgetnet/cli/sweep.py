@@ -35,7 +35,9 @@ def swept(
             trials=searching.trials,
             metric=trials.metric,
             against=searching.against,
-            effort=Effort(trials.seeds, searching.prune, searching.within, searching.storage),
+            effort=Effort(
+                trials.seeds, searching.prune, searching.within, searching.storage, trials.together
+            ),
             name=name,
             record=record,
         )

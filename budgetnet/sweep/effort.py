@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from budgetnet.recipe import Recipe
+from budgetnet.sweep.capacity import Together
 from budgetnet.text import seconds
 from budgetnet.values import one_of, whole
 
@@ -28,13 +29,15 @@ class Effort:
     a ninth and a third of its length first, and of three trials one goes on; "auto" is halving where the
     recipe is long enough for it to pay, else "none". `within`, in seconds or as "8h", bounds the whole search
     from this start on. `storage` is the URL of a database for workers on many machines
-    ("postgresql://user@host/name"), by default a file in the search's folder.
+    ("postgresql://user@host/name"), by default a file in the search's folder. `together` workers, or "auto",
+    take trials on this machine.
     """
 
     seeds: int = 1
     prune: str = "auto"
     within: float | str | None = None
     storage: str | None = None
+    together: Together = 1
 
     def __post_init__(self) -> None:
         whole("seeds", self.seeds)

@@ -3,10 +3,12 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from budgetnet.budget import OverBudget
 from budgetnet.console import say
@@ -14,13 +16,16 @@ from budgetnet.files import unwritable
 from budgetnet.identity import without_rooms
 from budgetnet.plan import Plan
 from budgetnet.process import check_launch
+from budgetnet.sweep.capacity import Capacity, capacity
 from budgetnet.sweep.costs import COSTS
 from budgetnet.sweep.effort import Effort
 from budgetnet.sweep.folder import folder_of
 from budgetnet.sweep.grid import Setting
 from budgetnet.sweep.over import blind, check_metric, validated
 from budgetnet.sweep.repeat import recorded
+from budgetnet.sweep.shared import shared_size
 from budgetnet.sweep.space import Between, space
+from budgetnet.sweep.spread import beside
 from budgetnet.sweep.task import Task
 from budgetnet.sweep.trials import Sweep
 from budgetnet.trainer import Trainer, check_out
@@ -75,12 +80,45 @@ def search(
     folder = _made(task, name)
     from budgetnet.sweep.taker import Taker
 
+    taker = Taker(task, folder, say if trainer.show else lambda text: None)
+    many = _many(task)
+    if many.apart and trainer.show:
+        say(f"{many}")
     try:
-        return Taker(task, folder).work(until)
+        with beside(task, folder, many.count - 1, many.threads, until), _threads(many.threads):
+            taker.trials(until)
+        return taker.result(until)
     except (KeyboardInterrupt, SystemExit):
         if trainer.show:
             say(f"stopped: what is there lies in {folder}, and the same command goes on")
         raise
+
+
+def _many(task: Task) -> Capacity:
+    """How many workers there are here, this process among them."""
+    together, trainer = task.effort.together, task.trainer
+    if trainer.watch and together == "auto":
+        together = 1
+    if trainer.watch and together != 1:
+        raise ValueError(
+            "watchers are functions of this process, and workers have their own: give together=1"
+        )
+    try:
+        images = shared_size(task.data(task.plan)) if together == "auto" else 0
+        return capacity(together, trainer, [task.plan], task.trials, images)
+    except OverBudget:
+        # What the recipe's own model needs nobody knows.
+        return capacity(1, trainer, [], 1, 0)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _made(task: Task, name: str | None) -> Path:

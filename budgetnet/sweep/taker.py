@@ -3,14 +3,13 @@
 import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from budgetnet.compare import Figure, differences, measured
-from budgetnet.console import say
 from budgetnet.files import is_locked
 from budgetnet.identity import without_rooms
 from budgetnet.plan import Plan
@@ -19,6 +18,7 @@ from budgetnet.schedule import rises
 from budgetnet.sweep.costs import costs_of, excess
 from budgetnet.sweep.effort import BY_EPOCH, Rung
 from budgetnet.sweep.folder import TRIAL, described
+from budgetnet.sweep.front import draw
 from budgetnet.sweep.grid import Setting
 from budgetnet.sweep.job import FAILURE, MISTAKE, Job
 from budgetnet.sweep.over import blind, notes, tested
@@ -38,8 +38,8 @@ _POLL = 1.0
 class Taker:
     """One process that takes trials of a search until none is left."""
 
-    def __init__(self, task: Task, folder: Path) -> None:
-        self.task, self.folder = task, folder
+    def __init__(self, task: Task, folder: Path, tell: Callable[[str], None]) -> None:
+        self.task, self.folder, self._say = task, folder, tell
         self.study = Study(
             folder,
             folder.name,
@@ -60,11 +60,15 @@ class Taker:
         self.done: dict[Path, Run] = {}
         self.refused = self.mistakes = 0
 
-    def work(self, until: float | None) -> Sweep:
-        """Take trials until none is left, or the time is over; then measure the winner, if there is one."""
+    def trials(self, until: float | None, *, most: int | None = None) -> bool:
+        """Take trials until none is left, at most so many, or the time is over; whether more may be left."""
+        count = 0
         while not self._over(until):
+            if count == most:
+                return True
             taken = self.study.take(self.task.trials, self._good)
             if taken is not None:
+                count += 1
                 self._train(taken, until)
                 self._result().save()
             elif any(entry.state == "running" for entry in self.study.entries()):
@@ -72,6 +76,10 @@ class Taker:
                 time.sleep(_POLL)
             else:
                 break
+        return False
+
+    def result(self, until: float | None) -> Sweep:
+        """The search, with the winner measured where nothing is left and there is one."""
         if self._over(until):
             self.study.release_abandoned()
         with waiting(self.folder):
@@ -80,16 +88,13 @@ class Taker:
             if result.selected is not None:
                 plan = self._plan(result.selected)
                 result = tested(self.task.trainer, result, plan, self.task.data(plan))
-            result = replace(result, notes=tuple(notes(result)))
+            drawn = draw(result)
+            result = replace(result, notes=(*notes(result), *([drawn] if drawn else [])))
             result.save()
         return result
 
     def _over(self, until: float | None) -> bool:
         return until is not None and time.monotonic() >= until
-
-    def _say(self, text: str) -> None:
-        if self.task.trainer.show:
-            say(text)
 
     def _plan(self, trial: Trial) -> Plan:
         """The plan of a trial."""

@@ -58,17 +58,21 @@ class Task:
             values[path] = next(known, None) if choices else literal(text)
         return Setting(values)
 
-    @cached_property
-    def origin(self) -> dict[str, Any]:
-        """What makes it this search and no other, as plain JSON."""
-        domains = {
+    @property
+    def domain_texts(self) -> dict[str, str | list[str]]:
+        """The domains as they are typed, choices value by value."""
+        return {
             path: str(domain) if isinstance(domain, Between) else [written(value) for value in domain]
             for path, domain in self.domains.items()
         }
+
+    @cached_property
+    def origin(self) -> dict[str, Any]:
+        """What makes it this search and no other, as plain JSON."""
         told = {
             "plan": described(self.plan),
             "seed": self.plan.recipe.seed,
-            "search": domains,
+            "search": self.domain_texts,
             "metric": [self.metric, *self.against],
             "prune": self.prune,
             "seeds": self.effort.seeds,

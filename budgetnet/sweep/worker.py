@@ -139,7 +139,7 @@ def _trained(
 
 
 def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: Run) -> None:
-    plan = _replayed(plan, job)
+    plan = replayed(plan, job)
     data = data if data is not None else plan.data()
     if not job["tested"]:
         data = replace(data, test=None)
@@ -155,15 +155,15 @@ def _train(trainer: Trainer, plan: Plan, data: Data | None, job: Message, run: R
         pass
 
 
-def _replayed(plan: Plan, job: Message) -> Plan:
+def replayed(plan: Plan, job: Mapping[str, Any]) -> Plan:
     """The job's plan. Raises ValueError where it is not the one that the parent holds."""
     try:
-        replayed = plan.replayed(job["changes"])
-        unlike = [difference.path for difference in differences([job["plan"], told(replayed)])]
+        again = plan.replayed(job["changes"])
+        unlike = [difference.path for difference in differences([job["plan"], told(again)])]
     except ValueError:
         unlike = ["its settings"]
     if not unlike:
-        return replayed
+        return again
     raise ValueError(
         f"{plan.path} read again is not the recipe that was asked for: it was edited since, or has values "
         f"that cannot be written as settings ({', '.join(unlike[:3])}); train its runs one after another "

@@ -1,0 +1,118 @@
+"""Spread: a search's workers in other processes, here or elsewhere, and what each is told, as plain JSON."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from budgetnet.console import say
+from budgetnet.plan import read_plan
+from budgetnet.process import fill_closed, steadfast_output
+from budgetnet.sweep.effort import Effort
+from budgetnet.sweep.job import engine_of, told
+from budgetnet.sweep.space import space
+from budgetnet.sweep.task import Task
+from budgetnet.sweep.worker import replayed
+from budgetnet.trainer import Trainer
+
+# What the parent would import, a worker imports too, wherever that lies.
+_CODE = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from budgetnet.sweep.spread import main; main()"
+)
+_PATIENCE = 60.0
+"""Seconds that a worker has to come to a step's end."""
+
+
+def message(task: Task, folder: Path, threads: int, until: float | None) -> dict[str, Any]:
+    """What a worker is told: all of the search; `until` is when it ends, by the system's monotonic clock."""
+    return {
+        "recipe": str(task.plan.path.absolute()),
+        "changes": list(task.plan.changes),
+        "plan": told(task.plan),
+        **engine_of(task.trainer),
+        "folder": str(folder.absolute()),
+        "domains": task.domain_texts,
+        "trials": task.trials,
+        "metric": task.metric,
+        "against": list(task.against),
+        "effort": {**asdict(task.effort), "together": 1},
+        "record": dict(task.record),
+        "threads": threads,
+        # The clocks of two machines that are set agree well enough on when hours are over.
+        "until": None if until is None else time.time() + until - time.monotonic(),
+    }
+
+
+def take_part(words: Mapping[str, Any], *, most: int | None = None, tell: Callable[[str], None]) -> bool:
+    """Take trials of a search, at most so many; whether something may be left to do."""
+    from budgetnet.sweep.taker import Taker
+
+    torch.set_num_threads(words["threads"])
+    folder, until = Path(words["folder"]), words["until"]
+    options = {name: words[name] for name in ("precision", "speed")}
+    trainer = Trainer(words["device"], out=folder.parent, show=False, **options)
+    plan = replayed(read_plan(words["recipe"]), words)
+    domains, effort = space(words["domains"]), Effort(**words["effort"])
+    against = tuple(words["against"])
+    task = Task(trainer, plan, domains, words["trials"], words["metric"], against, effort, words["record"])
+    left = None if until is None else time.monotonic() + until - time.time()
+    return Taker(task, folder, tell).trials(left, most=most)
+
+
+@contextmanager
+def beside(task: Task, folder: Path, count: int, threads: int, until: float | None) -> Iterator[None]:
+    """Within it `count` workers more take trials on this machine; at an error they end at a step's end."""
+    first = json.dumps(message(task, folder, threads, until)).encode() + b"\n"
+    fill_closed()
+    workers: list[subprocess.Popen[bytes]] = []
+    try:
+        for _ in range(count):
+            command = [sys.executable, "-P", "-c", _CODE, json.dumps(sys.path)]
+            out = None if task.trainer.show else subprocess.DEVNULL
+            workers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, process_group=0))
+            pipe = workers[-1].stdin
+            assert pipe is not None
+            with suppress(OSError):
+                pipe.write(first)
+                pipe.flush()
+        yield
+    except BaseException:
+        for each in workers:
+            each.send_signal(signal.SIGTERM)
+        raise
+    finally:
+        for each in workers:
+            try:
+                each.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                each.kill()
+                each.wait()
+            assert each.stdin is not None
+            with suppress(OSError):
+                each.stdin.close()
+
+
+def main() -> None:
+    """Take part in the search that standard input tells of, and end at a step's end when that ends."""
+    words = json.loads(sys.stdin.readline())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def listen() -> None:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_PATIENCE)
+        os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+    with steadfast_output():
+        take_part(words, tell=say)
