@@ -1,5 +1,6 @@
 """Many workers of one search: each trial ends once, none is lost, none doubled, whoever is killed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -94,3 +95,27 @@ def test_four_workers_of_a_postgresql_two_killed_end_each_trial_once() -> None:
         plan = read_plan("tiny.py").settled([*run.record["settings"], "recipe.measure=('val',)"])
         whole = Trainer("cpu", show=False, out=None).fit(plan.model(), plan.data(), plan.recipe)
         assert [epoch.val_loss for epoch in run.history] == [epoch.val_loss for epoch in whole.history]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_one_command_has_several_workers_and_a_stop_reaches_all() -> None:
+    command = [sys.executable, "-m", "budgetnet", "sweep", "tiny.py", "--search", f"{LR}=log:1e-3..1"]
+    options = ["--trials", "4", "--name", "both", "--together", "2", "--device", "cpu", "--prune", "none"]
+    slow = ["--set", "recipe.phases.0.epochs=200"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    first = subprocess.Popen([*command, *options, *slow], env=environment, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and len(list(Path("runs/both").glob("trial-*/.owner"))) < 2:
+        time.sleep(0.05)
+    owners = {path.read_text() for path in Path("runs/both").glob("trial-*/.owner")}
+    first.send_signal(signal.SIGINT)
+    assert first.wait(60) == 130
+    assert len(owners) == 2
+    assert not list(Path("runs/both").glob("trial-*/.owner"))
+    subprocess.run([*command, *options, *slow], env=environment, check=True, stdout=subprocess.DEVNULL)
+    runs = [Run.read(path.parent) for path in Path("runs/both").glob("trial-*/run.json")]
+    assert sorted(run.record["search"]["trial"] for run in runs) == [1, 2, 3, 4]
+    assert {run.status for run in runs} == {"finished"}
+    assert {run.record["threads"] for run in runs} == {1}
+    assert sum(len(run.record["sessions"]) for run in runs) == 6

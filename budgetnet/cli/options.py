@@ -16,6 +16,7 @@ from budgetnet.cli.complete import models, recipes
 if TYPE_CHECKING:
     from budgetnet.modelfile import Card
     from budgetnet.recipe import Test
+    from budgetnet.sweep import Together
     from budgetnet.trainer import Trainer
 
 Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -169,13 +170,60 @@ def _number_or_auto(context: click.Context, option: click.Parameter, value: Any)
     return "auto" if value == "auto" else int(click.IntRange(1, 1000).convert(value, option, context))
 
 
-together_option = click.option(
+@dataclass(frozen=True)
+class Where:
+    """How many runs go at once in processes here, or which cluster they are tasks of."""
+
+    together: int | Literal["auto"]
+    on: str | None
+    cpus_per_trial: float
+    gpus_per_trial: float
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one run at once is asked for."""
+        return self.on is not None or self.together not in ("auto", 1)
+
+    def chosen(self, *, alone: bool = False) -> "Together":
+        """The same as seeds() and sweep() take it; `alone`, one after the other."""
+        from budgetnet.sweep import Cluster
+
+        if self.on is not None:
+            return Cluster(self.on, self.cpus_per_trial, self.gpus_per_trial)
+        return 1 if alone else self.together
+
+
+_together = click.option(
     "--together",
     callback=_number_or_auto,
     default="auto",
     show_default=True,
     metavar="K",
     help="Train so many runs at once, in processes; auto: a run a thread on a CPU, up to 8 on a GPU.",
+)
+where_options = (
+    _together,
+    click.option(
+        "--on",
+        metavar="RAY",
+        help="Train them as tasks of Ray instead: ray (on this machine), or ray://HOST. Needs ray.",
+    ),
+    click.option(
+        "--cpus-per-trial",
+        type=click.FloatRange(0.01, 4096),
+        default=1.0,
+        show_default=True,
+        metavar="C",
+        help="With --on: the processors, and threads, of each.",
+    ),
+    click.option(
+        "--gpus-per-trial",
+        type=click.FloatRange(0, 64),
+        default=0.0,
+        show_default=True,
+        metavar="G",
+        help="With --on: the GPUs of each, which may be a fraction (0.25).",
+    ),
 )
 recipe_option = click.option(
     "--recipe", help="The recipe file whose model() builds a model that budgetnet cannot by itself."
@@ -225,7 +273,6 @@ class Trials:
     over: tuple[str, ...]
     searched: tuple[str, ...]
     seeds: int
-    together: int | Literal["auto"]
     metric: str
 
 

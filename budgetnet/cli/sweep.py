@@ -6,7 +6,7 @@ import click
 
 from budgetnet.cli.asked import Asked
 from budgetnet.cli.failures import PAUSED
-from budgetnet.cli.options import Searching, Trials
+from budgetnet.cli.options import Searching, Trials, Where
 from budgetnet.console import say
 from budgetnet.sweep import Effort, Sweep, read_over, read_search, search, sweep
 from budgetnet.trainer import Trainer, TrainingFailed
@@ -16,6 +16,7 @@ def swept(
     recipe: str,
     trials: Trials,
     searching: Searching,
+    where: Where,
     asked: Asked,
     trainer: Trainer,
     folder: tuple[str | None, bool],
@@ -35,9 +36,7 @@ def swept(
             trials=searching.trials,
             metric=trials.metric,
             against=searching.against,
-            effort=Effort(
-                trials.seeds, searching.prune, searching.within, searching.storage, trials.together
-            ),
+            effort=Effort(trials.seeds, searching.prune, searching.within, searching.storage, where.chosen()),
             name=name,
             record=record,
         )
@@ -49,7 +48,7 @@ def swept(
         metric=trials.metric,
         name=name,
         resume=resume,
-        together=trials.together,
+        together=where.chosen(),
         record=record,
     )
 

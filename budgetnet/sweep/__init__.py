@@ -1,6 +1,7 @@
 """Sweep: a plan trained many times, several runs at once: with other seeds, or other settings."""
 
 from budgetnet.sweep.capacity import Together as Together
+from budgetnet.sweep.cluster import Cluster as Cluster
 from budgetnet.sweep.effort import PRUNES as PRUNES
 from budgetnet.sweep.effort import Effort as Effort
 from budgetnet.sweep.grid import read_over as read_over
@@ -19,4 +20,15 @@ from budgetnet.sweep.space import read_search as read_search
 from budgetnet.sweep.trials import Sweep as Sweep
 from budgetnet.sweep.trials import Trial as Trial
 
-__all__ = ["Between", "Effort", "OutOfFold", "Sweep", "Trial", "out_of_fold", "search", "seeds", "sweep"]
+__all__ = [
+    "Between",
+    "Cluster",
+    "Effort",
+    "OutOfFold",
+    "Sweep",
+    "Trial",
+    "out_of_fold",
+    "search",
+    "seeds",
+    "sweep",
+]

@@ -10,9 +10,11 @@ import torch
 from budgetnet.budget import ledger
 from budgetnet.data import free_memory
 from budgetnet.plan import Plan
+from budgetnet.sweep.cluster import Cluster
 from budgetnet.trainer import Trainer
 
-Together: TypeAlias = int | Literal["auto"]
+Together: TypeAlias = int | Literal["auto"] | Cluster
+"""How many runs go at once in processes here, or where they are tasks."""
 
 MOST = 8
 """Runs at once on a GPU, where nobody asks for a number: more have little left to fill."""
@@ -27,12 +29,13 @@ class Capacity:
     """`count` runs at once, each with `threads` threads of the CPU. `apart`: in processes of their own.
 
     `threads` follows from what was asked and from the threads that torch has here, never from the memory,
-    which only makes fewer go at once: bits depend on threads.
+    which only makes fewer go at once: bits depend on threads. `on` is where they are tasks instead.
     """
 
     count: int
     threads: int
     apart: bool
+    on: Cluster | None = None
 
     def __str__(self) -> str:
         threads = "a thread" if self.threads == 1 else f"{self.threads} threads"
@@ -45,6 +48,10 @@ def capacity(asked: Together, trainer: Trainer, plans: Sequence[Plan], runs: int
     "auto" shares out torch's threads on a CPU, a run for each, and on a GPU takes up to 8 at once, both as
     far as the memory that is free is estimated to suffice. Raises ValueError for what is no number of runs.
     """
+    if isinstance(asked, Cluster):
+        if trainer.out is None:
+            raise ValueError("runs on a cluster are written to a folder that all of it reaches: give an out")
+        return Capacity(1, asked.threads, True, asked)
     whole = isinstance(asked, int) and not isinstance(asked, bool) and asked > 0
     if asked != "auto" and not whole:
         raise ValueError(f"together should be 'auto' or a whole number of 1 or more, not {asked!r}")

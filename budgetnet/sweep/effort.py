@@ -30,7 +30,7 @@ class Effort:
     recipe is long enough for it to pay, else "none". `within`, in seconds or as "8h", bounds the whole search
     from this start on. `storage` is the URL of a database for workers on many machines
     ("postgresql://user@host/name"), by default a file in the search's folder. `together` workers, or "auto",
-    take trials on this machine.
+    take trials on this machine; or the tasks of a Cluster do.
     """
 
     seeds: int = 1

@@ -19,6 +19,7 @@ from budgetnet.plan import Plan
 from budgetnet.process import check_launch, steadfast
 from budgetnet.run import Run
 from budgetnet.sweep.capacity import Capacity, Together, capacity
+from budgetnet.sweep.clustered import clustered
 from budgetnet.sweep.job import FAILED, FAILURE, Job, kind_of
 from budgetnet.sweep.shared import shared_size
 from budgetnet.sweep.workers import trained
@@ -162,6 +163,9 @@ def worked(
                 "watchers are functions of this process, and runs that are trained together have processes "
                 "of their own: train them one after another (together=1), or without watch="
             )
+        if many.on is not None:
+            yield from clustered(many.on, trainer, jobs, limit)
+            return
         options = {told([dict(job.plan.data_options), job.plan.fold]) for job in jobs}
         data = data_of(jobs[0].plan) if len(options) == 1 else None
         for at, run in trained(trainer, jobs, many, data, limit=limit):

@@ -17,6 +17,7 @@ from budgetnet.identity import without_rooms
 from budgetnet.plan import Plan
 from budgetnet.process import check_launch
 from budgetnet.sweep.capacity import Capacity, capacity
+from budgetnet.sweep.cluster import Cluster
 from budgetnet.sweep.costs import COSTS
 from budgetnet.sweep.effort import Effort
 from budgetnet.sweep.folder import folder_of
@@ -25,7 +26,7 @@ from budgetnet.sweep.over import blind, check_metric, validated
 from budgetnet.sweep.repeat import recorded
 from budgetnet.sweep.shared import shared_size
 from budgetnet.sweep.space import Between, space
-from budgetnet.sweep.spread import beside
+from budgetnet.sweep.spread import beside, searched
 from budgetnet.sweep.task import Task
 from budgetnet.sweep.trials import Sweep
 from budgetnet.trainer import Trainer, check_out
@@ -82,11 +83,12 @@ def search(
 
     taker = Taker(task, folder, say if trainer.show else lambda text: None)
     many = _many(task)
-    if many.apart and trainer.show:
-        say(f"{many}")
     try:
-        with beside(task, folder, many.count - 1, many.threads, until), _threads(many.threads):
-            taker.trials(until)
+        if many.on is not None:
+            searched(many.on, task, folder, until)
+        else:
+            with beside(task, folder, many.count - 1, many.threads, until), _threads(many.threads):
+                taker.trials(until)
         return taker.result(until)
     except (KeyboardInterrupt, SystemExit):
         if trainer.show:
@@ -97,6 +99,11 @@ def search(
 def _many(task: Task) -> Capacity:
     """How many workers there are here, this process among them."""
     together, trainer = task.effort.together, task.trainer
+    if isinstance(together, Cluster) and together.address != "ray" and task.effort.storage is None:
+        raise ValueError(
+            "the tasks of a cluster share a database, which a file in a folder is not: name one, storage="
+            "'postgresql://user@host/name' (--storage)"
+        )
     if trainer.watch and together == "auto":
         together = 1
     if trainer.watch and together != 1:

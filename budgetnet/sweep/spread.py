@@ -18,12 +18,15 @@ import torch
 from budgetnet.console import say
 from budgetnet.plan import read_plan
 from budgetnet.process import fill_closed, steadfast_output
+from budgetnet.sweep.cluster import Cluster
 from budgetnet.sweep.effort import Effort
 from budgetnet.sweep.job import engine_of, told
 from budgetnet.sweep.space import space
 from budgetnet.sweep.task import Task
+from budgetnet.sweep.tasks import connected, ended, slots
+from budgetnet.sweep.tasks import task as as_task
 from budgetnet.sweep.worker import replayed
-from budgetnet.trainer import Trainer
+from budgetnet.trainer import Trainer, TrainingFailed
 
 # What the parent would import, a worker imports too, wherever that lies.
 _CODE = (
@@ -67,6 +70,26 @@ def take_part(words: Mapping[str, Any], *, most: int | None = None, tell: Callab
     task = Task(trainer, plan, domains, words["trials"], words["metric"], against, effort, words["record"])
     left = None if until is None else time.monotonic() + until - time.time()
     return Taker(task, folder, tell).trials(left, most=most)
+
+
+def take_trial(words: dict[str, Any]) -> bool:
+    """A task: take one trial of a search; whether more may be left."""
+    return take_part(words, most=1, tell=print)
+
+
+def searched(cluster: Cluster, task: Task, folder: Path, until: float | None) -> None:
+    """Have tasks of a cluster take the trials, one each, until none is left."""
+    told = message(task, folder, cluster.threads, until) | cluster.engine(task.trainer)
+    with connected(cluster, task.trainer) as ray:
+        begin = as_task(ray, cluster, take_trial).remote
+        refs = {begin(told): 0 for _ in range(min(task.trials, slots(ray, cluster)))}
+        for ref in ended(ray, refs):
+            try:
+                more = ray.get(ref)
+            except ray.exceptions.RayError as error:
+                raise TrainingFailed(f"a task was lost: {error}".splitlines()[0]) from None
+            if more:
+                refs[begin(told)] = 0
 
 
 @contextmanager

@@ -63,7 +63,8 @@ class Taker:
     def trials(self, until: float | None, *, most: int | None = None) -> bool:
         """Take trials until none is left, at most so many, or the time is over; whether more may be left."""
         count = 0
-        while not self._over(until):
+        # However short the time, a step of one trial is done.
+        while not self._over(until) or (most is None and count == 0):
             if count == most:
                 return True
             taken = self.study.take(self.task.trials, self._good)
@@ -74,6 +75,7 @@ class Taker:
             elif any(entry.state == "running" for entry in self.study.entries()):
                 # A worker that is killed leaves something to do.
                 time.sleep(_POLL)
+                count = count or (1 if self._over(until) else 0)
             else:
                 break
         return False

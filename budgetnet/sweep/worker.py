@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from budgetnet.budget import untimed
 from budgetnet.compare import differences
 from budgetnet.console import Tell
 from budgetnet.data import Data
+from budgetnet.files import checkpoint
 from budgetnet.plan import Plan, read_plan
 from budgetnet.process import steadfast_output
 from budgetnet.run import Run
@@ -104,7 +105,7 @@ def _work(first: Message, inbox: Inbox, tell: Tell) -> None:
         with inbox.busy() as over:
             if over:
                 return
-            failure = _trained(plan, data, job, first, tell, inbox)
+            failure = trained_job(plan, data, job, first, tell, inbox.ended.is_set)
         tell({"ended": failure})
 
 
@@ -112,15 +113,15 @@ def _leave(number: int) -> None:
     raise SystemExit(128 + number)
 
 
-def _trained(
-    plan: Plan, data: Data | None, job: Message, first: Message, tell: Tell, inbox: Inbox
+def trained_job(
+    plan: Plan, data: Data | None, job: Message, first: Message, tell: Tell, deserted: Callable[[], bool]
 ) -> Message:
     """Train one job; gives the kind and the words of its failure, if it failed."""
     torch.set_num_threads(job["threads"])
     trainer = Trainer(
         first["device"], precision=first["precision"], speed=first["speed"], out=None, show=False
     )
-    trainer.channel = Channel(tell, job["alone"], inbox.ended.is_set)
+    trainer.channel = Channel(tell, job["alone"], deserted)
     run = Run(record=dict(job["record"]), source=plan.source)
     try:
         _train(trainer, plan, data, job, run)
@@ -169,3 +170,13 @@ def replayed(plan: Plan, job: Mapping[str, Any]) -> Plan:
         f"that cannot be written as settings ({', '.join(unlike[:3])}); train its runs one after another "
         "(together=1)"
     )
+
+
+def train_job(first: Message, message: Message) -> Message:
+    """A task: train one job, from its checkpoint where a task that was lost left one."""
+    folder, until = Path(message["folder"]), message["until"]
+    left = None if until is None else time.monotonic() + until - time.time()
+    job = {**message, "resume": checkpoint.any_in(folder), "until": left}
+    with suppress(SystemExit, KeyboardInterrupt):
+        return trained_job(read_plan(first["recipe"]), None, job, first, lambda words: None, lambda: False)
+    return {}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from budgetnet.cli.options import (
     SEEDS,
     Machine,
     Shown,
+    Where,
     budget_option,
     data_option,
     folds_option,
@@ -28,7 +29,7 @@ from budgetnet.cli.options import (
     seed_option,
     set_option,
     sync_option,
-    together_option,
+    where_options,
 )
 from budgetnet.process import check_launch, launched
 
@@ -46,7 +47,7 @@ class Ending:
     allow: tuple[str, ...]
     within: str | None
 
-    def check(self, asked: Asked, seeds: int | None, together: int | Literal["auto"]) -> None:
+    def check(self, asked: Asked, seeds: int | None, where: Where) -> None:
         """Refuse what cannot be asked at once."""
         if seeds is not None and (self.after is not None or self.resume):
             raise click.UsageError(
@@ -55,11 +56,11 @@ class Ending:
             )
         if seeds is not None and self.allow:
             raise click.UsageError("--allow-change is for one run that goes on, and --seeds trains several")
-        if seeds is None and together not in ("auto", 1):
-            raise click.UsageError("--together is for several runs: give --seeds too")
+        if seeds is None and where.several:
+            raise click.UsageError("--together and --on are for several runs: give --seeds too")
         if self.within is not None and asked.scale is not None:
             raise click.UsageError("--within chooses the scale that ends in time: give it or --scale")
-        if self.within is not None and together not in ("auto", 1):
+        if self.within is not None and where.several:
             raise click.UsageError(
                 "--within measures a run that has the machine to itself, and --together gives it company: "
                 "leave one of the two out"
@@ -80,7 +81,7 @@ class Ending:
     metavar="N",
     help="Train N runs, with the seed and those that follow it, and show the spread of their figures.",
 )
-@together_option
+@gathered("where", Where, *where_options)
 @gathered(
     "ending",
     Ending,
@@ -128,7 +129,7 @@ def command(
     name: str | None,
     dry_run: bool,
     seeds: int | None,
-    together: int | Literal["auto"],
+    where: Where,
     ending: Ending,
     shown: Shown,
 ) -> None:
@@ -145,7 +146,7 @@ def command(
     quiet = shown.quiet or shown.as_json or not _leads()
     trainer = machine.trainer(show=not (quiet or dry_run))
     seeds = 1 if seeds is None and asked.folds is not None else seeds
-    ending.check(asked, seeds, together)
+    ending.check(asked, seeds, where)
     if dry_run or seeds is not None:
         check_launch()
     if dry_run and shown.as_json:
@@ -164,8 +165,8 @@ def command(
             from budgetnet.cli.seeds import run_seeds
             from budgetnet.sweep import Manner
 
-            alone = together if ending.within is None else 1
-            manner = Manner(alone, ending.resume is not None, ending.max_time, asked.folds)
+            together = where.chosen(alone=ending.within is not None)
+            manner = Manner(together, ending.resume is not None, ending.max_time, asked.folds)
             runs = run_seeds(
                 recipe,
                 asked,

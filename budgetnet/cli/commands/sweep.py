@@ -12,6 +12,7 @@ from budgetnet.cli.options import (
     Searching,
     Shown,
     Trials,
+    Where,
     data_option,
     gathered,
     json_option,
@@ -20,7 +21,7 @@ from budgetnet.cli.options import (
     scale_option,
     seed_option,
     set_option,
-    together_option,
+    where_options,
 )
 
 
@@ -51,7 +52,6 @@ from budgetnet.cli.options import (
         metavar="N",
         help="Train each combination with N seeds.",
     ),
-    together_option,
     click.option(
         "--metric",
         default="val_accuracy",
@@ -97,6 +97,7 @@ from budgetnet.cli.options import (
         help="With --search: find the best for each of these costs, too. Repeatable.",
     ),
 )
+@gathered("where", Where, *where_options)
 @gathered("asked", Asked, data_option, scale_option, set_option, seed_option)
 @gathered("machine", Machine, *machine_options("Where the sweep's folder is made."))
 @click.option("--name", help="What the sweep's folder is called; by default RECIPE-sweep-N.")
@@ -115,6 +116,7 @@ def command(
     recipe: str,
     tried: Trials,
     searching: Searching,
+    where: Where,
     asked: Asked,
     machine: Machine,
     name: str | None,
@@ -135,5 +137,7 @@ def command(
 
     quiet = shown.quiet or shown.as_json
     with redirect_stdout(sys.stderr) if shown.as_json else nullcontext():
-        result = swept(recipe, tried, searching, asked, machine.trainer(show=not quiet), (name, resume))
+        result = swept(
+            recipe, tried, searching, where, asked, machine.trainer(show=not quiet), (name, resume)
+        )
     show_sweep(result, quiet=quiet, as_json=shown.as_json)
