@@ -14,7 +14,7 @@ def test_it_is_kept_without_what_it_showed() -> None:
     assert len(cells) > 5
     for cell in cells:
         assert (cell["outputs"], cell["execution_count"]) == ([], None)
-        compile("".join(line for line in cell["source"] if line[0] != "%"), str(NOTEBOOK), "exec")
+        compile("".join(cell["source"]), str(NOTEBOOK), "exec")
 
 
 @pytest.mark.slow

@@ -148,6 +148,7 @@ def test_runs_and_evaluations_plot_themselves(data: Data, model: nn.Module) -> N
     pytest.importorskip("matplotlib")
     run = fitted(data, model, None)
     assert len(run.plot().axes) == 4
+    assert run.plot()._repr_png_().startswith(b"\x89PNG"), "a notebook shows it"
     assert "<svg" in run._repr_html_()
     assert data.val is not None
     evaluation = Trainer("cpu", show=False).evaluate(model, data.val)

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from budgetnet.pictures.chart import COLOURS, Chart
@@ -25,7 +26,10 @@ def blank(width: float, height: float) -> Any:
         raise NoPlot(
             "a plot as PNG needs matplotlib, which is not installed: pip install 'budgetnet[report]'"
         ) from None
-    return Figure(figsize=(width, height), layout="constrained")
+    figure: Any = Figure(figsize=(width, height), layout="constrained")
+    # A notebook shows what has this, also where nobody has asked for matplotlib's inline pictures.
+    figure._repr_png_ = partial(encoded, figure, "png")
+    return figure
 
 
 def encoded(figure: Any, kind: str) -> bytes:
