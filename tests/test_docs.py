@@ -90,7 +90,9 @@ class Block:
     def commands(self) -> list[list[str]]:
         """The lines that call budgetnet, as lists of arguments, up to a pipe or a redirection."""
         lines = self.text.replace("\\\n", " ").splitlines()
-        found = [re.split(r" (?:[|>]|&&) ", line)[0].removeprefix("$ ") for line in lines]
+        found = [
+            re.split(r" (?:[|>]|&&) ", line)[0].removeprefix("$ ").removeprefix("exec ") for line in lines
+        ]
         calls = [shlex.split(line, comments=True) for line in found]
         return [call[1:] for call in calls if call[:1] == ["budgetnet"]]
 
@@ -224,6 +226,14 @@ def understand(command: list[str]) -> None:
                 recipe = context.params.get("recipe")
                 if name in ("run", "preview"):
                     assert recipe.endswith(".py") or recipe in titles(), f"there is no recipe {recipe}"
+
+
+def test_every_script_that_is_shown_is_one_for_a_shell() -> None:
+    scripts = [block for block in everywhere("sh") if block.text.startswith("#!")]
+    assert scripts
+    for block in scripts:
+        checked = subprocess.run(["sh", "-n"], input=block.text, text=True, capture_output=True, check=False)
+        assert not checked.returncode, f"{block.place}: {checked.stderr}"
 
 
 def test_a_command_that_does_not_exist_would_be_found() -> None:

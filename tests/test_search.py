@@ -12,14 +12,16 @@ import pytest
 from click.testing import CliRunner
 from test_sweep import TINY
 
-from budgetnet import Trainer, compare, read_plan
+from budgetnet import Cosine, Trainer, compare, read_plan
 from budgetnet.cli import main
 from budgetnet.plan import Plan
 from budgetnet.run import Run
-from budgetnet.sweep import Between, Effort, Sweep, search
+from budgetnet.sweep import Between, Effort, Sweep, search, sweep
 from budgetnet.sweep import search as searched
 from budgetnet.sweep.effort import chosen
+from budgetnet.sweep.folder import TAKING
 from budgetnet.sweep.space import read_domain
+from budgetnet.sweep.study import Study
 
 LR = "recipe.phases.0.lr.peak"
 RATES = {LR: Between(1e-3, 1.0, log=True)}
@@ -198,6 +200,7 @@ def test_several_seeds_are_one_trial_whose_mean_counts(plan: Plan) -> None:
     assert result.test.n == 2
 
 
+@pytest.mark.slow
 def test_halving_trains_a_ninth_first_and_few_to_the_end(plan: Plan) -> None:
     plan = plan.changed("recipe.phases.0.epochs=9")
     result = search(trainer(), plan, RATES, trials=4, effort=Effort(prune="halving"))
@@ -270,6 +273,45 @@ def test_trainings_that_fail_are_tries_and_the_others_go_on(plan: Plan) -> None:
     assert {trial.status for trial in result.trials} == {"finished", "failed"}
     assert result.selected is not None
     assert result.selected.settings == {LR: "0.1"}
+
+
+def test_a_trial_of_another_machine_is_taken_once_that_gives_no_sign_of_life(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path("runs") / "mine" / TAKING).mkdir(parents=True)
+    options: dict[str, Any] = {"seed": 0, "rises": [True], "prune": "none", "epochs": 1}
+    study = Study(Path("runs/mine"), "mine", None, {LR: Between(0.1, 1.0)}, **options)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("socket.gethostname", lambda: "elsewhere")
+        taken = study.take(1, lambda setting: (0.0, "", {}))
+    assert taken is not None
+    taken.holds.close()  # as when its machine goes
+    assert study.take(1, lambda setting: (0.0, "", {})) is None
+    (entry,) = study.entries()
+    assert entry.state == "running"
+    monkeypatch.setattr(
+        type(study._storage), "_get_stale_trial_ids", lambda self, study: [taken.trial._trial_id]
+    )
+    again = study.take(1, lambda setting: (0.0, "", {}))
+    assert again is not None
+    assert (again.number, again.setting, again.again) == (1, taken.setting, True)
+    study.complete(again, [0.5])
+    assert study.take(1, lambda setting: (0.0, "", {})) is None
+
+
+def test_a_grid_and_a_search_keep_out_of_one_anothers_folders(plan: Plan) -> None:
+    sweep(trainer(), plan, {LR: [0.1]}, name="grid")
+    with pytest.raises(ValueError, match="holds no search"):
+        search(trainer(), plan, RATES, name="grid", trials=1)
+    (Path("runs") / "search" / TAKING).mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds a search and no grid"):
+        sweep(trainer(), plan, {LR: [0.1]}, name="search", resume=True)
+
+
+def test_values_that_cannot_be_written_are_for_one_worker(plan: Plan) -> None:
+    over = {"recipe.phases.0.lr": [Cosine(0.1), lambda t: 0.1]}
+    with pytest.raises(ValueError, match="search with one worker"):
+        search(trainer(), plan, over, trials=2, effort=Effort(together=2))
 
 
 def test_the_command_prints_json_and_hides_passwords(plan: Plan) -> None:

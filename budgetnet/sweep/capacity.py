@@ -1,7 +1,8 @@
 """Capacity: how many runs go at once on a device, and with how many threads each."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -77,6 +78,17 @@ def capacity(asked: Together, trainer: Trainer, plans: Sequence[Plan], runs: int
     need = max(_need(plan) for plan in plans) + (images if on_cuda else 0)
     free = torch.cuda.mem_get_info(trainer.device)[0] if on_cuda else free_memory()
     return Capacity(max(1, min(count, int(FREE * free / need))), each, True)
+
+
+@contextmanager
+def threads_of(count: int) -> Iterator[None]:
+    """Within it torch has so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _need(plan: Plan) -> int:

@@ -8,7 +8,7 @@ from budgetnet.files import new_folder
 from budgetnet.run import Run
 from budgetnet.sweep.cluster import Cluster
 from budgetnet.sweep.job import FAILURE, Job
-from budgetnet.sweep.tasks import connected, ended, task
+from budgetnet.sweep.tasks import connected, ended, lost, task
 from budgetnet.sweep.worker import train_job
 from budgetnet.trainer import Trainer
 
@@ -38,7 +38,7 @@ def clustered(
             try:
                 failure: Mapping[str, str] = ray.get(ref)
             except ray.exceptions.RayError as error:
-                failure = {"kind": "failed", "error": f"its task was lost: {error}".splitlines()[0]}
+                failure = {"kind": "failed", "error": lost(error)}
             yield at, _read(jobs[at], folders[at], failure)
 
 

@@ -15,6 +15,8 @@ from budgetnet.sweep.repeat import goes_on
 from budgetnet.sweep.trials import FORMAT, JSON
 from budgetnet.trainer import Trainer
 
+TAKING = ".taking"
+"""What a search's folder has and a grid's has not: where workers decide who has which trial."""
 TRIAL = "trial"
 """The entry of a run's record that holds the setting it was trained with."""
 
@@ -40,6 +42,8 @@ def earlier(folder: Path, *, numbered: bool, resume: bool) -> Path | None:
         raise ValueError(
             f"{folder} is there already; choose another name (--name), or go on with it (--resume)"
         )
+    if (folder / TAKING).is_dir():
+        raise ValueError(f"{folder} holds a search and no grid; choose another name (--name)")
     if not (folder / JSON).is_file():
         raise ValueError(f"{folder} holds no sweep to go on with; choose another name (--name)")
     return folder

@@ -3,12 +3,10 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from budgetnet.budget import OverBudget
 from budgetnet.console import say
@@ -16,11 +14,11 @@ from budgetnet.files import unwritable
 from budgetnet.identity import without_rooms
 from budgetnet.plan import Plan
 from budgetnet.process import check_launch
-from budgetnet.sweep.capacity import Capacity, capacity
+from budgetnet.sweep.capacity import Capacity, capacity, threads_of
 from budgetnet.sweep.cluster import Cluster
 from budgetnet.sweep.costs import COSTS
 from budgetnet.sweep.effort import Effort
-from budgetnet.sweep.folder import folder_of
+from budgetnet.sweep.folder import TAKING, folder_of
 from budgetnet.sweep.grid import Setting
 from budgetnet.sweep.over import blind, check_metric, validated
 from budgetnet.sweep.repeat import recorded
@@ -87,7 +85,7 @@ def search(
         if many.on is not None:
             searched(many.on, task, folder, until)
         else:
-            with beside(task, folder, many.count - 1, many.threads, until), _threads(many.threads):
+            with beside(task, folder, many.count - 1, many.threads, until), threads_of(many.threads):
                 taker.trials(until)
         return taker.result(until)
     except (KeyboardInterrupt, SystemExit):
@@ -118,21 +116,13 @@ def _many(task: Task) -> Capacity:
         return capacity(1, trainer, [], 1, 0)
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _made(task: Task, name: str | None) -> Path:
     """The search's folder: the same for all who ask for the same. Raises ValueError where it cannot be."""
     text = json.dumps(without_rooms([task.origin])[0], sort_keys=True)
     own = f"{task.plan.name}-search-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
     folder = folder_of(task.trainer, task.plan, name or own)
+    if folder.exists() and any(folder.iterdir()) and not (folder / TAKING).is_dir():
+        raise ValueError(f"{folder} is there already and holds no search; choose another name (--name)")
     if not folder.exists():
         # What is searched may make a plan good that is over the budget.
         with suppress(OverBudget):

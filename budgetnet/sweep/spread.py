@@ -16,14 +16,16 @@ from typing import Any
 import torch
 
 from budgetnet.console import say
+from budgetnet.identity import told as told_value
 from budgetnet.plan import read_plan
 from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.sweep.cluster import Cluster
 from budgetnet.sweep.effort import Effort
+from budgetnet.sweep.grid import literal, written
 from budgetnet.sweep.job import engine_of, told
-from budgetnet.sweep.space import space
+from budgetnet.sweep.space import Between, space
 from budgetnet.sweep.task import Task
-from budgetnet.sweep.tasks import connected, ended, slots
+from budgetnet.sweep.tasks import connected, ended, lost, slots
 from budgetnet.sweep.tasks import task as as_task
 from budgetnet.sweep.worker import replayed
 from budgetnet.trainer import Trainer, TrainingFailed
@@ -37,7 +39,17 @@ _PATIENCE = 60.0
 
 
 def message(task: Task, folder: Path, threads: int, until: float | None) -> dict[str, Any]:
-    """What a worker is told: all of the search; `until` is when it ends, by the system's monotonic clock."""
+    """What a worker is told: all of the search; `until` is when it ends, by the system's monotonic clock.
+
+    Raises ValueError for choices that cannot be written.
+    """
+    for path, domain in task.domains.items():
+        for value in () if isinstance(domain, Between) else domain:
+            if told_value(literal(written(value))) != told_value(value):
+                raise ValueError(
+                    f"{path} should have values that can be written, not {value!r:.80}: other processes "
+                    "would read another one; search with one worker (together=1)"
+                )
     return {
         "recipe": str(task.plan.path.absolute()),
         "changes": list(task.plan.changes),
@@ -65,7 +77,13 @@ def take_part(words: Mapping[str, Any], *, most: int | None = None, tell: Callab
     options = {name: words[name] for name in ("precision", "speed")}
     trainer = Trainer(words["device"], out=folder.parent, show=False, **options)
     plan = replayed(read_plan(words["recipe"]), words)
-    domains, effort = space(words["domains"]), Effort(**words["effort"])
+    domains = space(
+        {
+            path: domain if isinstance(domain, str) else [literal(text) for text in domain]
+            for path, domain in words["domains"].items()
+        }
+    )
+    effort = Effort(**words["effort"])
     against = tuple(words["against"])
     task = Task(trainer, plan, domains, words["trials"], words["metric"], against, effort, words["record"])
     left = None if until is None else time.monotonic() + until - time.time()
@@ -87,7 +105,7 @@ def searched(cluster: Cluster, task: Task, folder: Path, until: float | None) ->
             try:
                 more = ray.get(ref)
             except ray.exceptions.RayError as error:
-                raise TrainingFailed(f"a task was lost: {error}".splitlines()[0]) from None
+                raise TrainingFailed(lost(error)) from None
             if more:
                 refs[begin(told)] = 0
 

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from budgetnet.files import is_locked, locked
 from budgetnet.randomness import mixed
 from budgetnet.sweep.effort import FACTOR, HALVING, HYPERBAND, MEDIAN
+from budgetnet.sweep.folder import TAKING
 from budgetnet.sweep.grid import Setting, written
 from budgetnet.sweep.space import Between, Domain
 
@@ -104,7 +105,7 @@ class Study:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Within it no other worker looks for a trial: who has which is decided one by one."""
-        with waiting(self.folder / ".taking"):
+        with waiting(self.folder / TAKING):
             yield
 
     def entries(self) -> list[Entry]:

@@ -9,12 +9,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from budgetnet.compare import Figure, differences, measured
 from budgetnet.files import is_locked
 from budgetnet.identity import without_rooms
 from budgetnet.plan import Plan
 from budgetnet.run import Run
 from budgetnet.schedule import rises
+from budgetnet.sweep.capacity import threads_of
 from budgetnet.sweep.costs import costs_of, excess
 from budgetnet.sweep.effort import BY_EPOCH, Rung
 from budgetnet.sweep.folder import TRIAL, described
@@ -202,7 +205,10 @@ class Taker:
         )
         left = None if until is None else max(1e-3, until - time.monotonic())
         each = partial(self._heed, taken) if heed and task.prune in BY_EPOCH else None
-        run = train(task.trainer, job, task.data, left, each)
+        # The bits depend on the threads: those that it began with.
+        threads = earlier.record.get("threads") if earlier is not None else None
+        with threads_of(threads if isinstance(threads, int) and threads > 0 else torch.get_num_threads()):
+            run = train(task.trainer, job, task.data, left, each)
         # The models of all trials together may not fit into memory.
         run.model = None
         return run

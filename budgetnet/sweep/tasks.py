@@ -59,6 +59,12 @@ def slots(ray: Any, cluster: Cluster) -> int:
     return max(1, int(min(counts)))
 
 
+def lost(error: Exception) -> str:
+    """Why a task was lost, in a sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"its task was lost: {lines[-1] if lines else type(error).__name__}"
+
+
 def ended(ray: Any, refs: Mapping[Any, int]) -> Iterator[Any]:
     """Tasks as they end, those that join meanwhile too; at an error the others end at a step's end."""
     left: set[Any] = set()
