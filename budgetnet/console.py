@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from budgetnet.process import steadfast
-from budgetnet.text import aligned, harmless, inline
+from budgetnet.text import aligned, folded, harmless, inline
 
 if TYPE_CHECKING:
     # Imported where it is used: a training that shows nothing needs none of it.
@@ -42,9 +42,15 @@ def say(text: str = "", *, style: str | None = None, error: bool = False) -> Non
         return
     console = terminal(error=error)
     text = text if characters("±") else text.replace("±", "+-")
+    text = _fitting(harmless(text), console)
     # A notebook's display is a program of its own, which may fail in its own ways.
     with suppress(Exception) if console.is_jupyter else nullcontext():
-        console.print(_escape(harmless(text)), style=style, soft_wrap=True)
+        console.print(_escape(text), style=style, soft_wrap=True)
+
+
+def _fitting(text: str, console: "Console") -> str:
+    """Text whose tables are as narrow as a terminal; plain lines are for programs, too, and stay whole."""
+    return folded(text, console.width) if console.is_terminal else text
 
 
 def columns() -> int:
@@ -70,9 +76,9 @@ def table(
     left: int | Container[int] = 1,
 ) -> None:
     """Print a table below its title; the first `left` columns, or those in it, are text, the rest numbers."""
-    head, *lines = aligned([columns, *rows], left=left).split("\n")
     if title:
         say(title, style="italic")
+    head, *lines = _fitting(aligned([columns, *rows], left=left), terminal()).split("\n")
     say(head, style="bold")
     for line in lines:
         say(line)
@@ -111,7 +117,7 @@ class Display:
 
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if console.width >= 100 else 8),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[figures]}"),
         )
@@ -149,7 +155,7 @@ class Display:
         if self._console is not None:
             with suppress(Exception):
                 line = f"{name}: {text}" if name else text
-                self._console.print(_escape(harmless(line)), soft_wrap=True)
+                self._console.print(_escape(_fitting(harmless(line), self._console)), soft_wrap=True)
 
     def step(self, label: str, part: float, figures: str, name: str = "") -> None:
         """Move the bar of a run to `part` in [0, 1] of the epoch that `label` names."""
@@ -159,9 +165,12 @@ class Display:
         self._draw(lambda bar: self._move(bar, name, _cell(label), part, _cell(figures)))
 
     def _move(self, bar: "Progress", name: str, label: str, part: float, figures: str) -> None:
+        # What has no room is left out whole; beside it stand the label, a short bar and the percents.
+        room = bar.console.width - len(label) - 18
+        shown = folded(figures, room).partition("\n")[0] if 0 < room < len(figures) else figures
         if name not in self._bars:
-            self._bars[name] = bar.add_task(label, total=1.0, figures=figures)
-        bar.update(self._bars[name], description=label, completed=part, figures=figures)
+            self._bars[name] = bar.add_task(label, total=1.0, figures=shown)
+        bar.update(self._bars[name], description=label, completed=part, figures=shown)
 
     def gone(self, name: str) -> None:
         """Take the bar of a run away."""

@@ -1,5 +1,6 @@
 """Text: tables, units, and names that come from elsewhere, as a person reads them on any terminal."""
 
+import itertools
 import math
 import operator
 import re
@@ -66,6 +67,58 @@ def aligned(rows: Sequence[Sequence[str]], *, left: int | Container[int] = 1) ->
             padded.append(cell + blank if at in texts else blank + cell)
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def folded(text: str, width: int) -> str:
+    """Text whose tables fit into so many columns: what does not, stands below, beside the first one.
+
+    A table is lines with two blanks or more between their cells, as `aligned` makes them. Prose stays as it
+    is, for a terminal to wrap.
+    """
+    parts = []
+    for is_table, given in itertools.groupby(text.split("\n"), _is_row):
+        lines = list(given)
+        if is_table and max(map(_width, lines)) > width:
+            rows = [line for line in lines if line.strip("-")]
+            lines = (
+                _stacked(rows, width)
+                if len(rows) > 1
+                else [each for row in rows for each in _broken(row, width)]
+            )
+        parts += lines
+    return "\n".join(parts)
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line is a row of a table, or the rule between two."""
+    return "  " in line.strip() or bool(line and not line.strip("-"))
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """A line broken between cells, its further lines indented."""
+    lines: list[str] = []
+    for cell in re.split(" {2,}", line.strip()):
+        longer = f"{lines[-1]}  {cell}" if lines else cell
+        lines[-1:] = [longer] if len(longer) <= width else [*lines[-1:], f"    {cell}" if lines else cell]
+    return lines
+
+
+def _stacked(lines: list[str], width: int) -> list[str]:
+    """A table as several, one below the other, each with the first column."""
+    longest = max(map(len, lines))
+    padded = [line.ljust(longest) for line in lines]
+    blank = [all(line[at] == " " for line in padded) for at in range(longest)]
+    # Where two blanks or more end, a column begins.
+    starts = [0, *(at for at in range(2, longest) if not blank[at] and blank[at - 1] and blank[at - 2])]
+    first, *rest = [[line[a:b] for line in padded] for a, b in zip(starts, [*starts[1:], longest])]
+    tables = [first]
+    for column in rest:
+        joined = [before + cell for before, cell in zip(tables[-1], column)]
+        if tables[-1] is not first and max(len(line.rstrip()) for line in joined) > width:
+            tables.append([before + cell for before, cell in zip(first, column)])
+        else:
+            tables[-1] = joined
+    return [line.rstrip() for at, table in enumerate(tables) for line in ([""] if at else []) + table]
 
 
 def _width(text: str) -> int:

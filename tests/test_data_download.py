@@ -480,3 +480,15 @@ def test_tiny_imagenet_is_fetched_and_read(
         assert int(data.train.images.float().mean().round()) == 77
     assert publisher.paths == [f"/pub/{top}.zip"]
     assert not (tmp_path / f"{top}.zip").exists()
+
+
+def test_a_download_that_fails_leaves_no_folder_that_it_made(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/set.tar.gz"
+        (tmp_path / "here").mkdir()
+        for into in (tmp_path / "here" / "new" / "deep", tmp_path / "here"):
+            with pytest.raises(Unavailable):
+                download(url, "0" * 64, into, limit=1000, attempts=1, pause=0.01, timeout=1)
+    assert list(tmp_path.iterdir()) == [tmp_path / "here"]
+    assert [path.name for path in (tmp_path / "here").iterdir()] in ([], ["set.tar.gz.part"])

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,17 @@ def test_points_never_reach_the_end_of_a_phase() -> None:
     assert stretch.points[-1][0] <= 7
     assert stretch.points[-1][1] == pytest.approx(0.01, abs=1e-6)
     assert all(math.isfinite(y) for _, y in stretch.points)
+
+
+def test_above_each_column_of_a_grid_stands_its_class() -> None:
+    images, phase = split(), Phase(epochs=1, resolution=10, lr=0.1)
+    plain = views(images, phase, classes=1, columns=5, rows=2)
+    named = views(
+        replace(images, classes=("Großer Alexandersittich, \u202e<b>",)), phase, classes=1, columns=5, rows=2
+    )
+    line = named.shape[1] - plain.shape[1]
+    assert line > 10
+    assert torch.equal(named[:, line:], plain)
+    for column in range(5):
+        assert (tile(named[:, :line], 0, column, 90)[:, : line - 4] < 128).any()
+    assert bool((named[:, :line, :4] == 255).all())

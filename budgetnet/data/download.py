@@ -83,7 +83,7 @@ def download(
     """
     name = PurePosixPath(urlsplit(url).path).name
     by_hand = f"fetch {url} yourself and put {name} into {into}"
-    new = not into.exists()
+    made = [folder for folder in (into, *into.parents) if not folder.exists()]
     try:
         into.mkdir(parents=True, exist_ok=True)
         part = into / f"{name}.part"
@@ -106,22 +106,24 @@ def download(
                     f"again, or {by_hand}"
                 )
             return part.rename(into / name)
-    except Unavailable:
-        if new:
-            _tidy(part)
-        raise
-    except OSError as error:
+    except BaseException as error:
+        _tidy(into / f"{name}.part", made)
+        if not isinstance(error, OSError) or isinstance(error, Unavailable):
+            raise
         raise Unavailable(
             f"{name} cannot be written into {into} ({error.strerror or error}): name another root"
         ) from None
 
 
-def _tidy(part: Path) -> None:
-    """Leave no empty file, and no empty folder, where nothing came."""
+def _tidy(part: Path, made: list[Path]) -> None:
+    """Leave no empty file, and none of the folders that were made and are empty, where nothing came."""
+    if not made:
+        return
     with suppress(OSError):
         if part.exists() and not part.stat().st_size:
             part.unlink()
-        part.parent.rmdir()
+        for folder in made:
+            folder.rmdir()
 
 
 def _kind(known: str) -> str:

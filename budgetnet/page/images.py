@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from budgetnet.data import Split
 from budgetnet.files import reason, write_whole
 from budgetnet.pictures import encoded
 from budgetnet.recipe import Phase
+from budgetnet.text import inline
 
 _GAP = 4
 _TILE = 96
+_TITLE = 20
 
 
 def write_figure(figure: Any, path: str | Path) -> None:
@@ -53,9 +56,40 @@ def views(
     """A grid uint8 (3, H, W): a row of stored images, then `rows` rows of training views of the same images.
 
     The images are spread evenly over the split, the rows over the phase: a ramp's resolution grows downwards.
-    Every image stands in a square tile of one size, enlarged by whole factors where it is tiny.
+    Every image stands in a square tile of one size, enlarged by whole factors where it is tiny. Above each
+    column stands the name of its class, where the split knows it.
     """
-    return _grid(_seen(split, _spread(len(split), columns), phase, classes, rows, seed))
+    chosen = _spread(len(split), columns)
+    grid = _grid(_seen(split, chosen, phase, classes, rows, seed))
+    if not split.classes:
+        return grid
+    labels = split.labels.cpu()[chosen].tolist()
+    return torch.cat(
+        [_titles([split.classes[label] if label >= 0 else "" for label in labels], grid), grid], dim=1
+    )
+
+
+def _titles(names: Sequence[str], grid: Tensor) -> Tensor:
+    """A line of black names on white, one in the middle of each column of a grid (C, H, W), as wide as it."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    width = (grid.shape[2] - _GAP) // len(names)
+    line = Image.new("L", (grid.shape[2], _TITLE), 255)
+    # Pillow's own font knows few letters; matplotlib brings another.
+    drawing = find_spec("matplotlib")
+    own = Path(drawing.origin or "").parent / "mpl-data/fonts/ttf/DejaVuSans.ttf" if drawing else Path()
+    size = _TITLE - 7
+    font = ImageFont.truetype(str(own), size) if own.is_file() else ImageFont.load_default(size)
+    draw = ImageDraw.Draw(line)
+    for at, name in enumerate(map(inline, names)):
+        shown = name
+        while len(shown) > 1 and draw.textlength(shown, font) > width - _GAP:
+            name = name[:-1]
+            shown = f"{name}…"
+        left = _GAP + at * width + (width - _GAP - draw.textlength(shown, font)) / 2
+        draw.text((left, 2), shown, fill=0, font=font)
+    return torch.from_numpy(np.array(line)).expand(grid.shape[0], -1, -1)
 
 
 def strips(split: Split, phase: Phase, *, classes: int, rows: int = 4) -> list[tuple[str, int]]:
