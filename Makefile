@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(VENV)/.slow
+test-slow: $(VENV)/.slow $(VENV)/.web
 	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.dev
@@ -37,6 +37,17 @@ dist: $(VENV)/.release
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
+
+# What the page of docs/devices.md runs in a browser, which PyPI has not; without npm its test is skipped.
+WEB = onnxruntime-web-1.30.0.tgz
+WEB_SHA256 = d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71
+$(VENV)/.web: Makefile | $(BIN)/python
+	@mkdir -p $(VENV)/web
+	@if (cd $(VENV)/web && npm pack --silent onnxruntime-web@1.30.0 >/dev/null); then \
+		cd $(VENV)/web && echo "$(WEB_SHA256)  $(WEB)" | sha256sum --check --quiet && \
+		tar xzf $(WEB) package/dist/ort.wasm.min.mjs package/dist/ort-wasm-simd-threaded.mjs \
+			package/dist/ort-wasm-simd-threaded.wasm && rm $(WEB) && touch ../.web; \
+	else echo "onnxruntime-web was not fetched (is npm installed?): tests/test_web.py is skipped"; fi
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import nn
 
-from budgetnet import Data, Int8, Split, Trainer, export, models, read_export
+from budgetnet import Data, Int8, Split, Trainer, export, ledger, models, read_export
 from budgetnet.cli import main
 from budgetnet.data import digits
 from budgetnet.exporting import FORMATS, Format
@@ -92,6 +92,23 @@ def test_each_network_is_the_same_model_in_each_format(to: Any, name: str, tmp_p
     assert compared.images == 1000
     assert compared.same
     assert compared.differ == compared.ties
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_ram_of_a_budget_is_what_a_memory_planner_takes(name: str) -> None:
+    """ExecuTorch plans the same graph, of which it may fuse some and must lay out all in one piece."""
+    installed("executorch")
+    from executorch import exir
+
+    model = NETWORKS[name]().eval()
+    for plain in model.modules():
+        if hasattr(plain, "inplace"):
+            plain.inplace = False  # it has no steps in place
+    program = torch.export.export(model, (torch.rand(1, 3, 32, 32),))
+    edge = exir.to_edge(program, compile_config=exir.EdgeCompileConfig(_check_ir_validity=False))
+    planned = sum(edge.to_executorch().executorch_program.execution_plan[0].non_const_buffer_sizes)
+    bound = ledger(model, 32).ram or 0
+    assert 0.5 * bound <= planned <= bound
 
 
 @pytest.mark.parametrize("to", [name for name, form in FORMATS.items() if form.int8])

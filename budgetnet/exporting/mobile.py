@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -16,6 +17,13 @@ from torch import Tensor, nn
 from budgetnet.exporting.formats import FORMATS, Unusable, imported
 from budgetnet.layers import Standardise
 from budgetnet.text import one_line
+
+_ATEN = torch.ops.aten
+_LEFT = (
+    *(_ATEN.leaky_relu.default, _ATEN.leaky_relu_.default),
+    *(_ATEN.add.Tensor, _ATEN.add_.Tensor, _ATEN.mul.Tensor, _ATEN.mul_.Tensor),
+)
+"""Operators that LiteRT's quantizer leaves in floats where they are written so."""
 
 
 def executorch_program(plain: nn.Module, example: Tensor, views: Tensor | None) -> bytes:
@@ -46,10 +54,8 @@ def litert_program(plain: nn.Module, example: Tensor, views: Tensor | None) -> b
         options: dict[str, Any] = {}
         plain = _by_rows(plain, example)
         if views is not None:
-            kinds = imported(form, "litert_torch.quantize.pt2e_quantizer")
             configs = imported(form, "litert_torch.quantize.quant_config")
-            config = kinds.get_symmetric_quantization_config(is_per_channel=True)
-            quantizer = kinds.PT2EQuantizer().set_global(config)
+            quantizer = _litert_quantizer()
             plain = _quantised(_convolved(plain), example, views, quantizer, fold_quantize=False)
             options = {"quant_config": configs.QuantConfig(pt2e_quantizer=quantizer)}
         content: bytes = bytes(litert.convert(plain, (example,), **options).model_content())
@@ -88,6 +94,28 @@ def _by_rows(plain: nn.Module, example: Tensor) -> nn.Module:
     return copied
 
 
+def _litert_quantizer() -> Any:
+    """LiteRT's quantizer, which also gives eight bits to what that leaves in floats."""
+    form = FORMATS["litert"]
+    kinds = imported(form, "litert_torch.quantize.pt2e_quantizer")
+    annotations = imported(form, "torchao.quantization.pt2e.quantizer")
+    config = kinds.get_symmetric_quantization_config(is_per_channel=True)
+
+    class Throughout(kinds.PT2EQuantizer):  # type: ignore[misc]
+        def annotate(self, model: Any) -> Any:
+            super().annotate(model)
+            for node in model.graph.nodes:
+                if node.target in _LEFT and "quantization_annotation" not in node.meta:
+                    given = dict.fromkeys(node.all_input_nodes, config.input_activation)
+                    node.meta["quantization_annotation"] = annotations.QuantizationAnnotation(
+                        input_qspec_map=given, output_qspec=config.output_activation, _annotated=True
+                    )
+            # Once more for what follows its input, such as pooling.
+            return super().annotate(model)
+
+    return Throughout().set_global(config)
+
+
 def _convolved(plain: nn.Module) -> nn.Module:
     """A copy that standardises by a convolution, which can have eight bits: a subtraction stays floats."""
     copied = copy.deepcopy(plain)
@@ -115,6 +143,23 @@ def _quantised(
 
 
 @contextmanager
+def silent() -> Iterator[None]:
+    """What compiled libraries write to standard error by themselves goes nowhere."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
 def _quiet(title: str, plain: nn.Module) -> Iterator[None]:
     """Without the converters' talk. Raises ValueError for a network that they cannot take."""
     before = logging.root.manager.disable
@@ -124,6 +169,7 @@ def _quiet(title: str, plain: nn.Module) -> Iterator[None]:
             warnings.catch_warnings(),
             redirect_stdout(io.StringIO()),
             redirect_stderr(io.StringIO()),
+            silent(),
         ):
             warnings.simplefilter("ignore")
             yield

@@ -24,6 +24,7 @@ from budgetnet.exporting.formats import (
     words_behind,
 )
 from budgetnet.exporting.graph import INPUT
+from budgetnet.exporting.mobile import silent
 from budgetnet.files import read_whole
 from budgetnet.modelfile import BadModelFile, Card, from_words
 from budgetnet.text import one_line
@@ -179,8 +180,9 @@ def _executorch(content: bytes, threads: int) -> tuple[ExportedModel, Mapping[st
 
 def _litert(content: bytes, threads: int) -> tuple[ExportedModel, Mapping[str, str]]:
     interpreters = imported(FORMATS["litert"], "ai_edge_litert.interpreter")
-    interpreter = interpreters.Interpreter(model_content=content, num_threads=threads)
-    interpreter.allocate_tensors()
+    with silent():
+        interpreter = interpreters.Interpreter(model_content=content, num_threads=threads)
+        interpreter.allocate_tensors()
     taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     # Of eight bits throughout its input and output are so, too.
     first, last = (Scale(*each["quantization"]) for each in (taken, given))
