@@ -101,7 +101,7 @@ def _litert_quantizer() -> Any:
     annotations = imported(form, "torchao.quantization.pt2e.quantizer")
     config = kinds.get_symmetric_quantization_config(is_per_channel=True)
 
-    class Throughout(kinds.PT2EQuantizer):  # type: ignore[misc]
+    class Throughout(kinds.PT2EQuantizer):  # type: ignore[misc, name-defined]
         def annotate(self, model: Any) -> Any:
             super().annotate(model)
             for node in model.graph.nodes:
