@@ -1,5 +1,6 @@
 """Chained sessions: interrupted anywhere and resumed, a run ends in the very bits it would have had."""
 
+import json
 import os
 import signal
 import subprocess
@@ -154,6 +155,26 @@ def test_a_run_paused_after_every_step_ends_in_the_bits_of_one_that_was_not(
     }
     assert not (run.folder / checkpoints.FOLDER).exists()
     assert len(run.record["sessions"]) == pauses + 1
+
+
+def test_a_killed_sessions_time_counts_as_far_as_its_checkpoint_goes(data: Data, tmp_path: Path) -> None:
+    mine, recipe = trainer(tmp_path), RECIPES[next(iter(RECIPES))]
+    model = small()
+    run = mine.fit(model, data, recipe, max_time=AT_ONCE)
+    run = mine.fit(model, data, recipe, resume=run.folder, max_time=AT_ONCE)
+    record = json.loads((run.folder / "run.json").read_text())
+    first, second = record["sessions"]
+    # As a kill leaves it: begun, and nothing told of its end.
+    for entry in ("ended", "status", "seconds"):
+        del second[entry]
+    record["status"] = "running"
+    first["seconds"] = 0.0
+    (run.folder / "run.json").write_text(json.dumps(record))
+    done = mine.fit(model, data, recipe, resume=run.folder)
+    _, killed, last = done.record["sessions"]
+    assert killed["status"] == "killed"
+    assert 0 < killed["seconds"] < done.result["seconds"]
+    assert done.result["seconds"] == pytest.approx(killed["seconds"] + last["seconds"], abs=0.01)
 
 
 def test_a_paused_run_says_how_to_go_on_and_holds_weights(

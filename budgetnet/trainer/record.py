@@ -34,9 +34,19 @@ def now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
+def _timed(sessions: list[dict[str, Any]], training: Training) -> list[dict[str, Any]]:
+    """The sessions so far; one that was killed told no time: it took what its checkpoint has beyond them."""
+    if not sessions or "seconds" in sessions[-1]:
+        return sessions
+    epochs = training.state.history
+    behind = sum(epoch.train_seconds + epoch.val_seconds for epoch in epochs) + training.state.spent
+    told = sum(float(session.get("seconds", 0.0)) for session in sessions)
+    return [*sessions[:-1], sessions[-1] | {"status": "killed", "seconds": round(max(0.0, behind - told), 3)}]
+
+
 def open_record(run: Run, training: Training, start: Start) -> None:
     """The record of what is about to run."""
-    sessions = list(run.record.get("sessions", []))
+    sessions = _timed(list(run.record.get("sessions", [])), training)
     sessions.append({"started": now(), "from_step": training.state.step, **start.contract["where"]})
     if not start.team.alone and launch_mark():
         sessions[-1]["launch"] = launch_mark()
