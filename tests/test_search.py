@@ -230,9 +230,11 @@ def test_halving_is_chosen_where_it_pays(plan: Plan) -> None:
 
 
 @pytest.mark.slow
-def test_a_trial_below_the_median_ends_after_an_epoch(plan: Plan) -> None:
+@pytest.mark.parametrize("prune", ["median", "hyperband"])
+def test_a_trial_that_promises_too_little_ends_after_an_epoch(plan: Plan, prune: str) -> None:
     plan = plan.changed("recipe.phases.0.epochs=3")
-    result = search(trainer(), plan, RATES, trials=9, effort=Effort(prune="median"))
+    result = search(trainer(), plan, RATES, trials=9, effort=Effort(prune=prune))
+    assert {trial.status for trial in result.trials} == {"finished", "pruned"}
     (*_, last) = (trial for trial in result.trials if trial.status == "pruned")
     (run,) = last.runs
     assert run.status == "pruned"
@@ -254,6 +256,11 @@ def test_accuracy_against_costs_gives_a_front(plan: Plan) -> None:
                 and all(other.costs[cost] <= trial.costs[cost] for cost in trial.costs)
                 for other in front
             )
+    table = str(result).partition("the Pareto front: ")[2]
+    assert all(
+        re.search(rf"^ *{t.costs['params']:,.0f} .* {t.number}: {re.escape(str(t))}$", table, re.M)
+        for t in front
+    )
     assert "validation accuracy against params" in (result.folder / "front.svg").read_text()
     assert json.loads((result.folder / "sweep.json").read_text())["front"] == [t.number for t in front]
 

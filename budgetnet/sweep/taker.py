@@ -217,7 +217,11 @@ class Taker:
         """End a run after an epoch where the trial promises too little."""
         epoch = run.history[-1]
         figure = epoch.measure(self.task.metric)
-        if math.isfinite(figure) and self.study.hopeless(taken, figure, epoch.number):
+        if not math.isfinite(figure):
+            return
+        hopeless = self.study.hopeless(taken, figure, epoch.number)
+        # After the last epoch there is nothing to be spared.
+        if hopeless and epoch.number < run.record.get("planned", math.inf):
             run.end("pruned")
 
     def _result(self, *, over: bool = False) -> Sweep:

@@ -168,6 +168,12 @@ class Sweep:
             duration(trial.figure("seconds").mean),
         ]
 
+    def _front_cells(self, trial: Trial) -> list[str]:
+        figure = trial.figure(self.metric)
+        shown = figure.plain() if self.metric == "val_loss" else figure.percent()
+        costs = [_cost(cost, trial.costs[cost]) for cost in self.against]
+        return [*costs, shown, f"{trial.number}: {trial}"]
+
     def _closing(self) -> Iterator[str]:
         if self.searched:
             counts = Counter(trial.status for trial in self.rows)
@@ -176,8 +182,11 @@ class Sweep:
             refused = f"; {counted(len(self.refused), 'suggestion')} refused" if self.refused else ""
             yield f"{counted(len(self.trials), 'trial')}: {told}{refused}{more}"
         if self.front:
-            named = ", ".join(str(trial.number) for trial in self.front)
-            yield f"the best for their {' and '.join(self.against)}: trials {named}"
+            titles = [*self.against, METRICS.get(self.metric, self.metric), "trial"]
+            rows = [titles, *(self._front_cells(trial) for trial in self.front)]
+            yield f"the Pareto front: no trial has less {' or '.join(self.against)} and does as well"
+            yield aligned(rows, left={len(titles) - 1})
+            yield ""
         selected, finished = self.selected, [trial for trial in self.trials if trial.status == "finished"]
         for trial in self.trials:
             for run in trial.runs:
