@@ -66,7 +66,7 @@ def read(name: str, record: Path, weights: Path, metrics: Path) -> Trained | Non
         float(result[f"{split}_accuracy"]),
         int(told["model"]["parameters"]),
         weights.stat().st_size,
-        float(result["seconds"]) * threads / 3600,
+        max(seconds, float(result["seconds"])) * threads / 3600,
         "CPU" if on_cpu else "GPU",
         tuple(points),
     )

@@ -10,8 +10,12 @@ mirrored and moved by up to four pixels: a network this small learns too little 
 All 50,000 images are learnt from and the test images measured once, at the end; to choose anything by,
 `--set data.held_out=5000` holds some out.
 
-271,810 parameters, 296,181 bytes, 52 million multiply-accumulates. Not run at full length yet: no accuracy is
-claimed of it. The aim is 90 % or more.
+271,810 parameters, 295,005 bytes, 52 million multiply-accumulates.
+
+Reached here: 88.08 % of the 10,000 test images, copies that went through JPEG, 88.03 % by the saved file in
+float32, and 87.86 % by onnxruntime in eight bits throughout, 294,159 bytes (n = 1; 2 M views in 1:56 on one
+core of an AMD EPYC with AVX-512 and bf16, shared with other programs; torch 2.14.1). The aim of 90 % was
+missed: it knew 93.9 % of its augmented views at the end, so it wants stronger ones, or a teacher.
 """
 
 from torch import nn
