@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from budgetnet.engine.batch import Batch, figures_of, loss_of
 from budgetnet.engine.memory import out_of_memory
@@ -151,12 +152,15 @@ class Moved:
 
     def since(self, settled: set[int]) -> list[Tensor]:
         """Those of floating-point numbers that were moved, but for these."""
+        # A batch norm moves its own without a word to their version.
+        norms = [each for each in self._model.modules() if isinstance(each, _BatchNorm) and each.training]
+        moved = {id(held) for norm in norms for held in norm.buffers(recurse=False)}
         return [
             held
             for name, held in self._model.named_buffers()
             if held.is_floating_point()
             and id(held) not in settled
-            and self._before.get(name) != (id(held), held._version)
+            and (id(held) in moved or self._before.get(name) != (id(held), held._version))
         ]
 
 

@@ -18,6 +18,8 @@ from budgetnet.files.disk import write_whole as write_whole
 from budgetnet.files.lock import LOCK as LOCK
 from budgetnet.files.lock import is_locked as is_locked
 from budgetnet.files.lock import locked as locked
+from budgetnet.files.mounts import kind_of as kind_of
+from budgetnet.files.mounts import shared_storage as shared_storage
 from budgetnet.files.plain import NotPlain as NotPlain
 from budgetnet.files.plain import pack as pack
 from budgetnet.files.plain import put as put

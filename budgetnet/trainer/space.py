@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from budgetnet.budget import saved_tensors
 from budgetnet.engine import chosen_parts
-from budgetnet.files import check_place, checkpoint, free_bytes
+from budgetnet.files import check_place, checkpoint, free_bytes, shared_storage
 from budgetnet.optim import OptimizerFactory
 from budgetnet.recipe import PseudoLabels, Recipe
 from budgetnet.text import size
@@ -102,7 +102,8 @@ def check_out(
     """
     if out is None:
         return []
-    return check_space(check_place(out, *names), needed(model, recipe, runs=runs))
+    place = check_place(out, *names)
+    return [*check_space(place, needed(model, recipe, runs=runs)), *shared_storage(place)]
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
@@ -137,4 +138,4 @@ def room(start: Start) -> list[str]:
         return []
     unlabelled = len(data.unlabelled) if data.unlabelled is not None else 0
     need = needed(start.model, start.recipe, unlabelled=unlabelled, images=len(data.train))
-    return check_space(place, need, held=taken(place))
+    return [*check_space(place, need, held=taken(place)), *shared_storage(place)]
