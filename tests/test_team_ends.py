@@ -2,8 +2,10 @@
 
 import math
 import os
+import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from torch import Tensor, nn
 from budgetnet import BackOff, EndTraining, Phase, Recipe, Run, Trainer
 from budgetnet.files import checkpoint
 from budgetnet.run import Note
+from budgetnet.trainer import saver
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")
 
+TRIALS = round(20 * float(os.environ.get("BUDGETNET_TRIALS", "1")))
 STEPS: list[int] = []
 """The steps that this process has taken."""
 
@@ -191,6 +195,30 @@ def test_processes_that_are_started_again_go_on_with_their_run(tmp_path: Path) -
     other = {"TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_RUN_ID": "another"}
     together(2, lambda rank: trained(out), tmp_path / "c", **other)
     assert len(list(out.iterdir())) == 2
+
+
+def saving(out: Path, rank: int) -> Any:
+    """A run that saves each of its steps, which take a moment."""
+    saver.EVERY, saver.COST = 0.0, 0.0
+    return trained(out, recipe(), watch=[lambda event: time.sleep(0.005)])
+
+
+@pytest.mark.slow
+def test_who_is_killed_at_any_moment_costs_nothing(tmp_path: Path) -> None:
+    whole = together(2, lambda rank: trained(None), tmp_path / "whole")[0]
+    for trial in range(TRIALS):
+        out, draw = tmp_path / f"runs-{trial}", random.Random(trial)
+        with Processes(2, partial(saving, out), tmp_path / "a", hidden="1") as processes:
+            begun = time.monotonic()
+            while not list(out.glob("*/checkpoints/[!.]*")) and time.monotonic() - begun < 60:
+                time.sleep(0.005)
+            time.sleep(0.15 * draw.random())
+            os.kill(processes.ids[draw.randrange(2)], signal.SIGKILL)
+            processes.wait(60)
+            assert len(processes.codes) == 2
+        again = together(2, partial(saving, out), tmp_path / "b", TORCHELASTIC_RESTART_COUNT="1")
+        assert apart(whole, again[0]) == 0, trial
+        assert the_run(out).status == "finished"
 
 
 @pytest.mark.parametrize(

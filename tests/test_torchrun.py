@@ -1,6 +1,7 @@
 """Through a real torchrun: one run, one folder; what is killed, cut or hung goes on, and nobody is left."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed"),
 ]
-TRIALS = int(os.environ.get("BUDGETNET_TRIALS", "1"))
 RECIPE = '''
 """Tiny: three colours."""
 
@@ -80,20 +80,15 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def torchrun(
-    folder: Path, *arguments: str, size: int = 2, patience: float = 60
+    folder: Path, *arguments: str, size: int = 2, patience: float = 60, restarts: int = 0
 ) -> Iterator[subprocess.Popen[str]]:
     """torchrun in a session of its own, which is over when the block is left, with all that it started."""
     started = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
-    told = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "BUDGETNET_PATIENCE": str(patience),
-        "PYTHONPATH": str(folder),
-    }
+    told = {"OMP_NUM_THREADS": "1", "BUDGETNET_PATIENCE": str(patience), "PYTHONPATH": str(folder)}
     process = subprocess.Popen(
-        [*started, *arguments],
+        [*started, "--max-restarts", str(restarts), *arguments],
         cwd=folder,
-        env=told,
+        env={**os.environ, **told},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -129,10 +124,10 @@ def until(condition: Callable[[], bool], seconds: float = 120) -> bool:
     return False
 
 
-def epochs(folder: Path) -> int:
-    """The lines of metrics of the newest run."""
-    files = sorted(folder.glob("runs/*/metrics.jsonl"))
-    return len(files[-1].read_text().splitlines()) if files else 0
+def epochs(folder: Path, name: str) -> int:
+    """The lines of metrics of a run."""
+    file = folder / "runs" / f"{name}-1" / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 @pytest.mark.parametrize("started", [["-m", "budgetnet", "run", "tiny.py", "--device", "cpu"], ["fit.py"]])
@@ -144,3 +139,48 @@ def test_several_processes_train_one_run_into_one_folder(started: list[str], fol
     assert run.status == "finished"
     assert run.record["sessions"][0]["processes"].startswith("2")
     assert output.count("the run lies in") + output.count("lie in") == 1
+
+
+def test_who_is_killed_is_started_again_and_the_run_goes_on(folder: Path) -> None:
+    run = ["soon.py", "run", "tiny.py", "--device", "cpu", "--sync-batchnorm"]
+    with torchrun(folder, *run, "--name", "whole") as process:
+        assert process.wait(240) == 0
+    with torchrun(folder, *run, "--name", "killed", restarts=3) as process:
+        kept = folder / "runs" / "killed-1" / "checkpoints"
+        assert until(lambda: any(kept.glob("[!.]*")) and epochs(folder, "killed") > 0)
+        started = workers(process.pid)
+        os.kill(random.choice(started), signal.SIGKILL)
+        assert process.wait(240) == 0
+        assert not workers(process.pid)
+    whole, killed = (Run.read(folder / "runs" / f"{name}-1") for name in ("whole", "killed"))
+    assert [each.name for each in (folder / "runs").iterdir() if each.name.startswith("killed")] == [
+        "killed-1"
+    ]
+    assert killed.status == "finished"
+    assert len(killed.record["sessions"]) == 2
+    assert [each.val_loss for each in killed.history] == [each.val_loss for each in whole.history]
+
+
+def test_who_hangs_is_noticed_and_nobody_is_left(folder: Path) -> None:
+    with torchrun(folder, "soon.py", "run", "tiny.py", "--device", "cpu", patience=3) as process:
+        assert until(lambda: epochs(folder, "tiny") > 0)
+        started = workers(process.pid)
+        os.kill(started[-1], signal.SIGSTOP)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "one of the others hangs: it did not answer for 3 seconds" in output
+        assert not any(Path(f"/proc/{worker}").exists() for worker in started)
+
+
+def test_a_stop_of_torchrun_saves_and_another_number_goes_on(folder: Path) -> None:
+    run = ["soon.py", "run", "tiny.py", "--device", "cpu", "--sync-batchnorm"]
+    with torchrun(folder, *run) as process:
+        assert until(lambda: epochs(folder, "tiny") > 0)
+        process.send_signal(signal.SIGTERM)
+        process.wait(120)
+    assert Run.read(folder / "runs" / "tiny-1").status == "stopped"
+    with torchrun(folder, *run, "--resume", size=3) as process:
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+    assert Run.read(folder / "runs" / "tiny-1").status == "finished"
+    assert "processes: 2, batch norms synchronised -> 3, batch norms synchronised" in output
