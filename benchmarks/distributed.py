@@ -69,7 +69,8 @@ def exchange(asked: argparse.Namespace) -> None:
             loss.backward()  # type: ignore[no-untyped-call]
             after(model)
             optimizer.step()
-        return (time.perf_counter() - begun) / asked.steps
+        spent: float = (time.perf_counter() - begun) / asked.steps
+        return spent
 
     flat = seconds(network(asked), lambda model: pool(team, model.parameters(), [], 1.0))
     torchs = seconds(nn.parallel.DistributedDataParallel(network(asked)), lambda model: None)
