@@ -744,8 +744,8 @@ def test_preview_plots_and_writes_pictures(made: Made) -> None:
     assert sorted(path.name for path in Path("preview/tiny").iterdir()) == names
     for name in names[:2]:
         with Image.open(Path("preview/tiny") / name) as grid:
-            # A row of originals and six of views, eight images each, of 96 pixels.
-            assert grid.size == (8 * 100 + 4, 7 * 100 + 4)
+            # The classes, a row of originals and six of views, eight images each, of 96 pixels.
+            assert grid.size == (8 * 100 + 4, 7 * 100 + 4 + 20)
     told("preview", made.recipe, "--out", "pictures")
     assert (Path("pictures") / "schedule.png").read_bytes()[:4] == b"\x89PNG"
 
