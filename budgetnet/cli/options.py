@@ -416,12 +416,14 @@ class Photos:
     images: str | None
     name: str | None
     label: tuple[str, ...]
+    groups: str | None
 
     def columns(self, *, parts: bool) -> dict[str, Any]:
         """What `inspect` is told of a table; with `parts`, the one --part names a column of it."""
         label = self.label[0] if len(self.label) == 1 else list(self.label) or None
         part = self.part[0] if parts and self.part else None
-        return {"images": self.images, "name": self.name, "label": label, "part": part}
+        named = {"images": self.images, "name": self.name, "label": label, "part": part}
+        return {**named, "groups": self.groups}
 
     def named(self) -> dict[str, str]:
         """The folders, or tables, of the splits, where they were named one by one. Raises ValueError."""

@@ -97,7 +97,7 @@ def labelled(
     if "val" in photos.parts and held_out is not None:
         where = f"{photos.root} has a val folder" if not photos.table else f"{photos.table} has rows of val"
         raise DataError(f"{where} and held_out={held_out!r} was given: leave held_out out")
-    photos = photos if groups is None else _grouped(photos, groups)
+    photos = photos if groups is None else with_groups(photos, groups)
     splits, findings = parts(photos, storing, unreadable=unreadable)
     training, val = splits["train"], splits.get("val")
     share = (
@@ -128,8 +128,14 @@ def _unlabelled(root: Path, storing: "Storing") -> tuple[Split, tuple[Finding, .
     return splits["unlabelled"], findings, remarks(photos, findings)
 
 
-def _grouped(photos: Listing, groups: str | Callable[[str], object]) -> Listing:
-    """Return the listing with the group of each photo."""
+def with_groups(photos: Listing, groups: str | Callable[[str], object]) -> Listing:
+    """Return the listing with the group of each photo. Raises `DataError`."""
+    try:
+        re.compile(groups if isinstance(groups, str) else "")
+    except re.error as error:
+        raise DataError(
+            f"groups should be a pattern such as 'patient[0-9]+', not {groups!r:.60}: {error}"
+        ) from None
 
     def group(path: str) -> str:
         found = re.search(groups, path) if isinstance(groups, str) else groups(path)

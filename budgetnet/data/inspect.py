@@ -3,20 +3,21 @@
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from budgetnet.data.choose import fifth, takes
-from budgetnet.data.data import Data, rare, repeated, twice, unheld
-from budgetnet.data.folder import Root, Storing, check_options, photo_root, read
+from budgetnet.data.data import Data, grouped_overlaps, rare, repeated, twice, unheld
+from budgetnet.data.folder import Root, Storing, check_options, photo_root, read, with_groups
+from budgetnet.data.folds import of_groups
 from budgetnet.data.kinds import KINDS, DataError, Finding, grouped, remark_kind
 from budgetnet.data.listing import Listing, survey
 from budgetnet.data.source import cache_folder
 from budgetnet.data.splits import Split
-from budgetnet.data.table import Columns, survey_table
+from budgetnet.data.table import Columns, column_of, survey_table
 from budgetnet.text import aligned, counted, inline
 
 # The side in pixels at which photos are compared where none is asked for.
@@ -121,11 +122,12 @@ def inspect(
     name: str | None = None,
     label: str | Sequence[str] | None = None,
     part: str | None = None,
+    groups: str | Callable[[str], object] | None = None,
 ) -> Inspection:
     """Return all that is odd about photos that `folder` or `table` read, or about loaded data.
 
     A `root` that is a file (or a mapping to files) is a table: `images`, `name`, `label` and `part` are as
-    for `table`.
+    for `table`, and `groups` as for `table` or `folder`.
 
     Every photo is read once. With a `size` they are stored at it as `folder(root, size=size)` stores them in
     `cache`, so that a run finds them there; without one nothing is kept. Duplicates are those that are equal
@@ -136,23 +138,30 @@ def inspect(
     """
     if isinstance(root, Data):
         inspection = _of_splits(root.name, root.classes, root.splits, root.findings)
-        return replace(inspection, notes=tuple(note for note in root.notes if not remark_kind(note)))
+        notes = tuple(note for note in root.notes if not remark_kind(note) and note not in inspection.notes)
+        return replace(inspection, notes=(*notes, *inspection.notes))
     check_options(SIZE if size is None else size, shape)
-    photos = _surveyed(root, images, Columns(name, label, part))
+    photos = _surveyed(root, images, Columns(name, label, part), groups)
     if not photos.parts:
         return Inspection(photos.name, photos.classes, {}, photos.findings)
     with nullcontext(cache) if size is not None else _aside(cache_folder(cache)) as folder:
         splits, findings = read(photos, Storing(size or SIZE, shape == "squash", cache=folder))
-        return _of_splits(photos.name, photos.classes, splits, (*findings, *_undrawn(splits, photos.classes)))
+        odd = (*findings, *_undrawn(splits, photos.classes))
+        return _of_splits(photos.name, photos.classes, splits, odd)
 
 
-def _surveyed(root: Root, images: str | os.PathLike[str] | None, columns: Columns) -> Listing:
-    """Return the photos in class folders, or those of a table."""
+def _surveyed(
+    root: Root,
+    images: str | os.PathLike[str] | None,
+    columns: Columns,
+    groups: str | Callable[[str], object] | None,
+) -> Listing:
+    """Return the photos in class folders, or those of a table, with their groups where these are named."""
     place = photo_root(root)
     first = next(iter(place.values()), None) if isinstance(place, Mapping) else place
     if root is not None and (images is not None or columns != Columns() or (first and first.is_file())):
-        return survey_table(root, images, columns)
-    return survey(place)
+        return survey_table(root, images, replace(columns, groups=column_of(groups)))
+    return survey(place) if groups is None else with_groups(survey(place), groups)
 
 
 def _aside(cache: Path) -> tempfile.TemporaryDirectory[str]:
@@ -168,9 +177,15 @@ def _undrawn(splits: Mapping[str, Split], classes: tuple[str, ...]) -> list[Find
     """Return the classes that `folder` holds out nothing of, where it is not told how much to hold out."""
     if "val" in splits or "train" not in splits:
         return []
-    counts = splits["train"].counts(len(classes))
+    train = splits["train"]
+    counts = train.counts(len(classes))
     number = fifth(counts)
-    return unheld(counts, takes(counts, number), classes) if number else []
+    if not number:
+        return []
+    if train.groups is None:
+        return unheld(counts, takes(counts, number), classes)
+    held = train.subset(of_groups(train.labels.tolist(), train.groups, number, 0))
+    return unheld(counts, held.counts(len(classes)), classes)
 
 
 def _of_splits(
@@ -180,4 +195,6 @@ def _of_splits(
     if "train" in splits:
         odd += rare(splits["train"], classes)
     labelled = {part: split.counts(len(classes)) for part, split in splits.items() if part != "unlabelled"}
-    return Inspection(name, classes, labelled, tuple(dict.fromkeys(odd)))
+    known = {group for split in splits.values() for group in split.groups or ()}
+    notes = [f"{counted(len(known), 'group')}, each kept on one side of what is held out"] if known else []
+    return Inspection(name, classes, labelled, tuple(dict.fromkeys(odd)), (*notes, *grouped_overlaps(splits)))

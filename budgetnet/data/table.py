@@ -44,11 +44,15 @@ def table(
         data = table("train.csv", images="train", name="image_id", label="breed", size=128)
     """
     check_given("table", size, options)
-    groups = options.pop("groups", None)
+    columns = Columns(name, label, part, column_of(options.pop("groups", None)))
+    return labelled(checked(survey_table(path, images, columns)), size, **options)
+
+
+def column_of(groups: object) -> str | None:
+    """Return the column that names the groups of a table, if any. Raises `DataError`."""
     if groups is not None and not isinstance(groups, str):
         raise DataError("groups of a table should name a column, not be a function: name it")
-    columns = Columns(name, label, part, groups)
-    return labelled(checked(survey_table(path, images, columns)), size, **options)
+    return groups
 
 
 @dataclass(frozen=True)

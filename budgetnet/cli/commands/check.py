@@ -59,6 +59,12 @@ if TYPE_CHECKING:
         multiple=True,
         help="Of a table: the column of the classes; repeated, the one-hot columns.",
     ),
+    click.option(
+        "--groups",
+        metavar="COLUMN|PATTERN",
+        help="What must not lie on both sides of a split: a table's column, or what this pattern finds in a "
+        "photo's path, such as 'patient[0-9]+'.",
+    ),
 )
 @click.option("--policies", is_flag=True, help="Print what is done with each kind of oddity, and stop.")
 @gathered("asked", Asked, data_option, set_option)
