@@ -22,7 +22,7 @@ exclude_patterns = [".*", "budgetnet", "recipes", "tests", "benchmarks", "build"
 root_doc = "docs/index"
 myst_heading_anchors = 6
 smartquotes = False
-pygments_style = "a11y-high-contrast-light"
+pygments_style = "a11y-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 nitpicky = True
 

@@ -1,6 +1,5 @@
 """A student: photos of a course project, within a number of parameters, and a report to hand in."""
 
-import json
 from pathlib import Path
 
 from walk import PLACES, command, has, photos
@@ -23,8 +22,7 @@ command("report", "runs/project-1", "--recipe", "photos", "--data", "photos")
 run, model = Run.read("runs/project-1"), load("runs/project-1")
 assert run.status == "finished"
 assert sum(weights.numel() for weights in model.parameters()) <= 60_000
-card = json.loads(has("runs/project-1/run.json"))
-held = folder("photos", size=card["data"]["image"][-1] if "image" in card["data"] else 40)
+held = folder("photos", size=48)
 measured = Trainer(show=False, out=None).evaluate(model, held.val)
 low, high = measured.interval
 assert 0 <= low <= measured.accuracy <= high <= 1
