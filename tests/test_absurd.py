@@ -31,14 +31,16 @@ def data():
 recipe = Recipe(phases=[Phase(epochs=1, resolution=8, lr=0.1)], batch_size=4)
 """
 RUN, SWEEP = ("run", "recipe.py", "-q"), ("sweep", "recipe.py", "-q", "--over", "recipe.batch_size=2,4")
+TASKS = ("--cpus-per-trial", "--gpus-per-trial")
 OPTIONS: dict[tuple[str, ...], tuple[str, ...]] = {
-    RUN: ("--scale", "--seed", "--seeds", "--max-time", "--within", "--together", "--folds"),
-    SWEEP: ("--scale", "--seed", "--seeds", "--together"),
+    RUN: ("--scale", "--seed", "--seeds", "--max-time", "--within", "--together", "--folds", *TASKS),
+    SWEEP: ("--scale", "--seed", "--seeds", "--together", *TASKS),
+    ("sweep", "recipe.py", "-q", "--search", "recipe.batch_size=2..4"): ("--trials", "--within"),
     ("profile", "recipe.py"): ("--steps", "--threads"),
     ("preview", "recipe.py"): ("--scale", "--seed"),
     ("count", "recipe.py"): ("--resolution", "--depth", "--budget"),
     ("count", "m.safetensors", "--summary"): ("--resolution", "--depth", "--budget"),
-    ("evaluate", "m.safetensors", "recipe.py"): ("--resolution", "--resize", "--resolutions"),
+    ("evaluate", "m.safetensors", "recipe.py"): ("--resolution", "--resize", "--resolutions", "--shift"),
     ("compress", "m.safetensors", "recipe.py"): ("--bytes", "--epochs"),
     ("export", "m.safetensors", "--to", "pt2"): ("--tolerate",),
     ("predict", "m.safetensors", "photos/a/0.png"): ("--resolution", "--shift", "--top"),

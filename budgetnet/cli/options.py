@@ -184,6 +184,11 @@ class Where:
         """Whether more than one run at once is asked for."""
         return self.on is not None or self.together not in ("auto", 1)
 
+    def check(self) -> None:
+        """Refuse what only Ray's tasks have."""
+        if self.on is None and (self.cpus_per_trial != 1 or self.gpus_per_trial):
+            raise click.UsageError("--cpus-per-trial and --gpus-per-trial are of Ray's tasks: give --on too")
+
     def chosen(self, *, alone: bool = False) -> "Together":
         """The same as seeds() and sweep() take it; `alone`, one after the other."""
         from budgetnet.sweep import Cluster
@@ -288,11 +293,9 @@ class Searching:
 
     def unlike(self, context: click.Context) -> None:
         """Refuse what only a search has, where a grid is asked for."""
-        for name, option in (("trials", "--trials"), ("prune", "--prune"), ("within", "--within")):
+        for name in ("trials", "prune", "within", "storage", "against"):
             if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-                raise click.UsageError(f"{option} is of a search (--search), and --over tries all of a grid")
-        if self.against:
-            raise click.UsageError("--against is of a search (--search), and --over tries all of a grid")
+                raise click.UsageError(f"--{name} is of a search (--search), and --over tries all of a grid")
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,8 @@ class Study:
         """End a trial, and let it go."""
         with _quiet(), taken.holds:
             self._study.tell(taken.trial, values, state)
+        with suppress(OSError):
+            self._lock(taken.number).rmdir()
 
     def hopeless(self, taken: Taken, figure: float, step: int) -> bool:
         """Report a figure of a trial at a step; whether the trial promises too little to go on."""

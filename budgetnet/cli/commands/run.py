@@ -49,6 +49,7 @@ class Ending:
 
     def check(self, asked: Asked, seeds: int | None, where: Where) -> None:
         """Refuse what cannot be asked at once."""
+        where.check()
         if seeds is not None and (self.after is not None or self.resume):
             raise click.UsageError(
                 "--seeds goes on with the runs of this recipe and name (--resume), not with one run that is "

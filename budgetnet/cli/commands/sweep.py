@@ -131,6 +131,7 @@ def command(
     """
     if bool(tried.over) == bool(tried.searched):
         raise click.UsageError("give what is tried: --over for all combinations of values, or --search")
+    where.check()
     if tried.over:
         searching.unlike(click.get_current_context())
     from budgetnet.cli.sweep import show_sweep, swept
