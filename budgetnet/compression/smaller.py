@@ -140,7 +140,8 @@ def _chosen(origin: Built, limit: Budget, activations: int | None) -> nn.Module:
     budget = Budget(**(own | limit.describe()))
     most = budget.bytes or 0
     make = origin.make.make if isinstance(origin.make, Quantised) else origin.make
-    for bits in _BITS:
+    tried = _BITS[:1] if limit.stored else _BITS  # in a file of eight bits fewer are no fewer bytes
+    for bits in tried:
         try:
             return budget.build(
                 Quantised(make, bits=bits, activations=activations), *origin.args, **origin.kwargs
@@ -150,7 +151,7 @@ def _chosen(origin: Built, limit: Budget, activations: int | None) -> nn.Module:
     knobs = _knobs(make, origin)
     if not knobs:
         raise refusal
-    few = Quantised(make, bits=_BITS[-1], activations=activations)
+    few = Quantised(make, bits=tried[-1], activations=activations)
 
     def narrower(factor: float) -> dict[str, Any]:
         return {**origin.kwargs, **{knob: _scaled(width, factor) for knob, width in knobs.items()}}
@@ -162,7 +163,7 @@ def _chosen(origin: Built, limit: Budget, activations: int | None) -> nn.Module:
         if least <= most:  # another limit is in the way, and the refusal says which
             raise
         raise OverBudget(
-            f"a file of {most:,} bytes should hold the model in {_BITS[-1]} bits a weight and a tenth of its "
+            f"a file of {most:,} bytes should hold the model in {tried[-1]} bits a weight and a tenth of its "
             f"channels, but that takes {least:,}; give bytes={least} (--bytes) or more, or train a smaller "
             "network",
             error.ledger,
