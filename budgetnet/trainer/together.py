@@ -27,7 +27,7 @@ def launch_mark() -> str:
 
 
 def started_again(out: str | Path, name: str) -> Path | None:
-    """The run that processes which were started again go on with, as one of them had failed.
+    """The run that processes which were started again go on with, or that is over, as one of them had failed.
 
     None where nothing was started again, or where the run had no checkpoint: it begins anew.
     """
@@ -36,8 +36,10 @@ def started_again(out: str | Path, name: str) -> Path | None:
         return None
     for folder in reversed(folders_of(Path(out), name)):
         with suppress(ValueError):
-            sessions = Run.read(folder).record.get("sessions") or [{}]
-            if sessions[-1].get("launch") == launch_mark() and checkpoint.any_in(folder):
+            run = Run.read(folder)
+            sessions = run.record.get("sessions") or [{}]
+            ours = sessions[-1].get("launch") == launch_mark()
+            if ours and (run.over or checkpoint.any_in(folder)):
                 return folder
     return None
 
