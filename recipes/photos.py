@@ -5,7 +5,8 @@
 looks at the photos first: how many there are, of how many classes, how large, whether they are grey and how
 rare the rarest class is. It stores and shows them at a size that suits theirs, spends the budget on a network
 for that size, and passes over few photos more often than over many. `budgetnet new DIR` writes what it would
-do as a recipe file to edit; any value can be set, as in `--set recipe.phases.0.epochs=50`.
+do as a recipe file to edit; any value can be set, as in `--set recipe.phases.0.epochs=50`. Where a table says
+what the photos show, it stands for DIR: `--data train.csv --set data.images=train --set data.label=breed`.
 
 The network and the views are `stl10_afternoon`'s, in one phase: crops that grow while they are learnt
 (https://arxiv.org/abs/2104.00298), TrivialAugment, cutmix, an average of the weights, and a test at more
@@ -40,9 +41,14 @@ from budgetnet import (
     folder,
     layers,
     models,
+    table,
 )
+from budgetnet.data import data_root
 
-ROOT: str | Path | None = None  # None: the folder that --data names
+ROOT: str | Path | None = None  # None: the folder, or the table of labels, that --data names
+IMAGES: str | None = None  # of a table: the folder of its photos,
+NAME: str | None = None  # the column of their names,
+LABEL: str | None = None  # and that of their classes
 BUDGET = "2M"  # parameters, or as "bytes=300KB, stored=int8, ram=256KB, resolution=64"
 CLASSES = 10
 CHANNELS: Literal[1, 3] = 3  # 1 makes greys
@@ -85,7 +91,14 @@ def data(
     size: int = SIZE,
     channels: Literal[1, 3] = CHANNELS,
     held_out: float | None = None,
+    images: str | None = IMAGES,
+    name: str | None = NAME,
+    label: str | None = LABEL,
 ) -> Data:
+    place = data_root(root) if root is None else Path(root)
+    if place.suffix.lower() in (".csv", ".tsv", ".txt"):
+        columns: dict[str, Any] = {"images": images, "name": name, "label": label}
+        return table(place, size=size, channels=channels, held_out=held_out, **columns)
     return folder(root, size=size, channels=channels, held_out=held_out)
 
 
@@ -112,11 +125,16 @@ recipe = Recipe(
 MOST, PASSES = 96, 2_400_000
 
 
-def settings(root: str | Path | None = ROOT) -> dict[str, object]:
+def settings(
+    root: str | Path | None = ROOT,
+    images: str | None = IMAGES,
+    name: str | None = NAME,
+    label: str | None = LABEL,
+) -> dict[str, object]:
     """What the photos ask for, as --set takes it: the last word of each, in capitals, is a constant above."""
     from budgetnet.data import look
 
-    photos = look(root)
+    photos = look(root, images=images, name=name, label=label)
     count, size = sum(photos.counts), max(8, min(MOST, photos.side))
     large = size > 48
     first, last, test = (round(size * share / 8) * 8 if large else size for share in (1 / 3, 2 / 3, 5 / 6))

@@ -138,3 +138,20 @@ def test_settings_of_a_recipe_of_ones_own_are_refused_where_they_are_no_settings
     assert read_plan("mine.py").fit().recipe.batch_size == 32
     Path("mine.py").write_text(source + "\n\ndef settings():\n    return 3\n")
     assert "settings() should return a dictionary" in command("count", "mine.py").stderr
+
+
+@pytest.mark.usefixtures("here")
+def test_a_table_of_labels_stands_for_the_folder() -> None:
+    rows = [
+        f"{path.relative_to('pics')},{path.parent.name},7" for path in sorted(Path("pics").rglob("*.png"))
+    ]
+    Path("train.csv").write_text("\n".join(["file,kind,age", *rows]))
+    assert look("train.csv", images="pics", name="file", label="kind").counts == look("pics").counts
+    right("new", "train.csv", "--images", "pics", "--name", "file", "--label", "kind", "--out", "mine.py")
+    plan = read_plan("mine.py")
+    assert plan.data().classes == ("ant", "bee", "wasp")
+    columns = ("data.images=pics", "data.name=file", "data.label=kind")
+    shipped = read_plan("photos").changed("data.root=train.csv")
+    for text in columns:
+        shipped = shipped.changed(text)
+    assert repr(shipped.fit().recipe) == repr(plan.recipe)

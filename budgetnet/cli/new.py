@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from budgetnet.budget import Budget
@@ -14,16 +15,22 @@ from budgetnet.text import inline
 REST = "\n# What follows looks at the photos;"
 
 
-def recipe_for(folder: str, found: Look, budget: str, target: Path) -> str:
+def recipe_for(folder: str, found: Look, budget: str, target: Path, columns: Mapping[str, str | None]) -> str:
     """The source of a recipe for the photos in `folder`, as they were `found`, to be written to `target`.
+
+    A `folder` that is a table has `columns`.
 
     The last word of each setting that they ask for, in capitals, is a constant of the recipe `photos`.
     """
     Budget(params=budget)
-    plan = read_plan("photos").changed(f"data.root={folder!r}").fit()
+    stated = {name: repr(value) for name, value in {"root": folder, **columns}.items() if value is not None}
+    plan = read_plan("photos")
+    for name, value in stated.items():
+        plan = plan.changed(f"data.{name}={value}")
+    plan = plan.fit()
     fitted = [text.partition("=")[::2] for text in plan.fitted]
     values = {path.rpartition(".")[2]: _written(value) for path, value in fitted}
-    values |= {"root": _written(repr(folder)), "budget": _written(repr(budget))}
+    values |= {name: _written(value) for name, value in {**stated, "budget": repr(budget)}.items()}
     source = plan.path.read_text(encoding="utf-8").partition(REST)[0]
     code = source.partition('"""\n\n')[2]
     for name, value in values.items():

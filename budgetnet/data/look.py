@@ -1,12 +1,15 @@
 """A quick look at a folder of photos, by names and headers alone: number, classes, sides and colours."""
 
+import os
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from budgetnet.data.folder import Root, photo_root
 from budgetnet.data.kinds import DataError
-from budgetnet.data.listing import File, listing
+from budgetnet.data.listing import File, checked, listing
+from budgetnet.data.table import Columns, survey_table
 
 # So many headers are read, of photos spread over all.
 LOOKED = 500
@@ -31,15 +34,24 @@ class Look:
         return f"{parts}; {len(self.classes):,} classes, {each}; {self.side} pixels high or wide{colours}"
 
 
-def look(root: Root = None) -> Look:
-    """Return what the photos in a folder that `folder` reads are like, without decoding any.
+def look(
+    root: Root = None,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    label: str | Sequence[str] | None = None,
+) -> Look:
+    """Return what the photos that `folder` or `table` read are like, without decoding any.
 
     Sides and colours are those of the headers of some hundred photos spread over all. Raises `DataError` as
     `folder` does, and where none of these is a photo.
 
         print(look("photos"))
     """
-    photos = listing(photo_root(root))
+    place = photo_root(root)
+    is_table = isinstance(place, Path) and place.is_file()
+    columns = Columns(name, label)
+    photos = checked(survey_table(str(place), images, columns)) if is_table else listing(place)
     train = photos.parts["train"]
     counts = [0] * len(photos.classes)
     for file in train:
