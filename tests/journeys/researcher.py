@@ -9,13 +9,13 @@ from budgetnet import Run
 from budgetnet.compare import compare
 
 command("copy", "quickstart", "mine.py")
-command("run", "mine.py", "--scale", "0.15", "--seeds", "3", "--together", "1", "--name", "whole", "-q")
+command("run", "mine.py", "--scale", "0.1", "--seeds", "3", "--together", "1", "--name", "whole", "-q")
 
 # One change at a time.
 bare = ["--set", "recipe.phases.0.augment=()"]
-command("run", "mine.py", "--scale", "0.15", "--seeds", "3", "--together", "1", "--name", "bare", *bare, "-q")
+command("run", "mine.py", "--scale", "0.1", "--seeds", "3", "--together", "1", "--name", "bare", *bare, "-q")
 over = ["--over", "recipe.phases.0.lr.peak=0.03,0.1", "--seeds", "2", "--together", "1", "--name", "rates"]
-command("sweep", "mine.py", *over, "--scale", "0.1", "-q")
+command("sweep", "mine.py", *over, "--scale", "0.05", "-q")
 
 runs = [f"runs/{name}-{number}" for name in ("whole", "bare") for number in (1, 2, 3)]
 said = command("compare", *runs, "--ci")
