@@ -123,7 +123,7 @@ def command(
     resume: bool,
     shown: Shown,
 ) -> None:
-    """Try settings of a recipe: every combination of some, or a search.
+    """Try many settings of a recipe, all of a grid or by a search.
 
     One is chosen on the validation images. The trials never see the test images; the chosen setting is
     measured on them in the end, once. Every run has a folder, beside sweep.json and sweep.csv. The same
