@@ -37,7 +37,9 @@ SIDE, CLASSES, WARM = 32, 10, 5
 def network(asked: argparse.Namespace) -> nn.Module:
     """A residual network within the budget."""
     torch.manual_seed(0)
-    return Budget(params=asked.budget).build(models.resnet, classes=CLASSES, widths=tuple(asked.widths))
+    return Budget(params=asked.budget).build(
+        models.resnet, classes=CLASSES, widths=tuple(asked.widths), blocks=(2,) * len(asked.widths)
+    )
 
 
 def train(asked: argparse.Namespace) -> None:

@@ -154,12 +154,21 @@ def _initialised() -> Team | None:
 def _initialise(launch: Launch, device: torch.device) -> Team:
     if not dist.is_available():
         raise ValueError("several processes train a run through torch.distributed, and this torch has none")
+    # Not there in a torch that has no distributed part.
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
+    wait = timedelta(seconds=patience())
     with _together():
-        dist.init_process_group(backend, timeout=timedelta(seconds=patience()))
+        store, rank, size = next(rendezvous("env://", launch.rank, launch.size, timeout=wait))
+        if launch.beside == launch.size:
+            # torchrun keeps its store when it starts processes again, with the addresses of those before.
+            store = PrefixStore(f"budgetnet/{launch.restarts}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=wait)
     atexit.register(_leave)
     return Team(launch.rank, launch.size)
 
