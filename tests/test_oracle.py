@@ -18,7 +18,8 @@ from budgetnet import Budget, Crop, Jitter, OverBudget, Rotate
 from budgetnet.augment import Mixup, view
 from budgetnet.augment.draw import uniform
 from budgetnet.data import Split
-from budgetnet.engine.measure import Engine, Scoring, evaluate
+from budgetnet.engine.evaluation import Scoring
+from budgetnet.engine.measure import Engine, evaluate
 from budgetnet.loss import DistillationLoss, LabelSmoothingLoss
 from budgetnet.randomness import VIEW, drawn, order
 from budgetnet.recipe import Test

@@ -13,7 +13,8 @@ from torch import nn
 import budgetnet
 from budgetnet import Cosine, Data, Flip, Phase, Recipe, Run, Trainer, report, save_curves
 from budgetnet.cli import main
-from budgetnet.engine.measure import Scoring, _Tally
+from budgetnet.engine.evaluation import Scoring
+from budgetnet.engine.measure import _Tally
 from budgetnet.page import Extra, page
 from budgetnet.pictures import NoPlot, charts_figure, confusion_figure, ticks
 from budgetnet.run import curves

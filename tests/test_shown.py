@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import budgetnet
 from budgetnet import Data, FixMatch, Phase, Recipe, Split, Test, Trainer, arrays, augment, folder, layers
 from budgetnet.engine import capture, restore, steps
-from budgetnet.engine.measure import Scoring, _Tally, answers
+from budgetnet.engine.evaluation import Scoring
+from budgetnet.engine.measure import _Tally, answers
 from budgetnet.engine.training import Training
 from budgetnet.files import Checkpoint
 from budgetnet.modelfile import Card, card

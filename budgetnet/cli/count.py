@@ -10,7 +10,7 @@ from torch import nn
 
 from budgetnet.budget import Budget, Ledger, built, ledger, summary
 from budgetnet.cli.asked import Asked
-from budgetnet.cli.options import View
+from budgetnet.cli.choices import View
 from budgetnet.cli.trained import is_trained, load_trained, trained
 from budgetnet.console import say
 from budgetnet.modelfile import card

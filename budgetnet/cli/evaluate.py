@@ -8,7 +8,7 @@ import click
 from torch import nn
 
 from budgetnet.cli.asked import Asked
-from budgetnet.cli.options import Measured
+from budgetnet.cli.choices import Measured
 from budgetnet.cli.trained import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import say, table
 from budgetnet.data import Data, Split, class_difference

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from budgetnet.cli.asked import Asked
-from budgetnet.cli.options import ExportForm
+from budgetnet.cli.choices import ExportForm
 from budgetnet.cli.trained import load_trained, shipped_recipe, trained
 from budgetnet.console import say
 from budgetnet.data import Data

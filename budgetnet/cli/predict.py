@@ -10,9 +10,9 @@ import click
 from torch import nn
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.choices import Predicting, Written
 from budgetnet.cli.csv import danger, encoded, line, sheet
 from budgetnet.cli.failures import SKIPPED
-from budgetnet.cli.options import Predicting, Written
 from budgetnet.cli.sample import filled, matched, read_sample
 from budgetnet.cli.trained import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import say, table

@@ -5,8 +5,8 @@ import json
 import click
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.choices import Searching, Trials, Where
 from budgetnet.cli.failures import PAUSED
-from budgetnet.cli.options import Searching, Trials, Where
 from budgetnet.console import say
 from budgetnet.sweep import Effort, Sweep, read_over, read_search, search, sweep
 from budgetnet.trainer import Trainer, TrainingFailed

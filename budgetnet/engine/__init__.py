@@ -1,5 +1,8 @@
 """Engine: what one training computes; it writes no file, prints nothing and catches no signal."""
 
+from budgetnet.engine.evaluation import Evaluation as Evaluation
+from budgetnet.engine.evaluation import Prediction as Prediction
+from budgetnet.engine.evaluation import Scoring as Scoring
 from budgetnet.engine.failure import NotFinite as NotFinite
 from budgetnet.engine.failure import NotWritten as NotWritten
 from budgetnet.engine.failure import TrainingFailed as TrainingFailed
@@ -12,9 +15,6 @@ from budgetnet.engine.loop import TrainingStep as TrainingStep
 from budgetnet.engine.loop import measure as measure
 from budgetnet.engine.loop import steps as steps
 from budgetnet.engine.measure import Engine as Engine
-from budgetnet.engine.measure import Evaluation as Evaluation
-from budgetnet.engine.measure import Prediction as Prediction
-from budgetnet.engine.measure import Scoring as Scoring
 from budgetnet.engine.measure import answers as answers
 from budgetnet.engine.measure import evaluate as evaluate
 from budgetnet.engine.measure import evaluation_of as evaluation_of

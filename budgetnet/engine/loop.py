@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.data import Interleaved, Split, reading
+from budgetnet.engine.evaluation import Evaluation, Scoring
 from budgetnet.engine.finite import FiniteCheck, Undo, check_finite, check_loss
-from budgetnet.engine.measure import Evaluation, Scoring, answers, evaluate
+from budgetnet.engine.measure import answers, evaluate
 from budgetnet.engine.parts import Average, forget, learning, plain_mean, train_mode
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
 from budgetnet.engine.state import Kept

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from budgetnet.budget import saved_tensors
 from budgetnet.data import Split
-from budgetnet.engine.measure import Evaluation
+from budgetnet.engine.evaluation import Evaluation
 from budgetnet.engine.parts import Average
 from budgetnet.engine.speed import Clock
 from budgetnet.files import Checkpoint, NotPlain, pack, unpack

@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.choices import Photos
 from budgetnet.cli.complete import recipes
 from budgetnet.cli.failures import MISTAKEN
-from budgetnet.cli.options import (
-    PIXELS,
-    Photos,
-    data_option,
-    environment,
-    gathered,
-    json_option,
-    set_option,
-)
+from budgetnet.cli.options import PIXELS, data_option, environment, gathered, json_option, set_option
 
 if TYPE_CHECKING:
     from budgetnet.data import Data, Inspection

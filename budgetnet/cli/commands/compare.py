@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
+from budgetnet.cli.choices import Compared
 from budgetnet.cli.complete import models, recipes
-from budgetnet.cli.options import Compared, data_option, device_option, gathered, json_option
+from budgetnet.cli.options import data_option, device_option, gathered, json_option
 
 
 @click.command()

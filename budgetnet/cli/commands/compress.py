@@ -5,8 +5,8 @@ import re
 import click
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.choices import Machine
 from budgetnet.cli.options import (
-    Machine,
     data_option,
     gathered,
     images_argument,

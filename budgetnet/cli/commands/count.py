@@ -3,8 +3,9 @@
 import click
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.choices import View
 from budgetnet.cli.complete import either
-from budgetnet.cli.options import PIXELS, View, gathered, json_option, recipe_option, set_option
+from budgetnet.cli.options import PIXELS, gathered, json_option, recipe_option, set_option
 
 
 @click.command()

@@ -3,10 +3,10 @@
 import click
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.choices import Measured
 from budgetnet.cli.complete import models
 from budgetnet.cli.options import (
     PIXELS,
-    Measured,
     data_option,
     device_option,
     gathered,

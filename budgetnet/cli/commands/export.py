@@ -3,14 +3,8 @@
 import click
 
 from budgetnet.cli.asked import Asked
-from budgetnet.cli.options import (
-    ExportForm,
-    data_option,
-    gathered,
-    images_argument,
-    model_argument,
-    set_option,
-)
+from budgetnet.cli.choices import ExportForm
+from budgetnet.cli.options import data_option, gathered, images_argument, model_argument, set_option
 
 
 @click.command()

@@ -2,11 +2,10 @@
 
 import click
 
+from budgetnet.cli.choices import Predicting, Written
 from budgetnet.cli.complete import models
 from budgetnet.cli.options import (
     PIXELS,
-    Predicting,
-    Written,
     device_option,
     gathered,
     json_option,

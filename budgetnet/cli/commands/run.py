@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.choices import Machine, Shown, Where
 from budgetnet.cli.failures import PAUSED
 from budgetnet.cli.options import (
     SEEDS,
-    Machine,
-    Shown,
-    Where,
     budget_option,
     data_option,
     folds_option,

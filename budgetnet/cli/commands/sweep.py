@@ -6,13 +6,9 @@ from contextlib import nullcontext, redirect_stdout
 import click
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.choices import Machine, Searching, Shown, Trials, Where
 from budgetnet.cli.options import (
     SEEDS,
-    Machine,
-    Searching,
-    Shown,
-    Trials,
-    Where,
     data_option,
     gathered,
     json_option,
