@@ -13,7 +13,7 @@ test: $(VENV)/.test
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.slow $(VENV)/.web
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m slow -n 2 --dist loadfile -v
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
