@@ -27,13 +27,14 @@ def difference(path: Path, model: nn.Module) -> str:
     """
     try:
         with own_randomness():
-            fresh = _fresh(path, read_card(path), model)
+            card = read_card(path)
+            fresh = _fresh(path, card, model)
     except BadModelFile as error:
         return f"the file that was saved cannot be loaded again: {error}"
     except Exception:
         # A builder that works once, or a model that cannot be copied: nothing is known.
         return ""
-    pair = _logits_of_both(model, fresh, read_card(path))
+    pair = _logits_of_both(model, fresh, card)
     if pair is None:
         return ""
     ours, theirs = pair
