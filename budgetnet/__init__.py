@@ -134,14 +134,16 @@ def __getattr__(name: str) -> Any:
     """The public name `name`, imported from its room on first use."""
     if name in _HOME:
         value = getattr(import_module(f"budgetnet.{_HOME[name]}"), name)
+        if isinstance(value, type):
+            from budgetnet.values import hinting
+
+            hinting(value)
     elif name in _MODULES:
         value = import_module(f"budgetnet.{name}")
     else:
-        from budgetnet.values import nearest
+        from budgetnet.values import lacking
 
-        raise AttributeError(
-            f"budgetnet has no public name {name!r}{nearest(name, __all__)}; see dir(budgetnet)"
-        )
+        raise lacking(__name__, __all__, name)
     globals()[name] = value
     return value
 

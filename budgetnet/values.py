@@ -107,10 +107,18 @@ def nearest(value: object, choices: Sequence[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def lacking(module: str, names: Sequence[str], name: str) -> AttributeError:
+    """What a module's `__getattr__` raises: the nearest of its public names to one that it does not have."""
+    return AttributeError(f"{module} has no public name {name!r}{nearest(name, names)}; see dir({module})")
+
+
 def hinting(kind: type[Kind]) -> type[Kind]:
     """A class that names the nearest argument where it is given one that it does not have."""
     plain = kind.__init__
-    names = list(inspect.signature(plain).parameters)[1:]
+    parameters = inspect.signature(plain).parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return kind
+    names = [each.name for each in parameters][1:]
 
     @functools.wraps(plain)
     def init(self: Kind, *args: Any, **options: Any) -> None:

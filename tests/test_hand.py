@@ -126,6 +126,16 @@ def test_runs_are_listed_by_what_is_asked_the_unknown_last() -> None:
             lambda: models.resnet18(10, zeroinit=True),
             "resnet18 has no argument 'zeroinit'; did you mean 'zero_init'?",
         ),
+        (lambda: budgetnet.Crop(scales=(0.5, 1)), "Crop has no argument 'scales'; did you mean 'scale'?"),
+        (
+            lambda: budgetnet.SGD(weigth_decay=0),
+            "SGD has no argument 'weigth_decay'; did you mean 'weight_decay'?",
+        ),
+        (lambda: budgetnet.Trainer(devise="cpu"), "Trainer has no argument 'devise'; did you mean 'device'?"),
+        (
+            lambda: budgetnet.layers.basik,
+            "budgetnet.layers has no public name 'basik'; did you mean 'basic'?",
+        ),
         (lambda: budgetnet.Cosin, "budgetnet has no public name 'Cosin'; did you mean 'Cosine'?"),
     ],
 )

@@ -18,7 +18,7 @@ from budgetnet.budget.modules import require_module
 from budgetnet.budget.refusal import AT_RESOLUTION, excesses, over_budget, over_while_building
 from budgetnet.budget.scratch import NotFromScratch, asked_for, external
 from budgetnet.budget.spend import Spent, early, spend
-from budgetnet.values import hinting, one_of, true_or_false
+from budgetnet.values import one_of, true_or_false
 
 _FAR = 16  # times a limit: beyond it nobody needs the MACs too, and counting them could take minutes
 
@@ -28,7 +28,6 @@ Arguments = ParamSpec("Arguments")
 Network = TypeVar("Network", bound=nn.Module)
 
 
-@hinting
 @dataclass(frozen=True, init=False, repr=False)
 class Budget:
     """The most that a network may cost: parameters, MACs for one image at a resolution, bytes, RAM, latency.

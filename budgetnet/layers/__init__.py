@@ -8,6 +8,8 @@
 torch.Size([1, 10])
 """
 
+from typing import TYPE_CHECKING, Never
+
 from budgetnet.layers.activations import gelu, hardswish, leaky, relu, relu6, silu
 from budgetnet.layers.arguments import Act, Norm
 from budgetnet.layers.arguments import require_counts as require_counts
@@ -28,6 +30,7 @@ from budgetnet.layers.quantised import QuantisedConv2d, QuantisedLinear
 from budgetnet.layers.residual import Residual, basic, bottleneck, stage
 from budgetnet.layers.scale import Scale, batch_norm, scale
 from budgetnet.layers.whiten import Fitting, Whiten, whiten
+from budgetnet.values import lacking
 
 __all__ = [
     "Act",
@@ -72,3 +75,9 @@ __all__ = [
     "stochastic_depth",
     "whiten",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Never:
+        raise lacking(__name__, __all__, name)

@@ -5,6 +5,8 @@
 1996986
 """
 
+from typing import TYPE_CHECKING, Never
+
 from budgetnet.models.efficient import efficientnet
 from budgetnet.models.imagenet import resnet18, resnet34, resnext50
 from budgetnet.models.inherit import inherit
@@ -14,6 +16,7 @@ from budgetnet.models.plain import convnet
 from budgetnet.models.residual import resnet
 from budgetnet.models.speed import speednet
 from budgetnet.models.vgg import vgg
+from budgetnet.values import lacking
 
 __all__ = [
     "convnet",
@@ -28,3 +31,9 @@ __all__ = [
     "speednet",
     "vgg",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Never:
+        raise lacking(__name__, __all__, name)

@@ -22,7 +22,7 @@ from budgetnet.schedule import (
     rises,
     stretched,
 )
-from budgetnet.values import above_zero, hinting, one_of, whole
+from budgetnet.values import above_zero, one_of, whole
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,6 @@ class EarlyStop:
         return since >= self.patience
 
 
-@hinting
 @dataclass(frozen=True)
 class Phase:
     """One stretch of training: `epochs` epochs at one `resolution` (pixels) and learning rate schedule `lr`.

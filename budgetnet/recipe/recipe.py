@@ -13,7 +13,7 @@ from budgetnet.metrics import Answers, check_metrics
 from budgetnet.optim import SGD, OptimizerFactory
 from budgetnet.recipe.groups import called, stretched_optimizer
 from budgetnet.recipe.phase import Phase
-from budgetnet.values import above_zero, hinting, number, one_of, whole
+from budgetnet.values import above_zero, number, one_of, whole
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class BackOff:
         whole("BackOff's limit", self.limit)
 
 
-@hinting
 @dataclass(frozen=True)
 class Recipe:
     """A whole training: `phases` in order, and what they share.

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from budgetnet.augment import Step, listed
-from budgetnet.values import hinting, true_or_false, whole
+from budgetnet.values import true_or_false, whole
 
 
-@hinting
 @dataclass(frozen=True)
 class Test:
     """How a phase is validated: shorter side to `resize` pixels, then the central `crop`.
