@@ -1,21 +1,34 @@
 """What several rooms' tests share: one thread, no network, and a small data set that can be learnt."""
 
+import os
 import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 from built import OUTSIDE, build
 from hypothesis import settings
+from processes import ALONE, again, forks_learn
 from torch import nn
 
 from budgetnet import Budget, Data, arrays, models
 
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Tests whose forks train run in a process of their own, where torch has threads in this one."""
+    if pyfuncitem.get_closest_marker("forks") is None or ALONE in os.environ or forks_learn():
+        return None
+    with TemporaryDirectory() as folder:
+        again(pyfuncitem.nodeid, Path(folder) / "t")
+    return True
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,12 +4,20 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+ALONE = "BUDGETNET_TEST_ALONE"
+"""The environment's variable of a test in a process of its own."""
 
 
 def environment(rank: int, size: int, port: int, **more: str) -> dict[str, str]:
@@ -23,6 +31,29 @@ def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
+
+
+def forks_learn() -> bool:
+    """Whether a fork of this process can train: not where torch has begun threads for gradients."""
+    # It begins them at the first gradient, where a library has brought a device of its own.
+    torch.ones(1, requires_grad=True).sum().backward()
+    child = os.fork()
+    if not child:
+        try:
+            torch.ones(1, requires_grad=True).sum().backward()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def again(test: str, folder: Path) -> None:
+    """Run one test in a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider"]
+    command += ["-m", "slow or not slow", "--basetemp", str(folder), test]
+    told = {**os.environ, ALONE: "1"}
+    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 class Processes:

@@ -33,7 +33,7 @@ def test_the_pages_javascript_gives_the_tensors_that_predict_gives(tmp_path: Pat
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed here")
-    script = re.search(r"```js\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    script = re.search(r"```js preprocess.js\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert script is not None
     (tmp_path / "preprocess.mjs").write_text(script[1])
     (tmp_path / "ask.mjs").write_text(ASK)

@@ -837,7 +837,7 @@ DOWNLOADS = {"data/download.py", "data/source.py"}
 """The only files that know the network, the second of them no more than how an address is taken apart."""
 RUNS_PYTHON = {"plan.py"}
 """Where a recipe, which is a Python program that the user names, is run."""
-RUNS_PROCESSES = {"sweep/process.py", "identity/source.py", "exporting/footprint.py"}
+RUNS_PROCESSES = {"sweep/process.py", "sweep/spread.py", "identity/source.py", "exporting/footprint.py"}
 """Where a process is started: workers of ours, git, asked for a recipe's commit, and what is measured."""
 HANDS_OVER = {"exporting/exporter.py", "exporting/footprint.py"}
 """Where a model in memory goes to a process of our own, by a file that only this user can write."""
@@ -896,7 +896,10 @@ def complaints(tree: ast.AST, path: str) -> Iterator[str]:
                 yield f"calls {name}"
             if name.endswith(("extractall", ".unpack_archive", ".load_module", ".exec_module")):
                 yield f"calls {name}"
-            if name.endswith("np.load") or "allow_pickle" in keywords:
+            plain = (
+                isinstance(pickles := keywords.get("allow_pickle"), ast.Constant) and pickles.value is False
+            )
+            if (name.endswith("np.load") or "allow_pickle" in keywords) and not plain:
                 yield f"calls {name} with pickles"
             if "shell" in keywords or name.startswith(("os.exec", "os.spawn")):
                 yield f"calls {name} with a shell"

@@ -289,7 +289,7 @@ def test_a_trial_of_another_machine_is_taken_once_that_gives_no_sign_of_life(
     options: dict[str, Any] = {"seed": 0, "rises": [True], "prune": "none", "epochs": 1}
     study = Study(Path("runs/mine"), "mine", None, {LR: Between(0.1, 1.0)}, **options)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("socket.gethostname", lambda: "elsewhere")
+        elsewhere.setattr("platform.node", lambda: "elsewhere")
         taken = study.take(1, lambda setting: (0.0, "", {}))
     assert taken is not None
     taken.holds.close()  # as when its machine goes

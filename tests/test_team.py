@@ -36,7 +36,10 @@ from budgetnet import (
 )
 from budgetnet.augment import Window, view, window_of
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")
+pytestmark = [
+    pytest.mark.forks,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed"),
+]
 
 
 def network(*, dropout: float = 0.0) -> nn.Module:

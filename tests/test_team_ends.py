@@ -20,7 +20,10 @@ from budgetnet.files import checkpoint
 from budgetnet.run import Note
 from budgetnet.trainer import saver
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")
+pytestmark = [
+    pytest.mark.forks,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed"),
+]
 
 TRIALS = round(20 * float(os.environ.get("BUDGETNET_TRIALS", "1")))
 STEPS: list[int] = []

@@ -1,7 +1,7 @@
 """Study: Optuna's part of a search: what it suggests, what came of it, and which worker has which trial."""
 
 import logging
-import socket
+import platform
 import threading
 import time
 import warnings
@@ -203,7 +203,7 @@ class Study:
 
     def _abandoned(self) -> Taken | None:
         """A running trial whose worker is gone: its lock is free, and it ran here or shows no life."""
-        here, stale = socket.gethostname(), None
+        here, stale = platform.node(), None
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if is_locked(self._lock(frozen.number + 1)):
                 continue
@@ -236,7 +236,7 @@ class Study:
             if storage.get_trial(trial._trial_id).state != TrialState.RUNNING:
                 raise ValueError(f"trial {number} has ended")
             holds.enter_context(_alive(storage, trial._trial_id))
-            trial.set_user_attr(HOST, socket.gethostname())
+            trial.set_user_attr(HOST, platform.node())
             # What was suggested before stays; what is suggested now depends on the trial's number alone.
             self._study.sampler = optuna.samplers.TPESampler(seed=mixed(self.seed, number))
             setting = Setting({path: _suggest(trial, path, domain) for path, domain in self.domains.items()})
