@@ -48,7 +48,7 @@ class Where:
     together: int | Literal["auto"]
     on: str | None
     cpus_per_trial: float
-    gpus_per_trial: float
+    gpus_per_trial: float | None
 
     @property
     def several(self) -> bool:
@@ -57,7 +57,7 @@ class Where:
 
     def check(self) -> None:
         """Refuse what only Ray's tasks have."""
-        if self.on is None and (self.cpus_per_trial != 1 or self.gpus_per_trial):
+        if self.on is None and (self.cpus_per_trial != 1 or self.gpus_per_trial is not None):
             raise click.UsageError("--cpus-per-trial and --gpus-per-trial are of Ray's tasks: give --on too")
 
     def chosen(self, *, alone: bool = False) -> "Together":
@@ -65,7 +65,7 @@ class Where:
         from budgetnet.sweep import Cluster
 
         if self.on is not None:
-            return Cluster(self.on, self.cpus_per_trial, self.gpus_per_trial)
+            return Cluster(self.on, self.cpus_per_trial, self.gpus_per_trial or 0.0)
         return 1 if alone else self.together
 
 

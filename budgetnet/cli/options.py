@@ -164,11 +164,9 @@ where_options = (
     ),
     click.option(
         "--gpus-per-trial",
-        type=click.FloatRange(0, 64),
-        default=0.0,
-        show_default=True,
+        type=click.FloatRange(0.01, 64),
         metavar="G",
-        help="With --on: the GPUs of each, which may be a fraction (0.25).",
+        help="With --on: the GPUs of each, which may be a fraction (0.25); none by default.",
     ),
 )
 recipe_option = click.option(
