@@ -96,6 +96,7 @@ def test_a_model_keeps_its_channels_and_predicts_from_arrays_and_their_files(
         trainer.predict(model, tmp_path / "gone.npy")
 
 
+@pytest.mark.slow
 def test_an_export_says_how_its_input_comes_of_an_array(run: Run, data: Data, tmp_path: Path) -> None:
     export(run.folder, "pt2", out=tmp_path / "bands.pt2", data=data)
     page = (tmp_path / "preprocess.md").read_text()

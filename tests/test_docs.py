@@ -265,6 +265,7 @@ def reference(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_reference_is_up_to_date() -> None:
     found = reference("--check")
     assert found.returncode == 0, found.stderr
