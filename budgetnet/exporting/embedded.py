@@ -14,6 +14,7 @@ from budgetnet.exporting.arena import Program
 from budgetnet.exporting.formats import FORMATS, KEYS, seal_of, sealed, with_words, words_behind
 from budgetnet.process import VERSION
 
+CHANGED = "it has been changed since budgetnet exported it"
 _LINE = 16
 _ARRAY = re.compile(r"const unsigned char (\w+)_data\[\w+\] = \{\n(.*?)\n\};", re.DOTALL)
 _WORDS = re.compile(r"^/\* (\w+) (\{.*\}) \*/$", re.MULTILINE)
@@ -69,12 +70,12 @@ def read_c(text: str) -> bytes:
     try:
         program = bytes.fromhex(found[2].replace("0x", "").replace(",", ""))
     except ValueError:
-        raise ValueError("its array holds other things than bytes") from None
+        raise ValueError(CHANGED) from None
     words = {key: json.dumps(json.loads(said), separators=(",", ":")) for key, said in _WORDS.findall(text)}
     content = sealed(with_words(program, {key: words[key] for key in KEYS}), FORMATS["litert"])
     included = re.match(r'#include "(.*)\.h"', text)
     if included is None or c_source(content, included[1]) != text:
-        raise ValueError("it has been changed since budgetnet exported it")
+        raise ValueError(CHANGED)
     return content
 
 
