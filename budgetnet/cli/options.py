@@ -73,6 +73,23 @@ SEEDS = click.IntRange(1, 10_000)
 recipe_argument = click.argument("recipe", metavar="FILE|NAME", shell_complete=recipes)
 images_argument = click.argument("recipe", metavar="RECIPE", required=False, shell_complete=recipes)
 model_argument = click.argument("target", metavar="RUN|MODEL", shell_complete=models)
+others_option = click.option(
+    "--with",
+    "others",
+    multiple=True,
+    metavar="RUN|MODEL",
+    shell_complete=models,
+    help="Ask this model too: the mean of all probabilities counts. Repeatable.",
+)
+looks_options = (
+    click.option("--mirror", is_flag=True, help="Look at the mirror image too, and average."),
+    click.option(
+        "--shift",
+        type=click.IntRange(0, 1000),
+        metavar="PIXELS",
+        help="Look at the image shifted by so many pixels too, up and left, and down and right.",
+    ),
+)
 licence_option = click.option(
     "--licence", metavar="NAME", default="", help="Such as apache-2.0; stated in the card as it is given."
 )

@@ -4,7 +4,6 @@ import click
 
 from budgetnet.cli.asked import Asked
 from budgetnet.cli.choices import Measured
-from budgetnet.cli.complete import models
 from budgetnet.cli.options import (
     PIXELS,
     data_option,
@@ -12,7 +11,9 @@ from budgetnet.cli.options import (
     gathered,
     images_argument,
     json_option,
+    looks_options,
     model_argument,
+    others_option,
     set_option,
     trust_option,
 )
@@ -31,21 +32,8 @@ from budgetnet.cli.options import (
         show_default=True,
         help="Which part.",
     ),
-    click.option(
-        "--with",
-        "others",
-        multiple=True,
-        metavar="RUN|MODEL",
-        shell_complete=models,
-        help="Ask this model too: the mean of all probabilities is measured. Repeatable.",
-    ),
-    click.option("--mirror", is_flag=True, help="Look at the mirror image too, and average."),
-    click.option(
-        "--shift",
-        type=click.IntRange(0, 1000),
-        metavar="PIXELS",
-        help="Look at the image shifted by so many pixels too, up and left, and down and right.",
-    ),
+    others_option,
+    *looks_options,
     click.option("--resolution", type=PIXELS, metavar="PIXELS", help="By default the model's own."),
     click.option(
         "--resize",

@@ -3,13 +3,14 @@
 import click
 
 from budgetnet.cli.choices import Predicting, Written
-from budgetnet.cli.complete import models
 from budgetnet.cli.options import (
     PIXELS,
     device_option,
     gathered,
     json_option,
+    looks_options,
     model_argument,
+    others_option,
     recipe_option,
     trust_option,
 )
@@ -54,14 +55,7 @@ from budgetnet.cli.options import (
 @gathered(
     "asked",
     Predicting,
-    click.option(
-        "--with",
-        "others",
-        multiple=True,
-        metavar="RUN|MODEL",
-        shell_complete=models,
-        help="Ask this model too: the mean of all probabilities counts. Repeatable.",
-    ),
+    others_option,
     click.option(
         "--resolution",
         type=PIXELS,
@@ -69,13 +63,7 @@ from budgetnet.cli.options import (
         metavar="PIXELS",
         help="By default the model's own; the mean of several. Repeatable.",
     ),
-    click.option("--mirror", is_flag=True, help="Look at the mirror image too, and average."),
-    click.option(
-        "--shift",
-        type=click.IntRange(0, 1000),
-        metavar="PIXELS",
-        help="Look at the image shifted by so many pixels too, up and left, and down and right.",
-    ),
+    *looks_options,
     recipe_option,
     click.option(
         "--skip-unreadable",
