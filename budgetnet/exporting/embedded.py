@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from budgetnet.process import VERSION
 
 CHANGED = "it has been changed since budgetnet exported it"
 _LINE = 16
-_ARRAY = re.compile(r"const unsigned char (\w+)_data\[\w+\] = \{\n(.*?)\n\};", re.DOTALL)
+_ARRAY = re.compile(r"const unsigned char (\w+)_data\[\w+\] = \{\n")
 _WORDS = re.compile(r"^/\* (\w+) (\{.*\}) \*/$", re.MULTILINE)
 _KEYWORDS = {"auto", "char", "const", "double", "float", "int", "long", "short", "static"}
 
@@ -62,16 +63,22 @@ def c_source(content: bytes, stem: str) -> str:
     )
 
 
+@lru_cache(maxsize=1)
 def read_c(text: str) -> bytes:
-    """The whole .tflite file that `c_source` was given. Raises ValueError where it gave another text."""
+    """The whole .tflite file that `c_source` was given. Raises ValueError where it gave another text.
+
+    An export asks it again and again for one text, of which a large network's takes seconds.
+    """
     found = _ARRAY.search(text)
-    if found is None:
+    end = text.find("\n};", found.end()) if found is not None else -1
+    if found is None or end < 0:
         raise ValueError("it has no array of a model")
     try:
-        program = bytes.fromhex(found[2].replace("0x", "").replace(",", ""))
+        program = bytes.fromhex(text[found.end() : end].replace("0x", "").replace(",", ""))
     except ValueError:
         raise ValueError(CHANGED) from None
-    words = {key: json.dumps(json.loads(said), separators=(",", ":")) for key, said in _WORDS.findall(text)}
+    said = dict(_WORDS.findall(text, end))
+    words = {key: json.dumps(json.loads(each), separators=(",", ":")) for key, each in said.items()}
     content = sealed(with_words(program, {key: words[key] for key in KEYS}), FORMATS["litert"])
     included = re.match(r'#include "(.*)\.h"', text)
     if included is None or c_source(content, included[1]) != text:
