@@ -27,12 +27,8 @@ from budgetnet.values import finite
 
 BEST = 5
 """An image counts for top-5 when its class is among so many best ones."""
-
-
 _LONG = ("pairs", "said", "truth", "mistakes")
 """What has an entry for each image."""
-
-
 MATRIX = 1000
 """Of more classes than that nobody is given the whole confusion matrix unasked."""
 
