@@ -20,13 +20,13 @@ from budgetnet.identity import told as told_value
 from budgetnet.plan import read_plan
 from budgetnet.process import fill_closed, steadfast_output
 from budgetnet.sweep.cluster import Cluster
+from budgetnet.sweep.clustered import connected, ended, lost, slots
+from budgetnet.sweep.clustered import task as as_task
 from budgetnet.sweep.effort import Effort
 from budgetnet.sweep.grid import literal, written
 from budgetnet.sweep.job import engine_of, told
 from budgetnet.sweep.space import Between, space
 from budgetnet.sweep.task import Task
-from budgetnet.sweep.tasks import connected, ended, lost, slots
-from budgetnet.sweep.tasks import task as as_task
 from budgetnet.sweep.worker import replayed
 from budgetnet.trainer import Trainer, TrainingFailed
 
