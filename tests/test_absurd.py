@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
@@ -147,7 +147,7 @@ def test_an_absurd_setting_is_one_sentence(path: str, typed: str) -> None:
         st.sampled_from(
             [*ABSURD, 10**5000, -(10**5000), float("inf"), float("nan"), 1e300, [1], b"2M", 10**19]
         ),
-        st.text(max_size=20).filter(lambda text: not any(c.isdigit() for c in text)),
+        st.text(max_size=20).filter(lambda text: not any(c.isdigit() or c == "=" for c in text)),
         st.integers(max_value=0),
         st.integers(min_value=10**18 + 1),
         st.from_regex(r"[1-9][0-9]{0,9}e[0-9]{3,10}[kMGB]?", fullmatch=True),
@@ -157,6 +157,25 @@ def test_an_absurd_setting_is_one_sentence(path: str, typed: str) -> None:
 def test_an_absurd_budget_is_one_sentence(limit: str, written: Any) -> None:
     with pytest.raises(ValueError, match=r"is not a (budget|whole number of pixels)") as refused:
         Budget(**{"macs": 1, "resolution": 8, limit: written})
+    assert len(str(refused.value)) < 300
+    assert str(refused.value).isprintable()
+
+
+@settings(max_examples=trials(60), deadline=None)
+@given(
+    option=st.text(max_size=12)
+    | st.sampled_from(["params", "bytes", "latency", "stored", "scratch", "resolution"]),
+    value=st.text(max_size=12).filter(lambda text: not any(c.isdigit() for c in text)),
+)
+@example(option="", value="")
+@example(option="params", value="=")
+@example(option="stored", value="int4")
+@example(option="scratch", value="\n")
+@example(option="params=2M, scratch", value="yes")
+@example(option="macs=2M, resolution", value="9" * 5000)
+def test_an_absurd_budget_in_one_text_is_one_sentence(option: str, value: str) -> None:
+    with pytest.raises(ValueError, match=r"budget|whole number of pixels") as refused:
+        Budget(f"{option}={value}")
     assert len(str(refused.value)) < 300
     assert str(refused.value).isprintable()
 

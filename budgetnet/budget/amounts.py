@@ -66,9 +66,11 @@ def options(written: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _option(option: str, value: str) -> Any:
-    if option == "resolution":
-        return int(value) if value.isdecimal() and len(value) < _LONGEST else 0
-    return value.lower() == "true" if option == "scratch" else value
+    if option == "resolution" and value.isdecimal() and len(value) < _LONGEST:
+        return int(value)
+    if option == "scratch" and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    return value
 
 
 def shown(limit: str, cost: int) -> str:
