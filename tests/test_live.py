@@ -230,7 +230,7 @@ def test_a_whole_budget_can_be_one_text(written: str, meant: Budget) -> None:
         ),
         ("bytes=300KB,", "'' is not a part of a budget"),
         ("bytes=1KB, bytes=2KB", "a budget's bytes is given twice"),
-        ("ram=64KB, resolution=wide", "resolution=0 is not a whole number of pixels"),
+        ("ram=64KB, resolution=wide", "resolution='wide' is not a whole number of pixels"),
         ("ram=64KB", "needs the resolution"),
         ("stored=int8", "at least one limit"),
     ],
