@@ -85,16 +85,21 @@ def installed(to: str) -> Format:
     return form
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("to", FORMATS)
+# resnet34 has the operators of resnet18, more often: once is enough.
+PAIRS = [(to, name) for to in FORMATS for name in NETWORKS if to == "onnx" or name != "resnet34"]
+
+
+@pytest.mark.parametrize(("to", "name"), PAIRS)
 def test_each_network_is_the_same_model_in_each_format(to: Any, name: str, tmp_path: Path) -> None:
     path = tmp_path / f"a{installed(to).suffix}"
+    whole = photographed()
+    data = replace(whole, val=whole.val.subset(torch.arange(200)))  # ExecuTorch's portable kernels are slow
     if to == "c" and name in ("speednet", "timm's vit"):
         with pytest.raises(ValueError, match="LiteRT for Microcontrollers has no GELU"):
-            export(network(name), to, data=photographed(), out=path)
+            export(network(name), to, data=data, out=path)
         return
-    compared = export(network(name), to, data=photographed(), out=path).comparison
-    assert compared.images == 1000
+    compared = export(network(name), to, data=data, out=path).comparison
+    assert compared.images == 200
     assert compared.same
     assert compared.differ == compared.ties
 
