@@ -53,8 +53,19 @@ def data(held_out: int = 0) -> Data:
     return cifar10(held_out=held_out)
 
 
-biases = SGD(momentum=0.85, weight_decay=0.004 / 106)
-head = SGD(momentum=0.85, weight_decay=0.004 / 1.656)
+def optimizers(batch: int, whitens: int) -> Groups:
+    """Muon for filters, and SGD at rates that grow with the batch, for the whitening so many epochs."""
+    bias, head = 106.0 * batch / 2000, 1.656 * batch / 2000
+    biases = SGD(momentum=0.85, weight_decay=0.004 / 106)
+    return Groups(
+        [
+            Group("whiten", biases, lr=Early(Linear(bias), epochs=whitens)),
+            Group("*.norm*", biases, lr=Linear(bias)),
+            Group("head", SGD(momentum=0.85, weight_decay=0.004 / 1.656), lr=Linear(head)),
+        ],
+        rest=Muon(momentum=0.6, steps=3, normalise=True),
+    )
+
 
 learn = Phase(
     epochs=8,
@@ -66,14 +77,7 @@ learn = Phase(
 
 recipe = Recipe(
     phases=[learn],
-    optimizer=Groups(
-        [
-            Group("whiten", biases, lr=Early(Linear(106.0), epochs=3)),
-            Group("*.norm*", biases, lr=Linear(106.0)),
-            Group("head", head, lr=Linear(1.656)),
-        ],
-        rest=Muon(momentum=0.6, steps=3, normalise=True),
-    ),
+    optimizer=optimizers(batch=2000, whitens=3),
     loss=LabelSmoothingLoss(0.2),
     batch_size=2000,
 )

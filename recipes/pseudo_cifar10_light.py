@@ -14,20 +14,16 @@ it. The project's figure is 84.77 %, with external weights and 10.7 million para
 
 from dataclasses import replace
 
-from cifar10_speedrun import biases, head
 from cifar10_speedrun import model as model
+from cifar10_speedrun import optimizers
 
 from budgetnet import (
     Crop,
     Cutmix,
     Data,
-    Early,
     Flip,
-    Group,
-    Groups,
     LabelSmoothingLoss,
     Linear,
-    Muon,
     Phase,
     PseudoLabels,
     Recipe,
@@ -42,7 +38,7 @@ def data(per_class: int = 450, held_out: int = 500) -> Data:
     return cifar10(per_class=per_class, held_out=held_out, unlabelled=True)
 
 
-# A quarter of the speedrun's batch: the rates of what SGD learns fall with it, and Muon's by half.
+# A quarter of the speedrun's batch, and so half of Muon's rate.
 labels = Phase(
     name="labels",
     epochs=5,
@@ -66,14 +62,7 @@ third = replace(first, name="round 3", epochs=8, pseudo=PseudoLabels(threshold=0
 
 recipe = Recipe(
     phases=[labels, first, second, third],
-    optimizer=Groups(
-        [
-            Group("whiten", biases, lr=Early(Linear(26.5), epochs=2)),
-            Group("*.norm*", biases, lr=Linear(26.5)),
-            Group("head", head, lr=Linear(0.414)),
-        ],
-        rest=Muon(momentum=0.6, steps=3, normalise=True),
-    ),
+    optimizer=optimizers(batch=500, whitens=2),
     loss=LabelSmoothingLoss(0.2),
     batch_size=500,
 )
