@@ -4,10 +4,8 @@ import ast
 import difflib
 import inspect
 import runpy
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from torch import nn
 
 from budgetnet.data import Data
 from budgetnet.identity import RECIPE_FILE, commit, described_value, digests, sources, told
-from budgetnet.process import shipped
+from budgetnet.process import beside, shipped
 from budgetnet.recipe import Recipe
 
 _SCALE, _FOLD = "scale=", "fold="
@@ -195,11 +193,11 @@ def read_plan(name: str | Path) -> Plan:
     """The plan of a recipe file, or of a recipe that budgetnet brings along, by its name."""
     path = _find(str(name))
     source = sources(path, recipes_folder())
-    try:
-        with _beside(path):
+    with beside(path, recipes_folder(), source):
+        try:
             names = runpy.run_path(str(path), run_name=RECIPE_FILE)
-    except (Exception, SystemExit) as error:
-        raise PlanError(f"{_where(path, error)}: {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise PlanError(f"{_where(path, error)}: {type(error).__name__}: {error}") from error
     for part, kind in (("model", "a function"), ("data", "a function"), ("recipe", "a Recipe")):
         if part not in names:
             raise PlanError(
@@ -266,23 +264,9 @@ def _where(path: Path, error: BaseException) -> str:
     return f"{path}, line {lines[-1]}" if lines else str(path)
 
 
-@contextmanager
-def _beside(path: Path) -> Iterator[None]:
-    """Within it, a recipe file may import what lies beside it, and the recipes that come along."""
-    folder, last = str(path.resolve().parent), str(recipes_folder())
-    sys.path.insert(0, folder)
-    sys.path.append(last)
-    try:
-        yield
-    finally:
-        for each in (folder, last):
-            with suppress(ValueError):
-                sys.path.remove(each)
-
-
 def _called(path: Path, part: str, make: Callable[..., Any], options: Mapping[str, Any]) -> Any:
     try:
-        with _beside(path):
+        with beside(path, recipes_folder()):
             return make(**options)
     except ValueError:
         raise

@@ -24,9 +24,9 @@ from budgetnet import (
     save,
 )
 from budgetnet.augment import Act, view
-from budgetnet.identity import described_value
+from budgetnet.identity import described_value, file_mark
 from budgetnet.loss import LabelSmoothingLoss
-from budgetnet.modelfile import Card
+from budgetnet.modelfile import Card, weights
 
 CLASSES = ("red", "green", "blue")
 
@@ -130,6 +130,18 @@ def test_the_teacher_sees_the_views_at_its_own_resolution(images: Tensor, labels
     assert not torch.allclose(taught, said(teacher, views), atol=1e-4)
 
 
+def test_a_teacher_computes_in_the_precision_that_is_asked_for(images: Tensor, labels: Tensor) -> None:
+    teacher = network(1)
+    found = answered(Distill(teacher, precision="bf16"), images, labels)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = copy.deepcopy(teacher).eval()(images.float() / 255)
+    assert logits.dtype == torch.bfloat16
+    torch.testing.assert_close(found, torch.softmax(logits.float(), dim=1))
+    assert not torch.equal(found, answered(Distill(teacher), images, labels))
+    with pytest.raises(ValueError, match=r"Distill's precision should be one of float32, bf16, not 'bf15'"):
+        Distill(teacher, precision="bf15")  # type: ignore[arg-type]
+
+
 def test_the_users_module_is_left_as_it_was(images: Tensor, labels: Tensor) -> None:
     teacher = network(1, dropout=0.5).train()
     teacher[1].eval()
@@ -205,6 +217,12 @@ def test_a_saved_teacher_is_loaded_once_at_its_first_use(saved: Path, images: Te
         assert not any(module.training for module in step.model.modules())
         assert not any(parameter.requires_grad for parameter in step.model.parameters())
     torch.testing.assert_close(found[0], said(network(1), images.float() / 255))
+
+
+def test_a_model_that_comes_along_teaches_by_its_name() -> None:
+    step = Distill("cifar10_300kb")
+    assert step.identity()["weights"] == file_mark(weights()["cifar10_300kb"])
+    assert sum(parameter.numel() for parameter in step.model.parameters()) == 271_810
 
 
 def test_a_missing_teacher_is_one_sentence(

@@ -1,5 +1,6 @@
 """Plan: recipe files, the mistakes in them, and values set by their paths."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -101,6 +102,77 @@ def test_a_file_may_import_what_lies_beside_it(tmp_path: Path) -> None:
     plan = read_plan(file(tmp_path, text))
     assert len(plan.data().train) == 6
     assert sys.path == before
+
+
+def helped(folder: Path, count: int, helper: str = "helper_of_mine") -> Path:
+    """A recipe file whose helper says how large its data are, when it is read and when they are made."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{helper}.py").write_text(f"count = {count}\n")
+    text = GOOD.replace("import torch\n", f"import torch\nfrom {helper} import count\n")
+    lazy = f"import {helper}\n    assert {helper}.count == count\n    "
+    return file(
+        folder, text.replace("= 8)", "= count)").replace("    return arrays", f"    {lazy}return arrays")
+    )
+
+
+def test_helpers_of_one_name_are_each_folders_own(tmp_path: Path) -> None:
+    one, two = helped(tmp_path / "one", 6), helped(tmp_path / "two", 7)
+    first, second = read_plan(one), read_plan(two)
+    for _ in range(2):
+        assert len(first.data().train) == 6
+        assert len(second.data().train) == 7
+    assert len(read_plan(one).data().train) == 6
+    # And without one of its own a recipe gets none of the others'.
+    three = helped(tmp_path / "three", 8)
+    (tmp_path / "three" / "helper_of_mine.py").unlink()
+    with pytest.raises(PlanError, match="No module named 'helper_of_mine'"):
+        read_plan(three)
+
+
+def test_a_helper_that_changed_is_read_again(tmp_path: Path) -> None:
+    path = helped(tmp_path, 6)
+    assert len(read_plan(path).data().train) == 6
+    helped(tmp_path, 10)
+    assert len(read_plan(path).data().train) == 10
+
+
+def test_an_unchanged_helper_stays_the_same_module(tmp_path: Path) -> None:
+    path = helped(tmp_path, 6)
+    read_plan(path)
+    module = sys.modules["helper_of_mine"]
+    read_plan(path)
+    assert sys.modules["helper_of_mine"] is module
+
+
+def test_a_package_beside_a_recipe_is_its_own_whole(tmp_path: Path) -> None:
+    plans = []
+    for count in (6, 7):
+        folder = tmp_path / str(count)
+        (folder / "parts_of_mine").mkdir(parents=True)
+        (folder / "parts_of_mine" / "__init__.py").write_text("")
+        (folder / "parts_of_mine" / "sizes.py").write_text(f"count = {count}\n")
+        lazy = "import parts_of_mine\n    from parts_of_mine.sizes import count\n    "
+        text = GOOD.replace("= 8)", "= 0)").replace(
+            "    return arrays", f"    {lazy}n = count\n    return arrays"
+        )
+        plans.append(read_plan(file(folder, text)))
+    assert [len(plan.data().train) for plan in plans] == [6, 7]
+
+
+@pytest.mark.parametrize("helper", ["random", "somebody_elses"])
+def test_a_helper_by_the_name_of_what_is_imported_already_is_refused(
+    helper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "somebody_elses.py").write_text("count = 5\n")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    importlib.import_module(helper)
+    path = helped(tmp_path / "here", 6, helper)
+    with pytest.raises(
+        ValueError, match=f"imports {helper} from its own folder, .* another {helper}, from /.*"
+    ):
+        read_plan(path)
+    sys.modules.pop("somebody_elses", None)
 
 
 def test_what_the_functions_return_is_checked(tmp_path: Path) -> None:

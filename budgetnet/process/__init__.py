@@ -1,5 +1,6 @@
-"""Process: this program's version and what comes along, its launchers, its system, and its output."""
+"""Process: this program's version, what comes along and is imported, its launchers, system, and output."""
 
+from budgetnet.process.imported import beside as beside
 from budgetnet.process.launch import Launch as Launch
 from budgetnet.process.launch import check_launch as check_launch
 from budgetnet.process.launch import launched as launched
