@@ -377,9 +377,11 @@ def run(asked: argparse.Namespace, scratch: str) -> dict[str, Any]:
     from importlib import import_module
     from importlib.metadata import distributions
 
-    import_module(IMPORTS.get(asked.library, asked.library))
+    library = import_module(IMPORTS.get(asked.library, asked.library))
     outcome = LIBRARIES[asked.library](asked.folder, Clock(asked.seconds), asked.seed, asked.pixels)
     said = {each.metadata["Name"]: each.version for each in distributions()}
+    if asked.library == "budgetnet":
+        said["budgetnet"] = library.__version__  # of this checkout, and not of what may be installed
     versions = {each: said[each] for each in (asked.library, "torch", "tensorflow-cpu") if each in said}
     return {**vars(outcome), "versions": versions}
 
