@@ -41,10 +41,9 @@ class Distill:
     learns from. With `beside=True` they become (B, 2, K), the teacher's probabilities and the given labels,
     for `DistillationLoss`, which then holds the weight. Reference: https://arxiv.org/abs/1503.02531.
 
-    The teacher is run in evaluation mode, without gradients, on the images' device, where it is moved; a module
-    is put back into the mode that it was in. It sees floats in [0, 1] as every budgetnet
-    model does: give one that expects normalised images as
-    nn.Sequential(layers.standardise(mean, std), model).
+    The teacher is run in evaluation mode, without gradients, on the images' device, where it is moved; a
+    module is put back into the mode that it was in. It sees floats in [0, 1] as every budgetnet model does:
+    give one that expects normalised images as nn.Sequential(layers.standardise(mean, std), model).
 
     Args:
         teacher: a module (B, C, H, W) -> (B, K) logits, or the path of a run's folder or a model file, or the
@@ -53,8 +52,7 @@ class Distill:
         temperature: above 0; above 1 the smaller probabilities count for more.
         resolution: the side in pixels that the views are resized to for the teacher; theirs if None.
         beside: keep the given labels apart.
-        precision: "float32", or "bf16", in which the teacher is about twice as fast where the processor or GPU
-            has it.
+        precision: "float32", or "bf16", in which the teacher is about twice as fast where the device has it.
 
     Raises:
         ValueError: a value is not as above, there is no such file, or the teacher gives other logits.
