@@ -316,7 +316,8 @@ def test_a_recipe_tells_its_teacher_in_a_few_words(saved: Path) -> None:
     step = Distill(teacher, temperature=2.0)
     words = f"<Sequential of {count:,} parameters>"
     assert repr(step) == (
-        f"Distill(teacher={words}, weight=1.0, temperature=2.0, resolution=None, beside=False)"
+        f"Distill(teacher={words}, weight=1.0, temperature=2.0, resolution=None, beside=False, "
+        "precision='float32')"
     )
     assert described_value(step)["teacher"] == words
     assert repr(Distill(Path("runs/large-1"))).startswith("Distill(teacher='runs/large-1', ")
