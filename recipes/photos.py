@@ -8,15 +8,17 @@ for that size, and passes over few photos more often than over many. `budgetnet 
 do as a recipe file to edit; any value can be set, as in `--set recipe.phases.0.epochs=50`. Where a table says
 what the photos show, it stands for DIR: `--data train.csv --set data.images=train --set data.label=breed`.
 
-The network and the views are `stl10_afternoon`'s, in one phase: crops that grow while they are learnt
-(https://arxiv.org/abs/2104.00298), TrivialAugment, cutmix, an average of the weights, and a test at more
-pixels than were learnt at (https://arxiv.org/abs/1906.06423). A fifth of the photos is held out where there
-is no folder val. As many passes as few photos ask for take long: `--within` makes them as many as end in the
-time. A core of a CPU learns from 100 to 300 photos a second, of which the upper end takes `--precision bf16`
-and a processor that has it. Not measured at length yet; `benchmarks/peers.py` compares ten minutes of it with
-other libraries'.
+The network is `stl10_afternoon`'s, and so are the views of the first two thirds: crops that grow while they
+are learnt (https://arxiv.org/abs/2104.00298), TrivialAugment and cutmix. The last third has mild views, which
+is what a short training gains most by. Filters learn with Muon (https://kellerjordan.github.io/posts/muon/),
+the rest with SGD; the weights are averaged, and the test has more pixels than were learnt at
+(https://arxiv.org/abs/1906.06423). A fifth of the photos is held out where there is no folder val. As many
+passes as few photos ask for take long: `--within` makes them as many as end in the time. A core of a CPU
+learns from 100 to 500 photos a second, of which the upper end takes `--precision bf16` and a processor that
+has it. Not measured at length yet; `benchmarks/peers.py` compares ten minutes of it with other libraries'.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,12 +28,15 @@ from budgetnet import (
     EMA,
     SGD,
     Budget,
-    Cosine,
     Crop,
     Cutmix,
     Data,
     Flip,
+    Group,
+    Groups,
     LabelSmoothingLoss,
+    Linear,
+    Muon,
     Phase,
     Ramp,
     Recipe,
@@ -58,7 +63,7 @@ LAST = 64  # and of the last
 RESIZE = 80  # pixels to which the shorter side is brought for a test
 CROP = 80  # and what is seen of them
 STRIDE = 2  # of the first convolution
-EPOCHS = 150
+EPOCHS = 100  # with strong views, and then half as many with mild ones
 VIEWS = 4  # an epoch shows each photo so many times
 WIDTHS = (*range(1, 32), *range(32, 513, 8))  # of the first stage; the widest within the budget is taken
 WEIGHTS: Literal["balanced"] | None = None  # "balanced": rare classes count as much as common ones
@@ -103,20 +108,32 @@ def data(
 
 
 learn = Phase(
+    name="learn",
     epochs=EPOCHS,
     views=VIEWS,
     resolution=Ramp(FIRST, LAST),
-    lr=Warmup(Cosine(0.1), epochs=1),
+    lr=Warmup(Linear(0.06, 0.02), epochs=1),
     augment=[Crop(scale=(0.25, 1.0)), Flip(), TrivialAugmentWide(), Cutmix(1.0, p=0.5)],
     test=Test(resize=RESIZE, crop=CROP),
 )
+settle = replace(
+    learn,
+    name="settle",
+    epochs=max(1, EPOCHS // 2),
+    resolution=LAST,
+    lr=Linear(0.02),
+    augment=[Crop(scale=(0.35, 1.0)), Flip()],
+)
 
 recipe = Recipe(
-    phases=[learn],
-    optimizer=SGD(weight_decay=5e-4),
+    phases=[learn, settle],
+    optimizer=Groups(
+        [Group(["*.norm*", "head*"], SGD(weight_decay=5e-4))],
+        rest=Muon(momentum=0.9, steps=3, normalise=True),
+    ),
     loss=LabelSmoothingLoss(0.1, weights=WEIGHTS),
-    batch_size=64,
-    average=EMA(0.998),
+    batch_size=128,
+    average=EMA(0.996),
     keep="averaged",
 )
 
@@ -131,7 +148,8 @@ def settings(
     name: str | None = NAME,
     label: str | None = LABEL,
 ) -> dict[str, object]:
-    """What the photos ask for, as --set takes it: the last word of each, in capitals, is a constant above."""
+    """What the photos ask for, as --set takes it: the last word of each, in capitals, is a constant above,
+    from which the second phase follows."""
     from budgetnet.data import look
 
     photos = look(root, images=images, name=name, label=label)
@@ -141,6 +159,7 @@ def settings(
     # Few photos are seen some hundred times, and so often that there are two thousand steps.
     passes = max(30, min(600, PASSES // count), 128_000 // count)
     views = max(1, round(passes / 150))
+    epochs = max(1, round(passes / views * 2 / 3))
     found: dict[str, object] = {
         "model.classes": len(photos.classes),
         "model.channels": 1 if photos.grey else 3,
@@ -149,11 +168,12 @@ def settings(
         "data.size": size,
         "recipe.phases.0.resolution.first": first,
         "recipe.phases.0.resolution.last": last,
-        "recipe.phases.0.test.resize": test,
-        "recipe.phases.0.test.crop": test,
-        "recipe.phases.0.epochs": round(passes / views),
-        "recipe.phases.0.views": views,
+        "recipe.phases.0.epochs": epochs,
+        "recipe.phases.1.resolution": last,
+        "recipe.phases.1.epochs": max(1, epochs // 2),
     }
+    for phase in ("recipe.phases.0", "recipe.phases.1"):
+        found |= {f"{phase}.test.resize": test, f"{phase}.test.crop": test, f"{phase}.views": views}
     if max(photos.counts) >= 10 * max(1, min(photos.counts)):
         found["recipe.loss.weights"] = "balanced"
     return found

@@ -77,8 +77,12 @@ def test_the_recipe_suits_sizes_colours_numbers_and_imbalance() -> None:
         "2",
     )
     assert "recipe.loss.weights" not in grey
-    steps = int(grey["recipe.phases.0.epochs"]) * int(grey["recipe.phases.0.views"]) * 8 / 64
-    assert 1500 < steps < 2500
+    passes = [
+        int(grey[f"recipe.phases.{at}.epochs"]) * int(grey[f"recipe.phases.{at}.views"]) for at in (0, 1)
+    ]
+    assert 900 < sum(passes) * 8 / 128 < 1100
+    assert passes[0] == pytest.approx(2 * passes[1], rel=0.05)
+    assert grey["recipe.phases.1.resolution"] == "64"
 
 
 def test_run_photos_trains_pauses_and_goes_on_with_what_it_found(here: Path) -> None:

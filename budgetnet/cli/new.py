@@ -20,7 +20,8 @@ def recipe_for(folder: str, found: Look, budget: str, target: Path, columns: Map
 
     A `folder` that is a table has `columns`.
 
-    The last word of each setting that they ask for, in capitals, is a constant of the recipe `photos`.
+    The last word of each setting that they ask for, in capitals, is a constant of the recipe `photos`,
+    and its second phase follows from those of the first.
     """
     Budget(params=budget)
     stated = {name: repr(value) for name, value in {"root": folder, **columns}.items() if value is not None}
@@ -28,7 +29,7 @@ def recipe_for(folder: str, found: Look, budget: str, target: Path, columns: Map
     for name, value in stated.items():
         plan = plan.changed(f"data.{name}={value}")
     plan = plan.fit()
-    fitted = [text.partition("=")[::2] for text in plan.fitted]
+    fitted = [text.partition("=")[::2] for text in plan.fitted if not text.startswith("recipe.phases.1.")]
     values = {path.rpartition(".")[2]: _written(value) for path, value in fitted}
     values |= {name: _written(value) for name, value in {**stated, "budget": repr(budget)}.items()}
     source = plan.path.read_text(encoding="utf-8").partition(REST)[0]
