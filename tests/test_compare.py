@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -157,6 +157,7 @@ def test_a_phase_that_only_one_has_is_missing_in_the_other() -> None:
 
 def test_true_is_not_one_and_text_is_not_a_number() -> None:
     assert [d.path for d in differences([{"a": 1, "b": 2}, {"a": True, "b": "2"}])] == ["a", "b"]
+    assert [d.path for d in differences([[0, {"a": [False]}], [0, {"a": [0]}]])] == ["[1].a[0]"]
 
 
 JSON = st.recursive(
@@ -169,6 +170,7 @@ JSON = st.recursive(
 
 
 @given(JSON, JSON)
+@example({"": False}, {"": 0})
 def test_there_is_a_difference_exactly_where_values_differ(one: Any, other: Any) -> None:
     assert bool(differences([one, other])) is (
         json.dumps(one, sort_keys=True) != json.dumps(other, sort_keys=True)

@@ -74,8 +74,12 @@ def _item(value: Any, at: Any) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal, and true not the same as 1."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    """Equal, and true not the same as 1, at whatever depth."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return one is other or (bool(one == other) and isinstance(one, bool) == isinstance(other, bool))
 
 
 def short(value: Any) -> str:
