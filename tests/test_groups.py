@@ -25,7 +25,7 @@ from budgetnet import (
     Trainer,
     Warmup,
 )
-from budgetnet.optim import Joint, OptimizerFactory
+from budgetnet.optim import Joint, OptimizerFactory, orthogonal
 from budgetnet.plan import read_plan
 from budgetnet.recipe import optimizer_of, set_rates
 from budgetnet.schedule import value
@@ -128,6 +128,16 @@ def test_muon_moves_weights_that_begin_at_zero() -> None:
     optimizer.step()
     assert bool(layer.weight.isfinite().all())
     assert bool(layer.weight.any())
+
+
+def test_gradients_too_small_for_their_products_move_nothing_and_nan_is_not_hidden() -> None:
+    given = torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(0))
+    scales = torch.tensor([1.0, 1e-10, 1e-16, 1e-23, float("nan")])
+    found = orthogonal(given * scales[:, None, None], 3)
+    torch.testing.assert_close(found[:1], orthogonal(given[:1], 3), rtol=0, atol=0)
+    assert bool(found[1].any())
+    assert not bool(found[2:4].any())
+    assert bool(found[4].isnan().all())
 
 
 def test_muon_sees_filters_as_rows_and_not_how_large_the_loss_is() -> None:

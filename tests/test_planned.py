@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
-from budgetnet import EMA, EarlyStop, Phase, Ramp, Recipe, Test, Trainer, Warmup
+from budgetnet import EMA, EarlyStop, Phase, Ramp, Recipe, Test, Trainer, Warmup, layers, models
 from budgetnet.cli import main
 from budgetnet.engine import Forecast
 from budgetnet.run import Run
@@ -134,6 +134,28 @@ def test_measuring_leaves_everything_as_it_was(trainer: Trainer) -> None:
     assert data.train.fingerprint() == prints
     assert trainer.out is not None
     assert not Path(trainer.out).exists()
+
+
+class Spying(torch.optim.SGD):
+    """Plain SGD that notes how large the gradients are."""
+
+    seen: ClassVar[list[float]] = []
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            Spying.seen += [float(p.grad.norm()) for p in group["params"] if p.grad is not None]
+        return super().step(closure)
+
+
+def test_measured_steps_are_not_slowed_by_blocks_that_begin_as_their_shortcut(trainer: Trainer) -> None:
+    # Below 1e-19 the squares of gradients are subnormal numbers, and a step took five times as long.
+    model = models.resnet(3, widths=(4, 8), blocks=(1, 1), block=layers.basic, stem=4, stem_pool=False)
+    recipe = Recipe(Phase(4, 12, 0.1), optimizer=lambda parameters: Spying(parameters, lr=0.0), batch_size=60)
+    Spying.seen.clear()
+    trainer.forecast(model, coloured(), recipe, seconds=0.01)
+    assert 0.0 in Spying.seen
+    assert max(Spying.seen) > 1e-3
+    assert min(norm for norm in Spying.seen if norm) > 1e-15
 
 
 @pytest.mark.usefixtures("slow")

@@ -16,7 +16,7 @@ from budgetnet.engine.measure import Engine
 from budgetnet.engine.speed import SpeedChoice
 from budgetnet.engine.state import State
 from budgetnet.engine.training import Execution, Training, moved
-from budgetnet.engine.trial import NEARLY_NONE, copied
+from budgetnet.engine.trial import copied
 from budgetnet.randomness import own_randomness
 from budgetnet.recipe import Phase, PseudoLabels, Recipe
 from budgetnet.text import duration
@@ -27,6 +27,9 @@ SIZES = 5
 """Resolutions of a phase that are measured at most; what lies between goes by its pixels."""
 MOMENTS = 200
 """At so many moments of a phase its resolution is asked."""
+RATE = 1e-6
+"""The learning rate of the steps that are measured. It hardly moves the copy, and yet moves it:
+gradients of blocks that begin as their shortcuts would be subnormal otherwise, which CPUs take long for."""
 AIM = 0.975
 """The part of a time that a training is planned for: the rest is for what no few steps show."""
 SAVING = 1.005
@@ -212,7 +215,7 @@ def _phase(training: Training, number: int, sizes: list[int], share: float) -> P
     """Measure a phase, for about `share` seconds at each of these resolutions and for its test."""
     device, phase, dial = training.engine.device, training.recipe.phases[number - 1], _Dial(sizes[-1])
     count = len(sizes) * (WARM + MOST) + 1
-    own = training.alone(number, count, resolution=dial, lr=NEARLY_NONE)
+    own = training.alone(number, count, resolution=dial, lr=RATE)
     seconds, first = {}, 0.0
     with closing(steps(own)) as taken:
         for dial.pixels in sizes:
@@ -224,7 +227,7 @@ def _phase(training: Training, number: int, sizes: list[int], share: float) -> P
             first += max(0.0, warm - seconds[dial.pixels]) if own.execution.compiled is not None else 0.0
         look = _look(own, phase, share)
     # Twice, since a hiccup would count for each epoch.
-    short = [training.alone(number, 1, resolution=sizes[0], lr=NEARLY_NONE) for _ in range(2)]
+    short = [training.alone(number, 1, resolution=sizes[0], lr=RATE) for _ in range(2)]
     turn = min(map(_turn, short))
     return PhaseTimes(
         seconds, phase.steps(len(training.data.train), training.recipe.batch_size)[1], turn, first, look
