@@ -102,7 +102,8 @@ def test_four_workers_of_a_postgresql_two_killed_end_each_trial_once() -> None:
 def test_one_command_has_several_workers_and_a_stop_reaches_all() -> None:
     command = [sys.executable, "-m", "budgetnet", "sweep", "tiny.py", "--search", f"{LR}=log:1e-3..1"]
     options = ["--trials", "4", "--name", "both", "--together", "2", "--device", "cpu", "--prune", "none"]
-    slow = ["--set", "recipe.phases.0.epochs=200"]
+    # The first trial is still at work when the second one begins, seconds later, on a fast machine too.
+    slow = ["--set", "recipe.phases.0.epochs=800"]
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     first = subprocess.Popen([*command, *options, *slow], env=environment, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 120
