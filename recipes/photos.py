@@ -150,15 +150,17 @@ def settings(
     name: str | None = NAME,
     label: str | None = LABEL,
 ) -> dict[str, object]:
-    """What the photos ask for, as --set takes it: the last word of each, in capitals, is a constant above,
-    from which the second phase follows."""
+    """What the photos ask for, as --set takes it.
+
+    The last word of each, in capitals, is a constant above, from which the second phase follows.
+    """
     from budgetnet.data import look
 
     photos = look(root, images=images, name=name, label=label)
     count, size = sum(photos.counts), max(8, min(MOST, photos.side))
     large = size > 48
     first, last, test = (round(size * share / 8) * 8 if large else size for share in (1 / 3, 2 / 3, 5 / 6))
-    # Few photos are seen some hundred times, and so often that there are two thousand steps.
+    # Few photos are seen some hundred times, and so often that there are a thousand steps.
     passes = max(30, min(600, PASSES // count), 128_000 // count)
     views = max(1, round(passes / 150))
     epochs = max(1, round(passes / views * 2 / 3))
