@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from conftest import coloured
 from lives import RECIPE as RECIPE_FILE
 from lives import newest
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from trials import trials
 
@@ -224,6 +225,26 @@ def test_a_signal_is_heeded_between_the_batches_of_an_evaluation(
     expected, whole = finished(tmp_path / "whole", data, RECIPE)
     assert all(torch.equal(weights[name], whole[name]) for name in whole)
     assert [e.val_loss for e in run.history] == [e.val_loss for e in expected.history]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_after_the_last_step_leaves_a_run_that_is_done_and_ends_what_comes_after(
+    number: int, expected: type[BaseException], tmp_path: Path, interruptible: None
+) -> None:
+    data, model = coloured(40, val=60), asking(5, number=number)
+    with pytest.raises(expected) as caught:
+        Trainer("cpu", out=tmp_path, show=False).fit(model, data, RECIPE)
+    assert not isinstance(caught.value, SystemExit) or caught.value.code == 143
+    run, (whole, weights) = Run.read(tmp_path / "run-1"), finished(tmp_path / "whole", data, RECIPE)
+    assert run.status == "finished"
+    assert run.result["val_loss"] == whole.result["val_loss"]
+    assert all(torch.equal(model.state_dict()[name], weights[name]) for name in weights)
+    assert all(
+        torch.equal(tensor, weights[name])
+        for name, tensor in load_file(tmp_path / "run-1" / saver.MODEL).items()
+    )
 
 
 def test_a_signal_is_heeded_while_images_are_labelled(tmp_path: Path, interruptible: None) -> None:

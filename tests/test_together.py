@@ -407,6 +407,66 @@ def test_one_without_memory_even_alone_has_failed(here: Path) -> None:
 
 SLOWLY = "time.sleep(0.05)"
 
+LATE = """
+import signal
+from pathlib import Path
+
+measured = []
+
+
+def asks(logits: torch.Tensor, labels: torch.Tensor) -> int:
+    '''Sends its process a signal once, after the last of a trial's two validations.'''
+    measured.extend([len(labels)] * (len(labels) == 24))
+    if len(measured) == 2 and not Path("asked").exists():
+        Path("asked").touch()
+        signal.raise_signal(signal.NUMBER)
+    return 0
+
+
+learn = """
+
+
+def asking(here: Path, number: str) -> None:
+    """The recipe, that sends its process a signal when a trial of it has nothing left to be stopped at."""
+    text = TINY.replace("\nlearn = ", LATE.replace("NUMBER", number), 1)
+    (here / "tiny.py").write_text(text.replace("batch_size=16", "batch_size=16, metrics=[asks]"))
+
+
+SWEEP = ("sweep", "tiny.py", "--over", f"{LR}=0.1,0.05,0.01", "--name", "s")
+
+
+def trials_of(folder: Path) -> dict[str, str]:
+    return {path.parent.name: Run.read(path.parent).status for path in folder.glob("trial-*/run.json")}
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_that_comes_when_a_trial_is_done_begins_no_other(
+    here: Path, number: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        asking(here, number)
+        result = command(*SWEEP, "--together", 1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == code, result.output
+    assert "stopped: what is finished lies in runs/s, and --name s --resume goes on" in result.output
+    assert trials_of(here / "runs/s") == {"trial-1-1": "finished"}
+    result = command(*SWEEP, "--together", 1, "--resume")
+    assert result.exit_code == 0, result.output
+    names = {f"trial-{k}-1" for k in (1, 2, 3)}
+    assert trials_of(here / "runs/s") == dict.fromkeys(names, "finished")
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_when_its_trial_is_done_gets_no_other(here: Path) -> None:
+    asking(here, "SIGTERM")
+    result = command(*SWEEP, "--together", 2)
+    assert result.exit_code == 0, result.output
+    assert (here / "asked").exists()
+    assert set(trials_of(here / "runs/s").values()) == {"finished"}
+    assert "selected by validation accuracy" in result.output
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,7 +1,7 @@
 """Folder: where a sweep lies, and what of an earlier one in it can be used again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -97,20 +97,28 @@ def finished(folder: Path, origin: Mapping[str, Any]) -> dict[tuple[str, int], R
             "from, or choose another name (--name)"
         )
     runs = [(key, Run.read(folder / name)) for key, name in listed if (folder / name).is_dir()]
-    return {key: run for key, run in runs if run.over}
+    # One that ended as the sweep did may not be listed.
+    return {key: run for key, run in (*_trials(folder), *runs) if run.over}
 
 
 def interrupted(folder: Path) -> dict[tuple[str, int], Path]:
     """The runs in the `folder` of a sweep that can go on, by setting and seed: the newest of each."""
     runs: dict[tuple[str, int], tuple[float, Path]] = {}
+    for key, run in _trials(folder):
+        if goes_on(run):
+            assert run.folder is not None
+            runs[key] = max(runs.get(key, (0.0, run.folder)), (run.started, run.folder))
+    return {key: path for key, (_, path) in runs.items()}
+
+
+def _trials(folder: Path) -> Iterator[tuple[tuple[str, int], Run]]:
+    """The runs in the `folder` of a sweep that say of which setting they are, with that and their seed."""
     for path in folder.glob(f"*/{RECORD}"):
         with suppress(ValueError):
             run = Run.read(path.parent)
             trial, seed = run.record.get(TRIAL), run.record.get("seed")
-            if isinstance(trial, dict) and isinstance(seed, int) and goes_on(run):
-                key = (key_of(trial), seed)
-                runs[key] = max(runs.get(key, (0.0, path.parent)), (run.started, path.parent))
-    return {key: path for key, (_, path) in runs.items()}
+            if isinstance(trial, dict) and isinstance(seed, int):
+                yield (key_of(trial), seed), run
 
 
 def key_of(settings: Mapping[str, str]) -> str:

@@ -126,8 +126,8 @@ def trained_job(
     try:
         _train(trainer, plan, data, job, run)
     except SystemExit:
-        # Stopped between two steps, and saved: whoever asked for it still wants to hear so.
-        tell({"ended": {}})
+        # Stopped between two steps, and saved, or done: whoever asked for it still wants to hear so.
+        tell({"ended": {}, "leaving": True})
         raise
     except Exception as error:
         kind, text = kind_of(error), " ".join(str(error).split())

@@ -193,7 +193,7 @@ class _Workers:
             with suppress(ValueError):
                 message = json.loads(line)
                 if "ended" in message and worker.at is not None:
-                    yield from self._ended(worker, message["ended"])
+                    yield from self._ended(worker, message["ended"], leaving="leaving" in message)
                 else:
                     self._show(name, message)
 
@@ -210,8 +210,8 @@ class _Workers:
         elif "images" in message:
             self.images += message["images"]
 
-    def _ended(self, worker: _Worker, failure: dict[str, str]) -> Iterator[tuple[int, Run]]:
-        """The run of a job that came to an end which its worker could tell of."""
+    def _ended(self, worker: _Worker, failure: dict[str, str], *, leaving: bool) -> Iterator[tuple[int, Run]]:
+        """The run of a job that came to an end which its worker, perhaps `leaving` now, could tell of."""
         assert worker.at is not None
         at, worker.at = worker.at, None
         self.display.gone(self.jobs[at].name)
@@ -220,11 +220,10 @@ class _Workers:
             self._dismiss(worker)
             yield from self._failed(at, failure["kind"], failure["error"], alone=worker.alone)
             return
-        run = Run.read(self.folders[at])
-        if run.status == "stopped":
-            # By a signal of its own, after which it ends.
+        if leaving:
+            # After a signal of its own.
             self._dismiss(worker)
-        yield at, run
+        yield at, Run.read(self.folders[at])
 
     def _lost(self, worker: _Worker) -> Iterator[tuple[int, Run]]:
         """The run of a worker that ended without a word."""

@@ -121,6 +121,11 @@ class Stop:
             return _TIME + signal.SIGTERM
         return _TIME if time.monotonic() >= self._until else 0
 
+    @property
+    def heard(self) -> int | None:
+        """The signal that came, whether or not there was a step left to stop at."""
+        return self._signal
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Within it a signal asks for a stop at the next step; a second SIGINT acts at once."""

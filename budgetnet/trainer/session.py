@@ -139,16 +139,19 @@ def _claimed(start: Start, engine: Engine, audience: Audience, files: Sequence[P
             raise
         except Stopped as stopped:
             end(training, run, clock, stopped)
-            _leave(stopped)
+            _leave(stopped.signal_number or stop.heard)
             return
         except BaseException as error:
             end(training, run, clock, error)
             raise
+        number = None
         try:
             end(training, run, clock, None)
         except Stopped as stopped:
             end(training, run, clock, stopped)
-            _leave(stopped)
+            number = stopped.signal_number
+        # One that came after the last step ends no run that is done, but whatever was to come after it.
+        _leave(number or stop.heard)
 
 
 def set_up(start: Start, engine: Engine, tell: Callable[[Note], None], *, alone: bool = True) -> Training:
@@ -224,13 +227,13 @@ def _not_to_be_missed(aside: Callable[[str], None], event: Event | Note) -> None
         aside(str(event))
 
 
-def _leave(stopped: Stopped) -> None:
-    """Go on as whoever sent the signal expects; in a notebook the run's caller gets it back."""
+def _leave(number: int | None) -> None:
+    """Go on as whoever sent the signal, if one came, expects; in a notebook the run's caller gets it back."""
     interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules
-    if stopped.signal_number == signal.SIGINT and not interactive:
+    if number == signal.SIGINT and not interactive:
         raise KeyboardInterrupt
-    if stopped.signal_number not in (None, signal.SIGINT):
-        raise SystemExit(128 + stopped.signal_number)
+    if number not in (None, signal.SIGINT):
+        raise SystemExit(128 + number)
 
 
 def end(training: Training, run: Run, start: float, error: BaseException | None) -> None:

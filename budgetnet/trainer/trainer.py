@@ -132,7 +132,8 @@ class Trainer:
         starts this recipe from them as a new session, with one history over all. Ctrl-C, SIGTERM and the
         signals of batch systems (SIGHUP, SIGXCPU, SIGUSR1) end the run at a step's end too, ready to be
         resumed: then KeyboardInterrupt is raised, or SystemExit(128 + the signal's number); in a notebook the
-        unfinished Run is returned after Ctrl-C.
+        unfinished Run is returned after Ctrl-C. So it is for one that comes after the last step, when the run
+        is finished all the same.
         """
         run, session = Run(), Session(resume, after, max_time, allow, within)
         make = None if self.out is None else partial(new_folder, self.out, name)
