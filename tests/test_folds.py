@@ -109,3 +109,30 @@ def test_folds_in_processes_of_their_own(tmp_path: Path) -> None:
         2,
     ]
     assert Path("runs/mine-1-out-of-fold.csv").is_file()
+
+
+def test_a_model_of_a_fold_is_measured_on_what_it_held_out() -> None:
+    built = 'Budget("10k").build(models.convnet, classes=2, widths=(8,))'
+    text = RECIPE.replace("models.convnet(2, widths=(8,))", built).replace(
+        "import Cosine", "import Budget, Cosine"
+    )
+    Path("mine.py").write_text(text)
+    assert command("run", "mine.py", "--folds", "3").exit_code == 0
+    both = command("evaluate", "mine-1", "mine.py", "--with", "mine-2")
+    assert " on 8 images" in both.output
+    known = "these val images are not those of mine-2: 8 of the 8 were trained on, and the figures flatter"
+    assert f"note: {known}" in both.output.replace("\n", " ")
+    alone = command("evaluate", "mine-1", "mine.py")
+    assert "trained on" not in alone.output
+    paired = command("compare", "mine-1", "mine-2", "--paired", "mine.py")
+    assert paired.output.splitlines()[0] == f"note: {known}"
+    assert " on 8 images" in paired.output
+    shown = command("report", "mine-1", "--recipe", "mine.py")
+    assert shown.exit_code == 0, shown.output
+    smaller = command("compress", "mine-1", "mine.py", "--bytes", "12KB", "--epochs", "1")
+    assert smaller.exit_code == 0, smaller.output
+    first, second = (Run.read(Path("runs") / name).record["data"] for name in ("mine-1", "mine_12kb-1"))
+    assert first["fingerprints"] == second["fingerprints"]
+    exported = command("export", "mine-1", "mine.py", "--to", "pt2")
+    assert exported.exit_code == 0, exported.output
+    assert exported.output.startswith("8 val images")

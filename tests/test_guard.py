@@ -41,6 +41,7 @@ from budgetnet.guard import (
     after_epoch,
     before,
     chained,
+    flattered,
     image_hashes,
     look_alikes,
     read_seen,
@@ -528,6 +529,35 @@ def test_the_same_validation_images_may_be_used_again() -> None:
         chained(replace(data, train=part(photos(20, seed=5)), val=data.test, test=data.val), record_of(data))
         == []
     )
+
+
+def test_images_that_a_model_may_know_are_told_of_and_with_hashes_counted(tmp_path: Path) -> None:
+    images = photos(400)
+    earlier = Data(part(images[:300]), part(images[300:350]), part(images[350:]), CLASSES, "x")
+    record = {**record_of(earlier), "settings": ["data.seed=1", "model.width=4"]}
+    val, test = earlier.splits["val"], earlier.splits["test"]
+    # Its own, be it under another name, and what nothing is known of.
+    assert flattered(val, "val", record) == flattered(test, "val", record) == []
+    assert flattered(earlier.train, "train", record) == flattered(val, "val", {}) == []
+    assert flattered(val, "train", record) == ["these training images are not those of the run"]
+    assert flattered(part(images[290:340]), "val", record) == [
+        "these val images are not those of the run: some of them may have been trained on; its own are those "
+        "of --set data.seed=1"
+    ]
+    assert flattered(earlier.train, "val", record) != []
+    write_seen(tmp_path, image_hashes(earlier.train))
+    assert flattered(part(images[290:340]), "val", record, tmp_path, whose="a") == [
+        "these val images are not those of a: 10 of the 50 were trained on, and the figures flatter; its own "
+        "are those of --set data.seed=1"
+    ]
+    # A test set that the run had none of is known by the hashes alone.
+    assert flattered(part(images[300:]), "new", record, tmp_path) == [
+        "these new images are not those of the run, and none of them was trained on"
+    ]
+    assert flattered(part(images[300:]), "new", record) == []
+    (tmp_path / SEEN).write_bytes(b"damaged")
+    (note,) = flattered(part(images[290:340]), "val", record, tmp_path)
+    assert "some of them may have been trained on" in note
 
 
 def test_other_validation_images_are_in_doubt_and_with_hashes_counted() -> None:

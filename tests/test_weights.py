@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from test_recipes import stl10_files
 
 import budgetnet
 from budgetnet.cli import main
@@ -39,6 +40,17 @@ def test_each_is_loaded_by_its_name_and_keeps_its_budget(name: str, monkeypatch:
     assert logits.shape == (2, len(card.classes))
     told = CliRunner().invoke(main, ["count", name])
     assert told.exit_code == 0, told.output
+
+
+def test_images_that_they_were_not_measured_on_are_told_of(tmp_path: Path) -> None:
+    stl10_files(tmp_path, 60)
+    asked = ["evaluate", "stl10_300kb", "stl10_300kb", "--data", str(tmp_path), "--set", "data.held_out=20"]
+    told = CliRunner().invoke(main, asked)
+    assert told.exit_code == 0, told.output
+    note = (
+        "note: these val images are not those of the run: some of them may have been trained on; its own are"
+    )
+    assert f"{note} those of --set data.held_out=held_out_1000.txt" in told.output.replace("\n", " ")
 
 
 def test_a_file_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

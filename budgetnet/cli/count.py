@@ -64,7 +64,7 @@ def _model(target: str, asked: Asked, recipe: str | None) -> tuple[nn.Module, li
         plan = asked.plan(target)
         return plan.model(), _resolutions(plan.recipe)
     loaded = trained(target)
-    builder = asked.plan(recipe, before=loaded.settings) if recipe is not None else None
+    builder = loaded.plan(asked, recipe) if recipe is not None else None
     model = load_trained(loaded, builder)
     # Loaded for use, nothing requires a gradient: a ledger should say what can learn.
     model.requires_grad_(True)

@@ -32,7 +32,7 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
             "evaluate takes its images from a recipe's data(), and executes no recipe that is not named; "
             f"name it: budgetnet evaluate {target} {loaded.recipe_file or 'RECIPE'}"
         )
-    plan = loaded.folded(asked.plan(recipe, before=loaded.settings))
+    plan = loaded.plan(asked, recipe)
     model = load_trained(loaded, plan, trainer.device)
     data = plan.data()
     split = _split(data, how.split)
@@ -43,8 +43,13 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
             f"{_names(data.classes)}, {class_difference(data.classes, known.classes)}; name the recipe that "
             "the model was trained by"
         )
-    _say(_notes(loaded, known or Card(), split, how.split), how)
-    models = [model, *(_other(trained(name, trust=how.trust), asked, recipe, trainer) for name in how.others)]
+    _say([*not_from_scratch((known or Card()).external), *loaded.flattered(split, how.split)], how)
+    models = [model]
+    for name in how.others:
+        other = trained(name, trust=how.trust)
+        # One that only a recipe can build is built by the one that is named.
+        models.append(load_trained(other, other.plan(asked, recipe), trainer.device))
+        _say(other.flattered(split, how.split, whose=name), how)
     if sizes:
         notes = _used(loaded, split, how.split, f"at {how.resolutions} px")
         _sweep(trainer, model, loaded, split, sizes, how)
@@ -58,12 +63,6 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
         _show(measured, how.split, split)
     _say(unrecognised(measured.unrecognised, how.split), how)
     _say(_used(loaded, split, how.split, f"resize {how.resize}, at {measured.resolution} px"), how)
-
-
-def _other(loaded: Trained, asked: Asked, recipe: str, trainer: Trainer) -> nn.Module:
-    """Another model of an ensemble; one that only a recipe can build is built by the one that is named."""
-    plan = asked.plan(recipe, before=loaded.settings)
-    return load_trained(loaded, plan, trainer.device)
 
 
 def _test(known: Card, how: Measured) -> Test | None:
@@ -164,21 +163,6 @@ def _split(data: Data, name: str) -> Split:
         has = ", ".join(key for key in data.splits if key != "unlabelled")
         raise ValueError(f"{data.name} has no {name} split; choose --split from {has}")
     return chosen
-
-
-def _notes(loaded: Trained, known: Card, split: Split, name: str) -> list[str]:
-    """What makes the figures other than they seem."""
-    record = loaded.run.record if loaded.run is not None else {}
-    began = not_from_scratch(known.external)
-    before = record.get("data", {}).get("fingerprints", {})
-    if not isinstance(before, dict) or before.get(name) in (None, split.fingerprint()):
-        return began
-    return [
-        *began,
-        f"these {name} images are not those of the run: some of them may have been trained on"
-        if name != "train"
-        else "these training images are not those of the run",
-    ]
 
 
 def _names(classes: tuple[str, ...]) -> str:

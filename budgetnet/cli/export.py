@@ -18,7 +18,7 @@ def export_target(target: str, recipe: str | None, asked: Asked, form: ExportFor
     # Where images are wanted: those of the recipe that the run names, if it comes along.
     if recipe is None and (form.int8 or asked.root is not None):
         recipe = shipped_recipe(loaded, target)
-    plan = None if recipe is None else asked.plan(recipe, before=loaded.settings)
+    plan = None if recipe is None else loaded.plan(asked, recipe)
     data: Data | str | None = asked.root if plan is None else plan.data()
     model = loaded.file if read_card(loaded.file).builder is not None else load_trained(loaded, plan)
     if data is None:
@@ -27,6 +27,9 @@ def export_target(target: str, recipe: str | None, asked: Asked, form: ExportFor
             f"{loaded.recipe_file or 'RECIPE'} --data DIR",
             error=True,
         )
+    if isinstance(data, Data):
+        for note in loaded.flattered(data.val, "val"):
+            say(f"note: {note}", error=True)
     along = loaded.file.stem == target and not Path(target).exists()
     beside = Path(loaded.file.name) if along else loaded.file
     exported = export(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from budgetnet.cli.asked import Asked
-from budgetnet.cli.trained import load_trained, trained
+from budgetnet.cli.trained import Trained, load_trained, trained
 from budgetnet.data import Split
 from budgetnet.plan import Plan
 from budgetnet.trainer import Evaluation, Trainer
@@ -16,17 +16,25 @@ def paired_lines(
     if len(names) < 2:
         raise ValueError("--paired compares runs on the same images: name two or more")
     trainer = Trainer(device, out=None, show=False)
-    plan = Asked(root).plan(recipe, before=trained(names[0]).settings)
+    models = [trained(name) for name in names]
+    plan = models[0].plan(Asked(root), recipe)
     images = plan.data().splits.get(split)
     if images is None:
         raise ValueError(f"the data of {plan.path} have no {split} split; choose another --split")
-    first, *others = (_measured(name, plan, trainer, images) for name in names)
-    lines = [f"{names[0]} on {split}: {first}"]
-    return lines + [
+    first, *others = (_measured(model, plan, trainer, images) for model in models)
+    doubts = [
+        f"note: {doubt}"
+        for name, model in zip(names, models, strict=True)
+        for doubt in model.flattered(images, split, whose=name)
+    ]
+    return [
+        *doubts,
+        f"{names[0]} on {split}: {first}",
+    ] + [
         f"{name} less {names[0]}: {other.against(first)}"
         for name, other in zip(names[1:], others, strict=True)
     ]
 
 
-def _measured(name: str, plan: Plan, trainer: Trainer, images: Split) -> Evaluation:
-    return trainer.evaluate(load_trained(trained(name), plan, trainer.device), images)
+def _measured(model: Trained, plan: Plan, trainer: Trainer, images: Split) -> Evaluation:
+    return trainer.evaluate(load_trained(model, plan, trainer.device), images)

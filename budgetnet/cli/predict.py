@@ -93,7 +93,7 @@ def _check_out(how: Written, paths: Sequence[Path]) -> None:
 
 
 def _model(loaded: Trained, asked: Predicting, trainer: Trainer) -> nn.Module:
-    plan = Asked().plan(asked.recipe, before=loaded.settings) if asked.recipe is not None else None
+    plan = loaded.plan(Asked(), asked.recipe) if asked.recipe is not None else None
     return load_trained(loaded, plan, trainer.device)
 
 

@@ -35,7 +35,7 @@ def report_runs(
             f"budgetnet report {names[0]} --recipe {loaded.recipe_file or 'RECIPE'}"
         )
     else:
-        plan = asked.plan(recipe, before=loaded.settings)
+        plan = loaded.plan(asked, recipe)
         data, missing = at_hand(plan)
         model = _model(loaded, plan, data)
     trainer = Trainer(device, out=None, show=False)

@@ -1,16 +1,24 @@
 """What a command is pointed at: a run's folder, a saved model, or else a recipe."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from budgetnet.data import Split
 from budgetnet.exporting import SUFFIXES, read_export
-from budgetnet.files import checkpoint
+from budgetnet.files import checkpoint, read_whole
+from budgetnet.guard import flattered
 from budgetnet.modelfile import load, read_card, resolved, weights
 from budgetnet.plan import Plan, recipes_folder, titles
-from budgetnet.run import MODEL, RECORD, Run
+from budgetnet.run import LONGEST_RECORD, MODEL, RECORD, Run
+
+if TYPE_CHECKING:
+    from budgetnet.cli.asked import Asked
 
 RUNS = "runs"
 
@@ -33,10 +41,28 @@ class Trained:
         chosen = [*(record.get("fitted") or []), *(record.get("settings") or [])]
         return [text for text in chosen if isinstance(text, str) and text.startswith(("data.", "model."))]
 
-    def folded(self, plan: Plan) -> Plan:
-        """The plan with the fold of the data that the run held out, if any."""
+    def plan(self, asked: "Asked", recipe: str) -> Plan:
+        """The plan of the recipe that is named, with what the run had changed, and the fold it held out."""
+        plan = asked.plan(recipe, before=self.settings)
         fold = self.run.record.get("fold") if self.run is not None else None
         return plan if not fold else plan.folded(int(fold["at"]), int(fold["of"]))
+
+    def flattered(self, split: Split | None, name: str, *, whose: str = "the run") -> list[str]:
+        """Whether the images that the model is measured on may be some that it was trained on."""
+        if split is None:
+            return []
+        folder = self.run.folder if self.run is not None else None
+        return flattered(split, name, self._record, folder, whose=whose)
+
+    @property
+    def _record(self) -> Mapping[str, Any]:
+        """What is known of the run: of weights that come along, the record that lies beside them."""
+        if self.run is not None:
+            return self.run.record
+        if self.file not in weights().values():
+            return {}
+        record: dict[str, Any] = json.loads(read_whole(self.file.with_suffix(".json"), LONGEST_RECORD))
+        return record
 
     @property
     def recipe_file(self) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from budgetnet.data import Data
+from budgetnet.data import Data, Split
 from budgetnet.files import read_whole
-from budgetnet.guard.seen import learnt_before
+from budgetnet.guard.seen import learnt_before, read_seen, trained_on
 from budgetnet.run import LONGEST_RECORD, RECORD
 
 
@@ -68,6 +68,38 @@ def chained(data: Data, earlier: Mapping[str, Any], seen: Tensor | None = None) 
     return notes
 
 
+def flattered(
+    split: Split, name: str, record: Mapping[str, Any], folder: Path | None = None, *, whose: str = "the run"
+) -> list[str]:
+    """Whether a model is measured on images that it may know: those of the split `name`, outside of its run.
+
+    `record` is that of the run `whose` weights they are. Where its `folder` holds the hashes of its training
+    images (`read_seen`), they are counted; without, the run's own val and test are clean, and all other
+    images in doubt. Nothing is said where nothing is known of the run's images.
+    """
+    known = _entry(record, "data", "fingerprints")
+    own = (name,) if name == "train" else (name, "val", "test")
+    if known and split.fingerprint() in {known.get(each) for each in own}:
+        return []
+    if name == "train":
+        return [f"these training images are not those of {whose}"] if "train" in known else []
+    try:
+        seen = read_seen(folder) if folder is not None else None
+    except ValueError:
+        seen = None
+    if seen is None and name not in known:
+        return []
+    settings = " ".join(f"--set {text}" for text in _texts(record, "settings") if text.startswith("data."))
+    way = f"; its own are those of {settings}" if settings and name in known else ""
+    these = f"these {name} images are not those of {whose}"
+    if seen is None:
+        return [f"{these}: some of them may have been trained on{way}"]
+    count = trained_on(split, seen)
+    if not count:
+        return [f"{these}, and none of them was trained on"]
+    return [f"{these}: {count:,} of the {len(split):,} were trained on, and the figures flatter{way}"]
+
+
 def _records(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """The records of the runs in a folder by the runs' names, in order."""
     records = []
@@ -89,14 +121,15 @@ def _entry(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def _listed(record: Mapping[str, Any]) -> list[str]:
-    uses = record.get("test_uses")
-    return [str(use) for use in uses] if isinstance(uses, list) else []
+def _texts(record: Mapping[str, Any], key: str) -> list[str]:
+    """The texts in the list under this key; none where there is none."""
+    texts = record.get(key)
+    return [str(text) for text in texts] if isinstance(texts, list) else []
 
 
 def _uses(record: Mapping[str, Any]) -> int:
     """How often the test images were measured with this run's model."""
-    return (_entry(record, "result").get("test_accuracy") is not None) + len(_listed(record))
+    return (_entry(record, "result").get("test_accuracy") is not None) + len(_texts(record, "test_uses"))
 
 
 def _ways(record: Mapping[str, Any]) -> set[str]:
@@ -112,7 +145,7 @@ def _ways(record: Mapping[str, Any]) -> set[str]:
         "train": _entry(record, "data", "images").get("train"),
     }
     run = json.dumps(kept, sort_keys=True, default=str)
-    ways = {f"{run} {use}" for use in _listed(record)}
+    ways = {f"{run} {use}" for use in _texts(record, "test_uses")}
     return ways | ({run} if _entry(record, "result").get("test_accuracy") is not None else set())
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from budgetnet.budget import built, ledger
 from budgetnet.compare import Comparison, compare, read_runs
 from budgetnet.data import Data
+from budgetnet.guard import flattered
 from budgetnet.metrics import interval_text
 from budgetnet.modelfile import card, load
 from budgetnet.page import (
@@ -160,10 +161,7 @@ def _measured(run: Run, model: nn.Module, data: Data, trainer: Trainer, extra: E
     split = data.val
     if split is None:
         return _without(extra, ("evaluation", "resolutions"), f"{data.name} has no validation images")
-    notes = [*extra.notes]
-    prints = run.record.get("data", {}).get("fingerprints", {})
-    if isinstance(prints, dict) and prints.get("val") not in (None, split.fingerprint()):
-        notes.append("these validation images are not those of the run: some may have been trained on")
+    notes = [*extra.notes, *flattered(split, "val", run.record, run.folder)]
     try:
         begun = time.perf_counter()
         evaluation = trainer.evaluate(model, split)

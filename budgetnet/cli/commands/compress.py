@@ -77,13 +77,16 @@ def command(
             "compress takes its images and views from a recipe, and executes no recipe that is not named; "
             f"name it: budgetnet compress {target} {large.recipe_file or 'RECIPE'}"
         )
-    plan = asked.plan(named, before=large.settings)
+    plan = large.plan(asked, named)
+    data = plan.data()
+    for note in large.flattered(data.val, "val"):
+        say(f"note: {note}")
     trainer = machine.trainer(show=True)
     name = f"{plan.path.stem}_{re.sub('[^0-9a-z]', '', most.lower())}"
     model = large.file if read_card(large.file).builder is not None else load_trained(large, plan)
     done = compress(
         model,
-        plan.data(),
+        data,
         plan.recipe,
         bytes=limit,
         epochs=epochs,
