@@ -403,6 +403,42 @@ def test_a_run_is_compressed_to_the_bytes_that_are_asked_for(tmp_path: Path) -> 
     assert again.after.bytes <= limit - 1000
 
 
+def test_a_cut_compression_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = learn(small(), tmp_path)
+    trainer = Trainer("cpu", show=False, out=tmp_path)
+    options: dict[str, Any] = {"bytes": ledger(quantised(4)).saved - 1500, "epochs": 3, "trainer": trainer}
+    whole = compress(run, toy(), name="whole", **options)
+    cut = compress(run, toy(), name="cut", max_time=0.001, **options)
+    assert cut.run.status == "paused"
+    assert cut.after.accuracy is None
+    assert "not measured" in str(cut)
+    assert cut.after.params == whole.after.params
+    again = compress(run, toy(), resume=cut.run.folder, **options)
+    assert again.run.folder == cut.run.folder
+    assert again.run.status == "finished"
+    assert again.after == whole.after
+    weights, expected = again.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    other = compress(run, toy(), name="cut", max_time=0.001, **options)
+    with pytest.raises(ValueError, match="epochs"):
+        compress(run, toy(), resume=other.run.folder, **{**options, "epochs": 4})
+
+
+def test_a_compression_ends_within_a_time_and_goes_on_at_its_scale(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = learn(small(), tmp_path)
+    trainer = Trainer("cpu", show=False, out=tmp_path)
+    options: dict[str, Any] = {"bytes": "40KB", "epochs": 90_000, "trainer": trainer}
+    cut = compress(run, toy(), within=20, max_time=0.001, **options)
+    planned = cut.run.record["planned"]
+    assert planned < 90_000
+    assert cut.run.record["within"]["seconds"] == 20
+    again = compress(run, toy(), resume=cut.run.folder, max_time=0.001, **options)
+    assert again.run.folder == cut.run.folder
+    assert again.run.record["planned"] == planned
+
+
 def test_a_run_is_compressed_to_whatever_its_budget_limits(tmp_path: Path) -> None:
     torch.manual_seed(0)
     large = small()
@@ -450,6 +486,36 @@ def test_the_command_compresses_a_run_by_its_recipe(tmp_path: Path, monkeypatch:
     assert file.stat().st_size <= 30_000
     assert f"{file.stat().st_size:,}" in told.output
     assert (read_card(file).quantised or {})["activations"] == 8
+
+
+def test_the_command_is_cut_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from budgetnet.cli import main
+
+    def told(code: int, *arguments: str) -> str:
+        found = CliRunner().invoke(main, [*arguments])
+        assert found.exit_code == code, found.output
+        return found.output
+
+    monkeypatch.chdir(tmp_path)
+    told(0, "run", "quickstart", "--scale", "0.05", "--set", "data.held_out=0.3")
+    asked = ("compress", "quickstart-1", "--bytes", "30KB", "--epochs", "2", "--device", "cpu")
+    told(0, *asked, "--name", "whole")
+    output = told(75, *asked, "--resume", "--max-time", "0.001")
+    assert "no unfinished run of quickstart_30kb lies in runs: a new one begins" in output
+    assert "go on with --resume runs/quickstart_30kb-1" in output
+    told(75, *asked, "--resume", "--max-time", "0.001")
+    assert "the file is runs/quickstart_30kb-1/model.safetensors" in told(0, *asked, "--resume")
+    whole, cut = (tmp_path / "runs" / name / "model.safetensors" for name in ("whole-1", "quickstart_30kb-1"))
+    assert read_sealed(whole).tensors().keys() == read_sealed(cut).tensors().keys()
+    for name, tensor in read_sealed(whole).tensors().items():
+        assert torch.equal(tensor, read_sealed(cut).tensors()[name])
+    assert "is finished: nothing is left to do" in told(0, *asked, "--resume", "runs/quickstart_30kb-1")
+    record = Run.read(cut.parent).record
+    assert (record["recipe_file"], record["settings"]) == ("quickstart.py", ["data.held_out=0.3"])
+    # Its images are those that the larger one held out.
+    assert "trained on" not in told(0, "evaluate", "quickstart_30kb-1", "quickstart")
 
 
 @pytest.mark.parametrize(

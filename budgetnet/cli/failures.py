@@ -14,7 +14,7 @@ from budgetnet.process import Steadfast, check_launch, fill_closed, launched, st
 
 RECIPE = "budgetnet.recipe"
 """The key of the context's `meta` under which the path of the recipe in use lies."""
-TRAINING = ("run", "sweep")
+TRAINING = ("compress", "run", "sweep")
 """The commands whose work is not what they print."""
 
 READING = ("compare", "completion", "count", "doctor", "list")

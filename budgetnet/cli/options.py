@@ -186,6 +186,18 @@ where_options = (
         help="With --on: the GPUs of each, which may be a fraction (0.25); none by default.",
     ),
 )
+max_time_option = click.option(
+    "--max-time",
+    metavar="TIME",
+    help="End the session at a step's end after so long (11h30m, 90s), exit with 75; --resume goes on.",
+)
+resume_option = click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="",
+    metavar="[RUN]",
+    help="Go on with an unfinished run exactly: RUN, or the newest of this name; or begin it.",
+)
 recipe_option = click.option(
     "--recipe", help="The recipe file whose model() builds a model that budgetnet cannot by itself."
 )

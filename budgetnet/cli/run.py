@@ -88,13 +88,13 @@ def run_recipe(
         for _ in epochs:
             pass
     except NotWritten as error:
-        raise _rescued(error) from None
+        raise rescued(error) from None
     if quiet:
         say(result_line(run))
     return run
 
 
-def _rescued(error: NotWritten) -> NotWritten:
+def rescued(error: NotWritten) -> NotWritten:
     """The error, and where the weights lie that would end with this process."""
     model = error.run.model
     if model is None or card(model) is None:

@@ -44,8 +44,12 @@ class Trained:
     def plan(self, asked: "Asked", recipe: str) -> Plan:
         """The plan of the recipe that is named, with what the run had changed, and the fold it held out."""
         plan = asked.plan(recipe, before=self.settings)
-        fold = self.run.record.get("fold") if self.run is not None else None
-        return plan if not fold else plan.folded(int(fold["at"]), int(fold["of"]))
+        return plan if not self.fold else plan.folded(int(self.fold["at"]), int(self.fold["of"]))
+
+    @property
+    def fold(self) -> Mapping[str, Any] | None:
+        """The fold of the data that the run held out, as its record has it, if any."""
+        return self.run.record.get("fold") if self.run is not None else None
 
     def flattered(self, split: Split | None, name: str, *, whose: str = "the run") -> list[str]:
         """Whether the images that the model is measured on may be some that it was trained on."""

@@ -2,5 +2,7 @@
 
 from budgetnet.compression.prune import shrink as shrink
 from budgetnet.compression.smaller import Compressed as Compressed
+from budgetnet.compression.smaller import Goal as Goal
 from budgetnet.compression.smaller import Size as Size
 from budgetnet.compression.smaller import compress as compress
+from budgetnet.compression.smaller import compressed as compressed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from budgetnet.budget import Budget, Built, OverBudget, built, ledger
 from budgetnet.compression.prune import shrink
 from budgetnet.data import Data
 from budgetnet.distill import Distill
+from budgetnet.files import new_folder
 from budgetnet.layers import Quantised, QuantisedConv2d, QuantisedLinear
 from budgetnet.loss import DistillationLoss
 from budgetnet.modelfile import Card, card, load, resolved
@@ -24,7 +26,7 @@ from budgetnet.recipe import EMA, Phase, Recipe, Test
 from budgetnet.run import MODEL, Run
 from budgetnet.schedule import Cosine, Warmup
 from budgetnet.text import aligned, percent
-from budgetnet.trainer import Trainer
+from budgetnet.trainer import Session, Trainer, unfinished
 
 _BITS = (8, 6, 5, 4)
 """Bits that are tried at full width, the most first; below the last the network becomes narrower."""
@@ -47,7 +49,8 @@ class Size:
 class Compressed:
     """A compressed model, the run that it was trained in, and what it was `before` and is `after`.
 
-    Both accuracies are those of the validation images; the one `after` is of the file, loaded again.
+    Both accuracies are those of the validation images; the one `after` is of the file, loaded again, and
+    None where the run's time was up before its end.
     """
 
     model: nn.Module
@@ -74,6 +77,9 @@ def compress(
     activations: int | None = None,
     trainer: Trainer | None = None,
     name: str = "compressed",
+    resume: str | Path | None = None,
+    max_time: float | str | None = None,
+    within: float | str | None = None,
 ) -> Compressed:
     """
     A trained model in a file of at most `bytes`, header and all, trained anew for `epochs` to do with it.
@@ -85,11 +91,39 @@ def compress(
     then learn in few bits, from what the model itself says of the views (`Distill`). The views are those of
     the longest phase of `recipe`, the one that the model was trained by, else crops. With `activations` (8)
     it learns to do with activations of so many bits, too, as `export(..., int8=True)` makes them. The new run
-    is written as any other by `trainer`. Raises ValueError for a model whose builder is not known, and
-    OverBudget where nothing fits.
+    is written as any other by `trainer`, and may be cut as any other: `max_time`, `within` and `resume` are
+    those of `Trainer.fit`, and the same call with `resume`, the folder of the run, goes on exactly. Raises
+    ValueError for a model whose builder is not known, and OverBudget where nothing fits.
 
         print(compress("runs/stl10_afternoon-1", stl10(), bytes="300KB"))
     """
+    session = Session(resume=resume, max_time=max_time, within=within)
+    limit = bytes if isinstance(bytes, Budget) else Budget(bytes=bytes)
+    goal = Goal(limit, epochs, lr, activations)
+    return compressed(model, data, recipe, goal, trainer or Trainer(), Run(), session, name)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a model is compressed to, and by what training: see `compress`."""
+
+    limit: Budget
+    epochs: int = 30
+    lr: float = 0.02
+    activations: int | None = None
+
+
+def compressed(
+    model: nn.Module | Run | str | Path,
+    data: Data,
+    recipe: Recipe | None,
+    goal: Goal,
+    trainer: Trainer,
+    run: Run,
+    session: Session,
+    name: str,
+) -> Compressed:
+    """`compress` for whoever has a run to write to, with what its record is to say, and a session."""
     teacher, path = _teacher(model)
     origin = built(teacher)
     if origin is None:
@@ -97,17 +131,24 @@ def compress(
             f"{type(teacher).__name__} should be of Budget.build, which knows how to build a smaller one; "
             "build it by Budget(...).build(make, ...)"
         )
-    trainer = trainer or Trainer()
     known = card(teacher) or Card()
     _, channels, height, _ = data.train.shape
-    limit = bytes if isinstance(bytes, Budget) else Budget(bytes=bytes)
-    if limit.bytes is None:
-        raise ValueError(f"compress fits a model into bytes, which {limit!r} does not limit: give bytes, too")
-    smaller = _chosen(origin, limit, activations)
+    if goal.limit.bytes is None:
+        raise ValueError(
+            f"compress fits a model into bytes, which {goal.limit!r} does not limit: give bytes, too"
+        )
+    smaller = _chosen(origin, goal.limit, goal.activations)
     shrink(_plain(teacher, origin), smaller, (1, channels, known.crop or height, known.crop or height))
     before = _size(teacher, path, trainer, data)
-    fine = _finetuning(path or teacher, recipe, known, height, epochs, lr)
-    run = trainer.fit(smaller, data, fine, name=name)
+    fine = _finetuning(path or teacher, recipe, known, height, goal.epochs, goal.lr)
+    if session.resume is not None and session.within is None:
+        scale = unfinished(session.resume).record.get("scale")
+        fine = fine.scaled(scale) if isinstance(scale, int | float) else fine
+    make = None if trainer.out is None else partial(new_folder, trainer.out, name)
+    for _ in trainer.start(smaller, data, fine, run, session, make):
+        pass
+    if not run.over:
+        return Compressed(smaller, run, before, _size(smaller, None, None, data))
     if run.folder is None:
         return Compressed(smaller, run, before, _size(smaller, None, trainer, data))
     again = built(smaller)
@@ -216,15 +257,15 @@ def _plain(teacher: nn.Module, origin: Built) -> nn.Module:
     return plain
 
 
-def _size(model: nn.Module, path: Path | None, trainer: Trainer, data: Data) -> Size:
-    """What a model costs, and its accuracy on the validation images, where there are any."""
+def _size(model: nn.Module, path: Path | None, trainer: Trainer | None, data: Data) -> Size:
+    """What a model costs, and its accuracy on the validation images, where a `trainer` measures it."""
     counts = ledger(model)
     bits = min(
         (each.bits for each in model.modules() if isinstance(each, QuantisedConv2d | QuantisedLinear)),
         default=8 * torch.float32.itemsize,
     )
     measured = None
-    if data.val is not None:
+    if data.val is not None and trainer is not None:
         known = card(model)
         size = None if known is not None and known.crop else data.train.shape[2]
         measured = trainer.evaluate(model, data.val, classes=data.classes, resolution=size).accuracy

@@ -1,6 +1,6 @@
 """`budgetnet compress`: a trained model into a file of so many bytes, trained anew on a recipe's images."""
 
-import re
+from dataclasses import dataclass
 
 import click
 
@@ -11,89 +11,101 @@ from budgetnet.cli.options import (
     gathered,
     images_argument,
     machine_options,
+    max_time_option,
     model_argument,
+    resume_option,
     set_option,
 )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the file is to be, and how long it is trained for."""
+
+    most: str
+    budget: str | None
+    epochs: int
+    int8: bool
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """What the new run is called, and how a session of it begins and ends."""
+
+    name: str | None
+    resume: str | None
+    max_time: str | None
+    within: str | None
 
 
 @click.command()
 @model_argument
 @images_argument
-@click.option(
-    "--bytes",
-    "most",
-    default="300KB",
-    show_default=True,
-    metavar="BYTES",
-    help="The most that the file may weigh, header and all: 300KB is 300,000, 300KiB 307,200.",
-)
-@click.option(
-    "--budget",
-    metavar="AMOUNTS",
-    help='More that it has to keep to, such as "stored=int8, ram=64KB, resolution=32": the bytes of the '
-    "eight-bit export, its RAM, MACs, or a latency.",
-)
-@click.option(
-    "--epochs",
-    type=click.IntRange(1, 100_000),
-    default=30,
-    show_default=True,
-    metavar="N",
-    help="How long it is trained anew.",
-)
-@click.option(
-    "--int8", is_flag=True, help="Learn activations of eight bits, too, as `export --int8` makes them."
+@gathered(
+    "wanted",
+    Wanted,
+    click.option(
+        "--bytes",
+        "most",
+        default="300KB",
+        show_default=True,
+        metavar="BYTES",
+        help="The most that the file may weigh, header and all: 300KB is 300,000, 300KiB 307,200.",
+    ),
+    click.option(
+        "--budget",
+        metavar="AMOUNTS",
+        help='More that it has to keep to, such as "stored=int8, ram=64KB, resolution=32": the bytes of the '
+        "eight-bit export, its RAM, MACs, or a latency.",
+    ),
+    click.option(
+        "--epochs",
+        type=click.IntRange(1, 100_000),
+        default=30,
+        show_default=True,
+        metavar="N",
+        help="How long it is trained anew.",
+    ),
+    click.option(
+        "--int8", is_flag=True, help="Learn activations of eight bits, too, as `export --int8` makes them."
+    ),
 )
 @gathered("machine", Machine, *machine_options("Where the new run is written."))
 @gathered("asked", Asked, data_option, set_option)
+@gathered(
+    "sitting",
+    Sitting,
+    click.option("--name", help="What the new run's folder is called; by default as recipe and bytes."),
+    max_time_option,
+    resume_option,
+    click.option(
+        "--within",
+        metavar="TIME",
+        help="Train for fewer epochs where so many do not end in this time (3h, 90m) here, measured first.",
+    ),
+)
 def command(
-    target: str,
-    recipe: str | None,
-    most: str,
-    budget: str | None,
-    epochs: int,
-    int8: bool,
-    machine: Machine,
-    asked: Asked,
+    target: str, recipe: str | None, wanted: Wanted, machine: Machine, asked: Asked, sitting: Sitting
 ) -> None:
     """Put a trained model into a file of so many bytes.
 
     It gets fewer bits a weight, and where that is not enough fewer channels, and is trained anew to do with
     them, taught by the model that it was. The images and views are those of RECIPE, which the run names
-    itself where budgetnet brings it along. What comes out is a run as any other.
+    itself where budgetnet brings it along. What comes out is a run as any other; Ctrl-C and SIGTERM end it at
+    a step's end, and the same command with --resume goes on.
     """
     from budgetnet.budget import Budget
-    from budgetnet.cli.trained import load_trained, shipped_recipe, trained
-    from budgetnet.compression import compress
-    from budgetnet.console import say
-    from budgetnet.modelfile import read_card
+    from budgetnet.cli.compress import compress_target
+    from budgetnet.compression import Goal
+    from budgetnet.trainer import Session
 
     # Refuses an amount that is none, before anything is read.
-    limit = Budget(bytes=most) if budget is None else Budget(f"{budget}, bytes={most}")
-    large = trained(target)
-    named = recipe or shipped_recipe(large, target)
-    if named is None:
-        raise ValueError(
-            "compress takes its images and views from a recipe, and executes no recipe that is not named; "
-            f"name it: budgetnet compress {target} {large.recipe_file or 'RECIPE'}"
-        )
-    plan = large.plan(asked, named)
-    data = plan.data()
-    for note in large.flattered(data.val, "val"):
-        say(f"note: {note}")
-    trainer = machine.trainer(show=True)
-    name = f"{plan.path.stem}_{re.sub('[^0-9a-z]', '', most.lower())}"
-    model = large.file if read_card(large.file).builder is not None else load_trained(large, plan)
-    done = compress(
-        model,
-        data,
-        plan.recipe,
-        bytes=limit,
-        epochs=epochs,
-        activations=8 if int8 else None,
-        trainer=trainer,
-        name=name,
+    limit = (
+        Budget(bytes=wanted.most)
+        if wanted.budget is None
+        else Budget(f"{wanted.budget}, bytes={wanted.most}")
     )
-    say(str(done))
-    if done.run.folder is not None:
-        click.echo(f"the file is {done.run.folder / 'model.safetensors'}")
+    goal = Goal(limit, wanted.epochs, activations=8 if wanted.int8 else None)
+    session = Session(sitting.resume, max_time=sitting.max_time, within=sitting.within)
+    name = sitting.name, wanted.most
+    compress_target(target, recipe, goal, machine.trainer(show=True), asked, session, name)

@@ -22,7 +22,9 @@ from budgetnet.cli.options import (
     importing,
     json_option,
     machine_options,
+    max_time_option,
     recipe_argument,
+    resume_option,
     scale_option,
     seed_option,
     set_option,
@@ -84,18 +86,8 @@ class Ending:
 @gathered(
     "ending",
     Ending,
-    click.option(
-        "--max-time",
-        metavar="TIME",
-        help="End the session at a step's end after so long (11h30m, 90s), exit with 75; --resume goes on.",
-    ),
-    click.option(
-        "--resume",
-        is_flag=False,
-        flag_value="",
-        metavar="[RUN]",
-        help="Go on with an unfinished run exactly: RUN, or the newest of this recipe; or begin it.",
-    ),
+    max_time_option,
+    resume_option,
     click.option(
         "--allow-change",
         "allow",
