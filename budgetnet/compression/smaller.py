@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import nn
@@ -66,6 +66,22 @@ class Compressed:
         return aligned(rows)
 
 
+class Sitting(TypedDict, total=False):
+    """How a session of a compression begins and ends, as for `Trainer.fit`."""
+
+    resume: str | Path | None
+    max_time: float | str | None
+    within: float | str | None
+
+
+def _session(
+    resume: str | Path | None = None,
+    max_time: float | str | None = None,
+    within: float | str | None = None,
+) -> Session:
+    return Session(resume=resume, max_time=max_time, within=within)
+
+
 def compress(
     model: nn.Module | Run | str | Path,
     data: Data,
@@ -77,9 +93,7 @@ def compress(
     activations: int | None = None,
     trainer: Trainer | None = None,
     name: str = "compressed",
-    resume: str | Path | None = None,
-    max_time: float | str | None = None,
-    within: float | str | None = None,
+    **sitting: Unpack[Sitting],
 ) -> Compressed:
     """
     A trained model in a file of at most `bytes`, header and all, trained anew for `epochs` to do with it.
@@ -91,13 +105,13 @@ def compress(
     then learn in few bits, from what the model itself says of the views (`Distill`). The views are those of
     the longest phase of `recipe`, the one that the model was trained by, else crops. With `activations` (8)
     it learns to do with activations of so many bits, too, as `export(..., int8=True)` makes them. The new run
-    is written as any other by `trainer`, and may be cut as any other: `max_time`, `within` and `resume` are
+    is written as any other by `trainer`, and may be cut as any other: `resume`, `max_time` and `within` are
     those of `Trainer.fit`, and the same call with `resume`, the folder of the run, goes on exactly. Raises
     ValueError for a model whose builder is not known, and OverBudget where nothing fits.
 
         print(compress("runs/stl10_afternoon-1", stl10(), bytes="300KB"))
     """
-    session = Session(resume=resume, max_time=max_time, within=within)
+    session = _session(**sitting)
     limit = bytes if isinstance(bytes, Budget) else Budget(bytes=bytes)
     goal = Goal(limit, epochs, lr, activations)
     return compressed(model, data, recipe, goal, trainer or Trainer(), Run(), session, name)
