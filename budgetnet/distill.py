@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from budgetnet.augment import Batch, resize
 from budgetnet.budget import DoesNotFit, check_fit, external, ledger
-from budgetnet.data import Data, class_difference
+from budgetnet.data import Data, Past, class_difference, past
 from budgetnet.identity import Named, file_mark, mark
 from budgetnet.modelfile import card, load, weights
 from budgetnet.run import MODEL
@@ -111,6 +111,11 @@ class Distill:
             return load(self.teacher).requires_grad_(False)
         except ValueError as error:
             raise ValueError(f"Distill's teacher cannot be loaded: {error}") from None
+
+    @property
+    def past(self) -> Past | None:
+        """What the teacher learnt from, as far as it is known."""
+        return past(self.model)
 
     @property
     def external(self) -> str:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from budgetnet import Data, Phase, Recipe, Trainer, arrays, load, models
+from budgetnet import Data, Distill, Phase, Recipe, Trainer, arrays, load, models, save
+from budgetnet.guard import SEEN, before, image_hashes, trained_on
 
 
 def pictures(names: str = "abc", *, seed: int = 0, held_out: int = 10) -> Data:
@@ -112,3 +113,28 @@ def test_what_is_remembered_is_no_part_of_the_weights(seed: int) -> None:
     before = set(model.state_dict())
     notes(model, pictures())
     assert set(model.state_dict()) == before
+
+
+def test_a_teacher_that_learnt_what_is_held_out_is_told_of(tmp_path: Path) -> None:
+    first, other = pictures(seed=0), pictures(seed=1)
+    model, trainer = made(), Trainer("cpu", out=tmp_path, show=False)
+    run = trainer.fit(model, first, Recipe([Phase(1, 8, 0.01)], batch_size=10))
+    common = trained_on(other.splits["val"], image_hashes(first.train))
+    assert common
+    for teacher in (model, run.folder):
+        recipe = Recipe([Phase(1, 8, 0.01, augment=[Distill(teacher)])], batch_size=10)
+        assert not [note for note in before(first, recipe) if "teacher" in note]
+        (note,) = [note for note in before(other, recipe) if "teacher" in note]
+        assert note == (
+            f"{common} of the 10 validation images were trained on by the teacher of phase 1: val's figures "
+            "flatter; hold out the same images there and here"
+        )
+    assert note in trainer.check(made(), other, recipe)
+    # Without the hashes the record tells the splits apart; of a stranger nothing is said.
+    assert run.folder is not None
+    (run.folder / SEEN).unlink()
+    (note,) = [note for note in before(other, recipe) if "teacher" in note]
+    assert note.startswith("the validation images are not those of the teacher of phase 1: it may have been")
+    save(model, tmp_path / "alone.safetensors")
+    recipe = Recipe([Phase(1, 8, 0.01, augment=[Distill(tmp_path / "alone.safetensors")])], batch_size=10)
+    assert not [note for note in before(other, recipe) if "teacher" in note]

@@ -48,8 +48,6 @@ def compress_target(
             return
         session = replace(session, resume=earlier.folder if earlier is not None else None)
     data = plan.data()
-    for note in large.flattered(data.val, "val"):
-        say(f"note: {note}")
     model = large.file if read_card(large.file).builder is not None else load_trained(large, plan)
     fold = {} if large.fold is None else {"fold": large.fold}
     record = {**asked.record(plan), "settings": [*large.settings, *asked.settings], **fold}

@@ -1,6 +1,5 @@
 """What a command is pointed at: a run's folder, a saved model, or else a recipe."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from torch import nn
 
 from budgetnet.data import Split
 from budgetnet.exporting import SUFFIXES, read_export
-from budgetnet.files import checkpoint, read_whole
-from budgetnet.guard import flattered
+from budgetnet.files import checkpoint
+from budgetnet.guard import flattered, record_of
 from budgetnet.modelfile import load, read_card, resolved, weights
 from budgetnet.plan import Plan, recipes_folder, titles
-from budgetnet.run import LONGEST_RECORD, MODEL, RECORD, Run
+from budgetnet.run import MODEL, RECORD, Run
 
 if TYPE_CHECKING:
     from budgetnet.cli.asked import Asked
@@ -61,12 +60,7 @@ class Trained:
     @property
     def _record(self) -> Mapping[str, Any]:
         """What is known of the run: of weights that come along, the record that lies beside them."""
-        if self.run is not None:
-            return self.run.record
-        if self.file not in weights().values():
-            return {}
-        record: dict[str, Any] = json.loads(read_whole(self.file.with_suffix(".json"), LONGEST_RECORD))
-        return record
+        return self.run.record if self.run is not None else record_of(self.file)
 
     @property
     def recipe_file(self) -> str:

@@ -22,9 +22,9 @@ class Past:
     whole: bool = True
 
 
-def past(model: nn.Module) -> Past | None:
-    """What `model` learnt from before, None where nothing is known of it."""
-    known = getattr(model, "past", None)
+def past(owner: object) -> Past | None:
+    """What a model, or a step's teacher, learnt from before, None where nothing is known of it."""
+    known = getattr(owner, "past", None)
     return known if isinstance(known, Past) else None
 
 

@@ -9,6 +9,7 @@ from budgetnet.guard.epochs import after_epoch as after_epoch
 from budgetnet.guard.epochs import unrecognised as unrecognised
 from budgetnet.guard.runs import chained as chained
 from budgetnet.guard.runs import flattered as flattered
+from budgetnet.guard.runs import record_of as record_of
 from budgetnet.guard.runs import selection as selection
 from budgetnet.guard.seen import SEEN as SEEN
 from budgetnet.guard.seen import image_hashes as image_hashes

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from budgetnet.data import Data, Past, class_difference, past, remember
+from budgetnet.guard.runs import chained, record_of
 from budgetnet.guard.seen import learnt_before, read_seen
+from budgetnet.recipe import Recipe
 
 
 def mark(model: nn.Module, data: Data, hashes: Tensor, *, anew: bool) -> None:
@@ -38,6 +40,21 @@ def again(model: nn.Module, data: Data) -> list[str]:
             for name, images in learnt_before(data, _hashes(before))
         ),
     ]
+
+
+def taught(data: Data, recipe: Recipe) -> list[str]:
+    """Whether a teacher learnt from images of val and test: what it has seen its pupil knows."""
+    notes = []
+    for number, phase in enumerate(recipe.phases, start=1):
+        for step in phase.augment:
+            known = past(step)
+            if known is None:
+                continue
+            hashes, record = _hashes(known), record_of(Path(known.folder)) if known.folder else {}
+            if len(hashes) or record:
+                seen = hashes if len(hashes) else None
+                notes += chained(data, record, seen, whose=f"the teacher of phase {number}")
+    return list(dict.fromkeys(notes))
 
 
 def _said(before: Past, data: Data) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import Data, Split, remark_kind, source_of
+from budgetnet.guard.again import taught
 from budgetnet.guard.alike import look_alikes
 from budgetnet.guard.phases import phase_notes
 from budgetnet.recipe import Recipe
@@ -18,8 +19,8 @@ def before(data: Data, recipe: Recipe) -> list[str]:
     """What makes the figures of a training other than they seem, one sentence for each; nothing is refused.
 
     Images that are trained on and measured, byte for byte or by their looks; splits that are too small or
-    missing; measuring that is not plain; schedules that never move and stops that never come. Takes seconds
-    where there are tens of thousands of images.
+    missing; measuring that is not plain; teachers that learnt what is held out here; schedules that never
+    move and stops that never come. Takes seconds where there are tens of thousands of images.
     """
     notes = [note for note in data.notes if remark_kind(note) == "overlap"]
     return [
@@ -28,6 +29,7 @@ def before(data: Data, recipe: Recipe) -> list[str]:
         *_unlabelled(data),
         *_small(data),
         *_test_in_use(data, recipe),
+        *taught(data, recipe),
         *phase_notes(data, recipe),
     ]
 

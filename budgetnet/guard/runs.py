@@ -42,16 +42,22 @@ def selection(folder: str | Path) -> list[str]:
     return notes
 
 
-def chained(data: Data, earlier: Mapping[str, Any], seen: Tensor | None = None) -> list[str]:
-    """Whether images of val and test may have been trained on by the run with the record `earlier`.
+def chained(
+    data: Data,
+    earlier: Mapping[str, Any],
+    seen: Tensor | None = None,
+    *,
+    whose: str = "the run that this one goes on from",
+) -> list[str]:
+    """Whether images of val and test may have been trained on by the run `whose` record is `earlier`.
 
     With `seen`, the hashes of that run's training images (`read_seen` of its folder), they are counted;
     without, a split that is also the earlier run's val or test is clean, and every other one in doubt.
     """
     if seen is not None:
         return [
-            f"{images} trained on by the run that this one goes on from: {name}'s figures flatter; hold out "
-            "the same images there and here"
+            f"{images} trained on by {whose}: {name}'s figures flatter; hold out the same images there and "
+            "here"
             for name, images in learnt_before(data, seen)
         ]
     notes = []
@@ -62,8 +68,8 @@ def chained(data: Data, earlier: Mapping[str, Any], seen: Tensor | None = None) 
         if split is not None and split.fingerprint() not in clean:
             why = "are not those of" if known else "cannot be compared with those of"
             notes.append(
-                f"the {words} images {why} the run that this one goes on from: it may have been trained on "
-                "some of them; hold out the same images (held_out=, seed=) there and here"
+                f"the {words} images {why} {whose}: it may have been trained on some of them; hold out the "
+                "same images (held_out=, seed=) there and here"
             )
     return notes
 
@@ -100,17 +106,21 @@ def flattered(
     return [f"{these}: {count:,} of the {len(split):,} were trained on, and the figures flatter{way}"]
 
 
+def record_of(place: Path) -> dict[str, Any]:
+    """The record of a run's folder, or of weights that come along; an empty one where there is none."""
+    try:
+        record = json.loads(
+            read_whole(place / RECORD if place.is_dir() else place.with_suffix(".json"), LONGEST_RECORD)
+        )
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
 def _records(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """The records of the runs in a folder by the runs' names, in order."""
-    records = []
-    for path in sorted(folder.glob(f"*/{RECORD}")):
-        try:
-            record = json.loads(read_whole(path, LONGEST_RECORD))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if isinstance(record, dict):
-            records.append((path.parent.name, record))
-    return records
+    found = ((path.parent.name, record_of(path.parent)) for path in sorted(folder.glob(f"*/{RECORD}")))
+    return [(name, record) for name, record in found if record]
 
 
 def _entry(record: Mapping[str, Any], *keys: str) -> dict[str, Any]:
