@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 
 from budgetnet.cli.asked import Asked
-from budgetnet.cli.trained import Trained, load_trained, trained
-from budgetnet.data import Split
-from budgetnet.plan import Plan
-from budgetnet.trainer import Evaluation, Trainer
+from budgetnet.cli.trained import load_trained, trained
+from budgetnet.trainer import Trainer
 
 
 def paired_lines(
@@ -17,24 +15,21 @@ def paired_lines(
         raise ValueError("--paired compares runs on the same images: name two or more")
     trainer = Trainer(device, out=None, show=False)
     models = [trained(name) for name in names]
-    plan = models[0].plan(Asked(root), recipe)
-    images = plan.data().splits.get(split)
+    plans = [model.plan(Asked(root), recipe) for model in models]
+    images = plans[0].data().splits.get(split)
     if images is None:
-        raise ValueError(f"the data of {plan.path} have no {split} split; choose another --split")
-    first, *others = (_measured(model, plan, trainer, images) for model in models)
+        raise ValueError(f"the data of {plans[0].path} have no {split} split; choose another --split")
+    first, *others = (
+        trainer.evaluate(load_trained(model, plan, trainer.device), images)
+        for model, plan in zip(models, plans, strict=True)
+    )
     doubts = [
         f"note: {doubt}"
         for name, model in zip(names, models, strict=True)
         for doubt in model.flattered(images, split, whose=name)
     ]
-    return [
-        *doubts,
-        f"{names[0]} on {split}: {first}",
-    ] + [
+    compared = [
         f"{name} less {names[0]}: {other.against(first)}"
         for name, other in zip(names[1:], others, strict=True)
     ]
-
-
-def _measured(model: Trained, plan: Plan, trainer: Trainer, images: Split) -> Evaluation:
-    return trainer.evaluate(load_trained(model, plan, trainer.device), images)
+    return [*doubts, f"{names[0]} on {split}: {first}", *compared]
