@@ -68,6 +68,9 @@ def arguments() -> Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="of the dogs")
     parser.add_argument("--pixels", type=int, default=None, help="for all, in place of each library's own")
     parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
+    parser.add_argument(
+        "--done", action="store_true", help="only the cells that are done: nothing is trained"
+    )
     parser.add_argument("--write", action="store_true", help="write the table into docs/benchmarks.md")
     return parser.parse_args()
 
@@ -184,7 +187,7 @@ def main() -> None:
         for library in asked.only
     ]
     found = []
-    for cell in cells:
+    for cell in cells if not asked.done else [each for each in cells if (asked.out / each.file).exists()]:
         outcome = measured(cell, asked, folders[cell.photos])
         if outcome is not None:
             say(f"{cell.file}: {percent(outcome['accuracy'])}, {outcome['views']:,} views")
