@@ -186,8 +186,10 @@ def main() -> None:
         for seed in range(asked.seeds if photos == "dogs" else 1)
         for library in asked.only
     ]
+    if asked.done:
+        cells = [cell for cell in cells if (asked.out / cell.file).exists()]
     found = []
-    for cell in cells if not asked.done else [each for each in cells if (asked.out / each.file).exists()]:
+    for cell in cells:
         outcome = measured(cell, asked, folders[cell.photos])
         if outcome is not None:
             say(f"{cell.file}: {percent(outcome['accuracy'])}, {outcome['views']:,} views")

@@ -555,6 +555,7 @@ def test_images_that_a_model_may_know_are_told_of_and_with_hashes_counted(tmp_pa
         "these new images are not those of the run, and none of them was trained on"
     ]
     assert flattered(part(images[300:]), "new", record) == []
+    assert flattered(val, "val", {"data": {"fingerprints": {"val": ["edited by hand"]}}}) != []
     (tmp_path / SEEN).write_bytes(b"damaged")
     (note,) = flattered(part(images[290:340]), "val", record, tmp_path)
     assert "some of them may have been trained on" in note

@@ -85,7 +85,7 @@ def flattered(
     """
     known = _entry(record, "data", "fingerprints")
     own = (name,) if name == "train" else (name, "val", "test")
-    if known and split.fingerprint() in {known.get(each) for each in own}:
+    if known and split.fingerprint() in [known.get(each) for each in own]:
         return []
     if name == "train":
         return [f"these training images are not those of {whose}"] if "train" in known else []
