@@ -1,8 +1,8 @@
 """Distill: a step that replaces labels by what a teacher says of the very views that the student sees."""
 
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -32,6 +32,10 @@ class Teacher(Named):
         return f"<{type(self.module).__name__} of {count:,} parameters>"
 
 
+Given = nn.Module | Teacher | str | os.PathLike[str]
+"""What names one teacher."""
+
+
 @dataclass(frozen=True)
 class Distill:
     """Replace labels by a teacher's probabilities for the views, or by a mixture of both.
@@ -41,13 +45,17 @@ class Distill:
     learns from. With `beside=True` they become (B, 2, K), the teacher's probabilities and the given labels,
     for `DistillationLoss`, which then holds the weight. Reference: https://arxiv.org/abs/1503.02531.
 
+    Several teachers say the mean of their probabilities, which is right more often than each of them, and
+    the student learns to say what all of them say together.
+
     The teacher is run in evaluation mode, without gradients, on the images' device, where it is moved; a
     module is put back into the mode that it was in. It sees floats in [0, 1] as every budgetnet model does:
     give one that expects normalised images as nn.Sequential(layers.standardise(mean, std), model).
 
     Args:
         teacher: a module (B, C, H, W) -> (B, K) logits, or the path of a run's folder or a model file, or the
-            name of a model that comes along, such as "cifar10_300kb"; loaded at its first use.
+            name of a model that comes along, such as "cifar10_300kb"; loaded at its first use. Or a list of
+            such teachers.
         weight: the teacher's share in [0, 1].
         temperature: above 0; above 1 the smaller probabilities count for more.
         resolution: the side in pixels that the views are resized to for the teacher; theirs if None.
@@ -62,7 +70,7 @@ class Distill:
         >>> loss = DistillationLoss(weight=0.9, temperature=4.0)
     """
 
-    teacher: nn.Module | Teacher | str | os.PathLike[str]
+    teacher: Given | Sequence[Given]
     weight: float = 1.0
     temperature: float = 1.0
     resolution: int | None = None
@@ -71,15 +79,12 @@ class Distill:
     acts_alone: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.teacher, nn.Module):
-            object.__setattr__(self, "teacher", Teacher(self.teacher))
-        elif isinstance(self.teacher, str | os.PathLike):
-            object.__setattr__(self, "teacher", os.fspath(self.teacher))
-        elif not isinstance(self.teacher, Teacher):
-            raise ValueError(
-                "Distill's teacher should be a module, or the path of a run's folder or a model file, "
-                f"not {self.teacher!r:.100}"
-            )
+        if isinstance(self.teacher, list | tuple):
+            if not self.teacher:
+                raise ValueError("Distill's list of teachers is empty: name at least one")
+            object.__setattr__(self, "teacher", tuple(_named(each) for each in self.teacher))
+        else:
+            object.__setattr__(self, "teacher", _named(self.teacher))
         number("Distill's weight", self.weight, least=0, most=1)
         number("Distill's temperature", self.temperature, above=0, most=1e6)
         if self.resolution is not None:
@@ -93,108 +98,149 @@ class Distill:
             )
 
     def identity(self) -> dict[str, object]:
-        """What the teacher computes by, in a few letters: its code and weights, or its file."""
-        if isinstance(self.teacher, Teacher):
-            return {"weights": mark(self.teacher.module)}
-        assert isinstance(self.teacher, str)
-        named = Path(self.teacher)
-        path = named if named.exists() else weights().get(self.teacher, named)
-        return {"weights": file_mark(path / MODEL if path.is_dir() else path)}
+        """What the teachers compute by, in a few letters each: their code and weights, or their files."""
+        marks = [each.mark() for each in self._each]
+        return {"weights": marks if isinstance(self.teacher, tuple) else marks[0]}
 
     @cached_property
-    def model(self) -> nn.Module:
-        """The teacher itself, loaded where it is a file. Raises ValueError where there is none."""
-        if isinstance(self.teacher, Teacher):
-            return self.teacher.module
-        assert isinstance(self.teacher, str)
-        try:
-            return load(self.teacher).requires_grad_(False)
-        except ValueError as error:
-            raise ValueError(f"Distill's teacher cannot be loaded: {error}") from None
+    def _each(self) -> tuple["_One", ...]:
+        known = self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+        return tuple(_One(name) for name in known if isinstance(name, Teacher | str))
 
     @property
-    def past(self) -> Past | None:
-        """What the teacher learnt from, as far as it is known."""
-        return past(self.model)
+    def models(self) -> list[nn.Module]:
+        """The teachers themselves, loaded where they are files. Raises ValueError where there is none."""
+        return [each.model for each in self._each]
+
+    @property
+    def pasts(self) -> list[Past]:
+        """What each teacher learnt from, as far as it is known."""
+        return [known for model in self.models if (known := past(model)) is not None]
 
     @property
     def external(self) -> str:
-        """The external weights that the teacher began from, and the student learns from; "" for none."""
-        return external(self.model)
+        """The external weights that teachers began from, and the student learns from; "" for none."""
+        return "; ".join(dict.fromkeys(words for model in self.models if (words := external(model))))
 
     def ready(self, data: Data) -> None:
         """Refuse, with a ValueError, a teacher that cannot be had or tells other classes than these apart."""
-        known = card(self.model)
-        names = known.classes if known is not None else ()
-        count = len(names) or self._count(known.crop if known is not None else None, data)
-        if count != len(data.classes):
-            differ = f" ({class_difference(data.classes, names)})" if names else ""
-            raise ValueError(
-                f"Distill's teacher {self.teacher!r} tells {count} classes apart, and {data.name} has "
-                f"{len(data.classes)}{differ}: name a teacher that was trained on the same classes"
-            )
-        for at, (theirs, ours) in enumerate(zip(names, data.classes)):
-            if theirs != ours:
-                raise ValueError(
-                    f"Distill's teacher {self.teacher!r} calls class {at} {theirs!r}, and {data.name} calls "
-                    f"it {ours!r}: name a teacher that was trained on the same classes in the same order"
-                )
+        for each in self._each:
+            each.ready(data, self.resolution)
 
     def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """The images as they are, float (B, C, H, W), and labels (B,) or (B, K) to (B, K) or (B, 2, K)."""
         if labels.ndim > 2:
             raise ValueError(
-                f"Distill needs labels (B,) or (B, K), found {tuple(labels.shape)}: only the last of several "
-                "teachers can keep them beside its own"
+                f"Distill needs labels (B,) or (B, K), found {tuple(labels.shape)}: give one step "
+                "all teachers in a list, for only the last step can keep them beside the labels"
             )
         if labels.ndim == 1:
             labels = labels[:, None] == torch.arange(classes, device=labels.device)
         labels = labels.float()
+        half = self.precision == "bf16"
+        seen = images if self.resolution is None else resize(images, (self.resolution, self.resolution))
         with torch.no_grad():
-            taught = torch.softmax(self._logits(images, classes) / self.temperature, dim=1)
+            said = (
+                torch.softmax(each.logits(seen, classes, half) / self.temperature, 1) for each in self._each
+            )
+            taught = next(said)
+            for other in said:
+                taught = taught + other
+            taught = taught / len(self._each)
         if self.beside:
             return images, torch.stack((taught, labels), dim=1)
         return images, torch.lerp(labels, taught, self.weight)
 
-    def _logits(self, images: Tensor, classes: int) -> Tensor:
-        seen = images if self.resolution is None else resize(images, (self.resolution, self.resolution))
+
+def _named(teacher: object) -> Teacher | str:
+    """A teacher as it is kept in a recipe. Raises ValueError for what is none."""
+    if isinstance(teacher, nn.Module):
+        return Teacher(teacher)
+    if isinstance(teacher, str | os.PathLike):
+        return os.fspath(teacher)
+    if not isinstance(teacher, Teacher):
+        raise ValueError(
+            "Distill's teacher should be a module, or the path of a run's folder or a model file, or a list "
+            f"of these, not {teacher!r:.100}"
+        )
+    return teacher
+
+
+class _One:
+    """One teacher of a step: where it comes from, and what it says."""
+
+    def __init__(self, name: Teacher | str) -> None:
+        self.name = name
+
+    def mark(self) -> str | None:
+        """What it computes by, in a few letters: its code and weights, or its file; None without one."""
+        if isinstance(self.name, Teacher):
+            return mark(self.name.module)
+        named = Path(self.name)
+        path = named if named.exists() else weights().get(self.name, named)
+        return file_mark(path / MODEL if path.is_dir() else path)
+
+    @cached_property
+    def model(self) -> nn.Module:
+        if isinstance(self.name, Teacher):
+            return self.name.module
+        try:
+            return load(self.name).requires_grad_(False)
+        except ValueError as error:
+            raise ValueError(f"Distill's teacher cannot be loaded: {error}") from None
+
+    def ready(self, data: Data, resolution: int | None) -> None:
+        """Refuse, with a ValueError, what cannot be had or tells other classes apart than the data's."""
+        known = card(self.model)
+        names = known.classes if known is not None else ()
+        count = len(names) or self._count(known.crop if known is not None else None, data, resolution)
+        if count != len(data.classes):
+            differ = f" ({class_difference(data.classes, names)})" if names else ""
+            raise ValueError(
+                f"Distill's teacher {self.name!r} tells {count} classes apart, and {data.name} has "
+                f"{len(data.classes)}{differ}: name a teacher that was trained on the same classes"
+            )
+        for at, (theirs, ours) in enumerate(zip(names, data.classes)):
+            if theirs != ours:
+                raise ValueError(
+                    f"Distill's teacher {self.name!r} calls class {at} {theirs!r}, and {data.name} calls "
+                    f"it {ours!r}: name a teacher that was trained on the same classes in the same order"
+                )
+
+    def logits(self, seen: Tensor, classes: int, half: bool) -> Tensor:
+        """What it says of views (B, C, H, W): float (B, K)."""
         weight = next(chain(self.model.parameters(), self.model.buffers()), seen)
         if weight.device != seen.device:
             self.model.to(seen.device)
+        rounding = torch.autocast(seen.device.type, torch.bfloat16) if half else nullcontext()
         with _evaluating(self.model):
             try:
-                with self._rounding(seen.device):
+                with rounding:
                     logits = self.model(seen)
             except RuntimeError:
                 # Says in a sentence that the views do not fit the teacher, if that is the reason.
                 check_fit(self.model, (seen.shape[-2], seen.shape[-1]), channels=seen.shape[1])
                 raise
-        if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(images), classes):
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != (len(seen), classes):
             given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
-                f"Distill's teacher {self.teacher!r} should give logits ({len(images)}, {classes}), "
+                f"Distill's teacher {self.name!r} should give logits ({len(seen)}, {classes}), "
                 f"gave {given}: name one that was trained on the same classes"
             )
         return logits.float()
 
-    def _rounding(self, device: torch.device) -> AbstractContextManager[object]:
-        half = self.precision == "bf16"
-        return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
-
-    def _count(self, crop: int | None, data: Data) -> int:
+    def _count(self, crop: int | None, data: Data, resolution: int | None) -> int:
         """How many classes a teacher without names tells apart, at a resolution that fits it."""
         channels = int(data.train.images.shape[1])
-        size = self.resolution or crop or min(data.train.images.shape[-2:])
+        size = resolution or crop or min(data.train.images.shape[-2:])
         try:
             shape = ledger(self.model, size, channels=channels).rows[0].shape
         except DoesNotFit as error:
-            if self.resolution is not None or error.smallest is None:
-                raise ValueError(
-                    f"Distill's teacher {self.teacher!r} cannot see the images: {error}"
-                ) from None
+            if resolution is not None or error.smallest is None:
+                raise ValueError(f"Distill's teacher {self.name!r} cannot see the images: {error}") from None
             shape = ledger(self.model, error.smallest, channels=channels).rows[0].shape
         if shape is None or len(shape) != 2:
-            raise ValueError(f"Distill's teacher {self.teacher!r} should give logits (B, K), gives {shape}")
+            raise ValueError(f"Distill's teacher {self.name!r} should give logits (B, K), gives {shape}")
         return shape[1]
 
 

@@ -142,6 +142,47 @@ def test_a_teacher_computes_in_the_precision_that_is_asked_for(images: Tensor, l
         Distill(teacher, precision="bf15")  # type: ignore[arg-type]
 
 
+def test_several_teachers_say_the_mean_of_their_probabilities(
+    saved: Path, images: Tensor, labels: Tensor
+) -> None:
+    others = [network(seed) for seed in (1, 2, 3)]
+    step = Distill([others[0], others[1], others[2]], temperature=2.0, beside=True)
+    each = [said(teacher, images.float() / 255, 2.0) for teacher in others]
+    torch.testing.assert_close(answered(step, images, labels)[:, 0], torch.stack(each).mean(dim=0))
+    # One after the other gives the same where shares are halves, thirds and so on.
+    mean = answered(Distill(others, weight=0.6), images, labels)
+    steps = [Distill(teacher, weight=1 / (n + 1)) for n, teacher in enumerate(others)]
+    after = labels
+    for one in steps:
+        after = answered(one, images, after)
+    torch.testing.assert_close(mean, 0.6 * after + 0.4 * F.one_hot(labels, 3))
+    # Files and modules go together, and a list of one is that one.
+    both = answered(Distill([saved, others[1]]), images, labels)
+    torch.testing.assert_close(both, answered(Distill([others[0], others[1]]), images, labels))
+    assert torch.equal(
+        answered(Distill([others[0]]), images, labels), answered(Distill(others[0]), images, labels)
+    )
+
+
+def test_each_of_several_teachers_is_told_and_looked_at(saved: Path, data: Data) -> None:
+    file = saved / "model.safetensors"
+    step = Distill([saved, network(2)])
+    first, second = step.identity()["weights"]  # type: ignore[misc]
+    assert first == file_mark(file)
+    assert second == Distill(network(2)).identity()["weights"]
+    assert described_value(step)["teacher"][0] == str(saved)
+    assert step == Distill(step.teacher) != Distill(saved)
+    assert len(step.pasts) == 1, "of a module that was never trained nothing is known"
+    step.ready(data)
+    with pytest.raises(ValueError, match="cannot be loaded: there is no model file"):
+        Distill([saved, saved / "nobody"]).ready(data)
+    with pytest.raises(ValueError, match="tells 4 classes apart"):
+        Distill([saved, network(classes=4)]).ready(data)
+    phase = Phase(epochs=1, resolution=8, lr=0.1, augment=[Flip(), Distill(saved)])
+    changed = Recipe([phase]).changed("phases.0.augment.1.teacher", [str(saved), str(file)])
+    assert changed.phases[0].augment[1].models[0] is not changed.phases[0].augment[1].models[1]
+
+
 def test_the_users_module_is_left_as_it_was(images: Tensor, labels: Tensor) -> None:
     teacher = network(1, dropout=0.5).train()
     teacher[1].eval()
@@ -155,7 +196,7 @@ def test_the_users_module_is_left_as_it_was(images: Tensor, labels: Tensor) -> N
     assert [module.training for module in teacher.modules()] == modes
     assert all(parameter.requires_grad and parameter.grad is None for parameter in teacher.parameters())
     assert all(torch.equal(state[name], tensor) for name, tensor in teacher.state_dict().items())
-    assert step.model is teacher
+    assert step.models == [teacher]
 
 
 def test_the_module_is_put_back_when_it_fails(labels: Tensor) -> None:
@@ -214,15 +255,15 @@ def test_a_saved_teacher_is_loaded_once_at_its_first_use(saved: Path, images: Te
     for step, before in zip(steps, found):
         assert torch.equal(before, found[0])
         assert torch.equal(answered(step, images, labels), before)
-        assert not any(module.training for module in step.model.modules())
-        assert not any(parameter.requires_grad for parameter in step.model.parameters())
+        assert not any(module.training for module in step.models[0].modules())
+        assert not any(parameter.requires_grad for parameter in step.models[0].parameters())
     torch.testing.assert_close(found[0], said(network(1), images.float() / 255))
 
 
 def test_a_model_that_comes_along_teaches_by_its_name() -> None:
     step = Distill("cifar10_300kb")
     assert step.identity()["weights"] == file_mark(weights()["cifar10_300kb"])
-    assert sum(parameter.numel() for parameter in step.model.parameters()) == 271_810
+    assert sum(parameter.numel() for parameter in step.models[0].parameters()) == 271_810
 
 
 def test_a_missing_teacher_is_one_sentence(
@@ -281,7 +322,7 @@ def test_logits_of_another_shape_are_refused(images: Tensor, labels: Tensor) -> 
         answered(Distill(network(classes=4)), images, labels)
     step = Distill(network(), beside=True)
     apart = answered(step, images, labels)
-    with pytest.raises(ValueError, match=r"found \(8, 2, 3\): only the last of several"):
+    with pytest.raises(ValueError, match=r"found \(8, 2, 3\): give one step all teachers in a list"):
         answered(step, images, apart)
 
 
@@ -290,6 +331,8 @@ def test_logits_of_another_shape_are_refused(images: Tensor, labels: Tensor) -> 
     [
         (lambda: Distill(3), "should be a module, or the path"),  # type: ignore[arg-type]
         (lambda: Distill(nn.Linear), "should be a module, or the path"),  # type: ignore[arg-type]
+        (lambda: Distill([]), "list of teachers is empty: name at least one"),
+        (lambda: Distill(["x", 3]), "should be a module, or the path .* or a list of these, not 3"),  # type: ignore[list-item]
         (lambda: Distill("x", weight=1.5), r"weight should be a number from 0 to 1, not 1.5"),
         (lambda: Distill("x", temperature=0), "temperature should be a number above 0"),
         (lambda: Distill("x", temperature=-1), "temperature should be a number"),
@@ -325,7 +368,7 @@ def test_a_recipe_tells_its_teacher_in_a_few_words(saved: Path) -> None:
     phase = Phase(epochs=1, resolution=8, lr=0.1, augment=[Flip(), step])
     changed = Recipe([phase]).changed("phases.0.augment.1.weight", 0.5).phases[0].augment[1]
     assert (changed.weight, changed.temperature) == (0.5, 2.0)
-    assert changed.model is teacher
+    assert changed.models == [teacher]
     assert step == Distill(step.teacher, temperature=2.0) != changed
 
 
@@ -334,6 +377,7 @@ def test_external_weights_of_the_teacher_are_told(saved: Path) -> None:
     assert (Distill(teacher).external, Distill(saved).external) == ("", "")
     teacher.external = "torchvision IMAGENET1K_V1"
     assert Distill(teacher).external == "torchvision IMAGENET1K_V1"
+    assert Distill([saved, teacher, teacher]).external == "torchvision IMAGENET1K_V1"
 
 
 # --- the loss

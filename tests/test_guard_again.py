@@ -121,7 +121,7 @@ def test_a_teacher_that_learnt_what_is_held_out_is_told_of(tmp_path: Path) -> No
     run = trainer.fit(model, first, Recipe([Phase(1, 8, 0.01)], batch_size=10))
     common = trained_on(other.splits["val"], image_hashes(first.train))
     assert common
-    for teacher in (model, run.folder):
+    for teacher in (model, [made(), run.folder, model], run.folder):
         recipe = Recipe([Phase(1, 8, 0.01, augment=[Distill(teacher)])], batch_size=10)
         assert not [note for note in before(first, recipe) if "teacher" in note]
         (note,) = [note for note in before(other, recipe) if "teacher" in note]

@@ -22,9 +22,9 @@ class Past:
     whole: bool = True
 
 
-def past(owner: object) -> Past | None:
-    """What a model, or a step's teacher, learnt from before, None where nothing is known of it."""
-    known = getattr(owner, "past", None)
+def past(model: object) -> Past | None:
+    """What a model learnt from before, None where nothing is known of it."""
+    known = getattr(model, "past", None)
     return known if isinstance(known, Past) else None
 
 

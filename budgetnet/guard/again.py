@@ -1,5 +1,6 @@
 """What a model object that was trained before makes of the figures of a training that goes on from it."""
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,7 @@ def taught(data: Data, recipe: Recipe) -> list[str]:
     """Whether a teacher learnt from images of val and test: what it has seen its pupil knows."""
     notes = []
     for number, phase in enumerate(recipe.phases, start=1):
-        for step in phase.augment:
-            known = past(step)
-            if known is None:
-                continue
+        for known in chain.from_iterable(getattr(step, "pasts", ()) for step in phase.augment):
             hashes, record = _hashes(known), record_of(Path(known.folder)) if known.folder else {}
             if len(hashes) or record:
                 seen = hashes if len(hashes) else None
