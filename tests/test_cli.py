@@ -339,6 +339,40 @@ def test_a_dry_run_foretells_the_steps_of_the_run_and_writes_nothing(made: Made,
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("pseudo", "most", "steps", "views", "looks", "passes"),
+    [
+        # 48 labelled images and at most 30 and 20 of the unlabelled ones, in batches of 24; three epochs.
+        ("PseudoLabels(0.9)", "at most ", "up to 9", 216, 30, 1),
+        ("PseudoLabels(0.9, per_class=5)", "at most ", "up to 6", 144, 30, 1),
+        ("FixMatch(ratio=2)", "", "6", 144, 576, 3),
+    ],
+)
+def test_a_dry_run_counts_the_unlabelled_images_too(
+    pseudo: str, most: str, steps: str, views: int, looks: int, passes: int, here: Path
+) -> None:
+    text = (
+        "import torch\nfrom budgetnet import *\n\n"
+        "def model():\n    return Budget(params='1k').build(models.convnet, classes=4, widths=(4,))\n\n"
+        "def part(n, label):\n    g = torch.Generator().manual_seed(n)\n"
+        "    images = torch.randint(0, 256, (n, 3, 8, 8), generator=g, dtype=torch.uint8)\n"
+        "    labels = torch.arange(n) % 4 if label else torch.full((n,), -1)\n"
+        "    return Split(images, labels, torch.arange(n))\n\n"
+        "def data():\n    return Data(part(48, 1), None, None, tuple('abcd'), 'made', part(30, 0))\n\n"
+        f"recipe = Recipe([Phase(3, 8, 0.1, pseudo={pseudo})], batch_size=24)\n"
+    )
+    output = told("run", written(here, text), "--dry-run")
+    (row,) = [line for line in output.splitlines() if line.startswith("phase 1")]
+    assert f" {steps}  " in row
+    made = budgetnet.Budget(params="1k").build(budgetnet.models.convnet, classes=4, widths=(4,))
+    macs = budgetnet.macs(made, 8)
+    total = shortened(macs * (3 * views + passes * looks))
+    assert (
+        f"in all: {most}{views} views of training images and {looks} of unlabelled images, {total} MACs"
+        in output
+    )
+
+
 def test_a_dry_run_without_the_data_goes_on_and_fetches_nothing(here: Path) -> None:
     text = (
         HEAD

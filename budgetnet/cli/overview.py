@@ -45,7 +45,7 @@ def show_model(plan: Plan, model: nn.Module) -> None:
         say(line)
 
 
-def show_phases(recipe: Recipe, images: int | None) -> None:
-    """Print the phases as a table; with `images`, the number of training images, also how many steps."""
-    columns, *rows = phase_rows(recipe, images)
+def show_phases(recipe: Recipe, data: Data | None) -> None:
+    """Print the phases as a table; with `data` also how many steps."""
+    columns, *rows = phase_rows(recipe, data)
     table(columns, rows)

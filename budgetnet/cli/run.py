@@ -78,12 +78,12 @@ def run_recipe(
             say(data_line(data))
             say(device_line(trainer.device))
         if not quiet and session.within is None:
-            show_phases(plan.recipe, len(data.train))
+            show_phases(plan.recipe, data)
         run = Run(record=asked.record(plan), source=plan.source)
         session = replace(session, resume=resume, after=after, scaled=scaled)
         epochs = trainer.start(model, data, plan.recipe, run, session, partial(new_folder, out, folder))
         if not quiet and session.within is not None:
-            show_phases(scaled(run.record["scale"]), len(data.train))
+            show_phases(scaled(run.record["scale"]), data)
     try:
         for _ in epochs:
             pass
@@ -141,10 +141,9 @@ def run_dry(
         plan = replace(plan, recipe=scaled(found.scale))
         for line in found.lines:
             say(line)
-    show_phases(plan.recipe, len(data.train) if data is not None else None)
+    show_phases(plan.recipe, data)
     if data is not None:
-        validation = len(data.val) if data.val is not None else 0
-        say(work_line(work(model, plan.recipe, len(data.train), validation)))
+        say(work_line(work(model, plan.recipe, data)))
         if within is None:
             say(takes(trainer.forecast(model, data, plan.recipe), plan.recipe))
     say("dry run: nothing was trained")

@@ -73,7 +73,7 @@ def run_seeds(
         asked, extra = replace(asked, scale=held["scale"]), {"within": held["within"]}
         plan = asked.made(base)
     if not quiet:
-        show_phases(plan.recipe, len(data.train))
+        show_phases(plan.recipe, data)
     runs: list[Run] = []
     try:
         record = {**asked.record(plan), **extra}

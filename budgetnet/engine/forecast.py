@@ -91,10 +91,9 @@ class Forecast:
         return SAVING * (spent + looks * times.look)
 
     def _phase(self, recipe: Recipe, phase: Phase, times: PhaseTimes) -> float:
-        images, labelled = self.images["train"], 0
-        if isinstance(phase.pseudo, PseudoLabels):
-            labelled = self.images.get("unlabelled", 0)
-            images += min(labelled, (phase.pseudo.per_class or labelled) * self.classes)
+        unlabelled = self.images.get("unlabelled", 0)
+        labelled = unlabelled if isinstance(phase.pseudo, PseudoLabels) else 0
+        images = phase.most_images(self.images["train"], unlabelled, self.classes)
         count, size = phase.steps(images, recipe.batch_size)
         moments = min(MOMENTS, phase.epochs * count)
         sizes = [phase.resolution_at(k / moments) for k in range(moments)]

@@ -205,6 +205,10 @@ class Phase:
         trained = {self.resolution_at(k / 64) for k in range(64)} | {self.last_resolution}
         return sorted(trained | {self.test.at(self.last_resolution)[1]})
 
+    def most_images(self, train: int, unlabelled: int, classes: int) -> int:
+        """How many images an epoch goes over, at most: those of training, and those that may join them."""
+        return train + (self.pseudo.most(unlabelled, classes) if isinstance(self.pseudo, PseudoLabels) else 0)
+
     def steps(self, images: int, batch_size: int) -> tuple[int, int]:
         """The steps of an epoch over `images` training images, and the images of each.
 

@@ -32,6 +32,10 @@ class PseudoLabels:
         if self.per_class is not None:
             whole("PseudoLabels's per_class", self.per_class)
 
+    def most(self, unlabelled: int, classes: int) -> int:
+        """How many of so many unlabelled images of so many classes are kept, at most."""
+        return min(unlabelled, (self.per_class or unlabelled) * classes)
+
 
 @dataclass(frozen=True)
 class FixMatch:

@@ -135,5 +135,5 @@ def page_of(start: Start, device: Any) -> Page | None:
         ("device", device_line(device).removeprefix("device: ")),
         ("time", "to be seen after some steps"),
     ]
-    phases = phase_rows(start.recipe, len(start.data.train))
+    phases = phase_rows(start.recipe, start.data)
     return Page(facts, [*part_rows(costs, resolution)], [*phases])

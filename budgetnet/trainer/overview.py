@@ -9,7 +9,7 @@ from torch import nn
 
 from budgetnet.budget import Budget, Ledger, built, latency, ledger, macs, measures, shown, unit
 from budgetnet.data import Data
-from budgetnet.recipe import Phase, Recipe
+from budgetnet.recipe import FixMatch, Phase, PseudoLabels, Recipe
 from budgetnet.schedule import Reactive, value
 from budgetnet.text import counted
 
@@ -75,16 +75,23 @@ def device_line(device: torch.device) -> str:
     return f"device: cpu ({counted(threads, 'thread')})"
 
 
-def phase_rows(recipe: Recipe, images: int | None) -> list[list[str]]:
-    """The phases below a row of titles; with `images`, the number of training images, also how many steps."""
+def phase_rows(recipe: Recipe, data: Data | None) -> list[list[str]]:
+    """The phases below a row of titles; with `data` also how many steps, at most where images may join."""
     columns = ["phase", "epochs", "steps", "views", "resolution", "tested at", "learning rate"]
     rows = []
     for number, phase in enumerate(recipe.phases, start=1):
-        steps = "" if images is None else f"{phase.epochs * phase.steps(images, recipe.batch_size)[0]:,}"
+        images = 0 if data is None else _images(phase, data)
+        most = "up to " if data is not None and images > len(data.train) else ""
+        steps = f"{most}{phase.epochs * phase.steps(images, recipe.batch_size)[0]:,}"
         row = [phase.name or f"phase {number}", str(phase.epochs), steps, f"{phase.views:g}"]
         rows.append([*row, _resolution(phase), _tested(phase), _rate(phase)])
     rows = [columns, *rows]
-    return rows if images is not None else [[*row[:2], *row[3:]] for row in rows]
+    return rows if data is not None else [[*row[:2], *row[3:]] for row in rows]
+
+
+def _images(phase: Phase, data: Data) -> int:
+    unlabelled = len(data.unlabelled) if data.unlabelled is not None else 0
+    return phase.most_images(len(data.train), unlabelled, len(data.classes))
 
 
 def _resolution(phase: Phase) -> str:
@@ -112,35 +119,48 @@ def _rate(phase: Phase) -> str:
 
 @dataclass(frozen=True)
 class Work:
-    """How much a training is: `views` and `tests` images, and the `macs` of both."""
+    """How much a training is: `views`, `tests` and looks at `unlabelled` images, and the `macs` of all.
+
+    It is `most` of what it may be where pseudo-labels add images.
+    """
 
     views: int
     tests: int
+    unlabelled: int
     macs: float
+    most: bool
 
 
-def work(model: nn.Module, recipe: Recipe, images: int, validation: int) -> Work:
-    """The work of a recipe over so many images; MACs count a training view as three passes."""
+def work(model: nn.Module, recipe: Recipe, data: Data) -> Work:
+    """The work of a recipe over the data; MACs count a view that is learnt from as three passes."""
     known: dict[int, int] = {}
-    views, tests, total = 0, 0, 0.0
+    views, tests, looks, total = 0, 0, 0, 0.0
+    validation, unlabelled = (len(part) if part is not None else 0 for part in (data.val, data.unlabelled))
     for phase in recipe.phases:
-        seen = phase.epochs * math.prod(phase.steps(images, recipe.batch_size))
+        seen = phase.epochs * math.prod(phase.steps(_images(phase, data), recipe.batch_size))
         tried = phase.epochs * validation * phase.test.looks
+        pseudo = phase.pseudo
+        labelled = unlabelled * phase.test.looks if isinstance(pseudo, PseudoLabels) else 0
+        beside = 2 * seen * pseudo.ratio if isinstance(pseudo, FixMatch) else 0
         resolutions = Counter(phase.resolution_at((k + 0.5) / MOMENTS) for k in range(MOMENTS))
         crop = phase.test.at(phase.last_resolution)[1]
         for resolution in {*resolutions, crop} - set(known):
             known[resolution] = macs(model, resolution)
         each = sum(times * known[resolution] for resolution, times in resolutions.items()) / MOMENTS
-        views, tests = views + seen, tests + tried
-        total += TRAINING * seen * each + tried * known[crop]
-    return Work(views, tests, total)
+        views, tests, looks = views + seen, tests + tried, looks + labelled + beside
+        total += TRAINING * (seen + beside) * each + (tried + labelled) * known[crop]
+    most = any(_images(phase, data) > len(data.train) for phase in recipe.phases)
+    return Work(views, tests, looks, total, most)
 
 
 def work_line(effort: Work) -> str:
     """The work in one line."""
-    tests = f" and {effort.tests:,} of validation images" if effort.tests else ""
+    parts = [f"{effort.views:,} views of training images"]
+    parts += [f"{effort.unlabelled:,} of unlabelled images"] if effort.unlabelled else []
+    parts += [f"{effort.tests:,} of validation images"] if effort.tests else []
+    listed = " and ".join([*([", ".join(parts[:-1])] if parts[1:] else []), parts[-1]])
     return (
-        f"in all: {effort.views:,} views of training images{tests}, {shortened(effort.macs)} MACs "
+        f"in all: {'at most ' if effort.most else ''}{listed}, {shortened(effort.macs)} MACs "
         f"(a training view as {TRAINING} passes)"
     )
 
