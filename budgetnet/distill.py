@@ -139,6 +139,8 @@ class Distill:
         labels = labels.float()
         half = self.precision == "bf16"
         seen = images if self.resolution is None else resize(images, (self.resolution, self.resolution))
+        # As the trainer lays its own: where convolutions and pooling are up to twice as fast on a CPU.
+        seen = seen.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             said = (
                 torch.softmax(each.logits(seen, classes, half) / self.temperature, 1) for each in self._each
