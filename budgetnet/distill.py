@@ -40,10 +40,15 @@ Given = nn.Module | Teacher | str | os.PathLike[str]
 class Distill:
     """Replace labels by a teacher's probabilities for the views, or by a mixture of both.
 
-    Stands after the steps that move, recolour or mix images. Labels (B,) or (B, K) become (B, K):
-    weight * softmax(teacher / temperature) + (1 - weight) * labels, which any loss that knows mixed labels
-    learns from. With `beside=True` they become (B, 2, K), the teacher's probabilities and the given labels,
-    for `DistillationLoss`, which then holds the weight. Reference: https://arxiv.org/abs/1503.02531.
+    Stands after the steps that move, recolour or mix images, where both are to see the same. Labels (B,) or
+    (B, K) become (B, K): weight * softmax(teacher / temperature) + (1 - weight) * labels, which any loss that
+    knows mixed labels learns from. With `beside=True` they become (B, 2, K), the teacher's probabilities and
+    the given labels, for `DistillationLoss`, which then holds the weight. Reference:
+    https://arxiv.org/abs/1503.02531.
+
+    What stands before it is what the teacher sees, and what stands behind it is the student's alone: from
+    [Flip(), Distill(teacher), TrivialAugmentWide(), Cutmix()] it learns to say of strong views what the
+    teacher says of weak ones, the "noisy student" (https://arxiv.org/abs/1911.04252).
 
     Several teachers say the mean of their probabilities, which is right more often than each of them, and
     the student learns to say what all of them say together.

@@ -115,6 +115,13 @@ def test_soft_labels_are_welcome() -> None:
     soft = torch.softmax(torch.randn(4, 5, generator=seeded()), dim=1)
     _, labels = Mixup(1.0).act(images, soft, classes=5, generator=seeded())
     assert (labels.sum(dim=1) - 1).abs().max() < 1e-6
+    # A teacher's and the given ones, beside each other, are mixed alike.
+    both = torch.stack((soft, soft.flip(1)), dim=1)
+    for step in (Mixup(1.0), Cutmix(1.0)):
+        found = [
+            step.act(images, each, classes=5, generator=seeded())[1] for each in (both, soft, soft.flip(1))
+        ]
+        assert torch.equal(found[0], torch.stack(found[1:], dim=1))
 
 
 def test_an_image_alone_in_its_batch_is_mixed_with_itself() -> None:

@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as reference
 
 from budgetnet import (
     Budget,
+    Cutmix,
     Data,
     Distill,
     DistillationLoss,
@@ -118,6 +119,28 @@ def test_the_teacher_sees_the_very_views_that_the_student_sees(images: Tensor, l
     torch.testing.assert_close(taught, said(teacher, views))
     plain, _ = view(images, labels, steps[:2], resolution=10, classes=3, generator=seeded(5))
     assert torch.equal(views, plain)
+
+
+def plain(images: Tensor) -> Tensor:
+    return images
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_stands_behind_it_is_for_the_student_alone(beside: bool, images: Tensor, labels: Tensor) -> None:
+    teacher = network(1)
+    weak, taught = view(
+        images, labels, [Flip(), Distill(teacher)], resolution=12, classes=3, generator=seeded(5)
+    )
+    torch.testing.assert_close(taught, said(teacher, weak))
+    # What mixes, and steps from elsewhere, take what the teacher said on, as they do labels.
+    behind = [plain, Cutmix(1.0), Mixup(0.4)]
+    steps = [Flip(), Distill(teacher, weight=1.0 if beside else 0.0, beside=beside), *behind]
+    views, found = view(images, labels, steps, resolution=12, classes=3, generator=seeded(5))
+    alone, given = view(images, labels, [Flip(), *behind], resolution=12, classes=3, generator=seeded(5))
+    assert torch.equal(views, alone)
+    torch.testing.assert_close(found[:, 1] if beside else found, given)
+    assert found.shape == ((8, 2, 3) if beside else (8, 3))
+    torch.testing.assert_close(found.sum(dim=-1), torch.ones(found.shape[:-1]))
 
 
 def test_the_teacher_sees_the_views_at_its_own_resolution(images: Tensor, labels: Tensor) -> None:

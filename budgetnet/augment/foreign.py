@@ -40,7 +40,7 @@ def call(
         ) from error
     is_pair = isinstance(result, tuple | list) and len(result) == 2
     new_images, new_labels = result if is_pair else (result, labels)
-    return checked_images(step, new_images, images), _checked_labels(step, new_labels, len(images), classes)
+    return checked_images(step, new_images, images), _checked_labels(step, new_labels, labels, classes)
 
 
 def name(step: object) -> str:
@@ -82,8 +82,10 @@ def checked_images(step: object, images: object, given: Tensor) -> Tensor:
     )
 
 
-def _checked_labels(step: object, labels: object, count: int, classes: int) -> Tensor:
-    if isinstance(labels, Tensor) and tuple(labels.shape) in ((count,), (count, classes)):
+def _checked_labels(step: object, labels: object, given: Tensor, classes: int) -> Tensor:
+    count = len(given)
+    # Those that a teacher has said something beside may stay as they were.
+    if isinstance(labels, Tensor) and tuple(labels.shape) in ((count,), (count, classes), tuple(given.shape)):
         return labels
     kind = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
     raise ValueError(

@@ -163,11 +163,14 @@ def _noise(images: Tensor, members: Tensor, generator: Generator) -> Tensor:
 
 
 def mix_labels(labels: Tensor, share: Tensor, classes: int) -> Tensor:
-    """(B,) or (B, K) to float32 (B, K): `share` (B,) of the own label, the rest of the one before it."""
+    """`share` (B,) of the own label, the rest of the one before it: (B,) or (B, K) to float32 (B, K).
+
+    Labels (B, 2, K), which a teacher has said something beside, stay of that shape.
+    """
     if labels.ndim == 1:
         labels = labels[:, None] == torch.arange(classes, device=labels.device)
     labels = labels.float()
-    return torch.lerp(labels.roll(1, 0), labels, share[:, None])
+    return torch.lerp(labels.roll(1, 0), labels, share.view(-1, *[1] * (labels.ndim - 1)))
 
 
 def _check(name: str, step: Mixup | Cutmix) -> None:
