@@ -210,6 +210,7 @@ def main() -> None:
     trainer = started(asked)
     out = Path(asked.out)
     out.mkdir(parents=True, exist_ok=True)
+    blank(11, 4)  # Where nothing can be drawn, say so before an hour of training.
     found = points(trainer, asked)
     with (out / "fixres_curve.csv").open("w", newline="") as file:
         table = csv.writer(file)
