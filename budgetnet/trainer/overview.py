@@ -9,6 +9,7 @@ from torch import nn
 
 from budgetnet.budget import Budget, Ledger, built, latency, ledger, macs, measures, shown, unit
 from budgetnet.data import Data
+from budgetnet.distill import Distill
 from budgetnet.recipe import FixMatch, Phase, PseudoLabels, Recipe
 from budgetnet.schedule import Reactive, value
 from budgetnet.text import counted
@@ -121,7 +122,7 @@ def _rate(phase: Phase) -> str:
 class Work:
     """How much a training is: `views`, `tests` and looks at `unlabelled` images, and the `macs` of all.
 
-    It is `most` of what it may be where pseudo-labels add images.
+    It is the `most` that it may be where pseudo-labels add images; `teachers` look at the views too.
     """
 
     views: int
@@ -129,11 +130,16 @@ class Work:
     unlabelled: int
     macs: float
     most: bool
+    teachers: int
 
 
 def work(model: nn.Module, recipe: Recipe, data: Data) -> Work:
-    """The work of a recipe over the data; MACs count a view that is learnt from as three passes."""
+    """The work of a recipe over the data; MACs count a view that is learnt from as three passes.
+
+    A teacher's look at a view is one pass of the teacher.
+    """
     known: dict[int, int] = {}
+    teachers = 0
     views, tests, looks, total = 0, 0, 0, 0.0
     validation, unlabelled = (len(part) if part is not None else 0 for part in (data.val, data.unlabelled))
     for phase in recipe.phases:
@@ -147,10 +153,18 @@ def work(model: nn.Module, recipe: Recipe, data: Data) -> Work:
         for resolution in {*resolutions, crop} - set(known):
             known[resolution] = macs(model, resolution)
         each = sum(times * known[resolution] for resolution, times in resolutions.items()) / MOMENTS
+        steps = [step for step in phase.augment if isinstance(step, Distill)]
+        taught = sum(
+            times * macs(teacher, step.resolution or resolution) / MOMENTS
+            for resolution, times in resolutions.items()
+            for step in steps
+            for teacher in step.models
+        )
+        teachers = max(teachers, sum(len(step.models) for step in steps))
         views, tests, looks = views + seen, tests + tried, looks + labelled + beside
-        total += TRAINING * (seen + beside) * each + (tried + labelled) * known[crop]
+        total += TRAINING * (seen + beside) * each + seen * taught + (tried + labelled) * known[crop]
     most = any(_images(phase, data) > len(data.train) for phase in recipe.phases)
-    return Work(views, tests, looks, total, most)
+    return Work(views, tests, looks, total, most, teachers)
 
 
 def work_line(effort: Work) -> str:
@@ -159,9 +173,11 @@ def work_line(effort: Work) -> str:
     parts += [f"{effort.unlabelled:,} of unlabelled images"] if effort.unlabelled else []
     parts += [f"{effort.tests:,} of validation images"] if effort.tests else []
     listed = " and ".join([*([", ".join(parts[:-1])] if parts[1:] else []), parts[-1]])
+    taught = ", and one of each teacher" if effort.teachers > 1 else ", and one of the teacher"
+    taught = taught if effort.teachers else ""
     return (
         f"in all: {'at most ' if effort.most else ''}{listed}, {shortened(effort.macs)} MACs "
-        f"(a training view as {TRAINING} passes)"
+        f"(a training view as {TRAINING} passes{taught})"
     )
 
 
