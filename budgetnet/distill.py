@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from budgetnet.augment import Batch, resize
-from budgetnet.budget import DoesNotFit, check_fit, external, ledger
+from budgetnet.budget import DoesNotFit, check_fit, external, ledger, macs
 from budgetnet.data import Data, Past, class_difference, past
 from budgetnet.identity import Named, file_mark, mark
 from budgetnet.modelfile import card, load, weights
@@ -121,6 +121,10 @@ class Distill:
     def pasts(self) -> list[Past]:
         """What each teacher learnt from, as far as it is known."""
         return [known for model in self.models if (known := past(model)) is not None]
+
+    def teaching_macs(self, resolution: int) -> int:
+        """Multiply-accumulates of all teachers for one view of so many pixels a side."""
+        return sum(macs(model, self.resolution or resolution) for model in self.models)
 
     @property
     def external(self) -> str:

@@ -373,8 +373,8 @@ def test_a_dry_run_counts_the_unlabelled_images_too(
     )
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "and one of the teacher"), (2, "and one of each teacher")])
-def test_a_dry_run_counts_what_teachers_compute(count: int, words: str, made: Made, here: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_dry_run_counts_what_teachers_compute(count: int, made: Made, here: Path) -> None:
     teachers = f"augment=[Flip(), Distill({[str(made.folder)] * count!r}, resolution=9)]"
     text = TINY.replace("augment=[Flip()]", teachers).replace("Flip, ", "Distill, Flip, ")
     output = told("run", written(here, text), "--dry-run")
@@ -382,7 +382,7 @@ def test_a_dry_run_counts_what_teachers_compute(count: int, words: str, made: Ma
     own, taught = (budgetnet.macs(model, resolution) for resolution in (8, 9))
     fix = 3 * 192 * budgetnet.macs(model, 12) + 48 * budgetnet.macs(model, 12)
     expected = 2 * 192 * (3 * own + count * taught) + 2 * 48 * own + fix
-    assert f", {shortened(expected)} MACs (a training view as 3 passes, {words})\n" in output
+    assert f", {shortened(expected)} MACs (a training view as 3 passes, and one of each teacher)\n" in output
 
 
 def test_a_dry_run_without_the_data_goes_on_and_fetches_nothing(here: Path) -> None:

@@ -9,7 +9,6 @@ from torch import nn
 
 from budgetnet.budget import Budget, Ledger, built, latency, ledger, macs, measures, shown, unit
 from budgetnet.data import Data
-from budgetnet.distill import Distill
 from budgetnet.recipe import FixMatch, Phase, PseudoLabels, Recipe
 from budgetnet.schedule import Reactive, value
 from budgetnet.text import counted
@@ -122,7 +121,7 @@ def _rate(phase: Phase) -> str:
 class Work:
     """How much a training is: `views`, `tests` and looks at `unlabelled` images, and the `macs` of all.
 
-    It is the `most` that it may be where pseudo-labels add images; `teachers` look at the views too.
+    It is the `most` that it may be where pseudo-labels add images; `taught` where teachers look at views too.
     """
 
     views: int
@@ -130,7 +129,7 @@ class Work:
     unlabelled: int
     macs: float
     most: bool
-    teachers: int
+    taught: bool
 
 
 def work(model: nn.Module, recipe: Recipe, data: Data) -> Work:
@@ -139,7 +138,7 @@ def work(model: nn.Module, recipe: Recipe, data: Data) -> Work:
     A teacher's look at a view is one pass of the teacher.
     """
     known: dict[int, int] = {}
-    teachers = 0
+    taught = False
     views, tests, looks, total = 0, 0, 0, 0.0
     validation, unlabelled = (len(part) if part is not None else 0 for part in (data.val, data.unlabelled))
     for phase in recipe.phases:
@@ -153,18 +152,17 @@ def work(model: nn.Module, recipe: Recipe, data: Data) -> Work:
         for resolution in {*resolutions, crop} - set(known):
             known[resolution] = macs(model, resolution)
         each = sum(times * known[resolution] for resolution, times in resolutions.items()) / MOMENTS
-        steps = [step for step in phase.augment if isinstance(step, Distill)]
-        taught = sum(
-            times * macs(teacher, step.resolution or resolution) / MOMENTS
-            for resolution, times in resolutions.items()
-            for step in steps
-            for teacher in step.models
-        )
-        teachers = max(teachers, sum(len(step.models) for step in steps))
+        teachers = [step.teaching_macs for step in phase.augment if hasattr(step, "teaching_macs")]
+        looks_at = [sum(each_of(resolution) for each_of in teachers) for resolution in resolutions.elements()]
+        taught = taught or bool(teachers)
         views, tests, looks = views + seen, tests + tried, looks + labelled + beside
-        total += TRAINING * (seen + beside) * each + seen * taught + (tried + labelled) * known[crop]
+        total += (
+            TRAINING * (seen + beside) * each
+            + seen * sum(looks_at) / MOMENTS
+            + (tried + labelled) * known[crop]
+        )
     most = any(_images(phase, data) > len(data.train) for phase in recipe.phases)
-    return Work(views, tests, looks, total, most, teachers)
+    return Work(views, tests, looks, total, most, taught)
 
 
 def work_line(effort: Work) -> str:
@@ -173,8 +171,7 @@ def work_line(effort: Work) -> str:
     parts += [f"{effort.unlabelled:,} of unlabelled images"] if effort.unlabelled else []
     parts += [f"{effort.tests:,} of validation images"] if effort.tests else []
     listed = " and ".join([*([", ".join(parts[:-1])] if parts[1:] else []), parts[-1]])
-    taught = ", and one of each teacher" if effort.teachers > 1 else ", and one of the teacher"
-    taught = taught if effort.teachers else ""
+    taught = ", and one of each teacher" if effort.taught else ""
     return (
         f"in all: {'at most ' if effort.most else ''}{listed}, {shortened(effort.macs)} MACs "
         f"(a training view as {TRAINING} passes{taught})"
