@@ -67,7 +67,7 @@ ALSO = {
     "back off": {"finite._wrong", "step.move"},
     "pseudo-labels": {"measure.answers"},
     # Its weights are told once, before the first step.
-    "teacher": {"distill._logits", "tensors._of_one"},
+    "teacher": {"distill.logits", "tensors._of_one"},
 }
 
 
@@ -177,7 +177,7 @@ def test_a_training_there_is_the_training_here_and_no_step_waits(name: str) -> N
         assert counted[place] <= 4 * len(found.history), place
     if name == "teacher":
         # Once, to bring it there.
-        assert counted["distill._logits"] == len(network().state_dict())
+        assert counted["distill.logits"] == len(network().state_dict())
 
 
 def test_half_precision_goes_there_too() -> None:
