@@ -163,6 +163,8 @@ def shuffled(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         ([Rotate(30), Crop(), Flip(), Jitter(0.3, 0.3, 0.3, 0.3)], 3),
         ([Crop(), Mixup(0.4), Cutmix(1.0), Erase(1.0, value="noise")], 5),
         ([Mixup(0.4), Rotate(20), Distill(Teacher())], 4),
+        ([Distill([Teacher(), Teacher()], beside=True), Rotate(20), Mixup(0.4), Cutmix(1.0)], 5),
+        ([Distill(Teacher(), beside=True), shuffled], 11),
         ([RandAugment(2, 9), AlternatingFlip()], 3),
         ([Flip(), shuffled], 11),
     ],

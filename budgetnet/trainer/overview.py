@@ -151,16 +151,13 @@ def work(model: nn.Module, recipe: Recipe, data: Data) -> Work:
         crop = phase.test.at(phase.last_resolution)[1]
         for resolution in {*resolutions, crop} - set(known):
             known[resolution] = macs(model, resolution)
-        each = sum(times * known[resolution] for resolution, times in resolutions.items()) / MOMENTS
         teachers = [step.teaching_macs for step in phase.augment if hasattr(step, "teaching_macs")]
-        looks_at = [sum(each_of(resolution) for each_of in teachers) for resolution in resolutions.elements()]
         taught = taught or bool(teachers)
         views, tests, looks = views + seen, tests + tried, looks + labelled + beside
-        total += (
-            TRAINING * (seen + beside) * each
-            + seen * sum(looks_at) / MOMENTS
-            + (tried + labelled) * known[crop]
-        )
+        for resolution, times in resolutions.items():
+            own, teaching = known[resolution], sum(ask(resolution) for ask in teachers)
+            total += (TRAINING * (seen + beside) * own + seen * teaching) * times / MOMENTS
+        total += (tried + labelled) * known[crop]
     most = any(_images(phase, data) > len(data.train) for phase in recipe.phases)
     return Work(views, tests, looks, total, most, taught)
 
