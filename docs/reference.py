@@ -370,7 +370,7 @@ def option(found: click.Option) -> str:
     """One option as an item of a list."""
     choices = getattr(found.type, "choices", ())
     value = found.metavar or ("|".join(choices) if choices else found.type.name.split()[0].upper())
-    shown = ", ".join(found.opts) + ("" if found.is_flag else f" {value}")
+    shown = ", ".join([*found.opts, *found.secondary_opts]) + ("" if found.is_flag else f" {value}")
     default = f"Default: `{found.default}`." if found.show_default and found.default else ""
     return " ".join([f"- `{shown}`:", *(found.help or "").split(), default]).rstrip()
 

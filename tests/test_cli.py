@@ -628,6 +628,25 @@ def test_evaluate_measures_what_predict_would_say(made: Made) -> None:
     assert sentence == "--resolutions asks one model at every size by itself; leave out --mirror"
 
 
+def test_evaluate_says_where_images_are_looked_at_again_and_measures_plainly(tmp_path: Path) -> None:
+    recipe = written(tmp_path)
+    looks = ("--set", "recipe.phases.1.test.mirror=True", "--set", "recipe.phases.1.test.shift=1")
+    told("run", recipe, "--out", "runs", *looks)
+    result = Run.read("runs/tiny-1").result
+    both = command("evaluate", "runs/tiny-1", recipe, "--json")
+    assert json.loads(both.stdout)["loss"] == pytest.approx(result["val_loss"])
+    said = "note: each image is looked at 6 times, as the model was tested"
+    assert f"{said}; --no-mirror --shift 0 gives the plain figure" in both.stderr
+    plain = command("evaluate", "runs/tiny-1", recipe, "--no-mirror", "--shift", 0, "--json")
+    split = read_plan(recipe).data().val
+    expected = Trainer("cpu", show=False).evaluate(load("runs/tiny-1"), split, test=Test()).loss
+    assert json.loads(plain.stdout)["loss"] == pytest.approx(expected)
+    assert not plain.stderr
+    assert expected != pytest.approx(result["val_loss"])
+    only = command("evaluate", "runs/tiny-1", recipe, "--no-mirror", "--json")
+    assert f"{said.replace('6', '3')}; --shift 0 gives the plain figure" in only.stderr
+
+
 def test_evaluate_takes_the_split_that_is_asked_for(made: Made) -> None:
     assert "train: accuracy" in told("evaluate", made.folder, made.recipe, "--split", "train")
     sentence = refused("evaluate", made.folder, made.recipe, "--split", "test")

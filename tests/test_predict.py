@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 import budgetnet
 from budgetnet import Budget, Data, Trainer, metrics, models
 from budgetnet.cli import main
+from budgetnet.modelfile import read_card, write
 
 
 @pytest.fixture
@@ -254,6 +256,7 @@ def test_several_models_are_the_mean_of_their_probabilities(model: Path, tmp_pat
 
 def test_several_resolutions_and_looks_are_averaged(model: Path, tmp_path: Path) -> None:
     photos(tmp_path / "in", "1.png", "2.png")
+    Image.linear_gradient("L").rotate(90).resize((16, 16)).convert("RGB").save(tmp_path / "in" / "2.png")
     low, high = chances(model, "in", resolution=12), chances(model, "in", resolution=20)
     both = chances(model, "in", resolution=[12, 20])
     assert both == [pytest.approx([(a + b) / 2 for a, b in zip(*pair)]) for pair in zip(low, high)]
@@ -265,6 +268,12 @@ def test_several_resolutions_and_looks_are_averaged(model: Path, tmp_path: Path)
     typed = predict(model, "in", "--mirror", "--shift", "2", "--json")
     rows = json.loads(typed.stdout)["predictions"]
     assert [row["probability"] for row in rows] == pytest.approx([max(row) for row in looked])
+    known = budgetnet.load(model)
+    write(known, known.state_dict(), replace(read_card(model), mirror=True), tmp_path / "twice.safetensors")
+    plain = json.loads(predict("twice.safetensors", "in", "--no-mirror", "--json").stdout)["predictions"]
+    assert [row["probability"] for row in plain] == pytest.approx(list(map(max, chances(model, "in"))))
+    twice = json.loads(predict("twice.safetensors", "in", "--json").stdout)["predictions"]
+    assert [row["probability"] for row in plain] != pytest.approx([row["probability"] for row in twice])
 
 
 def test_the_best_classes_are_columns(model: Path, tmp_path: Path) -> None:

@@ -108,14 +108,15 @@ class Shown:
 class Measured:
     """On which split and at which resolution in pixels, on which device, shown as JSON or as a table.
 
-    `others` are models that are asked besides; `mirror` and `shift` say how each image is looked at.
+    `others` are models that are asked besides; `mirror` and `shift` say how each image is looked at, None as
+    the card does.
     `resize` is the shorter side that images are brought to before they are cropped to the resolution.
     `resolutions` asks for one line at each of many, as "60:200:20", and `plot` names the file of their plot.
     """
 
     split: str
     others: tuple[str, ...]
-    mirror: bool
+    mirror: bool | None
     shift: int | None
     resolution: int | None
     resize: int | None
@@ -163,7 +164,7 @@ class Predicting:
 
     others: tuple[str, ...]
     resolution: tuple[int, ...]
-    mirror: bool
+    mirror: bool | None
     shift: int | None
     recipe: str | None
     skip: bool
@@ -173,10 +174,11 @@ class Predicting:
         """The looks at each image that are asked for, besides those of the models' cards; None for none."""
         from budgetnet.recipe import Test
 
-        if not self.mirror and self.shift is None:
+        if self.mirror is None and self.shift is None:
             return None
         shift = max(card.shift for card in cards) if self.shift is None else self.shift
-        return Test(mirror=self.mirror or any(card.mirror for card in cards), shift=shift)
+        mirror = any(card.mirror for card in cards) if self.mirror is None else self.mirror
+        return Test(mirror=mirror, shift=shift)
 
 
 @dataclass(frozen=True)

@@ -55,23 +55,38 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
         _sweep(trainer, model, loaded, split, sizes, how)
         _say(notes, how)
         return
-    test, metrics = _test(known or Card(), how), plan.recipe.metrics
+    own = known or Card()
+    test, metrics = _test(own, how), plan.recipe.metrics
+    looks = (test or Test(mirror=own.mirror, shift=own.shift)).looks
+    _say(_unasked(own, how, looks), how)
     measured = trainer.evaluate(models, split, resolution=how.resolution, test=test, metrics=metrics)
     if how.as_json:
         click.echo(json.dumps(measured.json(), indent=2))
     else:
         _show(measured, how.split, split)
     _say(unrecognised(measured.unrecognised, how.split), how)
-    _say(_used(loaded, split, how.split, f"resize {how.resize}, at {measured.resolution} px"), how)
+    said = f"resize {how.resize}, at {measured.resolution} px" + (f", {looks} looks" if looks > 1 else "")
+    _say(_used(loaded, split, how.split, said), how)
 
 
 def _test(known: Card, how: Measured) -> Test | None:
     """How images are shown and looked at, where it is asked for otherwise than the card says."""
-    if how.resize is None and not how.mirror and how.shift is None:
+    if how.resize is None and how.mirror is None and how.shift is None:
         return None
-    mirror, shift = how.mirror or known.mirror, known.shift if how.shift is None else how.shift
+    mirror = known.mirror if how.mirror is None else how.mirror
+    shift = known.shift if how.shift is None else how.shift
     crop = None if how.resize is None else how.resolution or known.crop
     return Test(how.resize, crop, mirror=mirror, shift=shift)
+
+
+def _unasked(known: Card, how: Measured, looks: int) -> list[str]:
+    """What is to be said where the card, and nobody else, lets images be looked at several times."""
+    mirror, shift = known.mirror and how.mirror is None, known.shift and how.shift is None
+    plainly = " ".join(["--no-mirror"] * bool(mirror) + ["--shift 0"] * bool(shift))
+    if not plainly:
+        return []
+    said = f"each image is looked at {looks} times, as the model was tested"
+    return [f"{said}; {plainly} gives the plain figure"]
 
 
 def _say(notes: list[str], how: Measured) -> None:
@@ -103,7 +118,7 @@ def _sizes(how: Measured) -> list[int]:
         "--resolution": how.resolution,
         "--resize": how.resize,
         "--with": how.others or None,
-        "--mirror": how.mirror or None,
+        "--mirror" if how.mirror else "--no-mirror": how.mirror,
         "--shift": how.shift,
     }
     other = next((name for name, value in given.items() if value is not None), None)

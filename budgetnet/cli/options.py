@@ -82,7 +82,11 @@ others_option = click.option(
     help="Ask this model too: the mean of all probabilities counts. Repeatable.",
 )
 looks_options = (
-    click.option("--mirror", is_flag=True, help="Look at the mirror image too, and average."),
+    click.option(
+        "--mirror/--no-mirror",
+        default=None,
+        help="Look at the mirror image too, and average, or not; by default as the model was tested.",
+    ),
     click.option(
         "--shift",
         type=click.IntRange(0, 1000),
