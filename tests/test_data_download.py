@@ -196,7 +196,7 @@ def test_a_part_of_another_file_is_fetched_afresh(publisher: Publisher, tmp_path
     assert publisher.asked == ["bytes=1000-", None]
 
 
-@pytest.mark.parametrize("left", [GOOD, GOOD + b"more"])
+@pytest.mark.parametrize("left", [GOOD, GOOD + b"more"], ids=["as long", "longer"])
 def test_a_part_as_long_as_the_file_or_longer_is_settled(
     publisher: Publisher, tmp_path: Path, left: bytes
 ) -> None:
@@ -444,6 +444,7 @@ def test_a_zip_archive_is_unpacked_whole(tmp_path: Path) -> None:
         (zipped({"set/a": NOISE}).replace(NOISE[1000:1010], b"0123456789"), "cut short or damaged"),
         (b"no archive at all", "cut short or damaged"),
     ],
+    ids=["parent", "absolute", "another folder", "link", "large", "cut", "damaged", "none"],
 )
 def test_a_zip_archive_that_is_not_as_it_should_be_leaves_nothing(
     tmp_path: Path, body: bytes, message: str

@@ -122,7 +122,7 @@ def count_batch(model: nn.Module, calibrates: Sequence[str], number: int) -> Non
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in chain(model.parameters(), model.buffers())]
+    return list(chain(model.parameters(), model.buffers()))
 
 
 class Average:
@@ -137,11 +137,12 @@ class Average:
 
     def update(self, model: nn.Module) -> None:
         """Move towards `model` by one step; integer buffers are copied."""
-        mine, theirs = _tensors(self.model), _tensors(model)
-        floating = [i for i, tensor in enumerate(mine) if tensor.is_floating_point()]
+        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
         weight = 1 - self.ema.at(self.updates)
-        torch._foreach_lerp_([mine[i] for i in floating], [theirs[i] for i in floating], weight)
-        for i, tensor in enumerate(mine):
-            if not tensor.is_floating_point():
-                tensor.copy_(theirs[i])
+        with torch.no_grad():
+            torch._foreach_lerp_([mine for mine, _ in floating], [theirs for _, theirs in floating], weight)
+            if counts:
+                torch._foreach_copy_([mine for mine, _ in counts], [theirs for _, theirs in counts])
         self.updates += 1
