@@ -6,6 +6,7 @@ itself would take as long as importing torch.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -57,7 +58,8 @@ class RandAugment:
         """One operation for each image and its signed magnitude, float64 (count,)."""
         shift = {"TranslateX": 150.0 / 331.0 * width, "TranslateY": 150.0 / 331.0 * height}
         reach = {**dict.fromkeys(SIGNED, 0.9), "ShearX": 0.3, "ShearY": 0.3, **shift, "Rotate": 30.0}
-        return _draw(generator, torch.full((count,), self.magnitude), _tables(self.bins, reach, bits=4))
+        tables = _tables(self.bins, tuple(reach.items()), bits=4)
+        return _draw(generator, torch.full((count,), self.magnitude), tables)
 
     def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) in [0, 1] to the same in steps of 1/255; the labels stay."""
@@ -88,7 +90,7 @@ class TrivialAugmentWide:
         """One operation for each image and its signed magnitude, float64 (count,)."""
         levels = torch.randint(self.bins, (count,), generator=generator)
         reach = {**dict.fromkeys(SIGNED, 0.99), "TranslateX": 32.0, "TranslateY": 32.0, "Rotate": 135.0}
-        return _draw(generator, levels, _tables(self.bins, reach, bits=6))
+        return _draw(generator, levels, _tables(self.bins, tuple(reach.items()), bits=6))
 
     def act(self, images: Tensor, labels: Tensor, *, classes: int, generator: Generator) -> Batch:
         """float (B, C, H, W) in [0, 1] to the same in steps of 1/255; the labels stay."""
@@ -101,41 +103,87 @@ def apply(
     """Apply to each of the uint8 images (B, C, H, W) its own operation and magnitude."""
     check_colours(step, images.shape[1])
     check_channels(step, step.fill, images.shape[1])
-    result = images.clone()
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         groups.setdefault("warp" if name in WARPS else name, []).append(index)
     groups.pop("Identity", None)
+    result = images.clone()
+    rows = torch.tensor([index for members in groups.values() for index in members], dtype=torch.int64)
+    # Sent once for all the groups: on a GPU each way there costs as much as the work of a group.
+    chosen = draw.send(rows, images.device)
+    strengths = draw.send(Strengths.of(magnitudes[rows]).numbers, images.device)
+    end = 0
     for name, members in groups.items():
-        rows = torch.tensor(members)
-        chosen = draw.send(rows, images.device)
-        part, strength = images.index_select(0, chosen), magnitudes[rows]
+        which = slice(end, end := end + len(members))
+        part = images.index_select(0, chosen[which])
         if name == "warp":
-            maps = warp_maps([names[index] for index in members], strength, *images.shape[-2:])
+            maps = warp_maps([names[index] for index in members], magnitudes[rows[which]], *images.shape[-2:])
             part = warp(part, maps, step.interpolation, step.fill)
         else:
-            part = operate(name, part, strength)
-        result.index_copy_(0, chosen, part)
+            part = operate(name, part, Strengths(strengths[:, which]))
+        result.index_copy_(0, chosen[which], part)
     return result
 
 
-def _draw(generator: Generator, levels: Tensor, tables: dict[str, Tensor]) -> tuple[list[str], Tensor]:
+@dataclass(frozen=True)
+class Strengths:
+    """What recolouring operations make of their magnitudes: `numbers` float32 (4, B), on any device."""
+
+    numbers: Tensor
+
+    @classmethod
+    def of(cls, magnitudes: Tensor) -> "Strengths":
+        """Those of magnitudes (B,), float64 on the CPU: factors, 1 - factors, thresholds and masks."""
+        factors = 1.0 + magnitudes
+        masks = 256 - 2 ** (8 - magnitudes.clamp(0, 8).long())
+        return cls(torch.stack([factors, 1.0 - factors, 255.0 * magnitudes, masks]).float())
+
+    @property
+    def factors(self) -> Tensor:
+        """(B, 1, 1, 1): of brightness, contrast and such."""
+        return self.numbers[0, :, None, None, None]
+
+    @property
+    def rest(self) -> Tensor:
+        """(B, 1, 1, 1): what is left for the image that is blended in."""
+        return self.numbers[1, :, None, None, None]
+
+    @property
+    def thresholds(self) -> Tensor:
+        """(B, 1, 1, 1): Solarize's, of 255."""
+        return self.numbers[2, :, None, None, None]
+
+    @property
+    def masks(self) -> Tensor:
+        """uint8 (B, 1, 1, 1): the bits that Posterize leaves."""
+        return self.numbers[3, :, None, None, None].to(torch.uint8)
+
+
+def _draw(generator: Generator, levels: Tensor, magnitudes: Tensor) -> tuple[list[str], Tensor]:
     count = len(levels)
     chosen = torch.randint(len(OPERATIONS), (count,), generator=generator)
     negative = torch.rand(count, generator=generator) <= 0.5
     names = [OPERATIONS[index] for index in chosen.tolist()]
-    signed = torch.tensor([name in SIGNED for name in OPERATIONS])[chosen]
-    none = torch.zeros_like(tables["Rotate"])
-    magnitudes = torch.stack([tables.get(name, none) for name in OPERATIONS])[chosen, levels]
-    return names, torch.where(negative & signed, -magnitudes, magnitudes)
+    signed = _signed()[chosen]
+    drawn = magnitudes[chosen, levels]
+    return names, torch.where(negative & signed, -drawn, drawn)
 
 
-def _tables(bins: int, reach: dict[str, float], bits: int) -> dict[str, Tensor]:
-    """The magnitudes of each operation that has any; (bins,) each, float64 of torchvision's float32."""
-    tables = {name: torch.linspace(0.0, end, bins) for name, end in reach.items()}
+@lru_cache
+def _signed() -> Tensor:
+    """(operations,): whether each has magnitudes of both signs."""
+    return torch.tensor([name in SIGNED for name in OPERATIONS])
+
+
+@lru_cache
+def _tables(bins: int, reach: tuple[tuple[str, float], ...], bits: int) -> Tensor:
+    """The magnitudes of each operation, 0 for one that has none: (operations, bins), float64 of torchvision's
+    float32.
+    """
+    tables = {name: torch.linspace(0.0, end, bins) for name, end in reach}
     tables["Posterize"] = (8 - (torch.arange(bins) / ((bins - 1) / bits))).round()
     tables["Solarize"] = torch.linspace(1.0, 0.0, bins)
-    return {name: table.double() for name, table in tables.items()}
+    return torch.stack([tables.get(name, torch.zeros(bins)).double() for name in OPERATIONS])
 
 
 def _acted(
@@ -155,8 +203,8 @@ def _check(name: str, step: RandAugment | TrivialAugmentWide) -> None:
     object.__setattr__(step, "fill", colour(f"{name}'s fill", step.fill))
 
 
-def operate(name: str, images: Tensor, magnitudes: Tensor) -> Tensor:
-    """Apply the recolouring operation `name`: uint8 (B, C, H, W) to the same; magnitudes (B,) on the CPU.
+def operate(name: str, images: Tensor, strengths: Strengths) -> Tensor:
+    """Apply the recolouring operation `name`: uint8 (B, C, H, W) to the same; strengths on its device.
 
     `WARPS` have `warp_maps` instead.
     """
@@ -165,21 +213,18 @@ def operate(name: str, images: Tensor, magnitudes: Tensor) -> Tensor:
     if name == "Equalize":
         return _equalize(images)
     if name == "Posterize":
-        masks = 256 - 2 ** (8 - magnitudes.long())
-        return images & _each(masks.to(torch.uint8), images)
+        return images & strengths.masks
     if name == "Solarize":
-        thresholds = _each((255.0 * magnitudes).float(), images)
-        return torch.where(images >= thresholds, images.bitwise_not(), images)
-    factors = 1.0 + magnitudes
+        return torch.where(images >= strengths.thresholds, images.bitwise_not(), images)
     if name == "Brightness":
-        return (images * _each(factors.float(), images)).clamp_(0, 255).to(torch.uint8)
+        return (images * strengths.factors).clamp_(0, 255).to(torch.uint8)
     if name == "Contrast":
         grey = _grey(images)
-        return _blend(images.float(), grey.mean(dim=(1, 2, 3), keepdim=True), factors)
+        return _blend(images.float(), grey.mean(dim=(1, 2, 3), keepdim=True), strengths)
     if name == "Color":
-        return images if images.shape[1] == 1 else _blend(images.float(), _grey(images), factors)
+        return images if images.shape[1] == 1 else _blend(images.float(), _grey(images), strengths)
     assert name == "Sharpness", name
-    return _sharpen(images, factors)
+    return _sharpen(images, strengths)
 
 
 def warp_maps(names: list[str], magnitudes: Tensor, height: int, width: int) -> Tensor:
@@ -219,10 +264,6 @@ def warp(images: Tensor, maps: Tensor, interpolation: str, fill: float | tuple[f
     return pixels.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _each(values: Tensor, images: Tensor) -> Tensor:
-    return draw.send(values, images.device)[:, None, None, None]
-
-
 def _grey(images: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images.float()
@@ -253,13 +294,12 @@ def _equalize(images: Tensor) -> Tensor:
     return torch.where(step[..., None] > 0, equal, images)
 
 
-def _blend(pixels: Tensor, other: Tensor, factors: Tensor) -> Tensor:
-    scaled = pixels * _each(factors.float(), pixels)
-    rest = _each((1.0 - factors).float(), pixels)
-    return torch.addcmul(scaled, other, rest).clamp_(0, 255).to(torch.uint8)
+def _blend(pixels: Tensor, other: Tensor, strengths: Strengths) -> Tensor:
+    scaled = pixels * strengths.factors
+    return torch.addcmul(scaled, other, strengths.rest).clamp_(0, 255).to(torch.uint8)
 
 
-def _sharpen(images: Tensor, factors: Tensor) -> Tensor:
+def _sharpen(images: Tensor, strengths: Strengths) -> Tensor:
     if min(images.shape[-2:]) <= 2:
         return images
     pixels = images.float()
@@ -267,6 +307,5 @@ def _sharpen(images: Tensor, factors: Tensor) -> Tensor:
     # Whole numbers up to here, so that no rounding depends on the order of the sum.
     nine = F.avg_pool2d(pixels, 3, stride=1, divisor_override=1)
     blurred = nine.add_(inner, alpha=4).div_(13).round_()
-    rest = _each((1.0 - factors).float(), pixels)
-    inner.addcmul_(blurred - inner, rest)
+    inner.addcmul_(blurred - inner, strengths.rest)
     return pixels.clamp_(0, 255).to(torch.uint8)
