@@ -9,11 +9,11 @@ its last test with six looks, and neither the validation after each epoch nor th
 test" is our steps and such a test, "fit" is all that Trainer.fit takes, the images' way to the GPU included.
 
 On an H100 our side's ten runs took a minute or two, and the peer's compilation more than was left of the
-loan: its side has not been run on a GPU yet. On a CPU one run of each side takes an hour or so:
-`--runs 1 --scale 1`; without these, 2 runs of a fiftieth of our recipe show that the command works. The peer's file asks for CUDA,
-so that some of its words are replaced there (WORDS has the list): the device; float16 by float32 weights,
-under autocast to bfloat16 with --precision bf16, as our side has it; torch.compile by nothing; its clock by
-time.perf_counter; and its first run, which only warms a GPU up, by none.
+loan: its side has not been run on a GPU yet. On a CPU one run of each side takes an hour or so: `--runs 1
+--scale 1`; without these, 2 runs of a fiftieth of our recipe show that the command works. The peer's file
+asks for CUDA, so that some of its words are replaced there (WORDS has the list): the device; float16 by
+float32 weights, under autocast to bfloat16 with --precision bf16, as our side has it; torch.compile by
+nothing; its clock by time.perf_counter; and its first run, which only warms a GPU up, by none.
 """
 
 import argparse
