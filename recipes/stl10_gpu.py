@@ -17,14 +17,13 @@ last eleven epochs. A step of 128 images took 26 ms at every size: the GPU waite
 from dataclasses import replace
 
 from stl10_best import data as data
-from stl10_best import learn
 from stl10_best import model as model
 from stl10_best import recipe as best
 
 from budgetnet import Cosine, Crop, Cutmix, Flip, Ramp, Test, TrivialAugmentWide, Warmup
 
 learn = replace(
-    learn,
+    best.phases[0],
     epochs=68,
     resolution=Ramp(48, 96),
     lr=Warmup(Cosine(0.2, final=0.0005), epochs=0.34),

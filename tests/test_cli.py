@@ -645,6 +645,12 @@ def test_evaluate_says_where_images_are_looked_at_again_and_measures_plainly(tmp
     assert expected != pytest.approx(result["val_loss"])
     only = command("evaluate", "runs/tiny-1", recipe, "--no-mirror", "--json")
     assert f"{said.replace('6', '3')}; --shift 0 gives the plain figure" in only.stderr
+    told("run", recipe, "--out", "runs")
+    for first, other in (("tiny-1", "tiny-2"), ("tiny-2", "tiny-1")):
+        mixed = command("evaluate", f"runs/{first}", recipe, "--with", f"runs/{other}", "--json")
+        assert (
+            "looked at 1 or 6 times, as the models were tested; --no-mirror --shift 0 gives" in mixed.stderr
+        )
 
 
 def test_evaluate_takes_the_split_that_is_asked_for(made: Made) -> None:

@@ -44,29 +44,31 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
             "the model was trained by"
         )
     _say([*not_from_scratch((known or Card()).external), *loaded.flattered(split, how.split)], how)
-    models = [model]
+    models, measured_too = [model], [loaded]
     for name in how.others:
         other = trained(name, trust=how.trust)
         # One that only a recipe can build is built by the one that is named.
         models.append(load_trained(other, other.plan(asked, recipe), trainer.device))
+        measured_too.append(other)
         _say(other.flattered(split, how.split, whose=name), how)
     if sizes:
-        notes = _used(loaded, split, how.split, f"at {how.resolutions} px")
+        notes = _used([loaded], split, how.split, f"at {how.resolutions} px")
         _sweep(trainer, model, loaded, split, sizes, how)
         _say(notes, how)
         return
     own = known or Card()
     test, metrics = _test(own, how), plan.recipe.metrics
-    looks = (test or Test(mirror=own.mirror, shift=own.shift)).looks
-    _say(_unasked(own, how, looks), how)
+    _say(_unasked([card(each) or Card() for each in models], how), how)
     measured = trainer.evaluate(models, split, resolution=how.resolution, test=test, metrics=metrics)
     if how.as_json:
         click.echo(json.dumps(measured.json(), indent=2))
     else:
         _show(measured, how.split, split)
     _say(unrecognised(measured.unrecognised, how.split), how)
+    looks = (test or Test(mirror=own.mirror, shift=own.shift)).looks
     said = f"resize {how.resize}, at {measured.resolution} px" + (f", {looks} looks" if looks > 1 else "")
-    _say(_used(loaded, split, how.split, said), how)
+    together = f", with {len(models) - 1} more" if len(models) > 1 else ""
+    _say(_used(measured_too, split, how.split, said + together), how)
 
 
 def _test(known: Card, how: Measured) -> Test | None:
@@ -79,13 +81,18 @@ def _test(known: Card, how: Measured) -> Test | None:
     return Test(how.resize, crop, mirror=mirror, shift=shift)
 
 
-def _unasked(known: Card, how: Measured, looks: int) -> list[str]:
-    """What is to be said where the card, and nobody else, lets images be looked at several times."""
-    mirror, shift = known.mirror and how.mirror is None, known.shift and how.shift is None
-    plainly = " ".join(["--no-mirror"] * bool(mirror) + ["--shift 0"] * bool(shift))
+def _unasked(cards: list[Card], how: Measured) -> list[str]:
+    """What is to be said where the cards, and nobody else, let images be looked at several times."""
+    mirror = how.mirror is None and any(known.mirror for known in cards)
+    shift = how.shift is None and any(known.shift for known in cards)
+    plainly = " ".join(["--no-mirror"] * mirror + ["--shift 0"] * shift)
     if not plainly:
         return []
-    said = f"each image is looked at {looks} times, as the model was tested"
+    tests = [_test(known, how) or Test(mirror=known.mirror, shift=known.shift) for known in cards]
+    looks = sorted({test.looks for test in tests})
+    often = " or ".join(str(times) for times in looks)
+    tested = "the models were tested" if len(cards) > 1 else "the model was tested"
+    said = f"each image is looked at {often} times, as {tested}"
     return [f"{said}; {plainly} gives the plain figure"]
 
 
@@ -94,18 +101,21 @@ def _say(notes: list[str], how: Measured) -> None:
         say(f"note: {note}", error=how.as_json)
 
 
-def _used(loaded: Trained, split: Split, name: str, how: str) -> list[str]:
-    """Note in the run's record that its test images were measured, and how; gives what the guard says."""
-    run = loaded.run
-    if name != "test" or run is None or run.folder is None:
-        return []
-    before = run.record.get("data", {}).get("fingerprints", {})
-    if isinstance(before, dict) and before.get("test") == split.fingerprint():
-        uses = run.record.get("test_uses", [])
-        # A folder that can only be read is measured all the same.
-        with contextlib.suppress(OSError):
-            run.note(test_uses=[*(uses if isinstance(uses, list) else []), how])
-    return selection(run.folder.parent)
+def _used(models: list[Trained], split: Split, name: str, how: str) -> list[str]:
+    """Note in the runs' records that their test images were measured, and how; gives what the guard says."""
+    said: list[str] = []
+    for loaded in models:
+        run = loaded.run
+        if name != "test" or run is None or run.folder is None:
+            continue
+        before = run.record.get("data", {}).get("fingerprints", {})
+        if isinstance(before, dict) and before.get("test") == split.fingerprint():
+            uses = run.record.get("test_uses", [])
+            # A folder that can only be read is measured all the same.
+            with contextlib.suppress(OSError):
+                run.note(test_uses=[*(uses if isinstance(uses, list) else []), how])
+        said += [note for note in selection(run.folder.parent) if note not in said]
+    return said
 
 
 def _sizes(how: Measured) -> list[int]:
