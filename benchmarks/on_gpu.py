@@ -7,8 +7,10 @@ One piece after the other, each a process of its own whose output goes to a file
 (benchmarks/gpu.py), CIFAR-10 to 94 % beside airbench (speedrun.py), evaluation beside a loop by hand
 (evaluation.py), and several runs at once (together.py). Pieces that are done are not done again, so that
 the same command, given again, goes on; after --minutes no piece is begun, and one that is under way is
-stopped and begun again the next time. DIR holds stl10_binary and cifar-10-batches-bin; a piece whose data are
-not there is left out, with a line that says so.
+stopped and begun again the next time. What was compiled is kept in --out too, unless TORCHINDUCTOR_CACHE_DIR
+says where: take it along to the next machine of the kind, since a compilation may take minutes. Run nothing
+beside it, which starves the host that a GPU waits for. DIR holds stl10_binary and cifar-10-batches-bin; a
+piece whose data are not there is left out, with a line that says so.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import torch
 from budgetnet.console import say
 
 HERE = Path(__file__).parent
+OURS = {"PYTHONPATH": str(HERE.parent), "PYTHONUNBUFFERED": "1"}
 TESTS = [f"tests/test_{name}.py" for name in ("speed", "augment", "trainer", "pseudo", "data_splits")]
 
 
@@ -45,7 +48,7 @@ def pieces(asked: argparse.Namespace) -> list[Piece]:
         return [python, str(HERE / f"{name}.py"), *options]
 
     return [
-        Piece("tests", [python, "-m", "pytest", "-q", "-rs", *TESTS]),
+        Piece("tests", [python, "-m", "pytest", "-v", "-rs", *TESTS]),
         *(
             Piece(
                 f"gpu-{px}",
@@ -73,7 +76,7 @@ def run(piece: Piece, out: Path, seconds: float) -> str:
             code = subprocess.run(
                 piece.command,
                 cwd=HERE.parent,
-                env={**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONUNBUFFERED": "1"},
+                env={"TORCHINDUCTOR_CACHE_DIR": str(out.resolve() / "inductor"), **os.environ, **OURS},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 timeout=seconds,
