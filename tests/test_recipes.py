@@ -10,9 +10,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 import budgetnet
-from budgetnet import Run
+from budgetnet import Run, Trainer
 from budgetnet.cli import main
 from budgetnet.plan import read_plan, recipes_folder, titles
+from budgetnet.pseudo import keep, write_csv
 
 
 def run(*arguments: str) -> str:
@@ -200,6 +201,27 @@ def test_pseudo_labels_leave_the_validation_images_alone(tmp_path: Path) -> None
     assert {epoch.phase: epoch.pseudo_images for epoch in found.history}[1] == 0
     assert all(epoch.pseudo_images == 140 for epoch in found.history if epoch.phase > 1)
     assert (tmp_path / "runs" / "pseudo_cifar10-1" / "pseudo-labels-3.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_student_learns_what_several_models_call_the_other_images(tmp_path: Path) -> None:
+    cifar10_files(tmp_path, 40)
+    whole = budgetnet.cifar10(tmp_path, per_class=4, held_out=20, unlabelled=True)
+    assert whole.unlabelled is not None
+    models = [read_plan("pseudo_cifar10_student").model() for _ in range(2)]
+    asked = Trainer("cpu", out=None, show=False).predict(models, whole.unlabelled, resolution=32)
+    listed = tmp_path / "kept.csv"
+    write_csv(listed, keep(asked.probabilities, 0.0), whole.unlabelled, whole.classes)
+    sizes = (f"data.kept={listed}", "data.per_class=4", "data.held_out=20", "recipe.batch_size=20")
+    at_32 = tuple(f"recipe.phases.{k}.resolution=32" for k in range(2))
+    found = small("pseudo_cifar10_student", tmp_path, *sizes, *at_32, scale="0.08")
+    assert found.record["data"]["images"] == {"train": 180, "val": 20, "test": 40}
+    assert [epoch.phase for epoch in found.history] == [1, 2]
+    begin = tmp_path / "runs" / "pseudo_cifar10_student-1"
+    small("pseudo_cifar10_student", tmp_path, *sizes, *at_32, f"model.begin={begin}", scale="0.08")
+    assert "this training goes on from those weights" in " ".join(
+        Run.read(f"{begin}"[:-1] + "2").record["notes"]
+    )
 
 
 @pytest.mark.slow
