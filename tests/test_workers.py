@@ -91,7 +91,8 @@ def test_four_workers_of_a_postgresql_two_killed_end_each_trial_once() -> None:
     # The runs of the killed workers went on from their checkpoints, and have the bits of unbroken ones.
     for folder in broken:
         run = Run.read(folder)
-        assert len(run.record["sessions"]) == 2
+        # The second kill may have hit the worker that went on with the first one's run.
+        assert len(run.record["sessions"]) == 1 + broken.count(folder)
         plan = read_plan("tiny.py").settled([*run.record["settings"], "recipe.measure=('val',)"])
         whole = Trainer("cpu", show=False, out=None).fit(plan.model(), plan.data(), plan.recipe)
         assert [epoch.val_loss for epoch in run.history] == [epoch.val_loss for epoch in whole.history]
