@@ -30,7 +30,7 @@ they took about seven hours of one core. With three runs of `pseudo_cifar10_ligh
 from dataclasses import replace
 
 from pseudo_cifar10_light import data as labelled
-from pseudo_cifar10_light import labels
+from pseudo_cifar10_light import first
 from pseudo_cifar10_light import recipe as light
 from stl10_afternoon import model as fresh
 from torch import nn
@@ -50,21 +50,13 @@ def data(kept: str = "kept.csv", per_class: int = 450, held_out: int = 500) -> D
     return replace(few, train=join(few.train, few.unlabelled, listed), unlabelled=None)
 
 
+mild = replace(first, name="mild", epochs=3, lr=Linear(0.004, 0.0), pseudo=None)
 strong = replace(
-    labels,
+    mild,
     name="strong",
     epochs=13,
-    views=1,
-    resolution=56,
     lr=Linear(0.02, 0.004),
     augment=[Crop(scale=(0.4, 1.0)), Flip(), TrivialAugmentWide(), Cutmix(1.0, p=0.5)],
-)
-mild = replace(
-    strong,
-    name="mild",
-    epochs=3,
-    lr=Linear(0.004, 0.0),
-    augment=[Crop(scale=(0.4, 1.0)), Flip(), Cutmix(1.0, p=0.5)],
 )
 
 recipe = replace(light, phases=[strong, mild])
