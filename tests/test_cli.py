@@ -656,7 +656,9 @@ def test_evaluate_says_where_images_are_looked_at_again_and_measures_plainly(tmp
 def test_evaluate_takes_the_split_that_is_asked_for(made: Made) -> None:
     assert "train: accuracy" in told("evaluate", made.folder, made.recipe, "--split", "train")
     sentence = refused("evaluate", made.folder, made.recipe, "--split", "test")
-    assert sentence == "arrays has no test split; choose --split from train, val"
+    assert sentence == (
+        "arrays has no test split: add its images to the data, or choose --split from train, val"
+    )
 
 
 def test_evaluate_changes_the_data_as_the_run_had_them_changed(here: Path) -> None:

@@ -378,7 +378,7 @@ def test_lists_that_cannot_be_written_or_read_leave_nothing_behind(tmp_path: Pat
     kept, pool = kept_at([1], [3]), pictures(2)
     with pytest.raises(ValueError, match=r"cannot be written: .*; choose another path"):
         write_csv(tmp_path / "absent" / "k.csv", kept, pool, CLASSES)
-    with pytest.raises(ValueError, match="cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"cannot be read: No such file .*; write one with"):
         read_csv(tmp_path / "k.csv", pool, CLASSES)
     with pytest.raises(ValueError, match="a kept label is 3, and 2 classes are named"):
         write_csv(tmp_path / "k.csv", kept, pool, CLASSES[:2])

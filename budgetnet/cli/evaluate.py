@@ -186,7 +186,9 @@ def _split(data: Data, name: str) -> Split:
     chosen = data.splits.get(name)
     if chosen is None:
         has = ", ".join(key for key in data.splits if key != "unlabelled")
-        raise ValueError(f"{data.name} has no {name} split; choose --split from {has}")
+        raise ValueError(
+            f"{data.name} has no {name} split: add its images to the data, or choose --split from {has}"
+        )
     return chosen
 
 

@@ -113,7 +113,8 @@ def _rows(path: Path, column: str, most: int) -> Iterator[tuple[int, dict[str, s
         text = read_whole(path, most).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise ValueError(
-            f"{path} should be a list of pseudo-labels, and cannot be read: {error.strerror}"
+            f"{path} should be a list of pseudo-labels, and cannot be read: {error.strerror}; write one with "
+            "budgetnet.pseudo.write_csv, or name the one that you have"
         ) from None
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
