@@ -167,6 +167,10 @@ def test_what_is_short_stays_as_it_is_and_what_cannot_be_short_enough_is_refused
     assert any("it stays as it is" in note for note in run.record["notes"])
     with pytest.raises(ValueError, match=r"cannot be scaled below .* with one step a phase"):
         trainer.fit(network(), coloured(), RECIPE, within=0.5 * found.seconds(RECIPE.scaled(1e-9)))
+    with pytest.raises(ValueError, match=r"one step a phase; 0\.001 ms is left of it: give it more time"):
+        found.scale(RECIPE.scaled, 1e-6)
+    with pytest.raises(ValueError, match="one step a phase; measuring its steps took all of it: give it"):
+        found.scale(RECIPE.scaled, -0.5)
     with pytest.raises(ValueError, match="within should be seconds or a time"):
         trainer.fit(network(), coloured(), RECIPE, within="soon")
 

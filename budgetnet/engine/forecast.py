@@ -111,10 +111,11 @@ class Forecast:
             return 1.0
         least = self.seconds(scaled(SMALLEST))
         if least > AIM * seconds:
+            rest = f"{_short(seconds)} is left of it" if seconds > 0 else "measuring its steps took all of it"
             raise ValueError(
                 f"the recipe should fit into the time, and cannot be scaled below {_least(least)} on this "
-                f"machine, with one step a phase; {_short(max(0.0, seconds))} is left of it: give it "
-                "more time, or a recipe of fewer phases or smaller tests"
+                f"machine, with one step a phase; {rest}: give it more time, or a recipe of fewer phases or "
+                "smaller tests"
             )
         low, high = math.log(SMALLEST), 0.0
         for _ in range(40):
