@@ -9,9 +9,15 @@ too small; here they are those of the pixels of the 40,000 training images); val
 augmentation; a learning rate schedule that was never stepped, and could not have acted before the early stop;
 the last weights instead of the best. Here the plateau acts after 3 epochs without improvement, the stop after
 8, and the best weights are kept. `vgg_cifar10_paper` is the paper's own procedure. Reference:
-https://arxiv.org/abs/1409.1556. Reached here: 29.85 % of the 10,000 test images, learnt at 64 pixels from
-5,760 views in batches of 16 (--scale 0.004, n = 1, one CPU thread, 21 minutes, torch 2.15.0). It has not been
-run at full length yet.
+https://arxiv.org/abs/1409.1556.
+
+Reached here from all of its 40,000 training images, at their own 32 pixels, where the network has 28,328,522
+parameters: 77.18 % of the 10,000 test images and 78.26 % of those held out, of copies that went through JPEG
+(n = 1; --set model.resolution=32 --set recipe.phases.0.resolution=32 --precision bf16; 1:35:46 on one core of
+an Intel Xeon with AMX; torch 2.14.1). Of the held-out images it knew 50.7 % after one epoch, 70.3 % after
+four and 75.6 % after ten, when the rate fell and brought 2.6 points at once; the loss of these images had
+been least in the seventh epoch, and after the fifteenth, with 98 % of its own images known, it stopped. At
+128 pixels it has not been run at length.
 """
 
 from torch import nn
