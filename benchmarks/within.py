@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
 from report import arguments, machine, publish
 
 from budgetnet.run import Run
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("more", nargs="*", help="after --: options of `budgetnet run`")
     asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)  # as in the processes that are timed
     rows = []
     for within in asked.within:
         found = [measured(asked.recipe, within, asked.more, asked.threads) for _ in range(asked.rounds)]
@@ -73,7 +75,7 @@ def main() -> None:
         "beside the training",
     ]
     told = f"{asked.recipe} {' '.join(asked.more)}".strip()
-    publish("within", columns, rows, told=f"{told}; {machine()}, {asked.threads} threads", write=asked.write)
+    publish("within", columns, rows, told=f"{told}; {machine()}", write=asked.write)
 
 
 if __name__ == "__main__":
