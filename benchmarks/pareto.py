@@ -5,7 +5,7 @@
 Reads weights/NAME.json with NAME.safetensors and NAME.metrics.jsonl beside it, and the folders of runs; what
 is there is taken, and a run that has not ended is passed over. Accuracy is that of the run's own last test,
 on the test images where it measured them. Hours are those of the run times its threads, its own tests
-included; the thin lines are what it had learnt until then.
+included, and drawn for a CPU alone; the thin lines are what it had learnt until then.
 """
 
 import json
@@ -112,19 +112,23 @@ def draw(trained: list[Trained], path: Path) -> None:
     for row, data in zip(grid, sets, strict=True):
         here = [each for each in trained if each.data == data]
         for axes, (cost, label) in zip(row, costs.items(), strict=True):
+            drawn = [each for each in here if cost != "hours" or each.device == "CPU"]
             for number, each in enumerate(here):
+                if each not in drawn:
+                    continue
                 colour, accuracy = f"C{number % 10}", 100 * each.accuracy
                 axes.plot(getattr(each, cost), accuracy, "o", color=colour, label=each.name)
                 if cost == "hours" and each.curve:
                     hours, learnt = zip(*each.curve, strict=True)
                     axes.plot(hours, [100 * part for part in learnt], color=colour, linewidth=0.7)
-            best = front(here, cost)
+            best = front(drawn, cost)
             axes.plot([getattr(each, cost) for each in best], [100 * each.accuracy for each in best], "k:")
             if cost == "parameters" and data in ORIGINALS:
                 name, parameters, accuracy = ORIGINALS[data]
                 axes.plot(parameters, 100 * accuracy, "x", color="0.4", label=name)
             axes.set_xscale("log")
-            axes.set_xlim(*decades([getattr(each, cost) for each in here]))
+            if drawn:
+                axes.set_xlim(*decades([getattr(each, cost) for each in drawn]))
             axes.set_xlabel(label)
         row[0].set_ylabel(f"{data}: accuracy (%)")
         row[1].legend(frameon=False, fontsize="small")

@@ -145,6 +145,28 @@ def test_a_student_within_300_kb_learns_from_a_saved_run(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_student_of_stl10_learns_from_weights_that_come_along_and_from_a_run(tmp_path: Path) -> None:
+    stl10_files(tmp_path, 60)
+    sizes = ("data.held_out=20", "recipe.batch_size=20", "recipe.phases.0.views=1")
+    small("stl10_gpu", tmp_path, *sizes, scale="0.01")
+    teachers = ["stl10_best", str(tmp_path / "runs" / "stl10_gpu-1")]
+    found = small(
+        "stl10_student", tmp_path, *sizes, f"recipe.phases.0.augment.4.teacher={teachers}", scale="0.05"
+    )
+    assert found.record["recipe"]["phases"][0]["augment"][4]["teacher"] == teachers
+    assert found.result["val_resolution"] == 112
+
+
+@pytest.mark.slow
+def test_cifar10_best_looks_at_mirror_images_too(tmp_path: Path) -> None:
+    cifar10_files(tmp_path, 40)
+    found = small("cifar10_best", tmp_path, scale="0.01")
+    assert found.record["model"]["parameters"] == 1_991_730
+    assert found.record["recipe"]["phases"][0]["test"]["mirror"] is True
+    assert found.result["test_images"] == 40
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("published", "parameters"), [("False", 21_289_802), ("True", 21_351_690)])
 def test_resnet34_is_built_both_ways(published: str, parameters: int, tmp_path: Path) -> None:
     cifar10_files(tmp_path, 40)
