@@ -3,14 +3,14 @@
     python benchmarks/on_gpu.py --data DIR --airbench airbench94_muon.py [--out DIR] [--minutes 9]
 
 One piece after the other, each a process of its own whose output goes to a file in --out ($OUT, or
-`gpu-evidence`): the tests that need CUDA, fixres_stl10's steps beside two other loops and the floor
-(benchmarks/gpu.py), CIFAR-10 to 94 % beside airbench (speedrun.py), evaluation beside a loop by hand
-(evaluation.py), and several runs at once (together.py). Pieces that are done are not done again, so that
-the same command, given again, goes on; after --minutes no piece is begun, and one that is under way is
-stopped and begun again the next time. What was compiled is kept in --out too, unless TORCHINDUCTOR_CACHE_DIR
-says where: take it along to the next machine of the kind, since a compilation may take minutes. Run nothing
-beside it, which starves the host that a GPU waits for. DIR holds stl10_binary and cifar-10-batches-bin; a
-piece whose data are not there is left out, with a line that says so.
+`gpu-evidence`): the tests that need CUDA (tests/test_on_gpu.py and others), fixres_stl10's steps beside two
+other loops and the floor (benchmarks/gpu.py), CIFAR-10 to 94 % beside airbench (speedrun.py), evaluation
+beside a loop by hand (evaluation.py), and several runs at once (together.py). Pieces that are done are not
+done again, so that the same command, given again, goes on; after --minutes no piece is begun, and one that is
+under way is stopped and begun again the next time. What was compiled is kept in --out too, unless
+TORCHINDUCTOR_CACHE_DIR says where: take it along to the next machine of the kind, since a compilation may
+take minutes. Run nothing beside it, which starves the host that a GPU waits for. DIR holds stl10_binary and
+cifar-10-batches-bin; a piece whose data are not there is left out, with a line that says so.
 """
 
 import argparse
@@ -27,7 +27,10 @@ from budgetnet.console import say
 
 HERE = Path(__file__).parent
 OURS = {"PYTHONPATH": str(HERE.parent), "PYTHONUNBUFFERED": "1"}
-TESTS = [f"tests/test_{name}.py" for name in ("speed", "augment", "trainer", "pseudo", "data_splits")]
+TESTS = [f"tests/test_{name}.py" for name in ("on_gpu", "speed", "augment", "pseudo", "data_splits")]
+
+QUICK = ("--seconds", "6", "--tuned", "reduce-overhead")
+"""Rounds of six seconds, and a loop by hand that is ready in a minute and a half."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def pieces(asked: argparse.Namespace) -> list[Piece]:
         *(
             Piece(
                 f"gpu-{px}",
-                script("gpu", "--data", str(data), "--seconds", "6", "--px", px, "--device", asked.device),
+                script("gpu", "--data", str(data), "--px", px, *QUICK, "--device", asked.device),
                 (data / "stl10_binary",),
             )
             for px in ("70", "120")
