@@ -6,9 +6,10 @@
 What `stl10_best`, whose weights come along, and a run of `stl10_gpu` say together is right more often than
 each of them; a third network of their kind learns to say it of the very views that all three look at, crops
 and mixtures of images included (https://arxiv.org/abs/1503.02531, https://arxiv.org/abs/2106.05237). None of
-the three has learnt from anything but the 4,000 labelled images. The teachers look at 96 pixels whatever the
-student looks at; the rest is `stl10_gpu` in batches twice as large, and twice as long. Other teachers:
-`--set recipe.phases.0.augment.4.teacher='["stl10_best", "runs/NAME"]'`.
+the three has learnt from anything but the 4,000 labelled images. All three have to hold out the same others:
+`--set data.held_out=held_out_1000.txt`, the original's list; a note tells if they do not. The teachers look
+at 96 pixels whatever the student looks at; the rest is `stl10_gpu` in batches twice as large, and twice as
+long. Other teachers: `--set recipe.phases.0.augment.4.teacher='["stl10_best", "runs/NAME"]'`.
 
 Reached here: 89.20 % of the original's 1,000 held-out images at 112 px, where its own figure is 84.01 % after
 16 hours of a GPU (n = 1; --set data.held_out=held_out_1000.txt --speed eager; 2.3 M views in 5:11 on an H100,
