@@ -199,6 +199,17 @@ def test_fused_views_are_made_there_without_a_wait(monkeypatch: pytest.MonkeyPat
     assert found.history[-1].train_loss == pytest.approx(expected.history[-1].train_loss, rel=1e-4)
 
 
+def test_graphs_that_cannot_be_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    with pretended():
+        found = trained("cuda", recipe(phase(resolution=Ramp(12, 16, multiple=1), epochs=5)), speed="graphs")
+    assert found.record["speed"]["chosen"] == "compile"
+    assert (
+        "speed 'graphs' is 'compile' here: graphs are recorded for up to 4 resolutions, and the recipe has 5"
+        in found.record["notes"]
+    )
+
+
 @pytest.mark.slow
 def test_a_training_there_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     made = recipe(phase(epochs=4, augment=[Crop()]), average=EMA(0.9), optimizer=AdamW())

@@ -92,6 +92,17 @@ def test_what_is_asked_for_is_chosen() -> None:
         assert choose(speed, torch.device("cuda"), network(), recipe(), images).chosen == speed
 
 
+def test_graphs_of_many_resolutions_are_compiled_steps_and_that_is_said() -> None:
+    few, many = (
+        recipe(phases=[Phase(epochs=9, resolution=Ramp(8, last, multiple=1), lr=0.01)]) for last in (11, 12)
+    )
+    images = photos(10).train
+    assert choose("graphs", torch.device("cuda"), network(), few, images).chosen == "graphs"
+    found = choose("graphs", torch.device("cuda"), network(), many, images)
+    assert found.chosen == "compile"
+    assert found.why == "graphs are recorded for up to 4 resolutions, and the recipe has 5"
+
+
 def test_a_run_is_not_resumed_at_another_speed(tmp_path: Path) -> None:
     trainer = Trainer("cpu", out=tmp_path, show=False)
     assert trainer.fit(network(), photos(), recipe(), name="r", max_time=1e-3).status == "paused"

@@ -47,6 +47,10 @@ def choose(speed: Speed, device: torch.device, model: nn.Module, recipe: Recipe,
 
     What it says depends on nothing but its arguments, so that the same training always runs the same way.
     """
+    sizes = len(_sizes(recipe))
+    if speed == "graphs" and sizes > STATIC:
+        why = f"graphs are recorded for up to {STATIC} resolutions, and the recipe has {sizes}"
+        return SpeedChoice("compile", why)
     if speed != "auto":
         return SpeedChoice(speed, "asked for")
     if device.type != "cuda":
@@ -90,7 +94,7 @@ class Compiled:
 
     def __init__(self, model: nn.Module, recipe: Recipe, choice: SpeedChoice) -> None:
         self._open = len(_sizes(recipe)) > STATIC
-        self._graphs = choice.chosen == "graphs" and not self._open
+        self._graphs = choice.chosen == "graphs"
         # Else the compiler draws masks of dropout of its own, and the training is another one.
         options: dict[str, Any] = {"fallback_random": True}
         if self._graphs:

@@ -123,6 +123,8 @@ def begin(
         notes += trial(model, data, recipe, engine)
     speed_choice = choose(speed, engine.device, model, recipe, data.train)
     speed_choice = speed_choice if team.alone else eager_together(team)
+    if speed not in ("auto", speed_choice.chosen):
+        notes.append(f"speed {speed!r} is {speed_choice.chosen!r} here: {speed_choice.why}")
     terms = contract(model, data, recipe, engine, team) | {
         "speed": speed_choice.chosen,
         "source": run.record.get("source"),
