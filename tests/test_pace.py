@@ -1,5 +1,6 @@
 """Pace and Clock: where a run's time goes adds up to the whole, survives a pause, and costs very little."""
 
+import copy
 import gc
 import json
 import math
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 from torch import Tensor, nn
 
-from budgetnet import EMA, Data, Phase, Recipe, Trainer
+from budgetnet import EMA, Data, Distill, Flip, Phase, Recipe, Trainer
 from budgetnet.engine import steps
-from budgetnet.engine.speed import PARTS, Clock
+from budgetnet.engine.speed import PARTS, TEACHER, VIEWS, Clock
 from budgetnet.run import METRICS, Epoch, Run, images_per_second, pace
 from budgetnet.trainer.watch import epoch_line
 from tests.work import leaping
@@ -86,17 +87,22 @@ def test_time_is_told_where_it_was_spent(data: Data, tmp_path: Path, leap: None)
     assert times["images_per_second"] == pytest.approx(found.images_per_second, abs=0.1)
 
 
-def test_every_part_of_a_step_is_timed_and_none_twice(data: Data, model: nn.Module) -> None:
+@pytest.mark.parametrize("taught", [False, True])
+def test_every_part_of_a_step_is_timed_and_none_twice(taught: bool, data: Data, model: nn.Module) -> None:
     told: list[str] = []
+    steps_of_views = [Flip(), Distill(copy.deepcopy(model))] if taught else []
+    parts = [part for part in PARTS if taught or part != TEACHER]
     mine = trainer()
     clock = Clock(told=told.append)
-    recipe = Recipe([Phase(1, 12, 0.1)], batch_size=120, average=EMA(0.9))
+    recipe = Recipe([Phase(1, 12, 0.1, augment=steps_of_views)], batch_size=120, average=EMA(0.9))
     training = mine.ready(model, data, recipe)
     training.state.clock = clock
     for _ in steps(training):
         pass
-    assert told == [*PARTS, ""] * 2
-    assert set(clock.seconds) == set(PARTS)
+    # Behind a teacher the views go on: what stands behind it is the student's alone.
+    after = parts.index(TEACHER) + 1 if taught else 0
+    assert told == [*parts[:after], *([VIEWS] if taught else []), *parts[after:], ""] * 2
+    assert set(clock.seconds) == set(parts)
     assert sum(clock.seconds.values()) == pytest.approx(clock.of(2, *PARTS))
 
 

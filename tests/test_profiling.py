@@ -12,13 +12,13 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
-from budgetnet import EMA, Data, EarlyStop, Phase, Ramp, Recipe, Trainer, Warmup, profile
+from budgetnet import EMA, Data, Distill, EarlyStop, Flip, Phase, Ramp, Recipe, Trainer, Warmup, profile
 from budgetnet.cli import main
 from budgetnet.engine.speed import PARTS
 from budgetnet.profiling import Operator, Part, PhaseProfile, Profile
 from budgetnet.profiling.arithmetic import counted_steps, matmul_peaks
 from budgetnet.profiling.measure import traces
-from budgetnet.profiling.values import advise
+from budgetnet.profiling.values import TITLES, advise
 from tests.work import Leap, leaping
 
 PAUSE = 0.01
@@ -94,7 +94,7 @@ def test_each_phase_is_measured_at_its_resolution_and_batch_size(told: tuple[Pro
 def test_time_is_told_where_it_was_spent(told: tuple[Profile, Path]) -> None:
     first, second = told[0].phases
     parts = {part.name: part for part in first.parts}
-    assert list(parts) == [*PARTS, "rest"]
+    assert list(parts) == [*(part for part in PARTS if part != "teacher"), "rest"]
     assert parts["views"].seconds >= 2 * PAUSE
     assert parts["forward"].seconds >= PAUSE
     assert parts["backward"].seconds < parts["forward"].seconds
@@ -104,6 +104,24 @@ def test_time_is_told_where_it_was_spent(told: tuple[Profile, Path]) -> None:
     assert first.data_share > 0.5
     assert second.data_share < 0.5
     assert first.evaluation >= PAUSE
+
+
+def test_a_teachers_time_is_no_time_of_data() -> None:
+    from tests.conftest import coloured
+
+    class Slow(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            leap.by(1000.0)
+            return images.new_zeros(len(images), 3)
+
+    phase = Phase(2, 8, 0.1, augment=[Flip(), Distill(Slow())])
+    with leaping() as leap:
+        trainer = Trainer("cpu", show=False, out=None)
+        run = trainer.fit(network(), coloured(), Recipe([phase], batch_size=60))
+    for epoch in run.history:
+        assert epoch.step_seconds >= 1000 * epoch.steps
+        assert epoch.data_seconds < 1000
+    assert list(TITLES) == [*PARTS, "rest"]
 
 
 @pytest.mark.slow

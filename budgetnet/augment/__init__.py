@@ -21,10 +21,13 @@ from budgetnet.augment.steps import Fusable as Fusable
 from budgetnet.augment.steps import Place as Place
 from budgetnet.augment.steps import Placed as Placed
 from budgetnet.augment.steps import Step as Step
+from budgetnet.augment.steps import Teaching as Teaching
 from budgetnet.augment.steps import Warp as Warp
+from budgetnet.augment.steps import acts_alone as acts_alone
 from budgetnet.augment.steps import at_place as at_place
 from budgetnet.augment.steps import check_data as check_data
 from budgetnet.augment.steps import listed as listed
+from budgetnet.augment.steps import teaching as teaching
 from budgetnet.augment.views import looks as looks
 from budgetnet.augment.views import test_view as test_view
 from budgetnet.augment.views import view as view

@@ -1,6 +1,6 @@
 """What a step is: the methods and attributes by which anybody's may say what it does; and lists of steps."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -182,6 +182,19 @@ class ActsAlone(Protocol):
 def acts_alone(step: object) -> bool:
     """Whether what a step makes of an image depends on that image alone."""
     return isinstance(step, ActsAlone) and step.acts_alone
+
+
+@runtime_checkable
+class Teaching(Protocol):
+    """A step that asks teachers: networks beside the one that learns, whose time is told apart."""
+
+    def teaching_macs(self, resolution: int) -> int:
+        """Multiply-accumulates of all teachers for one view of so many pixels a side."""
+
+
+def teaching(steps: Iterable[object]) -> list[Teaching]:
+    """Those of the steps that ask teachers."""
+    return [step for step in steps if isinstance(step, Teaching)]
 
 
 def at_place(steps: Sequence[Any], place: Place) -> tuple[Any, ...]:

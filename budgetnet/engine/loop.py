@@ -15,7 +15,7 @@ from budgetnet.engine.evaluation import Evaluation, Scoring
 from budgetnet.engine.finite import FiniteCheck, Undo, check_finite, check_loss
 from budgetnet.engine.measure import answers, evaluate
 from budgetnet.engine.parts import Average, forget, learning, plain_mean, train_mode
-from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
+from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, TEACHER, VIEWS
 from budgetnet.engine.state import Kept
 from budgetnet.engine.step import calibration, joined, reading_ahead, take
 from budgetnet.engine.training import Training
@@ -223,7 +223,7 @@ def _learned(training: Training, phase: Phase, history: list[Epoch], laps: _Laps
         train_accuracy=train_accuracy,
         train_seconds=laps.lap(),
         data_seconds=state.clock.of(count, GATHER, VIEWS),
-        step_seconds=state.clock.of(count, FORWARD, BACKWARD, OPTIMIZER, AVERAGE),
+        step_seconds=state.clock.of(count, TEACHER, FORWARD, BACKWARD, OPTIMIZER, AVERAGE),
         pseudo_images=len(state.labelled) if state.labelled is not None else 0,
         pseudo_share=share if share >= 0 else math.nan,
         session=training.session,

@@ -113,8 +113,8 @@ class Compiled:
         return self._call(images)
 
 
-GATHER, VIEWS, FORWARD, BACKWARD, OPTIMIZER, AVERAGE = PARTS = (
-    *("gather", "views", "forward", "backward", "optimizer", "average"),
+GATHER, VIEWS, TEACHER, FORWARD, BACKWARD, OPTIMIZER, AVERAGE = PARTS = (
+    *("gather", "views", "teacher", "forward", "backward", "optimizer", "average"),
 )
 """The parts of a step, in their order: the first two are its data."""
 

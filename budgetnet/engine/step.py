@@ -9,18 +9,42 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from budgetnet.augment import Place, at_place, view
+from budgetnet.augment import Act, Place, Teaching, acts_alone, at_place, view
 from budgetnet.data import Ahead, Interleaved, Split, reading
 from budgetnet.engine.batch import Batch, Stored, Windows, figures_of, loss_of
 from budgetnet.engine.memory import clear, once_more, out_of_memory, release, update
 from budgetnet.engine.parts import count_batch
 from budgetnet.engine.shares import gradient_of_share, logits_of_share
-from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, VIEWS
+from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, TEACHER, VIEWS, Clock
 from budgetnet.engine.training import Training
 from budgetnet.pseudo import join
 from budgetnet.randomness import MODEL, PLACE, UNLABELLED, VIEW, drawn, mixed, reseed
 from budgetnet.recipe import FixMatch, Phase
 from budgetnet.run import Note
+
+
+@dataclass(frozen=True, repr=False)
+class _Timed:
+    """A step that asks teachers, whose time is a part of its own."""
+
+    step: Any
+    clock: Clock
+
+    @property
+    def acts_alone(self) -> bool:
+        return acts_alone(self.step)
+
+    def act(
+        self, images: Tensor, labels: Tensor, *, classes: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """What the step makes of them."""
+        self.clock.mark(TEACHER)
+        found: tuple[Tensor, Tensor] = self.step.act(images, labels, classes=classes, generator=generator)
+        self.clock.mark(VIEWS)
+        return found
+
+    def __repr__(self) -> str:
+        return repr(self.step)
 
 
 @dataclass(frozen=True)
@@ -167,6 +191,11 @@ def _views(training: Training, phase: Phase, stored: Stored, resolution: int) ->
     steps = phase.augment
     if steps:
         steps = at_place(steps, _place(training, phase, stored.chosen))
+        clock = training.state.clock
+        steps = tuple(
+            _Timed(step, clock) if isinstance(step, Teaching) and isinstance(step, Act) else step
+            for step in steps
+        )
     seed = drawn(training.seed, VIEW, training.state.step)
     images, labels = stored.images, stored.labels
     if stored.windows is not None:

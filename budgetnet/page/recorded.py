@@ -11,7 +11,7 @@ from budgetnet.run import Run
 _WAYS = {"val": "validation", "val_plain": "validation, plainly", "test": "test"}
 _PARTS = {
     "data": "data (fetching images, making views)",
-    "step": "steps (forward, loss, backward, optimizer)",
+    "step": "steps (teachers, forward, loss, backward, optimizer)",
     "evaluation": "evaluation",
     "rest": "rest (checkpoints, beginning, end)",
 }

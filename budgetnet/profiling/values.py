@@ -14,6 +14,7 @@ from budgetnet.values import finite
 TITLES = {
     "gather": "data: gather",
     "views": "data: views",
+    "teacher": "teachers",
     "forward": "forward and loss",
     "backward": "backward",
     "optimizer": "optimizer",

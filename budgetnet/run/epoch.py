@@ -24,9 +24,9 @@ class Epoch:
     counts the trainings that went on from one another's weights, from 1. `pseudo_images` of the training
     images carry pseudo-labels; `pseudo_share` is the part of the unlabelled images that FixMatch was sure
     enough of. Of `train_seconds`, `data_seconds` went into fetching images and making views, `step_seconds`
-    into forward, loss, backward and optimizer; `val_seconds` are those of all evaluation after it. `undone`
-    of its steps left what was not finite, and were taken back (BackOff). `metrics` are the figures of the
-    recipe's metrics, as "val_f1" or, for each class, "val_f1.cat"; `measure` gives them too.
+    into teachers, forward, loss, backward and optimizer; `val_seconds` are those of all evaluation after it.
+    `undone` of its steps left what was not finite, and were taken back (BackOff). `metrics` are the figures
+    of the recipe's metrics, as "val_f1" or, for each class, "val_f1.cat"; `measure` gives them too.
     """
 
     number: int

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from budgetnet.augment import teaching
 from budgetnet.budget import Budget, Ledger, built, latency, ledger, macs, measures, shown, unit
 from budgetnet.data import Data
 from budgetnet.recipe import FixMatch, Phase, PseudoLabels, Recipe
@@ -151,12 +152,12 @@ def work(model: nn.Module, recipe: Recipe, data: Data) -> Work:
         crop = phase.test.at(phase.last_resolution)[1]
         for resolution in {*resolutions, crop} - set(known):
             known[resolution] = macs(model, resolution)
-        teachers = [step.teaching_macs for step in phase.augment if hasattr(step, "teaching_macs")]
+        teachers = [step.teaching_macs for step in teaching(phase.augment)]
         taught = taught or bool(teachers)
         views, tests, looks = views + seen, tests + tried, looks + labelled + beside
         for resolution, times in resolutions.items():
-            own, teaching = known[resolution], sum(ask(resolution) for ask in teachers)
-            total += (TRAINING * (seen + beside) * own + seen * teaching) * times / MOMENTS
+            own, asked = known[resolution], sum(ask(resolution) for ask in teachers)
+            total += (TRAINING * (seen + beside) * own + seen * asked) * times / MOMENTS
         total += (tried + labelled) * known[crop]
     most = any(_images(phase, data) > len(data.train) for phase in recipe.phases)
     return Work(views, tests, looks, total, most, taught)
