@@ -254,6 +254,8 @@ def test_a_phase_is_told_beside_the_machines_own_best() -> None:
     assert all(rate > 0 for rate in peaks.values())
     learn, compiled = phase(macs=2_000_000_000), phase(name="fix")
     assert learn.macs_per_second == 2_000_000_000 / 0.8
+    taught = replace(learn, parts=(*learn.parts, Part("teacher", 0.2, 0.2)))
+    assert taught.macs_per_second == 2_000_000_000
     found = Profile((learn, compiled), "cpu", 1, "float32", 0, 1.0, (), {"float32": 5e9, "bfloat16": 1e10})
     assert "reaches 5 GMAC/s in float32, 10 GMAC/s in bfloat16" in str(found)
     assert "learn: 2 GMAC a step, computed at 2.5 GMAC/s, 0.50 of that in float32" in str(found)

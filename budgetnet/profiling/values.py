@@ -92,8 +92,8 @@ class PhaseProfile:
 
     @property
     def macs_per_second(self) -> float:
-        """Multiply-accumulates a second while the network and the optimizer compute; NaN if not counted."""
-        computing = ("forward", "backward", "optimizer")
+        """Multiply-accumulates a second while networks and the optimizer compute; NaN if not counted."""
+        computing = ("teacher", "forward", "backward", "optimizer")
         seconds = sum(part.seconds for part in self.parts if part.name in computing)
         return self.macs / seconds if self.macs is not None and seconds else math.nan
 
