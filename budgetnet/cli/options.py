@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from budgetnet.cli.complete import models, recipes
+from budgetnet.text import seconds
 
 if TYPE_CHECKING:
     pass
@@ -190,9 +191,26 @@ where_options = (
         help="With --on: the GPUs of each, which may be a fraction (0.25); none by default.",
     ),
 )
+
+
+def _time(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A time as it was typed. Raises UsageError for what is none."""
+    try:
+        seconds(value, option.opts[0])
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return value
+
+
+def within_option(help: str) -> Option:
+    """In which time a command is to end."""
+    return click.option("--within", metavar="TIME", callback=_time, help=help)
+
+
 max_time_option = click.option(
     "--max-time",
     metavar="TIME",
+    callback=_time,
     help="End the session at a step's end after so long (11h30m, 90s), exit with 75; --resume goes on.",
 )
 resume_option = click.option(

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from budgetnet.cli.asked import Asked
-from budgetnet.cli.trained import find_run
+from budgetnet.cli.trained import find_run, followed
 from budgetnet.console import say
 from budgetnet.files import checkpoint, folders_of
-from budgetnet.run import Run
+from budgetnet.run import Epoch, Run
 from budgetnet.trainer import Session, unfinished
 
 
@@ -16,7 +16,7 @@ def sought(session: Session, out: Path, name: str, *, quiet: bool) -> Run | None
     Without a name it is the newest of this `name` in `out` that is unfinished; with --after one of those
     that began from that run's weights, so that the same command line begins a run and goes on with it.
     """
-    after = find_run(str(session.after), out) if session.after is not None else None
+    after = followed(str(session.after), out) if session.after is not None else None
     if session.resume:
         run = unfinished(find_run(str(session.resume), out))
         if after is not None and not _follows(run, after):
@@ -61,6 +61,13 @@ def over(run: Run, asked: Asked) -> bool:
     )
     say(f"the run in {run.folder} is {run.status}: nothing is left to do{left}")
     return True
+
+
+def done_of(run: Run, phases: int) -> list[int]:
+    """How many epochs of each of so many phases an unfinished run has behind it, in its own schedule."""
+    newest, _ = checkpoint.newest(run.folder) if run.folder is not None else (None, [])
+    own = [Epoch.read(line).phase for line in newest.state["history"]] if newest is not None else []
+    return [own.count(number) for number in range(1, phases + 1)]
 
 
 def _read(folder: Path) -> list[Run]:

@@ -87,13 +87,15 @@ def trained(name: str, *, trust: bool = False) -> Trained:
         return Trained(folder / MODEL, run)
     path = resolved(name)
     if not path.is_file():
-        known = ", ".join(weights())
-        along = f", and the models that come along are {known}" if known else ""
-        raise ValueError(
-            f"there is no run and no model file {name}; `budgetnet list` shows the runs in {RUNS}/{along}"
-        )
+        raise ValueError(_nowhere(name))
     beside = path.stem == Path(MODEL).stem and (path.parent / RECORD).exists()
     return Trained(path, Run.read(path.parent) if beside else None, trust)
+
+
+def _nowhere(name: str, out: Path = Path(RUNS)) -> str:
+    known = ", ".join(weights())
+    along = f", and the models that come along are {known}" if known else ""
+    return f"there is no run and no model file {name}; `budgetnet list` shows the runs in {out}/{along}"
 
 
 def _folder(name: str, out: Path = Path(RUNS)) -> Path | None:
@@ -115,6 +117,17 @@ def find_run(name: str, out: Path = Path(RUNS)) -> Path:
     if folder is None:
         raise ValueError(f"there is no run {name}; `budgetnet list` shows the runs in {out}/")
     return folder
+
+
+def followed(name: str, out: Path) -> Path:
+    """What a new schedule begins from: a run's folder as of `find_run`, or what `name` is for `load`.
+
+    Raises ValueError where there is neither.
+    """
+    folder = _folder(name, out)
+    if folder is None and not resolved(name).exists():
+        raise ValueError(_nowhere(name, out))
+    return folder or Path(name)
 
 
 def shipped_recipe(loaded: Trained, name: str) -> str | None:

@@ -2,9 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -79,10 +80,11 @@ class Forecast:
     images: Mapping[str, int]
     classes: int
 
-    def seconds(self, recipe: Recipe) -> float:
+    def seconds(self, recipe: Recipe, done: Sequence[int] = ()) -> float:
         """Seconds that a training takes from its first step to its last figure, at most as it ends no phase
-        early."""
-        spent = sum(self._phase(recipe, phase, times) for phase, times in zip(recipe.phases, self.phases))
+        early; where so many epochs of its phases are `done`, what is left of it."""
+        behind = [*done, *[0] * (len(self.phases) - len(done))]
+        spent = sum(map(partial(self._phase, recipe), recipe.phases, self.phases, behind))
         phase, times = recipe.phases[-1], self.phases[-1]
         plain, val = phase.test.plain, self.images.get("val", 0)
         looks = self.images.get("test", 0) * plain.looks + (val * plain.looks if plain != phase.test else 0)
@@ -90,17 +92,21 @@ class Forecast:
             looks += val * phase.test.looks
         return SAVING * (spent + looks * times.look)
 
-    def _phase(self, recipe: Recipe, phase: Phase, times: PhaseTimes) -> float:
+    def _phase(self, recipe: Recipe, phase: Phase, times: PhaseTimes, done: int) -> float:
+        left = phase.epochs - done
+        if left <= 0:
+            return 0.0
         unlabelled = self.images.get("unlabelled", 0)
         labelled = unlabelled if isinstance(phase.pseudo, PseudoLabels) else 0
         images = phase.most_images(self.images["train"], unlabelled, self.classes)
         count, size = phase.steps(images, recipe.batch_size)
-        moments = min(MOMENTS, phase.epochs * count)
-        sizes = [phase.resolution_at(k / moments) for k in range(moments)]
+        moments = min(MOMENTS, left * count)
+        share = left / phase.epochs
+        sizes = [phase.resolution_at(1 - share + share * k / moments) for k in range(moments)]
         step = sum(map(times.step, sizes)) / moments * size / times.size
         looks = sum(self.images.get(name, 0) for name in recipe.measure) * phase.test.looks
         epoch = count * step + times.turn + looks * times.look
-        return times.first + phase.epochs * epoch + labelled * phase.test.looks * times.look
+        return times.first + left * epoch + labelled * phase.test.looks * times.look
 
     def scale(self, scaled: Callable[[float], Recipe], seconds: float) -> float:
         """The largest scale of at most 1 whose recipe fits into so many seconds.

@@ -253,6 +253,17 @@ class Run:
             ]
         return run
 
+    @classmethod
+    def beside(cls, file: Path) -> Self:
+        """What the files beside a model file without a folder of its own tell of its run, as those of the
+        models that come along do: NAME.json and NAME.metrics.jsonl. Nothing where there are none."""
+        try:
+            record = json.loads(read_whole(file.with_suffix(".json"), LONGEST_RECORD).decode())
+        except (OSError, ValueError, RecursionError):
+            record = {}
+        history, _ = _history(file.with_suffix(f".{METRICS}"))
+        return cls(history, None, {} if wrong(record) else record)
+
 
 def _word(status: object) -> bool:
     """Whether it may be a status: a short word or two that can be shown."""

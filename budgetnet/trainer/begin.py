@@ -34,7 +34,7 @@ from budgetnet.recipe import Phase, Recipe
 from budgetnet.run import Epoch, Run
 from budgetnet.text import seconds
 from budgetnet.trainer.chain import Resumed, contract, follow, higher, resumed
-from budgetnet.trainer.planned import behind, long, plan_within, planned_before
+from budgetnet.trainer.planned import behind, plan_within, planned_before
 from budgetnet.trainer.together import check_alike, check_together, eager_together, notes_together
 
 
@@ -66,7 +66,7 @@ def checked(model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
 
 @dataclass
 class Start:
-    """A training that was checked and may begin: it goes on from `held`, or follows `earlier`.
+    """A training that was checked and may begin: it goes on from `held`, or follows `earlier`, named `after`.
 
     `moved` says what lets its last bits differ from those of an uninterrupted run.
     """
@@ -81,6 +81,7 @@ class Start:
     speed_choice: SpeedChoice
     held: Checkpoint | None = None
     earlier: Run | None = None
+    after: str | None = None
     claims: ExitStack = field(default_factory=ExitStack)
     started: bool = False
     changed: Sequence[Difference] = ()
@@ -135,14 +136,14 @@ def begin(
     if session.resume is not None:
         _go_on(start, Path(session.resume), allow)
         return start
-    if session.within is None and team.alone:
-        start.notes += long(model, data, recipe, engine, speed)
     if session.after is None:
         start.notes += guard.again(model, data)
     else:
-        start.earlier = follow(model, session.after, data)
-        start.notes += guard.chained(data, start.earlier.record, guard.read_seen(Path(session.after)))
-        start.notes += higher(recipe, start.earlier.history)
+        start.earlier = earlier = follow(model, session.after, data)
+        start.after = earlier.folder.as_posix() if earlier.folder is not None else str(session.after)
+        seen = guard.read_seen(earlier.folder) if earlier.folder is not None else None
+        start.notes += guard.chained(data, earlier.record, seen)
+        start.notes += higher(recipe, earlier.history)
     return start
 
 

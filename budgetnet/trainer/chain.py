@@ -15,10 +15,10 @@ from budgetnet.data import Data, class_difference
 from budgetnet.engine import ALONE, Engine, Team, check_words
 from budgetnet.files import Checkpoint, checkpoint
 from budgetnet.identity import DESCRIBED, described_value, modules_of, without_rooms, without_unknown
-from budgetnet.modelfile import fill, read_card
+from budgetnet.modelfile import fill, read_card, resolved, weights
 from budgetnet.process import VERSION
 from budgetnet.recipe import Recipe
-from budgetnet.run import METRICS, MODEL, Epoch, Run
+from budgetnet.run import METRICS, MODEL, RECORD, Epoch, Run
 from budgetnet.schedule import value
 from budgetnet.trainer.changes import allowed_before, brought_up, line, passed, with_defaults
 
@@ -163,23 +163,18 @@ def resumed(
     return Resumed(run, newest, notes, changed, moved)
 
 
-def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:
-    """Load the weights of the run in `folder` into `model`, and give that run.
+def follow(model: nn.Module, name: str | Path, data: Data) -> Run:
+    """Load the weights that `name` means into `model`, and give what is known of the run that they are of.
 
-    Raises ValueError where there are no weights, or where they are not the model's.
+    `name` is a run's folder, a model file, or the name of a model that comes along. Raises ValueError where
+    there are no weights, or where they are not the model's.
     """
-    run = Run.read(folder)
-    path = Path(folder) / MODEL
-    if not path.exists():
-        raise ValueError(
-            f"the run in {folder} has saved no {MODEL} to start from, its status is {run.status}"
-        )
+    run, path = _earlier(name)
     card = read_card(path)
     if card.classes and card.classes != data.classes:
         raise ValueError(
-            f"the run in {folder} tells {len(card.classes)} classes apart, and {data.name} has "
-            f"{len(data.classes)}: {class_difference(data.classes, card.classes)}; give the data that it was "
-            "trained on"
+            f"{name} tells {len(card.classes)} classes apart, and {data.name} has {len(data.classes)}: "
+            f"{class_difference(data.classes, card.classes)}; give the data that it was trained on"
         )
     fill(model, path)
     if card.external:
@@ -189,6 +184,23 @@ def follow(model: nn.Module, folder: str | Path, data: Data) -> Run:
             with untimed():
                 origin.budget.check(model)
     return run
+
+
+def _earlier(name: str | Path) -> tuple[Run, Path]:
+    """What is known of an earlier run, and the file of its weights. Raises ValueError where there is none."""
+    place = resolved(name)
+    if place.is_file():
+        whole = place.name == MODEL and (place.parent / RECORD).exists()
+        return Run.read(place.parent) if whole else Run.beside(place), place
+    if not place.is_dir():
+        raise ValueError(
+            f"there is no run and no model file {name} to start from (after=, --after); runs lie in runs/ by "
+            f"default, and the models that come along are {', '.join(weights())}"
+        )
+    run = Run.read(place)
+    if not (place / MODEL).exists():
+        raise ValueError(f"the run in {name} has saved no {MODEL} to start from, its status is {run.status}")
+    return run, place / MODEL
 
 
 def higher(recipe: Recipe, earlier: list[Epoch]) -> list[str]:

@@ -1,7 +1,7 @@
 """Planned: how long a training will take, said before it begins, and a recipe scaled to end within a time."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,9 @@ def long(model: nn.Module, data: Data, recipe: Recipe, engine: Engine, speed: Sp
     return [takes(measured, recipe)] if spent > LONG else []
 
 
-def takes(measured: Forecast, recipe: Recipe) -> str:
-    """How long a recipe takes, in words."""
+def takes(measured: Forecast, recipe: Recipe, done: Sequence[int] = ()) -> str:
+    """How long a recipe takes, or what is left where so many epochs of its phases are `done`, in words."""
     stops = any(phase.stop is not None for phase in recipe.phases)
-    about = f"{'at most ' if stops else ''}about {duration(measured.seconds(recipe))}"
-    return f"the training takes {about} on this machine, as it is now ({measured})"
+    about = f"{'at most ' if stops else ''}about {duration(measured.seconds(recipe, done))}"
+    what = "what is left of the training" if done else "the training"
+    return f"{what} takes {about} on this machine, as it is now ({measured})"

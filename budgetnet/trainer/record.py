@@ -81,7 +81,7 @@ def open_record(run: Run, training: Training, start: Start) -> None:
             **_computes(start.contract),
         },
         external=_origins(training),
-        after=start.earlier.folder.as_posix() if start.earlier and start.earlier.folder else None,
+        after=start.after,
         notes=list(start.notes),
         device=_device_name(training.engine.device),
         speed={"chosen": start.speed_choice.chosen, "why": start.speed_choice.why},

@@ -1,5 +1,6 @@
 """Trainer: the face of training: fit, epochs, evaluate, predict."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,7 +10,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-import budgetnet.guard as guard
 from budgetnet.augment import check_within
 from budgetnet.console import say
 from budgetnet.data import Data, Split
@@ -24,13 +24,11 @@ from budgetnet.engine import (
     Training,
     check_logits,
     check_speed,
-    check_views,
     choose,
     device_of,
     evaluate,
     forecast,
     join,
-    trial,
 )
 from budgetnet.files import new_folder
 from budgetnet.metrics import Answers, check_metrics
@@ -38,10 +36,10 @@ from budgetnet.modelfile import card
 from budgetnet.process import launched
 from budgetnet.recipe import Recipe, Test
 from budgetnet.run import Epoch, Run
-from budgetnet.trainer.begin import Session, begin, checked
+from budgetnet.trainer.begin import Session, begin
 from budgetnet.trainer.ensemble import mean, models_of, predicted, sizes_of, together
 from budgetnet.trainer.images import Images, measured, tested
-from budgetnet.trainer.planned import LOOK, MEASURING, Within, plan_within
+from budgetnet.trainer.planned import LOOK, MEASURING, Within, long, plan_within
 from budgetnet.trainer.session import epochs, set_up
 from budgetnet.trainer.together import started_again
 from budgetnet.trainer.watch import Audience, Channel, PerRun, Watcher, check_watchers
@@ -129,7 +127,8 @@ class Trainer:
         `resume`, the folder of an unfinished run, goes on with exactly that run: same recipe, data and model,
         and the result that it would have had. What has changed is refused, unless `allow` names it, as in
         allow=("recipe.loss",): then it is noted in the record. `after`, the folder of any run with weights,
-        starts this recipe from them as a new session, with one history over all. Ctrl-C, SIGTERM and the
+        a model file, or the name of a model that comes along, starts this recipe from them as a new session,
+        with one history over all. Ctrl-C, SIGTERM and the
         signals of batch systems (SIGHUP, SIGXCPU, SIGUSR1) end the run at a step's end too, ready to be
         resumed: then KeyboardInterrupt is raised, or SystemExit(128 + the signal's number); in a notebook the
         unfinished Run is returned after Ctrl-C. So it is for one that comes after the last step, when the run
@@ -144,15 +143,25 @@ class Trainer:
             pass
         return run
 
-    def check(self, model: nn.Module, data: Data, recipe: Recipe) -> list[str]:
+    def check(
+        self,
+        model: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        run: Run | None = None,
+        session: Session | None = None,
+    ) -> list[str]:
         """Everything that `fit` would refuse is refused here, with a ValueError; gives what is worth noting.
 
         A step of every phase is tried on a copy of the model, with two images. Nothing is trained and the
-        model is left as it is.
+        model is left as it is; a run that `session` goes on with is compared as `fit` does it.
         """
-        noted = [*checked(model, data, recipe), *guard.again(model, data)]
-        check_views(data, recipe, self.device)
-        return [*noted, *trial(model, data, recipe, self.engine)]
+        session = session or Session()
+        # It would be given the weights that it is to follow.
+        model = model if session.after is None else copy.deepcopy(model)
+        start = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
+        start.claims.close()
+        return [*start.notes, *start.moved]
 
     def forecast(self, model: nn.Module, data: Data, recipe: Recipe, *, seconds: float = LOOK) -> Forecast:
         """How long `fit` would take: `.seconds(recipe)`, of this recipe or of the same at another scale.
@@ -231,6 +240,8 @@ class Trainer:
         if self.show and session.within is not None and session.resume is None:
             say(MEASURING)
         start = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
+        if start.held is None and session.within is None and start.team.alone:
+            start.notes += long(model, data, start.recipe, self.engine, self.speed)
         leads = start.team.leads
         if make is not None and start.held is None:
             folder = start.team.led(make)

@@ -15,6 +15,7 @@ from budgetnet.cli.options import (
     model_argument,
     resume_option,
     set_option,
+    within_option,
 )
 
 
@@ -78,10 +79,8 @@ class Sitting:
     click.option("--name", help="What the new run's folder is called; by default as recipe and bytes."),
     max_time_option,
     resume_option,
-    click.option(
-        "--within",
-        metavar="TIME",
-        help="Train for fewer epochs where so many do not end in this time (3h, 90m) here, measured first.",
+    within_option(
+        "Train for fewer epochs where so many do not end in this time (3h, 90m) here, measured first."
     ),
 )
 def command(

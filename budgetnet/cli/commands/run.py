@@ -30,6 +30,7 @@ from budgetnet.cli.options import (
     set_option,
     sync_option,
     where_options,
+    within_option,
 )
 from budgetnet.process import check_launch, launched
 
@@ -95,16 +96,15 @@ class Ending:
         metavar="PATH",
         help="With --resume: go on although this has changed (recipe.phases.0.epochs). Repeatable.",
     ),
-    click.option(
-        "--within",
-        metavar="TIME",
-        help="Scale the whole recipe down to end in this time (3h, 90m) here, measured first; with --seeds "
+    within_option(
+        "Scale the whole recipe down to end in this time (3h, 90m) here, measured first; with --seeds "
         "all the runs, one after another. A shorter recipe stays as it is; --resume keeps the scale.",
     ),
     click.option(
         "--after",
         metavar="RUN",
-        help="Begin this recipe's schedule from the weights of RUN, with its history.",
+        help="Begin this recipe's schedule from the weights of RUN, with its history; from a model file, or "
+        "a model that comes along, too.",
     ),
 )
 @gathered(
@@ -144,7 +144,7 @@ def command(
         raise click.UsageError("--json is of a result, and a dry run has none: leave one of the two out")
     if dry_run:
         count = (seeds or 1) * (asked.folds or 1)
-        run_dry(recipe, asked, trainer, name=name, seeds=count, within=ending.within)
+        run_dry(recipe, asked, trainer, name=name, seeds=count, session=Session(**vars(ending)))
         return
     # What is said all the same is no part of the object, and of several processes one speaks.
     aside = sys.stderr if _leads() else StringIO()

@@ -18,6 +18,7 @@ from budgetnet.cli.options import (
     seed_option,
     set_option,
     where_options,
+    within_option,
 )
 
 
@@ -76,9 +77,7 @@ from budgetnet.cli.options import (
         help="With --search: end trials early, after an epoch (median, hyperband), or after the recipe at a "
         "ninth and a third of its length (halving). auto: halving where the recipe is long enough.",
     ),
-    click.option(
-        "--within", metavar="TIME", help="With --search: end the whole search in this time (8h, 90m)."
-    ),
+    within_option("With --search: end the whole search in this time (8h, 90m)."),
     click.option(
         "--storage",
         envvar="BUDGETNET_STORAGE",
