@@ -186,3 +186,25 @@ def test_hugging_faces_own_datasets_are_read_by_their_features(tmp_path: Path) -
         data = dataset(given, size=16)
         assert data.classes == ("ant", "bee")
         assert data.train.fingerprint() == expected.train.fingerprint()
+
+
+class Named(Photos):
+    def __init__(self, pairs: list[Any], classes: tuple[str, ...]) -> None:
+        super().__init__(pairs)
+        self.classes = classes  # type: ignore[assignment]
+
+
+def test_parts_that_number_their_classes_in_other_ways_go_by_name() -> None:
+    train = Named([(photo, k % 3) for k, photo in enumerate(PHOTOS)], ("ant", "bee", "cat"))
+    val = Named([(photo, k % 2) for k, photo in enumerate(PHOTOS[:6])], ("cat", "bee"))
+    data = dataset({"train": train, "val": Subset(val, [0, 1, 2, 3])}, size=8)
+    assert data.classes == ("ant", "bee", "cat")
+    assert data.val is not None
+    assert data.val.labels.tolist() == [2, 1, 2, 1]
+    assert data.train.labels.tolist()[:3] == [0, 1, 2]
+    strange = Named([(PHOTOS[0], 0), (PHOTOS[1], 1)], ("cat", "dog"))
+    with pytest.raises(DataError, match=r"val has other classes than train: .*dog"):
+        dataset({"train": train, "val": strange}, size=8)
+    given = dataset({"train": train, "val": val}, size=8, classes=["x", "y", "z"])
+    assert given.val is not None
+    assert given.val.labels.tolist() == [0, 1, 0, 1, 0, 1]

@@ -554,3 +554,11 @@ def test_a_folder_of_photos_without_labels_is_what_pseudo_labels_learn_from(
         DataError, match=r"unlabelled should be True or a folder of photos, and .*nowhere is none"
     ):
         folder(photos, size=8, unlabelled=tmp_path / "nowhere")
+
+
+def test_the_grey_of_sixteen_bits_that_is_transparent_comes_out_white(tmp_path: Path) -> None:
+    values = np.full((8, 8), 1000, np.uint16)
+    values[:4] = 40000
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=1000)
+    found = photo(tmp_path / "a.png", 8, squash=False)
+    assert (int(found[0, 0, 0]), int(found[0, 7, 7])) == (round(40000 / 257), 255)

@@ -149,3 +149,13 @@ def test_check_knows_groups_as_a_run_does(tmp_path: Path, monkeypatch: pytest.Mo
             folder("photos", size=8, groups=groups)
         code, output = check("photos", "--groups", groups)
         assert (code, sentence in output) == (2, True)
+
+
+def test_folds_of_groups_that_only_one_side_has_are_refused() -> None:
+    data = arrays(IMAGES[:40], LABELS[:40], val=(IMAGES[40:], LABELS[40:]), groups=PATIENTS[:40])
+    with pytest.raises(DataError, match=r"train has groups and val has none, .*: give both theirs"):
+        data.folds(3)
+    alone = arrays(IMAGES[:40], LABELS[:40], held_out=0, groups=PATIENTS[:40])
+    for fold in alone.folds(3):
+        train, val = sides(fold)
+        assert not train & val

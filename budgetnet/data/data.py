@@ -121,12 +121,18 @@ class Data:
 
         Classes are in proportion; with groups each group is in one val, and images that are the last of their
         class, or in its only group, are in train always. The draw depends on the images and on `seed`, not on
-        what was held out before. Raises `DataError`.
+        what was held out before. Raises `DataError`, also where only one of train and val has groups.
 
             for fold in data.folds(5):
                 run = Trainer().fit(build(), fold, recipe)
         """
         whole_number("folds", k, 2)
+        if self.val is not None and (self.train.groups is None) != (self.val.groups is None):
+            has, lacks = ("val", "train") if self.train.groups is None else ("train", "val")
+            raise DataError(
+                f"{has} has groups and {lacks} has none, and nobody can tell whose images {lacks} holds: "
+                "give both theirs, or leave val out, for folds hold images out themselves"
+            )
         whole = self.train if self.val is None else concatenated(self.train, self.val)
         if len(set(whole.indices.tolist())) == len(whole):
             whole = whole.subset(whole.indices.argsort())

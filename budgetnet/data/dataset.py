@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, Unpack, runtime_checkable
 
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from budgetnet.data.choose import fifth, left_over, split
 from budgetnet.data.data import Data, remarked, undrawn
@@ -19,7 +21,7 @@ from budgetnet.data.items import (
     read_items,
 )
 from budgetnet.data.kinds import DataError, sentences
-from budgetnet.data.labels import named, numbers, stated
+from budgetnet.data.labels import is_numbered, named, numbers, renumbered, stated
 from budgetnet.data.parts import ORDER, part_of
 from budgetnet.data.splits import Split
 from budgetnet.values import nearest, one_of, whole
@@ -67,7 +69,8 @@ def dataset(
     parts, more = _parts(given), options.get("unlabelled", False)
     if not isinstance(more, bool):
         parts["unlabelled"] = more
-    names = options.get("classes") or _class_names(parts["train"], options)
+    given_names = options.get("classes")
+    names = given_names or _class_names(parts["train"], options)
     read = {name: read_items(items, Reader(name, size, options)) for name, items in parts.items()}
     given_groups = options.get("groups", ())
     if not isinstance(given_groups, str):
@@ -77,13 +80,27 @@ def dataset(
     splits = {
         name: Split(
             part.images,
-            numbers(labels[name], classes, name) if name in labels else torch.full((len(part.images),), -1),
+            _numbers(labels[name], classes, name, None if given_names else _class_names(parts[name], options))
+            if name in labels
+            else torch.full((len(part.images),), -1),
             torch.arange(len(part.images)),
             groups=tuple(part.groups) or None,
         )
         for name, part in read.items()
     }
     return _data(_inner(parts["train"]), splits, classes, options)
+
+
+def _numbers(
+    values: npt.NDArray[Any], classes: tuple[str, ...], name: str, own: Sequence[str] | None
+) -> Tensor:
+    """Return a part's labels as numbers of the `classes`; those that count in its `own` names go by name."""
+    if own is None or values.dtype.kind == "U" or is_numbered(classes):
+        return numbers(values, classes, name)
+    try:
+        return renumbered(numbers(values, tuple(own), name), own, classes)
+    except DataError as error:
+        raise DataError(f"{name} has other classes than train: {error}") from None
 
 
 def _data(source: object, splits: dict[str, Split], classes: tuple[str, ...], options: Options) -> Data:

@@ -122,7 +122,13 @@ def fitted_pixels(pixels: npt.NDArray[np.uint8], size: Size, *, squash: bool) ->
 def _rgb(image: Image.Image) -> Image.Image:
     """Return an image of any mode as RGB, never the image itself."""
     if image.mode in DEEP or image.mode == "F":
-        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+        values = np.asarray(image)
+        greys = _eight_bits(values)
+        # A PNG of 16 bits names the one grey that is transparent.
+        clear = image.info.get("transparency")
+        if isinstance(clear, int):
+            greys[values == clear] = 255
+        return Image.fromarray(greys).convert("RGB")
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "white")
         opaque.alpha_composite(image.convert("RGBA"))

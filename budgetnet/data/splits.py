@@ -261,6 +261,15 @@ class Split:
             known.recall(self.images, f"fingerprint {hashlib.sha256(labels).hexdigest()}", fingerprint)
         )
 
+    def mark(self) -> str:
+        """Return a digest (hex) of which images these are: of their names, or where they have none, of them.
+
+        Photos keep their names at whatever size they are stored.
+        """
+        if self.names is None:
+            return self.fingerprint()
+        return hashlib.sha256("\0".join(self.names).encode("utf-8", "surrogateescape")).hexdigest()
+
     def counts(self, classes: int) -> tuple[int, ...]:
         """Return how many images each class from 0 to classes - 1 has; what has no label does not count."""
         labels = self.labels.cpu()
