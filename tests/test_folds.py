@@ -136,3 +136,15 @@ def test_a_model_of_a_fold_is_measured_on_what_it_held_out() -> None:
     exported = command("export", "mine-1", "mine.py", "--to", "pt2")
     assert exported.exit_code == 0, exported.output
     assert exported.output.startswith("8 val images")
+
+
+def test_out_of_fold_refuses_models_that_may_know_the_images(tmp_path: Path) -> None:
+    plan, trainer = read_plan("mine.py"), Trainer("cpu", out=None, show=False)
+    two, three = (seeds(trainer, plan, 1, folds=count) for count in (2, 3))
+    for mixed in (two + three, three + two):
+        with pytest.raises(ValueError, match="takes runs of one set of folds"):
+            out_of_fold(trainer, plan, mixed)
+    Path("other.py").write_text(RECIPE.replace("torch.arange(24) % 2", "1 - torch.arange(24) % 2"))
+    with pytest.raises(ValueError, match="and one is of others than the 2 of these data"):
+        out_of_fold(trainer, read_plan("other.py"), two)
+    assert len(out_of_fold(trainer, plan, two).labels) == 24

@@ -1,6 +1,7 @@
 """What each image is called by the models of the folds that had not seen it, as a value and as a CSV file."""
 
 import csv
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ class OutOfFold:
 def out_of_fold(trainer: Trainer, plan: Plan, runs: Sequence[Run], data: Data | None = None) -> OutOfFold:
     """What the finished `runs` of a plan's folds, as `seeds(folds=)` gives them, call what they held out.
 
-    `data` are the plan's, where they are loaded. Raises ValueError where there are no such runs.
+    `data` are the plan's, where they are loaded. Raises ValueError where there are no such runs, or where
+    some are of other folds than those of these data: their models may know the images.
 
         runs = seeds(Trainer(), plan, 1, folds=5)
         print(out_of_fold(Trainer(), plan, runs).accuracy)
@@ -72,7 +74,16 @@ def out_of_fold(trainer: Trainer, plan: Plan, runs: Sequence[Run], data: Data | 
             "out_of_fold takes finished runs of folds, and there are none: seeds(folds=) trains some"
         )
     whole = plan.data() if data is None else data
-    folds = whole.folds(int(finished[0].record["fold"]["of"]))
+    count = int(finished[0].record["fold"]["of"])
+    folds = whole.folds(count)
+    mark = folds_mark(folds)
+    for run in finished:
+        other = run.record["fold"]
+        if (other["of"], other.get("whole")) != (count, mark):
+            raise ValueError(
+                f"out_of_fold takes runs of one set of folds, and {run.folder or 'one'} is of others "
+                f"than the {count} of these data: give the runs of one seeds(folds=), and the data they had"
+            )
     names: list[str] = []
     at: list[int] = []
     labels, probabilities = [], []
@@ -87,6 +98,12 @@ def out_of_fold(trainer: Trainer, plan: Plan, runs: Sequence[Run], data: Data | 
         names += fold.val.names or map(str, fold.val.indices.tolist())
         at += [number] * len(fold.val)
     return OutOfFold(whole.classes, tuple(names), tuple(at), torch.cat(labels), torch.cat(probabilities))
+
+
+def folds_mark(folds: Sequence[Data]) -> str:
+    """A digest (hex) of which images, in which order, these folds hold out."""
+    vals = [fold.val.fingerprint() for fold in folds if fold.val is not None]
+    return hashlib.sha256("".join(vals).encode()).hexdigest()
 
 
 def _model(run: Run, plan: Plan) -> torch.nn.Module:

@@ -1,6 +1,5 @@
 """Repeat: one plan trained with several seeds, each into a folder of its own, one by one or together."""
 
-import hashlib
 import sys
 import time
 import traceback
@@ -21,6 +20,7 @@ from budgetnet.run import Run
 from budgetnet.sweep.capacity import Capacity, Together, capacity
 from budgetnet.sweep.clustered import clustered
 from budgetnet.sweep.job import FAILED, FAILURE, Job, kind_of
+from budgetnet.sweep.outside import folds_mark
 from budgetnet.sweep.shared import shared_size
 from budgetnet.sweep.workers import trained
 from budgetnet.text import seconds
@@ -137,8 +137,7 @@ def _prints(data: Data) -> dict[str, str]:
 
 def _variants(plan: Plan, n: int, folds: Sequence[Data]) -> Iterator[tuple[str, Plan, dict[str, Any]]]:
     """Each seed, and with folds each fold of it: its name, its plan, what its record says of the fold."""
-    vals = [fold.val.fingerprint() for fold in folds if fold.val is not None]
-    whole = hashlib.sha256("".join(vals).encode()).hexdigest()
+    whole = folds_mark(folds)
     for seed in range(plan.recipe.seed, plan.recipe.seed + n):
         seeded = plan.changed(f"recipe.seed={seed}")
         if not folds:
