@@ -661,3 +661,23 @@ def test_each_weight_of_a_bilinear_layer_meets_each_image_once() -> None:
             return self.pair(images.flatten(1), images.flatten(1))
 
     assert macs(Paired(), 2) == 7 * 12 * 12
+
+
+class Pooled(nn.Module):
+    """Attention pooling by one query, and a layer that is given one image's features after another's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.bias = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(1, 5))
+        self.head, self.more = nn.Linear(3, 10), nn.Parameter(torch.ones(10, 5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = images.flatten(2).transpose(1, 2)
+        shares = (tokens @ self.query).softmax(dim=1)
+        pooled = (tokens * shares[..., None]).sum(dim=1)
+        each = torch.stack([self.head(one) * torch.dot(one, self.query) for one in pooled])
+        return torch.addbmm(self.bias, each[None], self.more[None])
+
+
+def test_a_matrix_times_a_vector_is_counted() -> None:
+    assert ledger(Pooled(), 8).macs == 64 * 3 + 30 + 3 + 50

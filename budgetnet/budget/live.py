@@ -54,13 +54,17 @@ class Lives:
         for memory in self._touched([images]):
             memory.follows = True
 
-    def operation(self, module: str, given: Iterable[Tensor], returned: Iterable[Tensor]) -> None:
-        """An operation inside `module` read the tensors `given`, and made or wrote into those `returned`."""
+    def operation(self, module: str, given: Iterable[Tensor], returned: Iterable[Tensor]) -> bool:
+        """An operation inside `module` read the tensors `given`, and made or wrote into those `returned`.
+
+        Gives whether it follows from the image.
+        """
         self.modules.append(module)
         read = self._touched(given)
         follows = any(memory.follows for memory in read)
         for memory in self._touched(returned):
             memory.follows |= follows
+        return follows
 
     def end(self, outputs: Iterable[Tensor]) -> None:
         """What the model returns lives until then."""

@@ -47,7 +47,18 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         from torch.utils.flop_counter import flop_registry, shape_wrapper  # costs 0.1 s
 
-        self.formulas = {**flop_registry, torch.ops.aten._trilinear: shape_wrapper(_bilinear)}  # type: ignore[no-untyped-call]
+        aten = torch.ops.aten
+        self.formulas = {**flop_registry, aten._trilinear: shape_wrapper(_bilinear)}  # type: ignore[no-untyped-call]
+        # What torch leaves out; norms of weights are computed by it too, and are no part of a prediction.
+        vectors = {
+            aten.mv: _product,
+            aten.dot: _product,
+            aten.vdot: _product,
+            aten.addmv: _added_product,
+            aten.addbmm: _added_product,
+            aten._addmm_activation: _added_product,
+        }
+        self.of_images = {op: shape_wrapper(formula) for op, formula in vectors.items()}  # type: ignore[no-untyped-call]
         self.flops = 0
         self.read: set[int] = set()
         self.drew: set[str] = set()
@@ -75,8 +86,10 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         output = func(*args, **kwargs)
         # On meta a batch norm gives a batch's statistics too, which elsewhere are empty in evaluation.
         returned = output[:1] if "batch_norm" in str(func) else output
-        self.lives.operation(self.where(), tensors_in((args, kwargs)), tensors_in(returned))
+        follows = self.lives.operation(self.where(), tensors_in((args, kwargs)), tensors_in(returned))
         formula = self.formulas.get(func._overloadpacket)
+        if formula is None and follows:
+            formula = self.of_images.get(func._overloadpacket)
         if formula is not None:
             self.flops += formula(*args, **kwargs, out_val=output)
         return output
@@ -186,6 +199,16 @@ class Watch:
 def _bilinear(first: Any, weight: Any, second: Any, *_: Any, **__: Any) -> int:
     """The operations of nn.Bilinear, which torch does not count: each weight meets each image once."""
     return int(2 * math.prod(first[:-1]) * math.prod(weight))
+
+
+def _product(first: Any, second: Any, *_: Any, **__: Any) -> int:
+    """The operations of matrix times vector, of two vectors, and of matrices (.., M, K) times (.., K, N)."""
+    return int(2 * math.prod(first) * (second[-1] if len(second) > 1 else 1))
+
+
+def _added_product(_: Any, first: Any, second: Any, *__: Any, **___: Any) -> int:
+    """The same where something is added to the product."""
+    return _product(first, second)
 
 
 def _idle(module: nn.Module, read: set[int]) -> bool:
