@@ -31,7 +31,7 @@ from budgetnet import (
 from budgetnet.budget import NotFromScratch, built
 from budgetnet.compression import shrink
 from budgetnet.files import read_sealed, seal
-from budgetnet.layers import QuantisedConv2d, QuantisedLinear
+from budgetnet.layers import Quantised, QuantisedConv2d, QuantisedLinear
 from budgetnet.modelfile import BadModelFile, card, check_weight, described, read_card, write
 
 
@@ -569,3 +569,47 @@ def test_phases_that_calibrate_or_learn_a_part_keep_the_promise(tmp_path: Path) 
     assert after.model is not None
     ours, theirs = run.model.get_submodule("stem.conv"), after.model.get_submodule("stem.conv")  # type: ignore[union-attr]
     assert torch.equal(ours.rounded(), theirs.rounded())  # type: ignore[operator]
+
+
+class Reads(nn.Module):
+    """Computes with a layer's weight without calling the layer; `spare` is not used at all."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.first, self.spare = nn.Conv2d(3, 8, 3), nn.Linear(4, 4)
+        self.read, self.head = nn.Linear(8, 8), nn.Linear(8, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.first(images).relu().mean(dim=(2, 3))
+        found: Tensor = self.head(nn.functional.linear(features, self.read.weight).relu())
+        return found
+
+
+class Encodes(nn.Module):
+    """Torch's own transformer block, which in evaluation reads its layers' weights past them."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 4, stride=4)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+        self.head = nn.Linear(16, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.first(images).flatten(2).transpose(1, 2)
+        found: Tensor = self.head(self.block(tokens).mean(dim=1))
+        return found
+
+
+def test_a_weight_that_is_used_without_its_layer_is_refused_before_the_training(data: Data) -> None:
+    recipe, trainer = Recipe([Phase(1, 12, 0.01)], batch_size=60), Trainer("cpu", out=None, show=False)
+    with pytest.raises(ValueError, match=r"that of read is used without calling it: .*keep=\['read'\]"):
+        trainer.fit(Quantised(Reads, bits=2)(), data, recipe)
+    trainer.fit(Quantised(Reads, bits=2, keep=("read",))(), data, recipe)
+
+
+def test_what_is_evaluated_of_a_transformer_is_what_is_trained() -> None:
+    model = Quantised(Encodes, bits=2)().eval()
+    images = torch.rand(4, 3, 12, 12)
+    with torch.no_grad():
+        fast = model(images)
+    torch.testing.assert_close(model(images), fast, rtol=1e-4, atol=1e-5)

@@ -3,7 +3,7 @@
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from budgetnet.engine.ready import doubts
 from budgetnet.engine.step import batch_of, move
 from budgetnet.engine.training import Training
 from budgetnet.engine.unsaved import remember, unsaved_change
-from budgetnet.layers import Standardise
+from budgetnet.layers import Standardise, uncalled
 from budgetnet.loss import of_counts
 from budgetnet.randomness import MODEL, drawn, drawn_from, own_randomness
 from budgetnet.recipe import FixMatch, Phase, Recipe, optimizer_of, set_rates
@@ -186,11 +186,12 @@ def _step(asked: _Try, count: int, *, doubting: bool) -> list[str]:
             batch = batch_of(training, phase, _stored(asked, count), asked.resolution)
         elsewhere = drawn_from(drawn(training.seed, MODEL, training.state.step))
         shape = "x".join(map(str, batch.shown.shape[1:]))
-        with asked.naming(f"the model fails in training mode on {len(batch.shown)} views of {shape}"):
+        failing = f"the model fails in training mode on {len(batch.shown)} views of {shape}"
+        with asked.naming(failing), uncalled(training.model) as past_layers:
             logits = _logits(training, batch)
         loss = _loss(asked, batch, logits)
         if phase.learns:
-            _learn(asked, parameters, loss)
+            _learn(asked, parameters, loss, past_layers)
         if doubting:
             with asked.naming("the model fails in evaluation mode"):
                 if lost := unsaved_change(training, batch.images):
@@ -267,8 +268,13 @@ def _loss(asked: _Try, batch: Batch, logits: Tensor) -> Tensor:
         return answer if batch.weak is None else loss_of(asked.training, phase, batch, logits.float())[0]
 
 
-def _learn(asked: _Try, parameters: list[nn.Parameter], loss: Tensor) -> None:
-    """Gradient and update, at a rate of 0: the phases after this one are tried with sound weights."""
+def _learn(
+    asked: _Try, parameters: list[nn.Parameter], loss: Tensor, past_layers: Mapping[str, nn.Module]
+) -> None:
+    """Gradient and update, at a rate of 0: the phases after this one are tried with sound weights.
+
+    `past_layers` are those of few bits that were not called: no weight of theirs may have a gradient.
+    """
     recipe, model, phase = asked.training.recipe, asked.training.model, asked.phase
     with asked.naming("its gradient cannot be computed"):
         strange = [leaf for leaf in _leaves(loss) if id(leaf) not in asked.own]
@@ -282,6 +288,12 @@ def _learn(asked: _Try, parameters: list[nn.Parameter], loss: Tensor) -> None:
         # Of nothing else: a loss may look at the weights of the model that was copied.
         learns = [parameter for parameter in model.parameters() if parameter.requires_grad]
         loss.backward(inputs=learns)  # type: ignore[no-untyped-call]
+        for name, layer in past_layers.items():
+            if layer.get_parameter("weight").grad is not None:
+                raise _Said(
+                    f"Quantised rounds the weights of layers that are called, and that of {name} is used "
+                    f"without calling it: keep it as it is, by Quantised(..., keep=[{name!r}]), or call it"
+                )
     with asked.naming("its optimizer cannot take a step"):
         optimizer = optimizer_of(phase.optimizer or recipe.optimizer, model, parameters)
         set_rates(optimizer, 0.0, 0.0, epochs=phase.epochs, history=())

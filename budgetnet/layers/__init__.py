@@ -27,6 +27,7 @@ from budgetnet.layers.pixels import Pixels, Standardise, standardise
 from budgetnet.layers.pooling import avg_pool, global_pool, head, max_pool
 from budgetnet.layers.quantised import Quantised as Quantised
 from budgetnet.layers.quantised import QuantisedConv2d, QuantisedLinear
+from budgetnet.layers.quantised import uncalled as uncalled
 from budgetnet.layers.residual import Residual, basic, bottleneck, stage
 from budgetnet.layers.scale import Scale, batch_norm, scale
 from budgetnet.layers.whiten import Fitting, Whiten, whiten

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -156,7 +157,9 @@ class Quantised:
     and the gradient passes through the rounding: the network learns to do with them. A file takes `bits` bits
     for each, and predicts exactly what was evaluated. The first convolution and the last layer, to which a
     network is most sensitive, have `ends` bits. `keep` names parts (prefixes of module names) that stay as
-    they are; so do biases, norms, layers of other kinds, and weights that layers share. With
+    they are; so do biases, norms, layers of other kinds, weights that layers share, and what is inside of
+    torch's TransformerEncoderLayer, which in evaluation computes with the weights themselves. A layer whose
+    weight is used without calling the layer is refused before a training begins. With
     `activations` the inputs of these layers are rounded in training, to so many bits over the range of the
     batch: the network learns to do with eight bits throughout, which `export(..., int8=True)` makes of it.
     Outside of training they are not rounded.
@@ -223,6 +226,9 @@ class Quantised:
                     f"outermost modules are {', '.join(name for name, _ in model.named_children())}"
                 )
         kept = {id(module) for part in self.keep for module in named[part].modules()}
+        # In evaluation torch reads the weights of these past their layers.
+        encoders = [module for module in named.values() if isinstance(module, nn.TransformerEncoderLayer)]
+        kept |= {id(layer) for each in encoders for layer in (each.linear1, each.linear2)}
         uses = Counter(id(module._parameters.get("weight")) for module in named.values())
         chosen = [
             module
@@ -237,6 +243,23 @@ class Quantised:
                 "it out, or keep less"
             )
         return chosen
+
+
+@contextmanager
+def uncalled(model: nn.Module) -> Iterator[dict[str, nn.Module]]:
+    """Within it the layers of few bits that are called are taken out of what it gives, all by their names."""
+    left = {name: module for name, module in model.named_modules() if isinstance(module, _FewBits)}
+
+    def called(module: nn.Module, *_: object) -> None:
+        for name in [name for name, other in left.items() if other is module]:
+            del left[name]
+
+    handles = [module.register_forward_hook(called) for module in list(left.values())]
+    try:
+        yield cast(dict[str, nn.Module], left)
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _bits_packed(codes: Tensor, bits: int) -> Tensor:
