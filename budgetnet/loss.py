@@ -6,7 +6,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from budgetnet.identity import UNSAID
 from budgetnet.values import above_zero, number, share
@@ -25,6 +25,17 @@ class Counting(Protocol):
 def of_counts(loss: Loss, counts: Sequence[int]) -> Loss:
     """The loss for training images of which there are so many of each class, itself where that is all one."""
     return loss.of_counts(counts) if isinstance(loss, Counting) else loss
+
+
+def weighed(loss: Loss, labels: Tensor) -> Tensor | None:
+    """How much images with these labels (B,) count together in the mean of a loss whose classes have weights.
+
+    None where all count alike, as with labels (B, K), which torch does not divide by their weights.
+    """
+    weights = loss.weight if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else None
+    if isinstance(loss, LabelSmoothingLoss) and isinstance(loss.weights, _Weights):
+        weights = loss.weights.values
+    return weights[labels].sum() if weights is not None and labels.ndim == 1 else None
 
 
 def _balanced(counts: Sequence[int]) -> list[float]:
@@ -108,7 +119,10 @@ class LabelSmoothingLoss:
         target = (1 - smoothing) * target + smoothing / classes
         if weights is not None:
             target = target * weights
-        return -(target * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+        losses = -(target * torch.log_softmax(logits, dim=1)).sum(dim=1)
+        if weights is None or labels.ndim == 2:
+            return losses.mean()
+        return losses.sum() / weights[labels].sum()
 
     def _weights(self, logits: Tensor) -> Tensor | None:
         if self.weights is None:

@@ -1,11 +1,13 @@
 """Freezing and calibration: what a phase does not train stays, and statistics move only where asked."""
 
+from typing import Any
+
 import pytest
 import torch
 from conftest import coloured
 from torch import Tensor, nn
 
-from budgetnet import Budget, Data, Phase, Recipe, Trainer, models
+from budgetnet import EMA, Budget, Data, Phase, Recipe, Trainer, models
 from budgetnet.augment import view
 from budgetnet.randomness import drawn, order
 
@@ -137,3 +139,49 @@ def test_what_is_watched_must_be_measured(data: Data) -> None:
         trainer().fit(network(), data, Recipe([Phase(1, 12, 0.1)], keep="best", measure=("train",)))
     with pytest.raises(ValueError, match="Recipe's measure should be one of train, val, test, not 'vall'"):
         Recipe([Phase(1, 12, 0.1)], measure=("vall",))
+
+
+@pytest.mark.parametrize("keep", ["averaged", "last"])
+def test_averaged_weights_are_calibrated_by_statistics_of_their_own(keep: Any, data: Data) -> None:
+    model = network()
+    learn, fix = Phase(4, 8, 0.1, batch_size=16), Phase(1, 12, trains=(), calibrates=["*"])
+    recipe = Recipe([learn, fix], batch_size=240, average=EMA(0.99), keep=keep)
+    run = trainer().fit(model, data, recipe)
+    first = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
+    seen: list[Tensor] = []
+    hook = first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    images, labels = data.train[torch.arange(240)]
+    images, _ = view(images, labels, (), resolution=12, classes=3, generator=torch.Generator())
+    with torch.no_grad():
+        model(images.contiguous(memory_format=torch.channels_last))
+    hook.remove()
+    # One batch of all images: its mean and variance are the statistics.
+    assert first.running_mean is not None
+    assert first.running_var is not None
+    torch.testing.assert_close(first.running_mean, seen[0].mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first.running_var, seen[0].var(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    assert not any(module.training for module in model.modules())
+    assert first.momentum == 0.1
+    assert data.val is not None
+    if keep == "averaged":
+        again = trainer().evaluate(model, data.val, classes=data.classes, resolution=12)
+        assert run.history[-1].val_loss == pytest.approx(again.loss, rel=1e-5)
+
+
+def test_a_weight_that_parts_share_learns_by_the_name_of_either(data: Data) -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+            self.second.weight = self.first.weight
+
+        def forward(self, images: Tensor) -> Tensor:
+            found: Tensor = self.head(self.second(self.first(images.mean(dim=(2, 3)))))
+            return found
+
+    for name in ("first", "second", "second.weight"):
+        model = Shared()
+        before = state(model)
+        trainer().fit(model, data, Recipe([Phase(1, 12, 0.1, trains=[name])], batch_size=60))
+        bias = {f"{name}.bias"} if "." not in name else set()
+        assert changed(before, state(model)) == {"first.weight", "second.weight", *bias}

@@ -323,3 +323,19 @@ def test_an_optimizer_of_ones_own_may_take_names_and_have_schedules() -> None:
     model = nn.Linear(2, 2)
     (group,) = optimizer_of(shorter, model, model.parameters()).param_groups
     assert len(group["params"]) == 2
+
+
+def test_a_parameter_that_parts_share_is_in_the_first_group_that_names_it_by_any_name() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    for part, expected in (("1", ["0.weight", "1.bias"]), ("0", ["0.weight", "0.bias"])):
+        optimizer = optimizer_of(Groups([Group(part, SGD())], rest=Adam()), model, model.parameters())
+        chosen, rest = names(model, optimizer)
+        assert sorted(chosen) == sorted(expected)
+        assert len(rest) == 1
+    assert names(
+        model, optimizer_of(Groups([Group("*.bias", SGD())], rest=Adam()), model, model.parameters())
+    ) == [
+        ["0.bias", "1.bias"],
+        ["0.weight"],
+    ]

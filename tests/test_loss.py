@@ -53,3 +53,16 @@ def test_mistakes_are_refused() -> None:
         LabelSmoothingLoss(1.5)
     with pytest.raises(ValueError, match="'all'"):
         LabelSmoothingLoss(0.1, spread="some")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_weights_of_classes_count_alike_on_both_sides_of_what_torch_takes(classes: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(16, classes, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, classes, (16,), generator=generator)
+    edge, weights = (classes - 1) / classes, [1.0 + k for k in range(classes)]
+    below, above = (
+        LabelSmoothingLoss(edge + side, spread="others", weights=weights).of_counts([1] * classes)
+        for side in (-1e-9, 1e-9)
+    )
+    torch.testing.assert_close(below(logits, labels), above(logits, labels), rtol=1e-6, atol=1e-6)

@@ -264,3 +264,27 @@ def test_one_image_too_large_to_evaluate_ends_the_run(data: Data) -> None:
         model = Narrow(0)
     with pytest.raises(torch.OutOfMemoryError):
         trainer().fit(model, data, recipe())
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        LabelSmoothingLoss(0.1, weights=(10.0, 0.1, 1.0)),
+        LabelSmoothingLoss(0.9, spread="others", weights=(10.0, 0.1, 1.0)),
+        nn.CrossEntropyLoss(weight=torch.tensor([10.0, 0.1, 1.0])),
+    ],
+)
+@pytest.mark.parametrize("steps", [(), (Mixup(0.4),)])
+def test_classes_weigh_in_a_part_what_they_weigh_in_the_whole(loss: Any, steps: Any, data: Data) -> None:
+    roomy, tight = made(1000), made(17)
+    weighted = Recipe(
+        [Phase(2, 12, 0.5, augment=steps)],
+        SGD(momentum=0.0, nesterov=False, weight_decay=0.0),
+        loss,
+        batch_size=60,
+    )
+    whole, parts = (trainer().fit(each, data, weighted) for each in (roomy, tight))
+    for one, other in zip(roomy.parameters(), tight.parameters()):
+        assert torch.allclose(one, other, atol=1e-5)
+    for first, second in zip(whole.history, parts.history):
+        assert first.train_loss == pytest.approx(second.train_loss, abs=1e-5)

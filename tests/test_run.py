@@ -15,7 +15,7 @@ from conftest import coloured
 from torch import nn
 
 import budgetnet
-from budgetnet import Phase, Recipe, Trainer
+from budgetnet import EMA, Data, Phase, Recipe, Trainer
 from budgetnet.cli import main
 from budgetnet.compare import compare
 from budgetnet.files import checkpoint, write_whole
@@ -214,3 +214,15 @@ def test_runs_that_were_ended_early_are_not_pooled_with_whole_ones(tmp_path: Pat
     assert [group.figure("val_accuracy").n for group in comparison.groups] == [2, 2]
     assert "looped-3: ended early after 1 of 2 epochs" in str(comparison)
     assert re.search(r"ending +- +ended early", str(comparison))
+
+
+def test_what_starts_from_the_best_weights_starts_its_average_from_them(data: Data, model: nn.Module) -> None:
+    def ruins(t: float) -> float:
+        return 0.02 if t < 0.7 else 3.0
+
+    phases = [Phase(10, 8, ruins, batch_size=16), Phase(1, 8, 1e-6, start="best", batch_size=16)]
+    recipe = Recipe(phases, average=EMA(0.9), keep="averaged")
+    run = Trainer("cpu", out=None, show=False).fit(model, data, recipe)
+    *before, last = [epoch.val_accuracy for epoch in run.history]
+    assert before[-1] < max(before) - 0.2
+    assert last == pytest.approx(max(before), abs=0.05)

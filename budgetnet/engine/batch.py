@@ -9,6 +9,7 @@ from torch import Tensor
 from budgetnet.augment import Window, window_of
 from budgetnet.engine.team import Team
 from budgetnet.engine.training import Training
+from budgetnet.loss import Loss, weighed
 from budgetnet.pseudo import fixmatch_loss
 from budgetnet.recipe import FixMatch, Phase
 
@@ -87,15 +88,39 @@ class Batch:
             yield Batch(images, labels, weak, strong)
 
 
-def loss_of(training: Training, phase: Phase, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of the logits of all that a batch shows; those (B, K) of its labelled views; the share."""
-    how = phase.pseudo
+@dataclass(frozen=True)
+class Whole:
+    """A batch that goes through the model in parts: how many images it has, and what their classes weigh."""
+
+    images: int
+    weighs: Tensor | None
+
+    def more(self, loss: Loss, labels: Tensor) -> Tensor | None:
+        """By what a part's loss is multiplied before it counts by its number of images; None for 1."""
+        own = weighed(loss, labels)
+        return None if own is None or self.weighs is None else own / self.weighs * self.images / len(labels)
+
+
+def loss_of(
+    training: Training, phase: Phase, batch: Batch, logits: Tensor, whole: Whole | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of the logits of all that a batch shows; those (B, K) of its labelled views; the share.
+
+    Of a part of a `whole` batch the labelled views count as much as their classes do in that.
+    """
+    how, given = phase.pseudo, training.recipe.loss
+    more = whole.more(given, batch.labels) if whole is not None else None
+
+    def loss_of_labelled(logits: Tensor) -> Tensor:
+        loss = given(logits, batch.labels)
+        return loss if more is None else loss * more
+
     if isinstance(how, FixMatch) and batch.weak is not None and batch.strong is not None:
         sizes = [len(batch.images), len(batch.weak), len(batch.strong)]
         logits, of_weak, of_strong = torch.split(logits, sizes)
         unlabelled, share = fixmatch_loss(of_weak, of_strong, how.threshold)
-        return training.recipe.loss(logits, batch.labels) + how.weight * unlabelled, logits, share
-    loss = training.recipe.loss(logits, batch.labels)
+        return loss_of_labelled(logits) + how.weight * unlabelled, logits, share
+    loss = loss_of_labelled(logits)
     return loss, logits, loss.new_full((), -1.0)
 
 

@@ -106,9 +106,11 @@ def _begin(training: Training, number: int, phase: Phase) -> None:
     state, how = training.state, phase.pseudo
     best = state.kept.get("best_of_phase")
     if phase.start == "best" and best is not None:
-        training.model.load_state_dict(best.state)
+        for model in training.models:
+            model.load_state_dict(best.state)
     if not phase.learns:
-        forget(training.model, phase.calibrates)
+        for model in training.models:
+            forget(model, phase.calibrates)
     state.labelled = None
     if isinstance(how, PseudoLabels):
         state.labelled = _label(training, phase, how)
@@ -122,7 +124,7 @@ def _begin(training: Training, number: int, phase: Phase) -> None:
 def _phase(training: Training, phase: Phase) -> Iterator[Event]:
     state = training.state
     history = training.of_phase(state.phase)
-    measures = plain_mean(training.model, phase.calibrates) if not phase.learns else nullcontext()
+    measures = plain_mean(training.models, phase.calibrates) if not phase.learns else nullcontext()
     with learning(training.model, phase.trains) as parameters, measures:
         make = phase.optimizer or training.recipe.optimizer
         state.optimizer = optimizer_of(make, training.model, parameters) if phase.learns else None

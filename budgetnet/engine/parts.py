@@ -1,7 +1,7 @@
 """Which parts of a model learn in a phase: the others keep parameters, statistics and dropout as they are."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
@@ -23,18 +23,18 @@ def chosen_parts(model: nn.Module, trains: Sequence[str] | None) -> tuple[list[P
         if not learns:
             raise ValueError("the model has no parameter that can learn: each has requires_grad=False")
         return learns, set()
-    names = [name for name, _ in model.named_modules()] + [name for name, _ in model.named_parameters()]
+    parameters = model.named_parameters(remove_duplicate=False)
+    names = [name for name, _ in model.named_modules()] + [name for name, _ in parameters]
     for pattern in trains:
         if not any(_covers(pattern, name) for name in names if name):
             tops = ", ".join(name for name, _ in model.named_children())
             raise ValueError(
                 f"Phase's trains names {pattern!r}, which the model does not have; it has {tops}"
             )
-    chosen = [
-        parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and any(_covers(pattern, name) for pattern in trains)
-    ]
+    # A weight that parts share is of each of them.
+    named = model.named_parameters(remove_duplicate=False)
+    covered = [parameter for name, parameter in named if any(_covers(pattern, name) for pattern in trains)]
+    chosen = list({id(each): each for each in covered if each.requires_grad}.values())
     if not chosen:
         raise ValueError(
             f"Phase's trains {list(trains)} covers no parameter that can learn; name a part with weights"
@@ -101,9 +101,9 @@ def forget(model: nn.Module, calibrates: Sequence[str]) -> None:
 
 
 @contextmanager
-def plain_mean(model: nn.Module, calibrates: Sequence[str]) -> Iterator[None]:
+def plain_mean(models: Iterable[nn.Module], calibrates: Sequence[str]) -> Iterator[None]:
     """Within it `count_batch` may weigh the batches of these norms; their momentum is put back after it."""
-    chosen = norms(model, calibrates)
+    chosen = [norm for model in models for norm in norms(model, calibrates)]
     before = [norm.momentum for norm in chosen]
     try:
         yield

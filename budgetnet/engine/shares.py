@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from budgetnet.engine.batch import Batch, figures_of, loss_of
+from budgetnet.engine.batch import Batch, Whole, figures_of, loss_of
 from budgetnet.engine.memory import out_of_memory
 from budgetnet.engine.speed import BACKWARD, FORWARD
 from budgetnet.engine.team import Team, own
 from budgetnet.engine.training import Training
 from budgetnet.engine.whole import WholeBatch
+from budgetnet.loss import weighed
 from budgetnet.recipe import Phase
 
 
@@ -58,6 +59,8 @@ def gradient_of_share(training: Training, phase: Phase, batch: Batch, count: int
     moved = Moved(training.model)
     shares = team.shares(count)
     parts = min(training.state.parts, *shares)
+    own = weighed(training.recipe.loss, batch.labels) if parts > 1 else None
+    every_part = Whole(count, None if own is None else team.sum(own))
     for number, part in enumerate(batch.parts(parts)):
         sizes = [_piece(share, parts, number) for share in shares]
         others = [_piece(share * batch.ratio, parts, number) for share in shares]
@@ -66,7 +69,9 @@ def gradient_of_share(training: Training, phase: Phase, batch: Batch, count: int
         whole = WholeBatch(team, rows.at().to(part.images.device), rows.count)
         logits = _logits(training, part, whole)
         every, labels = _gathered(training, part, rows, logits)
-        loss, seen, share = loss_of(training, phase, _outline(rows, labels), every.requires_grad_())
+        loss, seen, share = loss_of(
+            training, phase, _outline(rows, labels), every.requires_grad_(), every_part
+        )
         figures.append(figures_of(loss, seen, labels, share) * (weight if parts > 1 else 1))
         training.state.clock.mark(BACKWARD)
         short = not _backward(team, loss * weight if parts > 1 else loss, every, logits, whole) or short
@@ -79,13 +84,14 @@ def gradient_of_share(training: Training, phase: Phase, batch: Batch, count: int
     return figures[0] if len(figures) == 1 else torch.stack(figures).sum(dim=0)
 
 
-def logits_of_share(training: Training, batch: Batch, count: int) -> tuple[Tensor, Tensor]:
-    """The logits and labels of a batch of `count` images that only moves statistics; `batch` is a share."""
-    team, moved = training.team, Moved(training.model)
+def logits_of_share(training: Training, model: nn.Module, batch: Batch, count: int) -> tuple[Tensor, Tensor]:
+    """A model's logits and the labels of a batch of `count` images that only moves its statistics; `batch` is
+    a share."""
+    team, moved = training.team, Moved(model)
     rows = Rows(team.rank, team.shares(count))
     whole = WholeBatch(team, rows.at().to(batch.images.device), count)
     with whole:
-        logits = training.engine.forward(training.model, batch.images).float()
+        logits = training.engine.forward(model, batch.images).float()
     pool(team, (), moved.since(whole.settled), len(batch.images) / count)
     return _gathered(training, batch, rows, logits)
 

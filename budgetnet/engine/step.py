@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from budgetnet.augment import Act, Place, Teaching, acts_alone, at_place, view
 from budgetnet.data import Ahead, Interleaved, Split, reading
-from budgetnet.engine.batch import Batch, Stored, Windows, figures_of, loss_of
+from budgetnet.engine.batch import Batch, Stored, Whole, Windows, figures_of, loss_of
 from budgetnet.engine.memory import clear, once_more, out_of_memory, release, update
-from budgetnet.engine.parts import count_batch
+from budgetnet.engine.parts import count_batch, train_mode
 from budgetnet.engine.shares import gradient_of_share, logits_of_share
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, TEACHER, VIEWS, Clock
 from budgetnet.engine.training import Training
+from budgetnet.loss import weighed
 from budgetnet.pseudo import join
 from budgetnet.randomness import MODEL, PLACE, UNLABELLED, VIEW, drawn, mixed, reseed
 from budgetnet.recipe import FixMatch, Phase
@@ -105,9 +106,12 @@ def _gradient(training: Training, phase: Phase, batch: Batch, count: int) -> Ten
     if not training.team.alone:
         return gradient_of_share(training, phase, batch, count)
     figures: list[Tensor] = []
+    whole = None
+    if training.state.parts > 1:
+        whole = Whole(len(batch.images), weighed(training.recipe.loss, batch.labels))
     for part in batch.parts(training.state.parts):
         training.state.clock.mark(FORWARD)
-        loss, logits, share = _loss(training, phase, part)
+        loss, logits, share = _loss(training, phase, part, whole)
         weight = len(part.images) / len(batch.images)
         training.state.clock.mark(BACKWARD)
         (loss * weight if training.state.parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
@@ -116,10 +120,13 @@ def _gradient(training: Training, phase: Phase, batch: Batch, count: int) -> Ten
     return figures[0] if len(figures) == 1 else torch.stack(figures).sum(dim=0)
 
 
-def _loss(training: Training, phase: Phase, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of a batch, its logits (B, K), and the share of the unlabelled images that counted."""
+def _loss(
+    training: Training, phase: Phase, batch: Batch, whole: Whole | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of a batch, or of a part of the `whole`, its logits (B, K), and the share of the unlabelled
+    images that counted."""
     logits = training.engine.forward(training.network, batch.shown).float()
-    return loss_of(training, phase, batch, logits)
+    return loss_of(training, phase, batch, logits, whole)
 
 
 def _smaller_parts(training: Training, images: int) -> None:
@@ -151,17 +158,21 @@ def calibration(
     training.state.clock.mark(FORWARD)
     steps, _ = phase.steps(len(training.state.train), training.recipe.batch_size)
     before = len(training.of_phase(training.state.phase)) * steps + training.state.done
-    count_batch(training.model, phase.calibrates, before + 1)
+    average = training.state.average
+    if average is not None:
+        train_mode(average.model, phase.trains, phase.calibrates)
     with torch.no_grad():
-        if training.team.alone:
-            logits = training.engine.forward(training.model, images).float()
-        else:
-            logits, labels = logits_of_share(training, Batch(images, labels), len(chosen))
-        loss = training.recipe.loss(logits, labels)
-        if training.state.average is not None:
-            training.state.clock.mark(AVERAGE)
-            training.state.average.update(training.model)
-    return figures_of(loss, logits, labels, loss.new_full((), -1.0))
+        # The statistics of averaged weights are others than the average of the model's.
+        for model in training.models:
+            count_batch(model, phase.calibrates, before + 1)
+            if training.team.alone:
+                logits, given = training.engine.forward(model, images).float(), labels
+            else:
+                logits, given = logits_of_share(training, model, Batch(images, labels), len(chosen))
+        loss = training.recipe.loss(logits, given)
+    if average is not None:
+        average.model.eval()
+    return figures_of(loss, logits, given, loss.new_full((), -1.0))
 
 
 def _stored(training: Training, phase: Phase, sources: Sources, chosen: Tensor) -> Stored:

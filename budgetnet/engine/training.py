@@ -127,6 +127,12 @@ class Training:
         return self.recipe.seed if self.session == 1 else mixed(self.recipe.seed, SESSION, self.session)
 
     @property
+    def models(self) -> list[nn.Module]:
+        """The model, and the averaged one where there is one."""
+        average = self.state.average
+        return [self.model] if average is None else [self.model, average.model]
+
+    @property
     def measured(self) -> nn.Module:
         """The model that is validated: the averaged one where there is one."""
         return self.state.average.model if self.state.average is not None else self.model

@@ -110,10 +110,15 @@ class Groups:
         named = list(parameters)
         if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in named):
             raise ValueError("Groups tells parameters apart by name; call it with model.named_parameters()")
+        # A parameter that parts share has the names of each.
+        names: dict[int, list[str]] = {}
+        for name, parameter in named:
+            names.setdefault(id(parameter), []).append(name)
         chosen: list[list[Named]] = [[] for _ in range(len(self.groups) + 1)]
         for name, parameter in named:
-            if parameter.requires_grad:
-                chosen[self._at(name)].append((name, parameter))
+            own = names[id(parameter)]
+            if parameter.requires_grad and name == own[0]:
+                chosen[min(map(self._at, own))].append((name, parameter))
         for group in self.groups:
             for pattern in group.patterns:
                 if not any(covers(pattern, name) for name, _ in named):
@@ -162,7 +167,7 @@ def optimizer_of(
         return make(parameters)
     learns = {id(parameter) for parameter in parameters}
     assert all(p.requires_grad == (id(p) in learns) for p in model.parameters() if p.requires_grad)
-    pairs: Iterator[Any] = model.named_parameters()
+    pairs: Iterator[Any] = model.named_parameters(remove_duplicate=not isinstance(make, Groups))
     return make(pairs)
 
 

@@ -10,7 +10,7 @@ from budgetnet.values import true_or_false, whole
 
 @dataclass(frozen=True)
 class Test:
-    """How a phase is validated: shorter side to `resize` pixels, then the central `crop`.
+    """How a phase is validated: at `resize` x `resize` pixels, of which the central `crop` is looked at.
 
     Both default to the resolution that the phase ends at.
 
