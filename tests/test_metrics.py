@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ from budgetnet import (
     Split,
     Trainer,
     TrainingStep,
+    arrays,
     metrics,
     models,
 )
@@ -365,3 +367,16 @@ def test_what_pandas_is_given_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["class"] for row in said.to_pandas()] == said.named()
     (row,) = compare(run).to_pandas()
     assert (row["val"], row["val_low"], row["val_high"]) == (run.result["val_accuracy"], *measured.interval)
+
+
+def test_other_images_of_the_same_classes_are_other_images() -> None:
+    model, data, _ = learning()
+    trainer = Trainer("cpu", out=None, show=False)
+    dark = arrays(255 - data.train.images, data.train.labels, held_out=0, classes=data.classes)
+    asked: dict[str, Any] = {"resolution": 8, "classes": data.classes}
+    one, other = (trainer.evaluate(model, split, **asked) for split in (data.train, dark.train))
+    with pytest.raises(ValueError, match="the same images"):
+        one.against(other)
+    two = trainer.evaluate([model, model], data.train, **asked)
+    assert two.against(one).difference == 0
+    assert "mark" not in one.json()

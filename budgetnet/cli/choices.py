@@ -110,7 +110,7 @@ class Measured:
 
     `others` are models that are asked besides; `mirror` and `shift` say how each image is looked at, None as
     the card does.
-    `resize` is the shorter side that images are brought to before they are cropped to the resolution.
+    `resize` is the side that images are brought to before they are cropped to the resolution.
     `resolutions` asks for one line at each of many, as "60:200:20", and `plot` names the file of their plot.
     """
 

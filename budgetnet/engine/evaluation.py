@@ -27,8 +27,8 @@ from budgetnet.values import finite
 
 BEST = 5
 """An image counts for top-5 when its class is among so many best ones."""
-_LONG = ("pairs", "said", "truth", "mistakes")
-"""What has an entry for each image."""
+_LONG = ("pairs", "said", "truth", "mistakes", "mark")
+"""What has an entry for each image, or tells which they are."""
 MATRIX = 1000
 """Of more classes than that nobody is given the whole confusion matrix unasked."""
 
@@ -63,7 +63,8 @@ class Evaluation:
     classes, NaN for one without images; `by_class` has their precision and F1 too. `top5` is over the best
     five classes, or all where there are fewer. `metrics` are those that were asked for, by name. `said` and
     `truth` are the classes (N,) that each image was called and that it has, in the order of the split.
-    `mistakes` are the images that were mistaken most confidently, the surest first.
+    `mistakes` are the images that were mistaken most confidently, the surest first. `mark` tells the images
+    from others: a digest of their names, or of what is in them.
     Of classes with the same logit the first comes first, here as in `predict` and wherever a model is asked.
     """
 
@@ -79,6 +80,7 @@ class Evaluation:
     said: Tensor = field(default_factory=_none, repr=False, compare=False)
     truth: Tensor = field(default_factory=_none, repr=False, compare=False)
     mistakes: tuple[Mistake, ...] = field(default=(), repr=False)
+    mark: str = field(default="", repr=False, compare=False)
 
     @property
     def confusion(self) -> tuple[tuple[int, ...], ...]:
@@ -115,8 +117,12 @@ class Evaluation:
         return max(self.by_class, key=lambda each: each.images)
 
     def against(self, other: "Evaluation") -> Paired:
-        """This model beside another one on the very same images: the difference, and McNemar's exact test."""
-        if not torch.equal(self.truth, other.truth) or self.classes != other.classes:
+        """This model beside another one on the very same images: the difference, and McNemar's exact test.
+
+        Raises ValueError for other images, or for classes in another order.
+        """
+        others = self.mark != other.mark and "" not in (self.mark, other.mark)
+        if others or not torch.equal(self.truth, other.truth) or self.classes != other.classes:
             raise ValueError("two models are compared on the same images: evaluate both on one split")
         return paired(self.said == self.truth, other.said == other.truth)
 

@@ -285,7 +285,8 @@ class Trainer:
         scoring = Scoring(names, check_metrics("evaluate", metrics))
         if len(models) > 1 or len(sizes) > 1:
             how = {"engine": self.engine, "classes": classes, "test": test, "batch_size": batch_size}
-            return together(models, whole, split.labels, scoring, sizes=sizes, **how)
+            found = together(models, whole, split.labels, scoring, sizes=sizes, **how)
+            return replace(found, mark=whole.mark())
         asked, size = tested(known, test, size)
         if asked.augment:
             images, labels = (each.to(self.device) for each in split[:TRIED])
@@ -293,9 +294,10 @@ class Trainer:
         model.to(self.device)
         moved = split.to(self.device)
         try:
-            return evaluate(
+            found = evaluate(
                 model, moved, scoring, asked, engine=self.engine, resolution=size, batch_size=batch_size
             )
+            return replace(found, mark=whole.mark())
         except Exception:
             # Trying the model on the meta device takes as long as evaluating hundreds of images does: only
             # where something is wrong, for the sentence that says what.

@@ -39,8 +39,8 @@ from budgetnet.cli.options import (
         "--resize",
         type=PIXELS,
         metavar="PIXELS",
-        help="The shorter side before the crop to the resolution, such as 232 for 224; by default the "
-        "model's.",
+        help="The side that images come to before the crop to the resolution, such as 232 for 224; by "
+        "default the model's.",
     ),
     click.option(
         "--resolutions",
