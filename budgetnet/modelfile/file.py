@@ -24,9 +24,10 @@ from budgetnet.files import Damaged, Stored, apart, metadata, read_sealed, seal,
 from budgetnet.layers import Quantised
 from budgetnet.modelfile.card import Card
 from budgetnet.modelfile.packing import packed
+from budgetnet.modelfile.shipped import weights
 from budgetnet.process import VERSION
 from budgetnet.run import MODEL
-from budgetnet.values import one_of, true_or_false, whole
+from budgetnet.values import nearest, one_of, true_or_false, whole
 
 FORMAT = 2
 """2 has digests over all of the file; 1 had none, and still loads."""
@@ -109,7 +110,10 @@ def refusing(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise BadModelFile(f"there is no model file {path}; a finished run's folder holds {MODEL}") from None
+        raise BadModelFile(
+            f"there is no model file {path}; a finished run's folder holds {MODEL}"
+            f"{nearest(path, list(weights()))}"
+        ) from None
     except OSError as error:
         raise BadModelFile(f"{path} cannot be read: {error.strerror or error}") from None
     except BadModelFile:
