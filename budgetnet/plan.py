@@ -180,9 +180,11 @@ class Plan:
     def record(self) -> dict[str, Any]:
         """What a run's record says of the recipe file: its place, its code and its commit, if any."""
         path, here = self.path.resolve(), Path.cwd()
+        # One that comes along is known by its name, wherever it is run.
+        along = path.parent == recipes_folder().resolve() or not path.is_relative_to(here)
         return {
             # The whole path may hold the user's name.
-            "recipe_file": str(path.relative_to(here)) if path.is_relative_to(here) else path.name,
+            "recipe_file": path.name if along else str(path.relative_to(here)),
             "source": digests(self.source),
             "commit": commit(path),
             "code": described_value(self.make_model),
@@ -237,6 +239,9 @@ def titles() -> dict[str, str]:
 def _find(name: str) -> Path:
     path = Path(name)
     if path.is_file():
+        # Python would run an archive with a program in it, whatever it is called.
+        if path.suffix != ".py":
+            raise PlanError(f"{name} should be a recipe, which is a file of Python code: NAME.py")
         return path
     along = recipes_folder() / f"{name}.py"
     if path.name == name and along.is_file():

@@ -10,11 +10,11 @@ from budgetnet.cli.asked import Asked
 from budgetnet.cli.failures import PAUSED
 from budgetnet.cli.resume import over, sought
 from budgetnet.cli.run import rescued
-from budgetnet.cli.trained import load_trained, shipped_recipe, trained
-from budgetnet.compression import Goal, compressed
+from budgetnet.cli.trained import Trained, load_trained, shipped_recipe, trained
+from budgetnet.compression import Goal, compressed, finetuning
 from budgetnet.console import say
 from budgetnet.files import check_name
-from budgetnet.modelfile import read_card
+from budgetnet.modelfile import Card, read_card
 from budgetnet.run import MODEL, Run
 from budgetnet.trainer import NotWritten, Session, Trainer
 
@@ -40,6 +40,7 @@ def compress_target(
             f"name it: budgetnet compress {target} {large.recipe_file or 'RECIPE'}"
         )
     plan = large.plan(asked, recipe)
+    _refuse_idle(large, recipe, asked, goal)
     name, most = named
     name = check_name(name or f"{plan.path.stem}_{re.sub('[^0-9a-z]', '', most.lower())}")
     if session.resume is not None:
@@ -62,3 +63,22 @@ def compress_target(
     say(str(done))
     if done.run.folder is not None:
         click.echo(f"the file is {done.run.folder / MODEL}")
+
+
+def _refuse_idle(large: Trained, recipe: str, asked: Asked, goal: Goal) -> None:
+    """Refuse settings that change the recipe and nothing of what is taken from it. Raises ValueError."""
+
+    def both(settings: tuple[str, ...]) -> tuple[object, object]:
+        whole = large.plan(replace(asked, settings=settings), recipe).recipe
+        short = finetuning(large.file, whole, Card(), 1, goal.epochs, goal.lr)
+        return whole.describe(), short.describe()
+
+    whole, short = both(asked.settings)
+    for text in asked.settings:
+        others = tuple(other for other in asked.settings if other != text)
+        without, short_without = both(others) if text.startswith("recipe.") else (whole, None)
+        if without != whole and short_without == short:
+            raise ValueError(
+                f"--set {text} would do nothing: compress takes the views and the batches of the recipe's "
+                "longest phase, and trains for --epochs at a rate of its own; leave it out"
+            )

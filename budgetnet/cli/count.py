@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,8 +12,10 @@ from torch import nn
 from budgetnet.budget import Budget, Ledger, built, ledger, summary
 from budgetnet.cli.asked import Asked
 from budgetnet.cli.choices import View
+from budgetnet.cli.options import idle
 from budgetnet.cli.trained import is_trained, load_trained, trained
 from budgetnet.console import say
+from budgetnet.exporting import SUFFIXES
 from budgetnet.modelfile import card
 from budgetnet.recipe import Recipe
 from budgetnet.trainer import budget_lines
@@ -24,6 +27,7 @@ def count_target(target: str, asked: Asked, recipe: str | None, view: View) -> N
     resolutions = list(view.resolution) or resolutions
     budget = None if view.budget is None else _budget(view.budget, resolutions)
     if view.layers:
+        idle("--summary lists every layer", "--depth")
         _show_layers(target, model, resolutions, view.as_json)
         if budget is not None:
             budget.check(model)
@@ -60,10 +64,17 @@ def _show_layers(target: str, model: nn.Module, resolutions: Sequence[int], as_j
 
 def _model(target: str, asked: Asked, recipe: str | None) -> tuple[nn.Module, list[int]]:
     """The model, and the resolutions in pixels that it is used at, in rising order."""
+    if Path(target).suffix in SUFFIXES:
+        raise ValueError(
+            f"{target} is an exported file, which does not tell its layers: count the run that it was made of"
+        )
     if not is_trained(target):
+        idle("the model is the recipe's that is counted", "--recipe")
         plan = asked.plan(target)
         return plan.model(), _resolutions(plan.recipe)
     loaded = trained(target)
+    if recipe is None:
+        idle("what is counted is the model in the file, and --recipe names what builds one anew", "--set")
     builder = loaded.plan(asked, recipe) if recipe is not None else None
     model = load_trained(loaded, builder)
     # Loaded for use, nothing requires a gradient: a ledger should say what can learn.

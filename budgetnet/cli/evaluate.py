@@ -12,6 +12,7 @@ from budgetnet.cli.choices import Measured
 from budgetnet.cli.trained import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import say, table
 from budgetnet.data import Data, Split, class_difference
+from budgetnet.exporting import SUFFIXES
 from budgetnet.guard import selection, unrecognised
 from budgetnet.modelfile import Card, card
 from budgetnet.recipe import Test
@@ -27,6 +28,11 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
     sizes = _sizes(how)
     trainer = Trainer(how.device, out=None, show=False)
     loaded = trained(target, trust=how.trust)
+    if sizes and loaded.file.suffix in SUFFIXES:
+        raise ValueError(
+            "--resolutions asks a model at many sizes, and an exported file takes images of one: ask the run "
+            "that it was made of"
+        )
     if recipe is None:
         raise ValueError(
             "evaluate takes its images from a recipe's data(), and executes no recipe that is not named; "
@@ -42,6 +48,12 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
             f"{loaded.file} tells apart {_names(known.classes)}, and the data of {plan.path} have "
             f"{_names(data.classes)}, {class_difference(data.classes, known.classes)}; name the recipe that "
             "the model was trained by"
+        )
+    fixed = known.crop if known is not None and loaded.file.suffix in SUFFIXES else None
+    if fixed is not None and how.resolution not in (None, fixed):
+        raise ValueError(
+            f"{loaded.file} takes images of {fixed} pixels, not {how.resolution}: leave --resolution out, or "
+            "export the model at that one"
         )
     _say([*not_from_scratch((known or Card()).external), *loaded.flattered(split, how.split)], how)
     models, measured_too = [model], [loaded]

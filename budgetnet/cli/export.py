@@ -4,6 +4,8 @@ from pathlib import Path
 
 from budgetnet.cli.asked import Asked
 from budgetnet.cli.choices import ExportForm
+from budgetnet.cli.options import idle
+from budgetnet.cli.overview import at_hand
 from budgetnet.cli.trained import load_trained, shipped_recipe, trained
 from budgetnet.console import say
 from budgetnet.data import Data
@@ -13,13 +15,19 @@ from budgetnet.modelfile import read_card
 
 def export_target(target: str, recipe: str | None, asked: Asked, form: ExportForm) -> None:
     """Export the model that `target` names, and print how both compare."""
+    if not form.int8:
+        idle("they say how --int8 rounds", "--calibrate", "--tolerate")
     int8 = Int8(form.calibrate, form.tolerate)
     loaded = trained(target)
-    # Where images are wanted: those of the recipe that the run names, if it comes along.
-    if recipe is None and (form.int8 or asked.root is not None):
-        recipe = shipped_recipe(loaded, target)
+    asks = recipe is not None or form.int8 or asked.root is not None
+    recipe = recipe or shipped_recipe(loaded, target)
+    if recipe is None:
+        idle("it changes what a recipe says, and none is named", "--set")
     plan = None if recipe is None else loaded.plan(asked, recipe)
-    data: Data | str | None = asked.root if plan is None else plan.data()
+    data: Data | str | None = asked.root
+    if plan is not None:
+        # Nobody who asked for no images waits for a download.
+        data = plan.data() if asks else at_hand(plan)[0]
     model = loaded.file if read_card(loaded.file).builder is not None else load_trained(loaded, plan)
     if data is None:
         say(

@@ -36,7 +36,7 @@ class Commands(click.Group):
 
     0 for what went well, 1 for a failed run, 2 for a mistake in what was typed or in the recipe, 3 for
     predictions without the images that cannot be read, 4 for a number that became NaN or infinite, 75 at the
-    time limit, 130 after Ctrl-C. With BUDGETNET_TRACEBACK set, errors are raised as they are. What cannot be
+    time limit, 130 after Ctrl-C. With BUDGETNET_TRACEBACK set, the traceback is shown too. What cannot be
     printed fails a command, but for those that train.
     """
 
@@ -88,7 +88,7 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
         except Exception as error:
             if os.environ.get("BUDGETNET_TRACEBACK"):
-                raise
+                _tell("".join(traceback.format_exception(error)).rstrip())
             code, sentence = verdict(error, ctx.meta.get(RECIPE))
             # Whoever raised something worth telling has imported what the console needs.
             from budgetnet.text import harmless

@@ -46,6 +46,24 @@ def environment(name: str, setting: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def idle(why: str, *names: str) -> None:
+    """Refuse those of these options, such as "--set", that were typed: here nothing would come of them.
+
+    Raises UsageError with `why`.
+    """
+    context = click.get_current_context()
+    typed = [
+        name
+        for option in context.command.params
+        for name in (*option.opts, *option.secondary_opts)
+        if name in names
+        and option.name is not None
+        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if typed:
+        raise click.UsageError(f"{', '.join(typed)} would do nothing: {why}")
+
+
 def spoken(command: click.Command) -> click.Command:
     """The command with -q, where it has none of its own, and -v: what is said beside its output."""
     named = {name for option in command.params for name in option.opts}

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from budgetnet.cli.asked import Asked
+from budgetnet.cli.options import idle
 from budgetnet.cli.overview import at_hand
 from budgetnet.cli.trained import Trained, find_run, load_trained, shipped_recipe
 from budgetnet.console import say
@@ -23,6 +24,7 @@ def report_runs(
     if len(folders) > 1:
         if recipe is not None:
             raise ValueError("--recipe is for the report of one run, and several are named")
+        idle("a report of several runs is of their records", "--data", "--set", "--device")
         say(str(report(folders, out=out)))
         return
     run = Run.read(folders[0])
@@ -30,6 +32,7 @@ def report_runs(
     recipe = recipe or shipped_recipe(loaded, names[0])
     plan, data, model = None, None, None
     if recipe is None:
+        idle("they are for the images of a recipe, and none is named (--recipe)", "--data", "--set")
         missing = (
             "no recipe is executed that is not named; name it: "
             f"budgetnet report {names[0]} --recipe {loaded.recipe_file or 'RECIPE'}"

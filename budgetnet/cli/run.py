@@ -128,6 +128,8 @@ def run_dry(
         for note in check_out(trainer.out, (folder,), model, plan.recipe, runs=seeds):
             say(f"note: {note}")
     data, missing = at_hand(plan)
+    if data is not None and asked.folds is not None:
+        data = data.folds(asked.folds)[0]
     if data is None:
         say(f"data: {missing}")
         say("what needs the data was not checked")

@@ -52,6 +52,13 @@ def run_seeds(
     begun, base = time.monotonic(), asked.read(recipe)
     plan = asked.made(base)
     folder, total = check_name(name or plan.name), seeds * (manner.folds or 1)
+    extra: dict[str, Any] = {}
+    earlier = _newest(Path(trainer.out or "runs"), folder, plan) if manner.resume else None
+    if earlier is not None and within is None:
+        # The seeds are those that are asked for now: each run has its own.
+        asked = replace(asked.as_before(earlier.record), seed=asked.seed, fold=None)
+        plan = asked.plan(recipe)
+        extra = {"within": earlier.record["within"]} if earlier.record.get("within") else {}
     model = checked_model(plan)
     if not quiet:
         show_model(plan, model)
@@ -61,10 +68,11 @@ def run_seeds(
     if not quiet:
         say(data_line(data))
         say(device_line(trainer.device))
-    extra: dict[str, Any] = {}
     if within is not None:
         scaled, out = partial(asked.scaled, base), Path(trainer.out or "runs")
         held = _before(out, folder, within) if manner.resume else None
+        if held is None and earlier is not None and not earlier.over and earlier.folder is not None:
+            planned_before(earlier.folder, within)
         if held is None:
             found = trainer.planned(model, data, scaled, within, begun=begun, runs=total)
             held = {"scale": found.scale, "within": found.record}
@@ -126,6 +134,17 @@ def _show_figures(finished: list[Run]) -> None:
             spread = f"{figure.range()}, " if figure.n > 1 else ""
             ends = f"; 95 %: {interval_text(figure.interval)}" if figure.n > 1 else ""
             say(f"{title} {figure.percent()} ({spread}n = {figure.n}{ends})")
+
+
+def _newest(out: Path, name: str, plan: Plan) -> Run | None:
+    """The newest run of this name and recipe file."""
+    runs = []
+    for folder in folders_of(out, name):
+        with suppress(ValueError):
+            runs.append(Run.read(folder))
+    file = plan.record()["recipe_file"]
+    ours = [run for run in runs if run.record.get("recipe_file") == file]
+    return max(ours, key=lambda run: run.started, default=None)
 
 
 def _before(out: Path, name: str, within: str) -> dict[str, Any] | None:

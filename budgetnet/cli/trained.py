@@ -42,8 +42,21 @@ class Trained:
 
     def plan(self, asked: "Asked", recipe: str) -> Plan:
         """The plan of the recipe that is named, with what the run had changed, and the fold it held out."""
+        changed = [text for text in asked.settings if text.startswith("model.")]
+        if changed and self._builds_itself:
+            raise ValueError(
+                f"--set {changed[0]} would do nothing: the network is the trained one, as its file has it; "
+                "leave it out, or train another"
+            )
         plan = asked.plan(recipe, before=self.settings)
         return plan if not self.fold else plan.folded(int(self.fold["at"]), int(self.fold["of"]))
+
+    @property
+    def _builds_itself(self) -> bool:
+        """Whether the network follows from the file, whatever a recipe's model() would build."""
+        if self.file.suffix in SUFFIXES:
+            return True
+        return self.file.is_file() and read_card(self.file).builder is not None
 
     @property
     def fold(self) -> Mapping[str, Any] | None:

@@ -6,3 +6,4 @@ from budgetnet.compression.smaller import Goal as Goal
 from budgetnet.compression.smaller import Size as Size
 from budgetnet.compression.smaller import compress as compress
 from budgetnet.compression.smaller import compressed as compressed
+from budgetnet.compression.smaller import finetuning as finetuning

@@ -154,7 +154,7 @@ def compressed(
     smaller = _chosen(origin, goal.limit, goal.activations)
     shrink(_plain(teacher, origin), smaller, (1, channels, known.crop or height, known.crop or height))
     before = _size(teacher, path, trainer, data)
-    fine = _finetuning(path or teacher, recipe, known, height, goal.epochs, goal.lr)
+    fine = finetuning(path or teacher, recipe, known, height, goal.epochs, goal.lr)
     if session.resume is not None and session.within is None:
         scale = unfinished(session.resume).record.get("scale")
         fine = fine.scaled(scale) if isinstance(scale, int | float) else fine
@@ -286,7 +286,7 @@ def _size(model: nn.Module, path: Path | None, trainer: Trainer | None, data: Da
     return Size(counts.saved if path is None else path.stat().st_size, counts.params, bits, measured)
 
 
-def _finetuning(
+def finetuning(
     teacher: nn.Module | Path, recipe: Recipe | None, known: Card, height: int, epochs: int, lr: float
 ) -> Recipe:
     """One phase on the views of the recipe's longest, at its last resolution, taught by the model itself."""

@@ -12,11 +12,14 @@ from budgetnet.cli.asked import Asked
 from budgetnet.cli.choices import Photos
 from budgetnet.cli.complete import recipes
 from budgetnet.cli.failures import MISTAKEN
-from budgetnet.cli.options import PIXELS, data_option, environment, gathered, json_option, set_option
+from budgetnet.cli.options import PIXELS, data_option, environment, gathered, idle, json_option, set_option
 
 if TYPE_CHECKING:
     from budgetnet.data import Data, Inspection
     from budgetnet.plan import Plan
+
+
+_OF_PHOTOS = ("--size", "--shape", "--part", "--images", "--name", "--label", "--groups")
 
 
 @click.command()
@@ -73,6 +76,7 @@ def command(target: str | None, photos: Photos, policies: bool, asked: Asked, as
     from budgetnet.data import policies as all_policies
 
     if policies:
+        idle("--policies prints what is done with any data", "--json", "--data", "--set", *_OF_PHOTOS)
         click.echo(all_policies())
         return
     table = target is not None and _is_table(target, asked)
@@ -81,6 +85,10 @@ def command(target: str | None, photos: Photos, policies: bool, asked: Asked, as
             "name a folder of photos or a recipe, or a table of labels, or parts, or ask for --policies"
         )
     recipe = target if target is not None and not table and not _is_folder(target, asked) else None
+    if recipe:
+        idle(f"they are for photos or a table, and {recipe} is a recipe: check its folder", *_OF_PHOTOS)
+    else:
+        idle("it changes a recipe, and these are photos", "--set")
     plan, data, inspection = (
         _of_recipe(recipe, asked) if recipe else (None, None, _of_folder(target, asked, photos))
     )

@@ -7,7 +7,7 @@ import click
 
 from budgetnet.cli.choices import Compared
 from budgetnet.cli.complete import models, recipes
-from budgetnet.cli.options import data_option, device_option, gathered, json_option
+from budgetnet.cli.options import data_option, device_option, gathered, idle, json_option
 
 
 @click.command()
@@ -38,7 +38,7 @@ from budgetnet.cli.options import data_option, device_option, gathered, json_opt
         help="On which part, for --paired.",
     ),
     click.option("--out", metavar="DIR", help="Where curves.png goes.  [default: compare]"),
-    json_option("Print one JSON object; curves only with --out."),
+    json_option("Print one JSON object; curves only with --out. With --paired, too."),
     data_option,
     device_option,
 )
@@ -51,12 +51,18 @@ def command(runs: tuple[str, ...], how: Compared) -> None:
     """
     out, as_json = how.out, how.as_json
     if how.paired is not None:
-        from budgetnet.cli.paired import paired_lines
+        idle("--paired measures the runs anew, and shows no table of them", "--ci", "--format", "--out")
+        from budgetnet.cli.paired import paired_runs
         from budgetnet.console import say
 
-        for line in paired_lines(runs, how.paired, how.split, how.root, how.device):
-            say(line)
+        found = paired_runs(runs, how.paired, how.split, how.root, how.device)
+        if as_json:
+            click.echo(json.dumps(found.json(), indent=2))
+        else:
+            say(str(found))
         return
+    why = "they are for --paired RECIPE, which measures; without it records are read"
+    idle(why, "--split", "--data", "--device")
     from budgetnet.compare import compare, read_runs
     from budgetnet.console import say
     from budgetnet.reporting import NoPlot, save_curves

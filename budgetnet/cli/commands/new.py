@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from budgetnet.cli.options import idle
+
 
 @click.command()
 @click.argument("folder", metavar="DIR|TABLE")
@@ -25,6 +27,8 @@ def command(folder: str, budget: str, out: str | None, **columns: str | None) ->
     looked at, and the recipe that `budgetnet run photos --data DIR` would train is written to a file, every
     value in its place. Nothing is overwritten.
     """
+    if Path(folder).is_dir():
+        idle(f"they are for a table of labels, and {folder} is a folder", "--images", "--name", "--label")
     from budgetnet.cli.new import recipe_for
     from budgetnet.console import say
     from budgetnet.data import look
