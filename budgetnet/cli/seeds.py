@@ -46,8 +46,8 @@ def run_seeds(
 ) -> list[Run]:
     """Train a recipe with its seed and those that follow it, and print each figure, and mean and spread.
 
-    Gives the runs. Raises TrainingFailed in the end where some of the
-    runs failed, NotFinite where one did for a number that was none.
+    Raises TrainingFailed in the end where some of the runs failed, NotFinite where one did for a number that
+    was none.
     """
     begun, base = time.monotonic(), asked.read(recipe)
     plan = asked.made(base)
@@ -55,10 +55,8 @@ def run_seeds(
     extra: dict[str, Any] = {}
     earlier = _newest(Path(trainer.out or "runs"), folder, plan) if manner.resume else None
     if earlier is not None and within is None:
-        # The seeds are those that are asked for now: each run has its own.
-        asked = replace(asked.as_before(earlier.record), seed=asked.seed, fold=None)
+        asked, extra = _as_begun(asked, earlier)
         plan = asked.plan(recipe)
-        extra = {"within": earlier.record["within"]} if earlier.record.get("within") else {}
     model = checked_model(plan)
     if not quiet:
         show_model(plan, model)
@@ -69,11 +67,9 @@ def run_seeds(
         say(data_line(data))
         say(device_line(trainer.device))
     if within is not None:
-        scaled, out = partial(asked.scaled, base), Path(trainer.out or "runs")
-        held = _before(out, folder, within) if manner.resume else None
-        if held is None and earlier is not None and not earlier.over and earlier.folder is not None:
-            planned_before(earlier.folder, within)
+        held = _before(earlier, folder, within) if earlier is not None else None
         if held is None:
+            scaled = partial(asked.scaled, base)
             found = trainer.planned(model, data, scaled, within, begun=begun, runs=total)
             held = {"scale": found.scale, "within": found.record}
             for line in () if quiet else found.lines:
@@ -94,13 +90,18 @@ def run_seeds(
             say("stopped: the same command with --resume goes on")
         raise
     runs.sort(key=_number)
+    _conclude(trainer, plan, runs, whole, total, quiet=quiet)
+    return runs
+
+
+def _conclude(trainer: Trainer, plan: Plan, runs: list[Run], data: Data, total: int, *, quiet: bool) -> None:
+    """Say what came out of the runs, of `total`, and raise what the worst of their failures is."""
     if not quiet:
         _show(runs)
     finished = [run for run in runs if run.status == "finished"]
     _show_figures(finished)
-    _write_outside(trainer, plan, finished, whole)
+    _write_outside(trainer, plan, finished, data)
     _raise_worst([run for run in runs if run.status == "failed"], total)
-    return runs
 
 
 def _number(run: Run) -> tuple[int, int]:
@@ -136,6 +137,14 @@ def _show_figures(finished: list[Run]) -> None:
             say(f"{title} {figure.percent()} ({spread}n = {figure.n}{ends})")
 
 
+def _as_begun(asked: Asked, earlier: Run) -> tuple[Asked, dict[str, Any]]:
+    """What an earlier run of the same name was asked, where nothing else is, and what its record adds."""
+    record = earlier.record
+    # The seeds and the folds are those that are asked for now: each run has its own.
+    before = replace(asked.as_before(record), seed=asked.seed, fold=None)
+    return before, {"within": record["within"]} if record.get("within") else {}
+
+
 def _newest(out: Path, name: str, plan: Plan) -> Run | None:
     """The newest run of this name and recipe file."""
     runs = []
@@ -147,12 +156,18 @@ def _newest(out: Path, name: str, plan: Plan) -> Run | None:
     return max(ours, key=lambda run: run.started, default=None)
 
 
-def _before(out: Path, name: str, within: str) -> dict[str, Any] | None:
-    """The record of the newest run of this name that was to end within the same time."""
-    for folder in reversed(folders_of(out, name)):
+def _before(newest: Run, name: str, within: str) -> dict[str, Any] | None:
+    """The record of the newest run of this name that was to end within the same time.
+
+    Raises ValueError where the newest of all is unfinished, and was not.
+    """
+    assert newest.folder is not None
+    for folder in reversed(folders_of(newest.folder.parent, name)):
         with suppress(ValueError):
             planned_before(folder, within)
             return Run.read(folder).record
+    if not newest.over:
+        planned_before(newest.folder, within)
     return None
 
 
