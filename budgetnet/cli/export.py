@@ -5,7 +5,6 @@ from pathlib import Path
 from budgetnet.cli.asked import Asked
 from budgetnet.cli.choices import ExportForm
 from budgetnet.cli.options import idle
-from budgetnet.cli.overview import at_hand
 from budgetnet.cli.trained import load_trained, shipped_recipe, trained
 from budgetnet.console import say
 from budgetnet.data import Data
@@ -19,15 +18,13 @@ def export_target(target: str, recipe: str | None, asked: Asked, form: ExportFor
         idle("they say how --int8 rounds", "--calibrate", "--tolerate")
     int8 = Int8(form.calibrate, form.tolerate)
     loaded = trained(target)
-    asks = recipe is not None or form.int8 or asked.root is not None
-    recipe = recipe or shipped_recipe(loaded, target)
+    # Where images are wanted: those of the recipe that the run names, if it comes along.
+    if recipe is None and (form.int8 or asked.root is not None):
+        recipe = shipped_recipe(loaded, target)
     if recipe is None:
         idle("it changes what a recipe says, and none is named", "--set")
     plan = None if recipe is None else loaded.plan(asked, recipe)
-    data: Data | str | None = asked.root
-    if plan is not None:
-        # Nobody who asked for no images waits for a download.
-        data = plan.data() if asks else at_hand(plan)[0]
+    data: Data | str | None = asked.root if plan is None else plan.data()
     model = loaded.file if read_card(loaded.file).builder is not None else load_trained(loaded, plan)
     if data is None:
         say(

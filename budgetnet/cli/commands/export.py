@@ -49,11 +49,11 @@ def command(target: str, recipe: str | None, form: ExportForm, asked: Asked) -> 
 
     As ONNX, as a program of torch.export, ExecuTorch or LiteRT, or as the last in C, for microcontrollers.
 
-    The file and the model are shown the validation images of RECIPE (which the run names itself where
-    budgetnet brings it along), else the photos in --data, else noise, and compared in one table. A file that
-    is not the same model, or is over the model's budget of bytes, is not written. Beside it preprocess.md
-    says how a photo becomes its input. `budgetnet predict FILE.onnx photos/` uses it. All but pt2 need the
-    extra of their name: pip install 'budgetnet[onnx]'; c needs litert.
+    The file and the model are shown the validation images of RECIPE (with --data or --int8 the run names it
+    itself, where budgetnet brings it along), else the photos in --data, else noise, and compared in one
+    table. A file that is not the same model, or is over the model's budget of bytes, is not written. Beside
+    it preprocess.md says how a photo becomes its input. `budgetnet predict FILE.onnx photos/` uses it. All
+    but pt2 need the extra of their name: pip install 'budgetnet[onnx]'; c needs litert.
     """
     from budgetnet.cli.export import export_target
 
