@@ -147,6 +147,9 @@ def test_a_dry_run_says_what_it_would_go_on_with_and_writes_nothing(here: Path) 
     assert "nothing is left to do" in told("first.py", "--resume", "runs/first-1", "--dry-run")
     after = told("more.py", "--dry-run", "--after", "runs/first-1")
     assert "dry run: nothing was trained" in after
+    several = command("first.py", "--dry-run", "--resume", "--seeds", "2")
+    assert several.exit_code == 2
+    assert "leave out --resume" in several.output
     assert not Path("runs/more-1").exists()
     write("more.py", 1, 0.1)
     assert "expect the accuracy to fall at first" in told("more.py", "--dry-run", "--after", "runs/first-1")

@@ -68,15 +68,14 @@ def compress_target(
 def _refuse_idle(large: Trained, recipe: str, asked: Asked, goal: Goal) -> None:
     """Refuse settings that change the recipe and nothing of what is taken from it. Raises ValueError."""
 
-    def both(settings: tuple[str, ...]) -> tuple[object, object]:
+    def described(settings: tuple[str, ...]) -> tuple[object, object]:
         whole = large.plan(replace(asked, settings=settings), recipe).recipe
         short = finetuning(large.file, whole, Card(), 1, goal.epochs, goal.lr)
         return whole.describe(), short.describe()
 
-    whole, short = both(asked.settings)
+    whole, short = described(asked.settings)
     for text in asked.settings:
-        others = tuple(other for other in asked.settings if other != text)
-        without, short_without = both(others) if text.startswith("recipe.") else (whole, None)
+        without, short_without = described(tuple(other for other in asked.settings if other != text))
         if without != whole and short_without == short:
             raise ValueError(
                 f"--set {text} would do nothing: compress takes the views and the batches of the recipe's "

@@ -59,8 +59,8 @@ def gradient_of_share(training: Training, phase: Phase, batch: Batch, count: int
     moved = Moved(training.model)
     shares = team.shares(count)
     parts = min(training.state.parts, *shares)
-    own = weighed(training.recipe.loss, batch.labels) if parts > 1 else None
-    every_part = Whole(count, None if own is None else team.sum(own))
+    weighs = weighed(training.recipe.loss, batch.labels) if parts > 1 else None
+    of_all = Whole(count, None if weighs is None else team.sum(weighs))
     for number, part in enumerate(batch.parts(parts)):
         sizes = [_piece(share, parts, number) for share in shares]
         others = [_piece(share * batch.ratio, parts, number) for share in shares]
@@ -69,9 +69,7 @@ def gradient_of_share(training: Training, phase: Phase, batch: Batch, count: int
         whole = WholeBatch(team, rows.at().to(part.images.device), rows.count)
         logits = _logits(training, part, whole)
         every, labels = _gathered(training, part, rows, logits)
-        loss, seen, share = loss_of(
-            training, phase, _outline(rows, labels), every.requires_grad_(), every_part
-        )
+        loss, seen, share = loss_of(training, phase, _outline(rows, labels), every.requires_grad_(), of_all)
         figures.append(figures_of(loss, seen, labels, share) * (weight if parts > 1 else 1))
         training.state.clock.mark(BACKWARD)
         short = not _backward(team, loss * weight if parts > 1 else loss, every, logits, whole) or short

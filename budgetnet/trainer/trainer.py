@@ -1,6 +1,5 @@
 """Trainer: the face of training: fit, epochs, evaluate, predict."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ import torch
 from torch import nn
 
 from budgetnet.augment import check_within
+from budgetnet.budget import twin
 from budgetnet.console import say
 from budgetnet.data import Data, Split
 from budgetnet.engine import (
@@ -128,11 +128,10 @@ class Trainer:
         and the result that it would have had. What has changed is refused, unless `allow` names it, as in
         allow=("recipe.loss",): then it is noted in the record. `after`, the folder of any run with weights,
         a model file, or the name of a model that comes along, starts this recipe from them as a new session,
-        with one history over all. Ctrl-C, SIGTERM and the
-        signals of batch systems (SIGHUP, SIGXCPU, SIGUSR1) end the run at a step's end too, ready to be
-        resumed: then KeyboardInterrupt is raised, or SystemExit(128 + the signal's number); in a notebook the
-        unfinished Run is returned after Ctrl-C. So it is for one that comes after the last step, when the run
-        is finished all the same.
+        with one history over all. Ctrl-C, SIGTERM and the signals of batch systems (SIGHUP, SIGXCPU, SIGUSR1)
+        end the run at a step's end too, ready to be resumed: then KeyboardInterrupt is raised, or
+        SystemExit(128 + the signal's number); in a notebook the unfinished Run is returned after Ctrl-C. So
+        it is for one that comes after the last step, when the run is finished all the same.
         """
         run, session = Run(), Session(resume, after, max_time, allow, within)
         make = None if self.out is None else partial(new_folder, self.out, name)
@@ -158,7 +157,7 @@ class Trainer:
         """
         session = session or Session()
         # It would be given the weights that it is to follow.
-        model = model if session.after is None else copy.deepcopy(model)
+        model = model if session.after is None else twin(model)
         start = begin(model, data, recipe, run, engine=self.engine, speed=self.speed, session=session)
         start.claims.close()
         return [*start.notes, *start.moved]
@@ -297,12 +296,12 @@ class Trainer:
             found = evaluate(
                 model, moved, scoring, asked, engine=self.engine, resolution=size, batch_size=batch_size
             )
-            return replace(found, mark=whole.mark())
         except Exception:
             # Trying the model on the meta device takes as long as evaluating hundreds of images does: only
             # where something is wrong, for the sentence that says what.
             check_logits(model, len(names), size, int(split.images.shape[1]))
             raise
+        return replace(found, mark=whole.mark())
 
     def predict(
         self,

@@ -142,6 +142,10 @@ def command(
         check_launch()
     if dry_run and shown.as_json:
         raise click.UsageError("--json is of a result, and a dry run has none: leave one of the two out")
+    if dry_run and seeds is not None and ending.resume is not None:
+        raise click.UsageError(
+            "--dry-run shows one run that goes on: leave out --resume, or --seeds and --folds"
+        )
     if dry_run:
         count = (seeds or 1) * (asked.folds or 1)
         run_dry(recipe, asked, trainer, name=name, seeds=count, session=Session(**vars(ending)))
