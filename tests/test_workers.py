@@ -40,11 +40,14 @@ def worker(storage: str) -> subprocess.Popen[bytes]:
 
 
 def training(process: subprocess.Popen[bytes]) -> Path | None:
-    """The folder of the run that a worker trains and could go on with."""
+    """The folder of the run that a worker trains and has saved itself: its session is in the record."""
     for owner in Path("runs/many").glob("trial-*/.owner"):
         try:
-            if owner.read_text() == str(process.pid) and checkpoint.any_in(owner.parent):
-                return owner.parent
+            if owner.read_text() == str(process.pid):
+                since = owner.stat().st_mtime_ns
+                saved = (owner.parent / checkpoint.FOLDER).glob("[0-9]*")
+                if any(path.stat().st_mtime_ns > since for path in saved):
+                    return owner.parent
         except OSError:
             continue
     return None
