@@ -776,6 +776,10 @@ def test_predict_refuses_what_it_cannot_do(made: Made, photos: Path, here: Path)
         "predict", made.folder, photos, "--format", "csv", "--out", here / "no" / "x.csv"
     )
     assert "there is no run and no model file" in refused("predict", "nothing-1", photos)
+    (here / "runs").symlink_to(made.folder.parent)
+    assert "did you mean 'runs/tiny-1'?" in refused("predict", "runs/tiny", photos)
+    assert "did you mean 'tiny-1'?" in refused("run", made.recipe, "--resume", "tiny")
+    assert "did you mean 'tiny-1'?" in refused("compare", "tiny-1", "tiny1")
 
 
 # --- list, copy

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from budgetnet import (
     Budget,
     Data,
+    DoesNotFit,
     Int8,
     OverBudget,
     Quantised,
@@ -92,8 +93,10 @@ def test_a_program_says_what_the_model_says_and_tells_what_it_is(program: Export
     assert card(again) == card(load(path.with_suffix(".safetensors")))
     images = toy().train.images
     assert torch.allclose(said(again, images), said(model, images), atol=1e-6)
-    with pytest.raises(ValueError, match=r"takes images of \(3, 16, 16\)"):
+    with pytest.raises(DoesNotFit, match=r"takes images of \(3, 16, 16\)"):
         again(torch.rand(1, 3, 32, 32))
+    with pytest.raises(DoesNotFit, match="export the model at that one"):
+        Trainer("cpu").evaluate(again, toy().train, resolution=32)
     steps = json.loads((path.parent / "preprocess.json").read_text())
     assert (steps["classes"], steps["file"]) == (["a", "b", "c"], "a.pt2")
 

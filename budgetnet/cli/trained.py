@@ -15,6 +15,7 @@ from budgetnet.guard import flattered, record_of
 from budgetnet.modelfile import load, read_card, resolved, weights
 from budgetnet.plan import Plan, recipes_folder, titles
 from budgetnet.run import MODEL, RECORD, Run
+from budgetnet.values import nearest
 
 if TYPE_CHECKING:
     from budgetnet.cli.asked import Asked
@@ -108,7 +109,14 @@ def trained(name: str, *, trust: bool = False) -> Trained:
 def _nowhere(name: str, out: Path = Path(RUNS)) -> str:
     known = ", ".join(weights())
     along = f", and the models that come along are {known}" if known else ""
-    return f"there is no run and no model file {name}; `budgetnet list` shows the runs in {out}/{along}"
+    near = nearest(name, [*_runs(out), *weights()])
+    return f"there is no run and no model file {name}; `budgetnet list` shows the runs in {out}/{along}{near}"
+
+
+def _runs(out: Path) -> list[str]:
+    """What the runs below `out` can be called: by their names, and as paths."""
+    folders = [path.parent for path in sorted(out.glob(f"*/{RECORD}"))]
+    return [called for folder in folders for called in (folder.name, str(folder))]
 
 
 def _folder(name: str, out: Path = Path(RUNS)) -> Path | None:
@@ -128,7 +136,8 @@ def find_run(name: str, out: Path = Path(RUNS)) -> Path:
     """The run's folder that `name` is, as a path or below `out`. Raises ValueError where there is none."""
     folder = _folder(name, out)
     if folder is None:
-        raise ValueError(f"there is no run {name}; `budgetnet list` shows the runs in {out}/")
+        near = nearest(name, _runs(out))
+        raise ValueError(f"there is no run {name}; `budgetnet list` shows the runs in {out}/{near}")
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from budgetnet.budget import DoesNotFit
 from budgetnet.exporting.beside import stranger
 from budgetnet.exporting.embedded import within
 from budgetnet.exporting.formats import (
@@ -67,9 +68,9 @@ class ExportedModel(nn.Module):
         self.run, self.shape, self.batch, self.scales = run, shape, batch, scales
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, K). Raises ValueError for other sides than those that were exported."""
+        """(B, C, H, W) -> (B, K). Raises DoesNotFit, a ValueError, for sides that were not exported."""
         if tuple(images.shape[1:]) != self.shape:
-            raise ValueError(
+            raise DoesNotFit(
                 f"an exported file takes images of {self.shape} (C, H, W), and these are "
                 f"{tuple(images.shape[1:])}: leave the resolution out, or export the model at that one"
             )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from budgetnet.augment import check_within
-from budgetnet.budget import twin
+from budgetnet.budget import DoesNotFit, twin
 from budgetnet.console import say
 from budgetnet.data import Data, Split
 from budgetnet.engine import (
@@ -296,6 +296,8 @@ class Trainer:
             found = evaluate(
                 model, moved, scoring, asked, engine=self.engine, resolution=size, batch_size=batch_size
             )
+        except DoesNotFit:
+            raise
         except Exception:
             # Trying the model on the meta device takes as long as evaluating hundreds of images does: only
             # where something is wrong, for the sentence that says what.

@@ -63,11 +63,12 @@ def command(runs: tuple[str, ...], how: Compared) -> None:
         return
     why = "they are for --paired RECIPE, which measures; without it records are read"
     idle(why, "--split", "--data", "--device")
+    from budgetnet.cli.trained import find_run
     from budgetnet.compare import compare, read_runs
     from budgetnet.console import say
     from budgetnet.reporting import NoPlot, save_curves
 
-    comparison = compare(read_runs([_folder(name) for name in runs]))
+    comparison = compare(read_runs([find_run(name) for name in runs]))
     if as_json:
         click.echo(json.dumps(comparison.json(), indent=2))
     else:
@@ -83,11 +84,3 @@ def command(runs: tuple[str, ...], how: Compared) -> None:
         say(f"no curves: {error}", error=as_json or how.form != "table")
     else:
         say(f"wrote {path}", error=as_json or how.form != "table")
-
-
-def _folder(name: str) -> Path:
-    """A run's folder, as a path or below runs/."""
-    from budgetnet.run import RECORD
-
-    path, below = Path(name), Path("runs") / name
-    return below if not path.exists() and (below / RECORD).exists() else path
