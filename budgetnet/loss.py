@@ -6,7 +6,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from budgetnet.identity import UNSAID
 from budgetnet.values import above_zero, number, share
@@ -25,17 +25,6 @@ class Counting(Protocol):
 def of_counts(loss: Loss, counts: Sequence[int]) -> Loss:
     """The loss for training images of which there are so many of each class, itself where that is all one."""
     return loss.of_counts(counts) if isinstance(loss, Counting) else loss
-
-
-def weighed(loss: Loss, labels: Tensor) -> Tensor | None:
-    """How much images with these labels (B,) count together in the mean of a loss whose classes have weights.
-
-    None where all count alike, as with labels (B, K), which torch does not divide by their weights.
-    """
-    weights = loss.weight if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else None
-    if isinstance(loss, LabelSmoothingLoss) and isinstance(loss.weights, _Weights):
-        weights = loss.weights.values
-    return weights[labels].sum() if weights is not None and labels.ndim == 1 else None
 
 
 def _balanced(counts: Sequence[int]) -> list[float]:
@@ -76,9 +65,12 @@ class LabelSmoothingLoss:
                 "LabelSmoothingLoss's spread should be 'all' (torch's convention) or 'others', "
                 f"not {self.spread!r}"
             )
-        if self.weights is None or self.weights == "balanced" or isinstance(self.weights, _Weights):
-            return
         given: object = self.weights
+        if given is None or isinstance(given, _Weights) or (isinstance(given, str) and given == "balanced"):
+            return
+        if hasattr(given, "tolist"):
+            # A tensor's or an array's numbers.
+            given = given.tolist()
         if isinstance(given, str) or not isinstance(given, Sequence):
             raise ValueError(
                 f"LabelSmoothingLoss's weights should be 'balanced' or a number for each class, not "
@@ -86,6 +78,8 @@ class LabelSmoothingLoss:
             )
         for weight in given:
             number("each of LabelSmoothingLoss's weights", weight, least=0)
+        if not any(given):
+            raise ValueError("LabelSmoothingLoss's weights should not all be 0: no image would count")
         object.__setattr__(self, "weights", tuple(given))
 
     def of_counts(self, counts: Sequence[int]) -> Self:

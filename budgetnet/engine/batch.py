@@ -9,7 +9,6 @@ from torch import Tensor
 from budgetnet.augment import Window, window_of
 from budgetnet.engine.team import Team
 from budgetnet.engine.training import Training
-from budgetnet.loss import Loss, weighed
 from budgetnet.pseudo import fixmatch_loss
 from budgetnet.recipe import FixMatch, Phase
 
@@ -68,6 +67,11 @@ class Batch:
         return torch.cat([self.images, self.weak, self.strong])
 
     @property
+    def sizes(self) -> list[int]:
+        """How many views there are of each kind, in the order in which they are shown."""
+        return [len(views) for views in (self.images, self.weak, self.strong) if views is not None]
+
+    @property
     def ratio(self) -> int:
         """How many unlabelled images there are for each labelled one."""
         return 0 if self.weak is None else len(self.weak) // len(self.images)
@@ -88,39 +92,14 @@ class Batch:
             yield Batch(images, labels, weak, strong)
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A batch that goes through the model in parts: how many images it has, and what their classes weigh."""
-
-    images: int
-    weighs: Tensor | None
-
-    def more(self, loss: Loss, labels: Tensor) -> Tensor | None:
-        """By what a part's loss is multiplied before it counts by its number of images; None for 1."""
-        own = weighed(loss, labels)
-        return None if own is None or self.weighs is None else own / self.weighs * self.images / len(labels)
-
-
-def loss_of(
-    training: Training, phase: Phase, batch: Batch, logits: Tensor, whole: Whole | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of the logits of all that a batch shows; those (B, K) of its labelled views; the share.
-
-    Of a part of a `whole` batch the labelled views count as much as their classes do in that.
-    """
-    how, given = phase.pseudo, training.recipe.loss
-    more = whole.more(given, batch.labels) if whole is not None else None
-
-    def loss_of_labelled(logits: Tensor) -> Tensor:
-        loss = given(logits, batch.labels)
-        return loss if more is None else loss * more
-
-    if isinstance(how, FixMatch) and batch.weak is not None and batch.strong is not None:
-        sizes = [len(batch.images), len(batch.weak), len(batch.strong)]
-        logits, of_weak, of_strong = torch.split(logits, sizes)
+def loss_of(training: Training, phase: Phase, batch: Batch, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of the logits of all that a batch shows; those (B, K) of its labelled views; the share."""
+    how = phase.pseudo
+    if isinstance(how, FixMatch) and batch.weak is not None:
+        logits, of_weak, of_strong = torch.split(logits, batch.sizes)
         unlabelled, share = fixmatch_loss(of_weak, of_strong, how.threshold)
-        return loss_of_labelled(logits) + how.weight * unlabelled, logits, share
-    loss = loss_of_labelled(logits)
+        return training.recipe.loss(logits, batch.labels) + how.weight * unlabelled, logits, share
+    loss = training.recipe.loss(logits, batch.labels)
     return loss, logits, loss.new_full((), -1.0)
 
 

@@ -1,19 +1,21 @@
 """Shares: the gradient of a batch of which each process of a team takes a share, as if one had taken it."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from budgetnet.engine.batch import Batch, Whole, figures_of, loss_of
+from budgetnet.engine.batch import Batch, figures_of, loss_of
 from budgetnet.engine.memory import out_of_memory
+from budgetnet.engine.pieces import buffers_kept, joined
 from budgetnet.engine.speed import BACKWARD, FORWARD
 from budgetnet.engine.team import Team, own
 from budgetnet.engine.training import Training
 from budgetnet.engine.whole import WholeBatch
-from budgetnet.loss import weighed
+from budgetnet.randomness import reseed
 from budgetnet.recipe import Phase
 
 
@@ -40,46 +42,77 @@ class Rows:
         """All views, over all processes."""
         return self.images + self.kinds * sum(self.others)
 
+    @property
+    def views(self) -> list[int]:
+        """How many views there are of each kind, over all processes."""
+        return [self.images, *[sum(self.others)] * self.kinds]
+
     def at(self) -> Tensor:
         """The positions of this process's views, int64."""
         every = torch.arange(self.count)
-        labelled, *kinds = torch.split(every, [self.images, *[sum(self.others)] * self.kinds])
+        labelled, *kinds = torch.split(every, self.views)
         rows = [each[own(self.others, self.rank)] for each in kinds]
         return torch.cat([labelled[own(self.sizes, self.rank)], *rows])
 
 
-def gradient_of_share(training: Training, phase: Phase, batch: Batch, count: int) -> Tensor:
+def gradient_of_share(training: Training, phase: Phase, batch: Batch, count: int, seed: int) -> Tensor:
     """Leave the gradient of a batch of `count` images, of which `batch` is a share, in the parameters.
 
     Each process has the logits of all, and so the loss of the whole batch, whatever loss that is; the
     gradient of its own logits goes back through the model, and the sum over the processes is what one would
-    have. Gives the figures of the whole batch, (3,). Where one runs out of memory, all raise MemoryError.
+    have. What the model draws is drawn from `seed`. Gives the figures of the whole batch, (3,). Where one
+    runs out of memory, all raise MemoryError.
     """
-    team, figures, settled, short = training.team, list[Tensor](), set[int](), False
-    moved = Moved(training.model)
+    team, model, settled, short = training.team, training.model, set[int](), False
     shares = team.shares(count)
-    parts = min(training.state.parts, *shares)
-    weighs = weighed(training.recipe.loss, batch.labels) if parts > 1 else None
-    of_all = Whole(count, None if weighs is None else team.sum(weighs))
-    for number, part in enumerate(batch.parts(parts)):
-        sizes = [_piece(share, parts, number) for share in shares]
-        others = [_piece(share * batch.ratio, parts, number) for share in shares]
-        rows = Rows(team.rank, sizes, others, 0 if batch.weak is None else 2)
-        weight = rows.images / count
-        whole = WholeBatch(team, rows.at().to(part.images.device), rows.count)
-        logits = _logits(training, part, whole)
-        every, labels = _gathered(training, part, rows, logits)
-        loss, seen, share = loss_of(training, phase, _outline(rows, labels), every.requires_grad_(), of_all)
-        figures.append(figures_of(loss, seen, labels, share) * (weight if parts > 1 else 1))
-        training.state.clock.mark(BACKWARD)
-        short = not _backward(team, loss * weight if parts > 1 else loss, every, logits, whole) or short
+    pieces = _pieces(training, batch, shares)
+    twice = len(pieces) > 1
+    reseed(training.engine.device, seed)
+    moved = Moved(model)
+    with buffers_kept(model) if twice else nullcontext():
+        passes = []
+        for part, rows in pieces:
+            logits, whole = _passed(training, part, rows)
+            short = short or logits is None
+            passes.append((*_gathered(training, part, rows, logits), None if twice else logits, whole))
+    every = [seen.requires_grad_() for seen, *_ in passes]
+    everyone = Rows(team.rank, shares, [share * batch.ratio for share in shares], pieces[0][1].kinds)
+    outline = _outline(everyone, torch.cat([labels for _, labels, *_ in passes]))
+    loss, seen, share = loss_of(training, phase, outline, joined(every, [rows.views for _, rows in pieces]))
+    training.state.clock.mark(BACKWARD)
+    gradients = _by_logits(team, loss, every)
+    if twice:
+        reseed(training.engine.device, seed)
+        moved = Moved(model)
+    for (part, rows), (*_, logits, whole), gradient in zip(pieces, passes, gradients, strict=True):
+        if twice and not short:
+            logits, whole = _passed(training, part, rows)
+            training.state.clock.mark(BACKWARD)
+        short = not _backward(team, logits, gradient, whole) or short
         settled |= whole.settled
     if team.agreed(int(short)):
         raise MemoryError("the memory of one of the processes does not suffice for its share of a batch")
     assert training.state.optimizer is not None
     learns = (p for group in training.state.optimizer.param_groups for p in group["params"])
     pool(team, learns, moved.since(settled), shares[team.rank] / count)
-    return figures[0] if len(figures) == 1 else torch.stack(figures).sum(dim=0)
+    return figures_of(loss, seen, outline.labels, share)
+
+
+def _pieces(training: Training, batch: Batch, shares: Sequence[int]) -> list[tuple[Batch, Rows]]:
+    """The parts of a share, and where their views lie among those of the same part of all shares."""
+    parts, kinds = min(training.state.parts, *shares), 0 if batch.weak is None else 2
+    found = []
+    for number, part in enumerate(batch.parts(parts)):
+        sizes = [_piece(share, parts, number) for share in shares]
+        others = [_piece(share * batch.ratio, parts, number) for share in shares]
+        found.append((part, Rows(training.team.rank, sizes, others, kinds)))
+    return found
+
+
+def _passed(training: Training, part: Batch, rows: Rows) -> tuple[Tensor | None, WholeBatch]:
+    """The logits of a part of a share, None where memory does not suffice, and within what they were made."""
+    whole = WholeBatch(training.team, rows.at().to(part.images.device), rows.count)
+    return _logits(training, part, whole), whole
 
 
 def logits_of_share(training: Training, model: nn.Module, batch: Batch, count: int) -> tuple[Tensor, Tensor]:
@@ -126,15 +159,16 @@ def _outline(rows: Rows, labels: Tensor) -> Batch:
     return Batch(labels, labels, views, views)
 
 
-def _backward(team: Team, loss: Tensor, every: Tensor, logits: Tensor | None, whole: WholeBatch) -> bool:
+def _by_logits(team: Team, loss: Tensor, every: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The gradients of the loss by logits; what the loss asks of the weights themselves counts once."""
+    if not team.leads:
+        return torch.autograd.grad(loss, every)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return [logits.grad for logits in every if logits.grad is not None]
+
+
+def _backward(team: Team, logits: Tensor | None, gradient: Tensor, whole: WholeBatch) -> bool:
     """Send the gradient of this process's logits back through the model; whether the memory sufficed."""
-    # What the loss asks of the weights themselves counts once.
-    if team.leads:
-        loss.backward()  # type: ignore[no-untyped-call]
-        gradient = every.grad
-    else:
-        (gradient,) = torch.autograd.grad(loss, every)
-    assert gradient is not None
     if logits is None:
         return False
     try:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from budgetnet.augment import Act, Place, Teaching, acts_alone, at_place, view
 from budgetnet.data import Ahead, Interleaved, Split, reading
-from budgetnet.engine.batch import Batch, Stored, Whole, Windows, figures_of, loss_of
+from budgetnet.engine.batch import Batch, Stored, Windows, figures_of, loss_of
 from budgetnet.engine.memory import clear, once_more, out_of_memory, release, update
 from budgetnet.engine.parts import count_batch, train_mode
+from budgetnet.engine.pieces import gradient_in_parts
 from budgetnet.engine.shares import gradient_of_share, logits_of_share
 from budgetnet.engine.speed import AVERAGE, BACKWARD, FORWARD, GATHER, OPTIMIZER, TEACHER, VIEWS, Clock
 from budgetnet.engine.training import Training
-from budgetnet.loss import weighed
 from budgetnet.pseudo import join
 from budgetnet.randomness import MODEL, PLACE, UNLABELLED, VIEW, drawn, mixed, reseed
 from budgetnet.recipe import FixMatch, Phase
@@ -102,31 +102,23 @@ def move(optimizer: torch.optim.Optimizer, clip: float | None) -> None:
 
 def _gradient(training: Training, phase: Phase, batch: Batch, count: int) -> Tensor:
     """Leave the gradient of the batch of `count` images in the parameters; gives its figures, (3,)."""
-    reseed(training.engine.device, drawn(training.seed, MODEL, training.state.step))
+    seed = drawn(training.seed, MODEL, training.state.step)
     if not training.team.alone:
-        return gradient_of_share(training, phase, batch, count)
-    figures: list[Tensor] = []
-    whole = None
+        return gradient_of_share(training, phase, batch, count, seed)
     if training.state.parts > 1:
-        whole = Whole(len(batch.images), weighed(training.recipe.loss, batch.labels))
-    for part in batch.parts(training.state.parts):
-        training.state.clock.mark(FORWARD)
-        loss, logits, share = _loss(training, phase, part, whole)
-        weight = len(part.images) / len(batch.images)
-        training.state.clock.mark(BACKWARD)
-        (loss * weight if training.state.parts > 1 else loss).backward()  # type: ignore[no-untyped-call]
-        own = figures_of(loss, logits, part.labels, share)
-        figures.append(own * weight if training.state.parts > 1 else own)
-    return figures[0] if len(figures) == 1 else torch.stack(figures).sum(dim=0)
+        return gradient_in_parts(training, phase, batch, seed)
+    reseed(training.engine.device, seed)
+    training.state.clock.mark(FORWARD)
+    loss, logits, share = _loss(training, phase, batch)
+    training.state.clock.mark(BACKWARD)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return figures_of(loss, logits, batch.labels, share)
 
 
-def _loss(
-    training: Training, phase: Phase, batch: Batch, whole: Whole | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of a batch, or of a part of the `whole`, its logits (B, K), and the share of the unlabelled
-    images that counted."""
+def _loss(training: Training, phase: Phase, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of a batch, its logits (B, K), and the share of the unlabelled images that counted."""
     logits = training.engine.forward(training.network, batch.shown).float()
-    return loss_of(training, phase, batch, logits, whole)
+    return loss_of(training, phase, batch, logits)
 
 
 def _smaller_parts(training: Training, images: int) -> None:
