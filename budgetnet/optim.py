@@ -63,8 +63,9 @@ def _check(factory: "SGD | Adam | AdamW | Muon") -> None:
     """Refuse options that no step can be taken with."""
     name = type(factory).__name__
     if isinstance(factory, Adam | AdamW):
-        if len(factory.betas) != 2:
-            raise ValueError(f"{name}'s betas should be two numbers, not {factory.betas!r}")
+        given: object = factory.betas
+        if not isinstance(given, tuple | list) or len(given) != 2:
+            raise ValueError(f"{name}'s betas should be two numbers, not {given!r}")
         for beta in factory.betas:
             share(f"each of {name}'s betas", beta)
     else:

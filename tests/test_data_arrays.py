@@ -88,7 +88,7 @@ class Unsure:
         (torch.empty(10, 6, 7, dtype=torch.uint8, device="meta"), "not a meta tensor, which holds no values"),
         (np.ma.masked_less(GREY, 9), "some are masked"),
         (GREY[0], r"found uint8 \(6, 7\)"),
-        (GREY[:0], r"found uint8 \(0, 6, 7\)"),
+        (GREY[:0], "train has no images: give some"),
         (RNG.integers(256, size=(10, 6, 7, 4), dtype=np.uint8), "channels=, or drop the other channels"),
         (np.zeros((10, 3, 5, 3), np.uint8), r"may be read as \(N, H, W, C\) or \(N, C, H, W\)"),
         ([[1, 2], [3, 4]], "a NumPy array or a tensor, but found list"),
@@ -239,13 +239,30 @@ def test_rounding_errors_outside_of_zero_and_one_are_none() -> None:
     np.testing.assert_array_equal(found[1:], GREY[1:])
 
 
+def test_a_missing_name_is_no_class_and_a_small_share_not_none() -> None:
+    names: list[Any] = ["cat", "dog"] * 5
+    for missing in (np.nan, None):
+        with pytest.raises(DataError, match="image 1 has none, so drop it"):
+            arrays(GREY, [names[0], missing, *names[2:]])
+    with pytest.raises(DataError, match=r"0.01 of 10 images is none: ask for 0.1 or more"):
+        arrays(GREY, LABELS, held_out=0.01)
+    for seed in ("x", 1.5):
+        with pytest.raises(DataError, match="seed should be a whole number"):
+            arrays(GREY, LABELS, held_out=2, seed=seed)  # type: ignore[arg-type]
+
+
 def test_pixels_that_are_nearly_black_are_remarked() -> None:
     masks = (GREY > 100).astype(np.uint8)
-    note = "train is nearly black, with pixels of 0 and 1 of 255: where 1 stands for white, multiply by 255"
+    note = "train is nearly black, with no pixel above 1 of 255: where 1 stands for white, multiply by 255"
     assert note in arrays(masks, LABELS).notes
     assert note in arrays(GREY / 255 / 255, LABELS).notes
     assert note.replace("train", "val") in arrays(GREY, LABELS, val=(masks, LABELS)).notes
-    for sound in (GREY, masks * 255, GREY / 255, np.zeros_like(GREY)):
+    (note,) = arrays(GREY // 16, LABELS).notes
+    assert note.endswith("with no pixel above 15 of 255: where 15 stands for white, multiply by 17")
+    assert arrays(np.zeros_like(GREY), LABELS).notes == (
+        "train is nearly black, with no pixel above 0 of 255",
+    )
+    for sound in (GREY, masks * 255, GREY / 255):
         assert not any("black" in note for note in arrays(sound, LABELS).notes)
 
 

@@ -196,6 +196,10 @@ def test_no_class_loses_its_last_image_where_others_can_give_one(labels: list[in
     number = round(share * len(labels))
     usual = stratified(labels, number)
     left = set(torch.tensor(labels)[~torch.isin(torch.arange(len(labels)), usual)].tolist())
+    if share and not number:
+        with pytest.raises(DataError, match="is none: ask for"):
+            split(whole, share)
+        return
     if number > len(labels) - len(set(labels)):
         with pytest.raises(DataError, match="hold out fewer"):
             split(whole, share)

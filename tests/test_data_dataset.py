@@ -1,5 +1,6 @@
 """dataset: torch's, torchvision's, Hugging Face's and anybody's datasets as data, in memory or in a file."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,13 @@ class Broken(Photos):
         (PHOTOS, {"size": 8}, r"train\[0\] should be an \(image, label\), .* and is Image: wrap the dataset"),
         ([(*pair, 1) for pair in PAIRS], {"size": 8}, "and is 3 things"),
         ([("a.jpg", 1)], {"size": 8}, r"train\[0\] should be an image .* and is str"),
+        ([([[-5.0, 9.0]], 1)], {}, r"the floats of train\[0\]'s images lie in \[0, 1\], but found -5"),
+        ([(torch.rand(3, 8, 8), torch.eye(2)[0])] * 2, {}, "of one-hot rows give"),
+        (
+            [(photo, "a" if k else math.nan) for k, photo in enumerate(PHOTOS)],
+            {"size": 8},
+            "image 0 has",
+        ),
         ([(photo, None) for photo in PHOTOS], {"size": 8}, "image 0 has none, so drop it"),
         ([(photo, k + 5) for k, photo in enumerate(PHOTOS)], {"size": 8, "classes": ["a"]}, "outside 0"),
         (Broken(), {"size": 8}, r"train\[3\] cannot be read \(OSError: no such drive\): mend it"),
@@ -159,6 +167,13 @@ class Broken(Photos):
 def test_what_cannot_be_meant_is_refused_in_a_sentence(given: Any, options: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         dataset(given, **options)
+
+
+def test_images_as_lists_are_whole_numbers_or_floats() -> None:
+    images = torch.arange(2 * 8 * 8, dtype=torch.uint8).view(2, 8, 8) * 2
+    for given in (images, images.double() / 255):
+        data = dataset([(image.tolist(), label) for label, image in enumerate(given)] * 2, held_out=0)
+        assert torch.equal(data.train.images[:2, 0], images)
 
 
 def test_an_argument_that_there_is_not_names_the_nearest() -> None:

@@ -485,6 +485,29 @@ def test_a_bomb_among_photos_is_skipped_without_a_warning(
     assert len(recwarn) == 0
 
 
+def test_what_was_too_large_once_is_looked_at_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(photos / "ant" / "0.png", Image.new("L", (300, 300)))
+    with monkeypatch.context() as limited:
+        limited.setattr(Image, "MAX_IMAGE_PIXELS", 80_000)
+        assert len(folder(photos, size=8, held_out=0).train) == 9
+    assert len(folder(photos, size=8, held_out=0).train) == 10
+
+
+def test_pixels_changed_through_an_array_are_not_those_of_the_file(photos: Path) -> None:
+    train = folder(photos, size=8, held_out=0).train
+    known = train.fingerprint()
+    train.images.numpy()[:] = 0
+    assert train.fingerprint() != known
+    assert len(set(train.digests())) == 1
+    assert train.mean_std()[0] == (0, 0, 0)
+
+
+def test_greys_of_32_bits_that_may_have_8_are_left_out(tmp_path: Path) -> None:
+    image = Image.fromarray(np.arange(64, dtype=np.int32).reshape(8, 8))
+    found = photo(save(tmp_path / "a.tif", image), 4, squash=False)
+    assert found == "32-bit greys of at most 63, which may be 8 bits or 16"
+
+
 def test_a_file_that_only_calls_itself_a_photo_is_not_handed_to_other_programs(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.new("L", (8, 8)).save(path, format="EPS")

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from budgetnet import Data, arrays, folder, table
+from budgetnet import Data, arrays, dataset, folder, table
 from budgetnet.cli import main
 from budgetnet.data import DataError
 
@@ -53,6 +53,31 @@ def test_a_class_of_one_group_stays_in_training() -> None:
         assert all("rare" not in sides(fold)[1] for fold in data.folds(3, seed=seed))
     with pytest.raises(DataError, match="no group can be held out without all that there is of a class"):
         arrays(IMAGES, LABELS, held_out=0.3, groups=LABELS)
+
+
+def test_an_image_without_a_group_is_refused(tmp_path: Path) -> None:
+    for groups in (["", *PATIENTS[1:]], [None, *PATIENTS[1:]], [float("nan"), *PATIENTS[1:]]):
+        with pytest.raises(DataError, match=r"each image should have a group, and train\[0\] has none"):
+            arrays(IMAGES, LABELS, groups=groups)
+        with pytest.raises(DataError, match=r"train\[0\] has none"):
+            dataset(list(zip(IMAGES, LABELS)), groups=groups)
+        items = [
+            {"image": image, "label": label, "of": group}
+            for image, label, group in zip(IMAGES, LABELS, groups)
+        ]
+        if groups[0] is not None:
+            with pytest.raises(DataError, match=r"train\[0\] has none"):
+                dataset(items, groups="of")
+    with pytest.raises(DataError, match="groups are one for each image of train, not 5"):
+        arrays(IMAGES, LABELS, groups=5)  # type: ignore[arg-type]
+    for number in range(12):
+        path = tmp_path / "ab"[number % 2] / f"{'' if number < 4 else f'p{number // 4}_'}{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(IMAGES[number]).save(path)
+    ways = (r"(p\d_)?\d+\.png", lambda path: path.split("/")[1].rpartition("_")[0])
+    for way in ways:
+        with pytest.raises(DataError, match=r"finds none in a/0\.png"):
+            folder(tmp_path, size=8, held_out=2, groups=way)
 
 
 def test_groups_on_both_sides_are_noted_and_wrong_ones_refused() -> None:

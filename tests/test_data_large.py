@@ -478,6 +478,18 @@ def _maps(folder: Path) -> dict[str, Any]:
     }
 
 
+def test_what_was_written_to_a_map_that_copies_is_what_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUDGETNET_MEMORY", "0")
+    np.save(tmp_path / "a.npy", np.full((40, 8, 8, 3), 200, np.uint8))
+    images = np.load(tmp_path / "a.npy", mmap_mode="c")
+    images[:] = 50
+    train = arrays(images, [0, 1] * 20).train
+    assert isinstance(train.images, OnDisk)
+    assert set(train.images[:].flatten().tolist()) == {50}
+
+
 @pytest.mark.parametrize(
     "name", ["last", "first", "floats", "slice", "view", "strided", "turned", "writeable"]
 )

@@ -53,6 +53,7 @@ def test_decay_is_kept_off_biases_and_norms_on_request() -> None:
         (lambda: SGD(momentum=0.0), "nesterov"),
         (lambda: SGD(weight_decay=-1), "weight_decay"),
         (lambda: Adam(betas=(0.9, 1.0)), "betas"),
+        (lambda: Adam(betas=0.9), "betas should be two numbers, not 0.9"),
         (lambda: AdamW(weight_decay=-0.1), "weight_decay"),
     ],
 )

@@ -31,6 +31,10 @@ def phase(**changes: object) -> Phase:
         (lambda: phase(lr=0), "lr should be a number above 0, not 0"),
         (lambda: phase(lr=math.nan), "lr"),
         (lambda: phase(lr=Cosine), "Cosine"),
+        (lambda: phase(resolution=lambda t: 0), "Phase's resolution .* of 1 or more, not 0"),
+        (lambda: phase(lr=Warmup(Cosine, 2)), "Warmup's then should be a schedule"),
+        (lambda: EarlyStop(least="a"), "EarlyStop's least should be a number"),
+        (lambda: EMA("0.9"), "EMA's decay should be a number"),
         (lambda: phase(lr=Warmup(0.1, epochs=10)), "nothing would be left"),
         (lambda: phase(views=0), "views"),
         (lambda: phase(augment=Flip()), "augment should be a list of steps"),
@@ -181,6 +185,9 @@ def test_a_ramp_reaches_both_ends_and_spends_equal_time_on_each_size() -> None:
     assert {size: sizes.count(size) for size in set(sizes)} == dict.fromkeys((64, 72, 80, 88, 96), 200)
     assert phase(resolution=ramp).last_resolution == 96
     assert [Ramp(96, 70)(t) for t in (0, 0.999)] == [96, 70]
+    # Both ends at one multiple.
+    for first, last in ((12, 20), (28, 36), (36, 28)):
+        assert [Ramp(first, last)(k / 4) for k in range(4)] == [first, first, last, last]
 
 
 def test_a_test_defaults_to_the_phases_resolution() -> None:

@@ -329,6 +329,8 @@ def test_a_stretched_schedule_is_the_same_curve(schedule: Schedule, t: float, fa
         (lambda: Restarts(0.1, warmup=2, start=1.5), "start"),
         (lambda: Step(0.1, every=0), "every"),
         (lambda: MultiStep(0.1, (5, 3)), "rising"),
+        (lambda: MultiStep(0.1, 30), "should be a tuple such as"),
+        (lambda: MultiStep(0.1, ("30",)), "each of MultiStep's milestones"),
         (lambda: Triangular(0.1, 0.01, up=3), "low"),
         (lambda: Triangular(0.01, 0.1, up=3, mode="triangle"), "mode"),  # type: ignore[arg-type]
         (lambda: OneCycle(0.1, rise=1.0), "rise"),

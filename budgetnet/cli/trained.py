@@ -135,6 +135,8 @@ def not_from_scratch(external: str) -> list[str]:
 def find_run(name: str, out: Path = Path(RUNS)) -> Path:
     """The run's folder that `name` is, as a path or below `out`. Raises ValueError where there is none."""
     folder = _folder(name, out)
+    if folder is None and Path(name).is_dir():
+        raise ValueError(f"a run's folder holds {RECORD}, and {name} does not; runs lie in {out}/ by default")
     if folder is None:
         near = nearest(name, _runs(out))
         raise ValueError(f"there is no run {name}; `budgetnet list` shows the runs in {out}/{near}")

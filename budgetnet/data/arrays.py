@@ -15,9 +15,9 @@ from torch import Tensor
 
 from budgetnet.data.choose import HeldOut, split
 from budgetnet.data.data import Data, remarked, undrawn
-from budgetnet.data.disk import CHUNK, File, OnDisk, chunks, fits_memory
+from budgetnet.data.disk import CHUNK, File, OnDisk, fits_memory
 from budgetnet.data.kinds import DataError, Finding, sentences
-from budgetnet.data.labels import Labels, dense, named, numbers, stated, unmasked
+from budgetnet.data.labels import Labels, dense, grouped, named, numbers, stated, unmasked
 from budgetnet.data.mapped import gathered, mapped
 from budgetnet.data.source import cache_folder
 from budgetnet.data.splits import Split
@@ -69,15 +69,9 @@ def arrays(
                 f"{name} has {len(stored):,} images and {len(values[name]):,} labels: give one for each"
             )
         splits[name] = Split(stored, numbers(values[name], names, name), torch.arange(len(stored)))
-        # As masks are, and images that were divided by 255 twice.
-        if max(int(chunk.max()) for chunk in chunks(stored)) == 1:
-            notes.append(
-                f"{name} is nearly black, with pixels of 0 and 1 of 255: where 1 stands for white, multiply "
-                "by 255"
-            )
     train, chosen = splits["train"], splits.get("val")
     if groups is not None:
-        train = replace(train, groups=tuple(map(str, groups)))
+        train = replace(train, groups=grouped(groups, "train"))
     if held_out is not None:
         both = train
         train, chosen = split(both, held_out, seed, classes=names)
@@ -161,6 +155,8 @@ def pixels(given: Images, name: str, channels: int | None = None) -> Tensor:
             "by np.stack(images)"
         )
     what = f"the images of {name}"
+    if given.ndim and not len(given):
+        raise DataError(f"{name} has no images: give some, or leave it out")
     if isinstance(given, Tensor):
         given = dense(given, what)
     kind = described(given)

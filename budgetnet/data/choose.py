@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from budgetnet.data.folds import of_groups
+from budgetnet.data.folds import of_groups, seeded
 from budgetnet.data.kinds import DataError
 from budgetnet.data.splits import Split
 from budgetnet.values import described
@@ -181,7 +181,10 @@ def _number(n: object, total: int) -> int:
         return int(n)
     if not 0 <= float(n) < 1:
         raise DataError(f"a fraction lies in [0, 1), but found {n}: a number of images is an int")
-    return round(float(n) * total)
+    number = round(float(n) * total)
+    if total and float(n) > 0 and not number:
+        raise DataError(f"{n} of {total:,} images is none: ask for {1 / total:.2g} or more, or for 0")
+    return number
 
 
 def _draw(labels: Tensor, takes: Sequence[int], seed: int) -> Tensor:
@@ -190,7 +193,7 @@ def _draw(labels: Tensor, takes: Sequence[int], seed: int) -> Tensor:
     Each class is shuffled whole whatever is taken of it, so that what is drawn of one never depends on
     another's take.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     drawn = [torch.zeros(0, dtype=torch.int64)]
     # Those of each class in rising order, without a look at all labels for each class.
     counts = torch.bincount(labels, minlength=len(takes)).tolist()

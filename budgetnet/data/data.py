@@ -6,13 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
+from budgetnet.data.disk import OnDisk, chunks
 from budgetnet.data.folds import dealt
 from budgetnet.data.kinds import DataError, Finding, Remark, sentences
 from budgetnet.data.labels import class_difference, listed
 from budgetnet.data.splits import Split, concatenated
 from budgetnet.text import counted
 from budgetnet.values import whole as whole_number
+
+DARK = 16
+"""Pixels of a split that has none above this are nearly black: 16 is the brightest of 12 bits read as 16."""
 
 
 class Duplicate(NamedTuple):
@@ -209,7 +214,8 @@ def remarked(data: Data) -> Data:
     Where images have names, those that occur twice within a split and rare classes are noted and named too.
     """
     pairs = repeated(data.splits)
-    notes = [*data.notes, *overlaps(pairs), *grouped_overlaps(data.splits)]
+    dark = [note for name, part in data.splits.items() for note in nearly_black(part.images, name)]
+    notes = [*data.notes, *dark, *overlaps(pairs), *grouped_overlaps(data.splits)]
     findings = list(data.findings)
     if data.train.names is not None:
         odd = [*twice(data.splits, data.classes, pairs), *rare(data.train, data.classes)]
@@ -221,6 +227,17 @@ def remarked(data: Data) -> Data:
         more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
         notes.append(f"no training image is of class {', '.join(empty[:3])}{more}")
     return replace(data, notes=tuple(notes), findings=tuple(findings))
+
+
+def nearly_black(images: Tensor | OnDisk, name: str) -> list[str]:
+    """Return a sentence where no pixel is bright: of masks, of 12 bits read as 16, of a second division."""
+    most = 0
+    for chunk in chunks(images):
+        most = max(most, int(chunk.max()))
+        if most > DARK:
+            return []
+    way = f": where {most} stands for white, multiply by {255 / most:.4g}" if most else ""
+    return [f"{name} is nearly black, with no pixel above {most} of 255{way}"]
 
 
 def twice(splits: Mapping[str, Split], classes: Sequence[str], pairs: Sequence[Duplicate]) -> list[Finding]:

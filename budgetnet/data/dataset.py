@@ -21,7 +21,7 @@ from budgetnet.data.items import (
     read_items,
 )
 from budgetnet.data.kinds import DataError, sentences
-from budgetnet.data.labels import is_numbered, named, numbers, renumbered, stated
+from budgetnet.data.labels import grouped, is_numbered, named, numbers, renumbered, stated
 from budgetnet.data.parts import ORDER, part_of
 from budgetnet.data.splits import Split
 from budgetnet.values import nearest, one_of, whole
@@ -74,7 +74,7 @@ def dataset(
     read = {name: read_items(items, Reader(name, size, options)) for name, items in parts.items()}
     given_groups = options.get("groups", ())
     if not isinstance(given_groups, str):
-        read["train"].groups += map(str, given_groups)
+        read["train"].groups += grouped(given_groups, "train")
     labels = {name: stated(part.labels, name) for name, part in read.items() if name != "unlabelled"}
     classes = named(labels, names)
     splits = {

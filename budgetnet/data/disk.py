@@ -3,6 +3,7 @@
 import os
 import re
 import weakref
+import zlib
 from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -227,7 +228,7 @@ def joined(first: Tensor | OnDisk, second: Tensor | OnDisk) -> OnDisk:
 
 def marked(images: Tensor, source: OnDisk) -> Tensor:
     """Return the tensor itself; until it is changed, `source_of` says that it holds what `source` does."""
-    _SOURCES[images] = (source, images._version)
+    _SOURCES[images] = (source, _state(images))
     return images
 
 
@@ -235,11 +236,20 @@ def source_of(images: Tensor | OnDisk) -> OnDisk | None:
     """Return the files that images were read from, unless they have been changed since, or made."""
     if isinstance(images, OnDisk):
         return images
-    source, version = _SOURCES.get(images, (None, 0))
-    return source if source is not None and images._version == version else None
+    source, state = _SOURCES.get(images, (None, None))
+    return source if source is not None and _state(images) == state else None
 
 
-_SOURCES: MutableMapping[Tensor, tuple[OnDisk, int]] = WeakTensorKeyDictionary()
+def _state(images: Tensor) -> tuple[int, int]:
+    """What changes with the pixels: the version, which NumPy's views of a tensor pass by, and a checksum."""
+    checksum = 1
+    if images.device.type == "cpu":
+        for chunk in chunks(images):
+            checksum = zlib.adler32(chunk.numpy().data, checksum)
+    return images._version, checksum
+
+
+_SOURCES: MutableMapping[Tensor, tuple[OnDisk, tuple[int, int]]] = WeakTensorKeyDictionary()
 
 
 MEMORY_SHARE = 0.25

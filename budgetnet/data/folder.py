@@ -13,6 +13,7 @@ import torch
 from budgetnet.data.choose import HeldOut, fifth, left_over, split
 from budgetnet.data.data import Data, remarked, undrawn
 from budgetnet.data.kinds import UNREADABLE, DataError, Finding, Remark, sentences
+from budgetnet.data.labels import group_of
 from budgetnet.data.listing import Listing, file_at, listing
 from budgetnet.data.source import cache_folder, data_root
 from budgetnet.data.splits import Split
@@ -139,9 +140,11 @@ def with_groups(photos: Listing, groups: str | Callable[[str], object]) -> Listi
 
     def group(path: str) -> str:
         found = re.search(groups, path) if isinstance(groups, str) else groups(path)
-        if found is None:
+        if isinstance(found, re.Match):
+            found = found[1] if found.re.groups else found[0]
+        if found is None or found == "":
             raise DataError(f"groups should find a group in the path of each photo, and finds none in {path}")
-        return (found[1] if found.re.groups else found[0]) if isinstance(found, re.Match) else str(found)
+        return group_of(found, path)
 
     parts = {
         name: tuple(replace(file, group=group(file.path)) for file in files)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ def dealt(labels: Sequence[int], groups: Sequence[str] | None, k: int, seed: int
     The last image of a class is in none of them, nor, with `groups`, is a class's only group.
     """
     folds: list[list[int]] = [[] for _ in range(k)]
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     if groups is None:
         of_class: dict[int, list[int]] = {}
         for position, label in enumerate(labels):
@@ -52,7 +53,7 @@ def of_groups(labels: Sequence[int], groups: Sequence[str], n: int, seed: int) -
     wanted = {label: n * count / len(labels) for label, count in whole.items()}
     taken: Counter[int] = Counter()
     chosen: list[int] = []
-    waiting = _members(groups, torch.Generator().manual_seed(seed))
+    waiting = _members(groups, seeded(seed))
     for members in waiting:
         counts = Counter(labels[position] for position in members)
         nearer = sum(
@@ -70,6 +71,13 @@ def of_groups(labels: Sequence[int], groups: Sequence[str], n: int, seed: int) -
             "no group can be held out without all that there is of a class: hold out 0, or use smaller groups"
         )
     return torch.tensor(sorted(chosen))
+
+
+def seeded(seed: object) -> torch.Generator:
+    """Return a generator of torch's at a seed. Raises `DataError` for what is none."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
+        raise DataError(f"seed should be a whole number, not {seed!r:.60}")
+    return torch.Generator().manual_seed(int(seed))
 
 
 def _members(groups: Sequence[str], generator: torch.Generator) -> list[list[int]]:

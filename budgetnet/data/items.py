@@ -15,6 +15,7 @@ from budgetnet.data.arrays import pixels
 from budgetnet.data.choose import HeldOut
 from budgetnet.data.disk import OnDisk
 from budgetnet.data.kinds import DataError
+from budgetnet.data.labels import group_of
 from budgetnet.data.mapped import gathered
 from budgetnet.data.progress import Progress
 from budgetnet.text import inline
@@ -158,7 +159,10 @@ class Reader:
 
         kind = type(image).__name__
         if not isinstance(image, Tensor):
-            image = np.asarray(image, np.uint8 if isinstance(image, list) else None)
+            listed = isinstance(image, list | tuple)
+            image = np.asarray(image)
+            if listed and image.size and image.dtype.kind == "i" and 0 <= image.min() <= image.max() <= 255:
+                image = image.astype(np.uint8)
         if image.ndim not in (2, 3):
             raise DataError(
                 f"{name} should be an image (Pillow's, an array or a tensor), and is {kind}: give these, or "
@@ -197,9 +201,9 @@ def read_items(items: Items, reader: Reader) -> Gathered:
                 raise DataError(
                     f"{reader.part}[{at}] cannot be read ({inline(reason)}): mend it, or leave it out"
                 ) from error
-            found.labels.append(label.item() if isinstance(label, Tensor | np.generic) else label)
+            found.labels.append(_plain(label))
             if group is not None:
-                found.groups.append(str(group))
+                found.groups.append(group_of(group, f"{reader.part}[{at}]"))
             yield made[None]
             if progress is not None:
                 progress.add(1)
@@ -210,6 +214,14 @@ def read_items(items: Items, reader: Reader) -> Gathered:
     with shown as progress:
         found.images = gathered(images(), count, reader.options.get("cache"), what=reader.part)
     return found
+
+
+def _plain(label: Any) -> Any:
+    """Return a label as Python has it; one-hot rows as an array, which `stated` refuses in words."""
+    if isinstance(label, Tensor):
+        label = label.detach().cpu()
+        return label.item() if label.numel() == 1 else label.numpy()
+    return label.item() if isinstance(label, np.generic) else label
 
 
 def _is_photo(image: object) -> bool:

@@ -1,6 +1,6 @@
 """Labels as users hold them (numbers, names, tensors, columns) as class numbers from 0, and class names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -108,8 +108,12 @@ def _array(given: Labels, name: str) -> npt.NDArray[Any]:
         return (values.float() if values.is_floating_point() else values).numpy()
     if isinstance(given, np.ndarray):
         return unmasked(given, what)
+    if isinstance(given, list | tuple) and not given:
+        return np.zeros(0, np.int64)
     try:
-        return np.asarray(given)
+        # NumPy would make a name of a missing one, "nan" or "None", where the others are names.
+        mixed = isinstance(given, list | tuple) and any(isinstance(label, str) for label in given)
+        return np.asarray(given, dtype=object if mixed else None)
     except Exception:  # Rows of different lengths, tensors elsewhere, tables: each raises what it likes.
         raise DataError(
             f"{what} are (N,) numbers or names, but found {type(given).__name__} of mixed things: give one "
@@ -156,6 +160,20 @@ def _is_missing(value: Any) -> bool:
         return value is None or bool(value != value)
     except (TypeError, ValueError):  # pandas' NA is neither true nor false.
         return True
+
+
+def grouped(groups: object, name: str) -> tuple[str, ...]:
+    """Return the groups of the images of `name` as text. Raises `DataError` where one is missing."""
+    if isinstance(groups, str) or not isinstance(groups, Iterable):
+        raise DataError(f"groups are one for each image of {name}, not {groups!r:.60}: give a list of them")
+    return tuple(group_of(group, f"{name}[{at}]") for at, group in enumerate(groups))
+
+
+def group_of(group: object, image: str) -> str:
+    """Return a group as text. Raises `DataError` where there is none."""
+    if _is_missing(group) or group == "":
+        raise DataError(f"each image should have a group, and {image} has none: give it one of its own")
+    return str(group)
 
 
 def listed(names: Sequence[str]) -> str:

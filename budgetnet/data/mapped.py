@@ -38,6 +38,8 @@ def mapped(array: object) -> Mapped | None:
         return None
     pages = above._mmap
     in_order = array.dtype == np.uint8 and array.flags.c_contiguous and isinstance(pages, mmap.mmap)
+    # What was written to one of mode "c" is in memory alone.
+    in_order = in_order and above.mode != "c"
     # A slice keeps the offset of the map that it is of: where it lies, its address says.
     first = above.offset - above.offset % mmap.ALLOCATIONGRANULARITY
     here = _address(array) - _address(np.frombuffer(pages, np.uint8)) if in_order else 0

@@ -209,7 +209,7 @@ def failure(path: Path, error: Exception) -> tuple[str, str]:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return "bomb", detail
     if isinstance(error, MemoryError):
-        return "bomb", "more memory than there is"
+        return "unreadable", "more memory than there is"
     try:
         with path.open("rb") as file:
             head = file.read(64)

@@ -123,6 +123,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     """Return an image of any mode as RGB, never the image itself."""
     if image.mode in DEEP or image.mode == "F":
         values = np.asarray(image)
+        if image.mode == "I" and image.format in (None, "TIFF") and 0 < values.max() <= 255:
+            # Of 16 bits, nearly black; of 8, an ordinary photo. Of other formats this mode has 16.
+            raise Unfit("unknown scale", f"32-bit greys of at most {values.max()}, which may be 8 bits or 16")
         greys = _eight_bits(values)
         # A PNG of 16 bits names the one grey that is transparent.
         clear = image.info.get("transparency")
@@ -189,7 +192,9 @@ def stored(
     settings = f"{VERSION} {size} {squash} {grey}".encode()
     series = hashlib.sha256(settings + os.fsencode(root.resolve())).hexdigest()[:12]
     lines = (f"{file.size} {file.changed} ".encode() + os.fsencode(file.path) + b"\0" for file in files)
-    content = hashlib.sha256(b"".join(lines)).hexdigest()[:24]
+    # A limit of pixels says which photos are left out.
+    limit = f"{Image.MAX_IMAGE_PIXELS}\0".encode()
+    content = hashlib.sha256(limit + b"".join(lines)).hexdigest()[:24]
     prefix = f"{re.sub(r'[^A-Za-z0-9_]', '_', root.resolve().name)[:40]}-{size}-{series}-"
     path = cache / f"{prefix}{content}.safetensors"
     each = (channels, size, size)

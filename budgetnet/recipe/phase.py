@@ -22,7 +22,7 @@ from budgetnet.schedule import (
     rises,
     stretched,
 )
-from budgetnet.values import above_zero, one_of, whole
+from budgetnet.values import above_zero, number, one_of, whole
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Ramp:
     def __call__(self, t: float) -> int:
         """The resolution at progress t in [0, 1): both ends are reached, each value for an equal time."""
         low, high = round(self.first / self.multiple), round(self.last / self.multiple)
-        levels = abs(high - low) + 1
+        # Both ends may lie at one multiple.
+        levels = abs(high - low) + 1 if high != low else 1 + (self.first != self.last)
         at = min(int(t * levels), levels - 1)
         if at == levels - 1:
             return self.last
@@ -71,8 +72,7 @@ class EarlyStop:
     def __post_init__(self) -> None:
         whole("EarlyStop's patience", self.patience)
         check_monitor("EarlyStop's monitor", self.monitor)
-        if not self.least >= 0:
-            raise ValueError(f"EarlyStop's least should be 0 or more, not {self.least!r}")
+        number("EarlyStop's least", self.least, least=0)
 
     def fires(self, history: Sequence[Measured]) -> bool:
         """Whether the phase should end after these finished epochs of it."""
@@ -178,6 +178,8 @@ class Phase:
     def _check_test(self) -> None:
         if not isinstance(self.test, Test):
             raise ValueError(f"Phase's test should be a Test(resize, crop), not {self.test!r}")
+        for resolution in (self.resolution_at(0.0), self.last_resolution):
+            whole("Phase's resolution (pixels)", resolution)
         crop = self.test.at(self.last_resolution)[1]
         if self.test.shift >= crop:
             raise ValueError(

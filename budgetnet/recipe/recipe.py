@@ -27,8 +27,7 @@ class EMA:
     decay: float = 0.999
 
     def __post_init__(self) -> None:
-        if not 0 < self.decay < 1:
-            raise ValueError(f"EMA's decay should be in (0, 1), not {self.decay!r}")
+        number("EMA's decay", self.decay, above=0, below=1)
 
     def at(self, step: int) -> float:
         """The decay of the update after `step` earlier ones."""

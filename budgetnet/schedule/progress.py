@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from budgetnet.schedule.kinds import Curve, Reactive, Schedule, stretched, value
+from budgetnet.schedule.kinds import Curve, Reactive, Schedule, is_schedule, stretched, value
 from budgetnet.values import above_zero, number, one_of
 
 
@@ -127,10 +127,15 @@ class MultiStep:
 
     def __post_init__(self) -> None:
         above_zero("MultiStep's peak", self.peak)
-        if list(self.milestones) != sorted(self.milestones) or not all(m > 0 for m in self.milestones):
+        given: object = self.milestones
+        if not isinstance(given, tuple | list):
             raise ValueError(
-                f"MultiStep's milestones (epochs) should be rising and above 0, not {self.milestones!r}"
+                f"MultiStep's milestones (epochs) should be a tuple such as (30, 60), not {given!r}"
             )
+        for milestone in given:
+            above_zero("each of MultiStep's milestones (epochs)", milestone)
+        if list(given) != sorted(given):
+            raise ValueError(f"MultiStep's milestones (epochs) should be rising, not {given!r}")
         above_zero("MultiStep's factor", self.factor)
 
     def stretched(self, factor: float) -> Self:
@@ -214,6 +219,11 @@ class OneCycle:
         return _cosine(self.peak, start / self.end_factor, (at - top) / (end - top))
 
 
+def _check_then(name: str, then: object) -> None:
+    if not is_schedule(then):
+        raise ValueError(f"{name}'s then should be a schedule such as Cosine(0.1), not {then!r:.100}")
+
+
 @dataclass(frozen=True)
 class Warmup:
     """A straight line from `start` times the first value of `then`, for `epochs` epochs; `then` for the rest.
@@ -228,6 +238,7 @@ class Warmup:
     def __post_init__(self) -> None:
         above_zero("Warmup's epochs", self.epochs)
         number("Warmup's start (part of the first value)", self.start, least=0, most=1)
+        _check_then("Warmup", self.then)
         if isinstance(self.then, Reactive):
             raise ValueError(
                 "Warmup's then should be a schedule of t (a Plateau reads the history instead: start it "
@@ -269,6 +280,7 @@ class Early:
     def __post_init__(self) -> None:
         above_zero("Early's epochs", self.epochs)
         number("Early's after", self.after, least=0)
+        _check_then("Early", self.then)
         if isinstance(self.then, Reactive):
             raise ValueError(
                 f"Early's then should be a schedule of progress, such as Linear(0.1), not {self.then!r}"
