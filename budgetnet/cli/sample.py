@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from budgetnet.cli.csv import line
 from budgetnet.engine import Prediction
-from budgetnet.files import read_whole
+from budgetnet.files import line, read_whole
 from budgetnet.text import inline
 
 LONGEST = 1 << 28
