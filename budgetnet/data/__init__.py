@@ -58,4 +58,5 @@ from budgetnet.data.splits import Split as Split
 from budgetnet.data.table import Columns as Columns
 from budgetnet.data.table import table as table
 from budgetnet.data.walk import ENDINGS as ENDINGS
+from budgetnet.data.walk import folded as folded
 from budgetnet.data.walk import walk as walk
