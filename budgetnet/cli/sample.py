@@ -164,7 +164,7 @@ def filled(sample: Sample, wish: Wish, found: Mapping[str, Path], prediction: Pr
 
 
 def _numbers(classes: Sequence[str]) -> tuple[int, ...]:
-    """The whole numbers that the names of the classes denote, none where not all of them are different ones."""
+    """The whole numbers that the names of the classes denote, none where some are none or the same."""
     named = [match for match in map(_NAMED.fullmatch, classes) if match]
     numbers = tuple(dict.fromkeys(int(match[1]) for match in named))
     return numbers if len(numbers) == len(classes) else ()
