@@ -304,6 +304,27 @@ def test_figures_on_different_images_are_said_not_to_be_comparable() -> None:
     assert any(d.path == "data.fingerprints.val" for d in found.differences)
 
 
+def fold(at: int, seed: int = 0, **more: Any) -> Run:
+    """A run of a fold of one whole, which holds out images of its own."""
+    prints = {"train": "1" * 64, "val": f"{at}" * 64}
+    return written(seed=seed, prints=prints, fold={"at": at, "of": 3, "whole": "7" * 64}, **more)
+
+
+def test_folds_of_one_whole_have_other_images_by_design() -> None:
+    found = compare([fold(at, seed) for at in range(2) for seed in range(2)])
+    assert found.notes == ()
+    other = RECIPE.changed("batch_size", 32)
+    both = [fold(at) for at in range(2)] + [fold(at, recipe=other) for at in range(2)]
+    assert [str(each) for each in compare(both).notes] == []
+    assert len(compare(both).contrasts) == 1
+    parted = [fold(0), fold(1), fold(0, recipe=other), fold(2, recipe=other)]
+    assert "the validation images are not the same (A | B)" in compare(parted).notes[0]
+    assert not compare(parted).contrasts
+    assert compare([fold(0), fold(0)]).notes == (
+        "A: seed 0 of fold 1 counts 2 times; such runs are not independent",
+    )
+
+
 def test_external_weights_are_marked() -> None:
     found = compare([written(external="torchvision's ImageNet weights")])
     assert found.notes == ("A: external weights (torchvision's ImageNet weights), not trained from scratch",)

@@ -659,6 +659,8 @@ def test_every_kind_of_the_table_is_tried_here(odd: tuple[Path, dict[str, set[st
         "not named",
         "doubled row",
         "other encoding",
+        "measurement",
+        "one each",
     }
     assert tried | tables | {"unreadable"} == set(KINDS)  # those of tables in test_data_table.py
     assert len(odd[1]) + len(REFUSED) + len(NOTED) > 100

@@ -92,9 +92,14 @@ def test_one_hot_columns_are_classes_and_so_are_numbers() -> None:
         DataError, match=r"label should say which column of train\.csv holds the classes: it has"
     ):
         read(path)
-    both = read(write("id,a,b", *(f"{n},{n % 2},{1 - n % 2}" for n in range(9)), "9,1,1"))
-    assert both.classes == ("a", "b")
-    assert [finding.kind for finding in both.findings] == ["no label"]
+    exact = [f"{n},{n % 2},{1 - n % 2}" for n in range(8)]
+    assert read(write("id,a,b", *exact)).classes == ("a", "b")
+    path = write("id,a,b", *exact, "8,0,0", "9,1,1")
+    with pytest.raises(DataError, match=r"or which are one-hot: a, b hold 0 and 1, but line 10 has no 1$"):
+        read(path)
+    both = read(path, label=["a", "b"])
+    found = [(finding.kind, finding.path, finding.detail) for finding in both.findings]
+    assert found == [("no label", "8.png", "line 10"), ("contradiction", "9.png", "line 11: a and b")]
     with pytest.raises(
         DataError, match=r"line 3 of train\.csv holds '0\.5' where one-hot columns hold 0 or 1"
     ):
@@ -169,6 +174,8 @@ def test_rows_that_are_odd_are_named_and_left_out() -> None:
             "two classes or more for the photos in train, but states only 'ant'",
         ),
         (["id,breed", "0,ant", "1,Ant"], {}, "the classes 'Ant' and 'ant', which differ in case alone"),
+        (["id,breed", "0,1", "1,1.0"], {}, "the classes '1' and '1.0', which are the same number"),
+        (["id,breed", "0,01", "1,1", "2,cat"], {}, "the classes '01' and '1', which are the same number"),
         (
             ["id,breed", "x,ant", "y,bee"],
             {},
@@ -186,6 +193,72 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence(
         read(path, **options)
     assert sentence in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_flag_beside_the_classes_is_not_taken_for_one_of_them() -> None:
+    path = write("n,y,flag", *(f"{n},{n % 2},{n // 2 % 2}" for n in range(10)))
+    with pytest.raises(DataError, match="y, flag hold 0 and 1, but line 2 has no 1"):
+        read(path)
+    assert read(path, label="y").classes == ("0", "1")
+
+
+@pytest.mark.usefixtures("here")
+def test_classes_that_are_numbers_are_in_the_order_of_these() -> None:
+    for names in (("2.0", "10.0"), ("-10", "-9", "3"), ("9", "12345678901"), ("0.5", "1e1")):
+        rows = (f"{n},{names[n % len(names)]}" for n in range(10))
+        assert read(write("id,n", *rows)).classes == names
+
+
+@pytest.mark.usefixtures("here")
+def test_labels_that_look_like_no_classes_are_noted() -> None:
+    path = write("id,age", *(f"{n},{n + 0.37}" for n in range(10)))
+    assert read(path).notes[0] == (
+        "1 table whose labels look like measurements (train.csv): each value is a class"
+    )
+    assert "measurement" in {finding.kind for finding in inspect(path, images="train").findings}
+    names = read(write("id,who", *(f"{n},person {n}" for n in range(10))))
+    details = {finding.kind: finding.detail for finding in names.findings}
+    assert details["one each"] == "10 of 10 classes have one photo"
+    stars = read(write("id,stars", *(f"{n},{n % 3 / 2}" for n in range(10))))
+    assert not {"measurement", "one each"} & {finding.kind for finding in stars.findings}
+
+
+class DataFrame:
+    """What a frame has that a table is known by, with no pandas there."""
+
+    def to_csv(self) -> None: ...
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("path", "options", "sentence"),
+    [
+        (["train.csv"], {}, r"a table should be named by its path, not \['train.csv'\]: give it as text"),
+        (None, {}, "a table should be named by its path, not None"),
+        ({"train": 3}, {}, "a table should be named by its path, not 3"),
+        ({3: "train.csv"}, {}, "not of 3"),
+        (DataFrame(), {}, r"not a DataFrame: save it first: df.to_csv\('labels.csv', index=False\)"),
+        ("train.csv", {"images": 3}, "images should be named by its path, not 3"),
+        (
+            "train.csv",
+            {"label": 1},
+            "label should be a column's name, or those of the one-hot columns, not",
+        ),
+        ("train.csv", {"label": [1.5]}, r"one-hot columns, not \[1.5\]: give them as text"),
+        ("train.csv", {"label": ["breed", "breed"]}, "each one-hot column once, not 'breed' twice"),
+        ("train.csv", {"name": ["id"]}, r"name should be a column's name, not \['id'\]"),
+        ("train.csv", {"part": 2}, "part should be a column's name, not 2"),
+        ("train.csv", {"label": "id"}, "not 'id', which holds the names of the photos in train.csv"),
+        ("train.csv", {"label": "id", "name": "id"}, "name another for one of them"),
+    ],
+)
+def test_mistakes_of_type_are_refused_in_a_sentence(
+    path: object, options: dict[str, object], sentence: str
+) -> None:
+    write("id,breed", *TEN)
+    with pytest.raises(DataError, match=sentence):
+        table(path, **{"images": "train", "size": 8, **options})  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("here")

@@ -33,7 +33,7 @@ from budgetnet import (
 from budgetnet.augment import test_view as seen_in_a_test
 from budgetnet.cli import main
 from budgetnet.exporting import Exported, formats
-from budgetnet.exporting.beside import JSON, PAGE, beside
+from budgetnet.exporting.beside import CARD, JSON, PAGE, beside
 from budgetnet.exporting.footprint import footprint
 from budgetnet.exporting.preprocess import example_image, example_input, preprocess
 from budgetnet.files import read_sealed, seal
@@ -146,6 +146,26 @@ def test_pages_of_two_exports_in_a_folder_are_told_apart(program: Exported, tmp_
     assert beside(tmp_path / "b.onnx", PAGE) == tmp_path / "preprocess.md"
     (tmp_path / "preprocess.json").write_text("a person's own")
     assert beside(tmp_path / "b.onnx", JSON) == tmp_path / "b.onnx.preprocess.json"
+
+
+def test_pages_of_the_users_own_stay_as_they_are(program: Exported, tmp_path: Path) -> None:
+    model = program.file.with_suffix(".safetensors")
+    for name in (CARD, PAGE):
+        (tmp_path / name).write_text("---\ntitle: my own\n---\n")
+    for _ in range(2):
+        exported = export(model, "pt2", out=tmp_path / "a.pt2")
+        assert str(exported).endswith("a.pt2.preprocess.md")
+    beside_it = {"a.pt2", *(f"a.pt2.{name}" for name in (CARD, PAGE, JSON))}
+    assert {path.name for path in tmp_path.iterdir()} == {CARD, PAGE, *beside_it}
+    assert {(tmp_path / name).read_text() for name in (CARD, PAGE)} == {"---\ntitle: my own\n---\n"}
+    read_export(exported.file, trusted=True)
+    (tmp_path / "b").mkdir()
+    own = copied(program, tmp_path / "b").with_name(CARD)
+    assert beside(program.file, CARD) == program.file.with_name(CARD)
+    own.write_text("my own")
+    export(model, "pt2", out=own.with_name("a.pt2"))
+    assert own.read_text() == "my own"
+    assert beside(own.with_name("a.pt2"), PAGE) == own.with_name(PAGE)
 
 
 def test_what_is_over_its_bytes_leaves_no_file(tmp_path: Path) -> None:

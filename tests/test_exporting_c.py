@@ -19,7 +19,7 @@ from budgetnet import Data, Int8, Trainer, digits, export, models, read_export
 from budgetnet.budget import OverBudget
 from budgetnet.cli import main
 from budgetnet.exporting.arena import Program
-from budgetnet.exporting.embedded import c_source, program_of, read_c
+from budgetnet.exporting.embedded import c_source, is_ours, program_of, read_c
 from budgetnet.exporting.formats import FORMATS, sealed, with_words
 from budgetnet.modelfile import BadModelFile
 
@@ -154,6 +154,18 @@ def test_an_interpreter_for_microcontrollers_says_the_same_in_the_arena_of_the_h
     assert float((theirs.argmax(1) == model(images).argmax(1)).float().mean()) >= 0.98
     with pytest.raises(Exception, match=r"."):
         on_a_microcontroller(program, Program(program).planned // 2, images[:1].to(torch.int8))
+
+
+@pytest.mark.slow
+def test_c_of_the_users_own_is_not_written_over(embedded: Path, tmp_path: Path) -> None:
+    assert is_ours(embedded)
+    assert is_ours(embedded.with_suffix(".h"))
+    (tmp_path / "main.h").write_text("#pragma once\n")
+    (tmp_path / "main.c").write_text('#include "main.h"\n')
+    for name in ("main.h", "main.c"):
+        with pytest.raises(ValueError, match=r"main\.[ch] is there already, and no export wrote it"):
+            export(models.convnet(10, channels=1, widths=(8,)), "c", out=tmp_path / "main.c", resolution=8)
+        (tmp_path / name).unlink()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from budgetnet import Trainer, compare, read_plan
 from budgetnet.cli import main
 from budgetnet.run import Run
-from budgetnet.sweep import out_of_fold, seeds
+from budgetnet.sweep import OutOfFold, out_of_fold, seeds
 
 RECIPE = '''"""Two colours."""
 import torch
@@ -57,7 +57,9 @@ def test_folds_are_trained_shown_written_and_one_group_in_compare() -> None:
     record = json.loads(runs[0].read_text())
     assert (record["fold"]["at"], record["fold"]["of"]) == (0, 3)
     assert record["data"]["images"] == {"train": 16, "val": 8}
-    assert len(compare.compare([path.parent for path in runs]).groups) == 1
+    together = compare.compare([path.parent for path in runs])
+    assert len(together.groups) == 1
+    assert not [note for note in together.notes if "not the same" in note or "counts" in note]
     again = command("run", "mine.py", "--folds", "3", "--seeds", "2", "--resume")
     assert again.exit_code == 0
     assert again.output.count("finished already") == 6
@@ -97,6 +99,19 @@ def test_folds_in_python_one_by_one_and_in_processes_are_the_same(tmp_path: Path
     again = plan.replayed(plan.folded(1, 2).changed("recipe.seed=3").changes)
     assert (again.fold, again.recipe.seed) == ((1, 2), 3)
     assert len(again.data().val or ()) == 12
+
+
+def test_classes_called_like_columns_and_formulas_stay_apart_in_the_file(tmp_path: Path) -> None:
+    classes = ("=1+2", "image", "fold", "p_fold")
+    outside = OutOfFold(classes, ("@x.png", "b.png"), (0, 1), torch.tensor([0, 2]), torch.eye(4)[[0, 2]])
+    outside.write(tmp_path / "o.csv")
+    assert (tmp_path / "o.csv").read_text().splitlines() == [
+        "image,fold,label,predicted,'=1+2,p_image,p_p_fold,p_fold",
+        "./@x.png,1,'=1+2,'=1+2,1.000000,0.000000,0.000000,0.000000",
+        "b.png,2,fold,fold,0.000000,0.000000,1.000000,0.000000",
+    ]
+    said = "'@x.png' (and 1 more like it) would be a formula to a spreadsheet, and is written with ./ or '"
+    assert [note.startswith(said) for note in outside.notes] == [True]
 
 
 @pytest.mark.slow

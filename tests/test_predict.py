@@ -335,6 +335,37 @@ def test_classes_that_are_numbers_are_no_positions(tmp_path: Path, model: Path) 
     assert lines(result)[1] in ("7,10", "7,20")
 
 
+@pytest.mark.parametrize(
+    ("classes", "answers", "said"),
+    [
+        (("1", "2"), ("1", "2"), "as its name says it"),
+        (("10.0", "2.0"), ("10", "2"), "as its name says it"),
+        (("-1", "01"), ("-1", "1"), "as its name says it"),
+        (("1", "1.0"), ("0", "1"), "counted from 0"),
+        (("1", "many"), ("0", "1"), "counted from 0"),
+    ],
+)
+def test_a_number_of_a_class_that_is_called_by_one_is_that_one(
+    tmp_path: Path, model: Path, classes: tuple[str, str], answers: tuple[str, str], said: str
+) -> None:
+    numbered = saved(tmp_path / "numbered.safetensors", *classes)
+    photos(tmp_path / "in", "7.png", "8.png")
+    Image.new("RGB", (16, 16), (250, 3, 3)).save(tmp_path / "in" / "8.png")
+    result = predict(numbered, "in", "--like", sample(tmp_path / "s.csv", "id,label", "7,0", "8,0"))
+    both = chances(numbered, "in/7.png", "in/8.png")
+    assert [row.split(",")[1] for row in lines(result)[1:]] == [answers[int(b > a)] for a, b in both]
+    assert f"asks for the class's number, {said}" in result.stderr
+
+
+def test_an_id_is_found_whatever_the_case_and_the_encoding_of_accents(model: Path, tmp_path: Path) -> None:
+    photos(tmp_path / "in", "cafe\u0301.png", "T1.PNG", "t2.png", "T2.png")
+    like = sample(tmp_path / "s.csv", "id,label", "caf\u00e9,bee", "t1,bee", "T2.png,bee")
+    result = predict(model, "in", "--like", like)
+    assert [row.split(",")[0] for row in lines(result)[1:]] == ["caf\u00e9", "t1", "T2.png"]
+    unclear = predict(model, "in", "--like", sample(tmp_path / "s.csv", "id,label", "t2.PNG,bee"))
+    assert "the Id t2.PNG names" in unclear.stderr
+
+
 def test_images_of_a_sample_that_cannot_be_read_keep_its_values(model: Path, tmp_path: Path) -> None:
     photos(tmp_path / "in", "1.png")
     (tmp_path / "in" / "2.png").write_bytes(b"none")

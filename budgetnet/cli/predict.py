@@ -11,13 +11,12 @@ from torch import nn
 
 from budgetnet.cli.asked import Asked
 from budgetnet.cli.choices import Predicting, Written
-from budgetnet.cli.csv import danger, encoded, line, sheet
 from budgetnet.cli.failures import SKIPPED
 from budgetnet.cli.sample import filled, matched, read_sample
 from budgetnet.cli.trained import Trained, load_trained, not_from_scratch, trained
 from budgetnet.console import say, table
 from budgetnet.data import UNREADABLE, Finding, sentences
-from budgetnet.files import check_writable, write_whole
+from budgetnet.files import check_writable, danger, encoded, line, sheet, write_whole
 from budgetnet.modelfile import Card, card
 from budgetnet.text import counted, harmless, inline, percent
 from budgetnet.trainer import Prediction, Trainer, check_same, image_files

@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from budgetnet.cli.csv import line
+from budgetnet.data import folded
 from budgetnet.engine import Prediction
-from budgetnet.files import read_whole
+from budgetnet.files import line, read_whole
 from budgetnet.text import inline
 
 LONGEST = 1 << 28
 """Bytes of a sample that are read at most."""
 SHOWN = 5
+_NAMED = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
+"""A class's name that is a whole number, or equals one, as pandas writes a column that had gaps."""
 _WHOLE, _NUMBER = re.compile(r"[0-9]+"), re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -49,7 +51,7 @@ class Sample:
         if set(answers) <= set(classes):
             return Wish("name")
         if all(map(_WHOLE.fullmatch, answers)):
-            return Wish("number")
+            return Wish("number", numbers=_numbers(classes))
         if all(map(_NUMBER.fullmatch, answers)):
             if len(classes) != 2:
                 raise ValueError(
@@ -62,15 +64,21 @@ class Sample:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is written of an image: its class's "name" or "number", or the "probability" of these classes."""
+    """What is written of an image: its class's "name" or "number", or the "probability" of these classes.
+
+    `numbers` are what their names denote where all of these are whole numbers, else the classes count from 0.
+    """
 
     kind: str
     columns: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
 
     def told(self, classes: Sequence[str]) -> str:
         """In words, for whoever should look at it."""
-        if self.kind != "probability":
-            return f"the class's {self.kind}"
+        if self.kind == "number":
+            return f"the class's number, {'as its name says it' if self.numbers else 'counted from 0'}"
+        if self.kind == "name":
+            return "the class's name"
         of = classes[self.columns[0]] if len(self.columns) == 1 else "each class"
         return f"the probability of {of}"
 
@@ -79,7 +87,8 @@ class Wish:
         if self.kind == "name":
             return [[name] for name in prediction.named()]
         if self.kind == "number":
-            return [[str(label)] for label in prediction.labels.tolist()]
+            labels = prediction.labels.tolist()
+            return [[str(self.numbers[label] if self.numbers else label)] for label in labels]
         chances = prediction.probabilities[:, list(self.columns)].tolist()
         return [[f"{chance:.8g}" for chance in row] for row in chances]
 
@@ -114,6 +123,7 @@ def read_sample(path: str | Path) -> Sample:
 def matched(sample: Sample, paths: Sequence[Path]) -> dict[str, Path]:
     """Which image each Id names: by its name with or without ending, and as many folders as the Id has.
 
+    Where no name is the Id, one is taken that differs in case or in accents' encoding alone, as of a table.
     Raises ValueError for Ids without an image, and for one that names several.
     """
     named: dict[str, list[Path]] = {}
@@ -122,22 +132,27 @@ def matched(sample: Sample, paths: Sequence[Path]) -> dict[str, Path]:
             tail = Path(*path.parts[at:])
             for name in dict.fromkeys((tail.as_posix(), tail.with_suffix("").as_posix())):
                 named.setdefault(name, []).append(path)
-    missing = [each for each in sample.ids if each not in named]
+    near: dict[str, list[Path]] = {}
+    if not named.keys() >= set(sample.ids):
+        for name, found in named.items():
+            near.setdefault(folded(name), []).extend(found)
+    missing = [each for each in sample.ids if each not in named and folded(each) not in near]
     if missing:
         raise ValueError(
             f"{len(missing):,} of the {len(sample.ids):,} Ids of {sample.path} have no image among those "
             f"given, such as {_some(missing)}: give the folder of the test images"
         )
-    found = {}
+    images = {}
     for each in sample.ids:
+        known = named.get(each) or list(dict.fromkeys(near[folded(each)]))
         # A name with its ending before one without: 1.5 is 1.5 itself, not 1.5.png.
-        whole = [path for path in named[each] if path.as_posix().endswith(each)] or named[each]
+        whole = [path for path in known if folded(path.as_posix()).endswith(folded(each))] or known
         if len(whole) > 1:
             raise ValueError(
                 f"the Id {inline(each)} names {whole[0]} and {whole[1]}: give one of their folders"
             )
-        found[each] = whole[0]
-    return found
+        images[each] = whole[0]
+    return images
 
 
 def filled(sample: Sample, wish: Wish, found: Mapping[str, Path], prediction: Prediction) -> str:
@@ -146,6 +161,13 @@ def filled(sample: Sample, wish: Wish, found: Mapping[str, Path], prediction: Pr
     cells = (known.get(str(found[row[0]]), row[1:]) for row in sample.rows)
     lines = (line((each, *rest)) for each, rest in zip(sample.ids, cells, strict=True))
     return "".join([line(sample.header), *lines])
+
+
+def _numbers(classes: Sequence[str]) -> tuple[int, ...]:
+    """The whole numbers that the names of the classes denote, none where some are none or the same."""
+    named = [match for match in map(_NAMED.fullmatch, classes) if match]
+    numbers = tuple(dict.fromkeys(int(match[1]) for match in named))
+    return numbers if len(numbers) == len(classes) else ()
 
 
 def _some(names: Iterable[str]) -> str:

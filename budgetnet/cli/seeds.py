@@ -122,6 +122,8 @@ def _write_outside(trainer: Trainer, plan: Plan, finished: list[Run], data: Data
     assert first is not None
     file = first.with_name(f"{first.name}-out-of-fold.csv")
     outside.write(file)
+    for note in outside.notes:
+        say(f"note: {note}", error=True)
     count, ends = len(outside.labels), interval_text(wilson(outside.right, len(outside.labels)))
     said = f"{percent(outside.accuracy)} ({outside.right:,} of {count:,} images; 95 %: {ends})"
     say(f"out of fold {said}, in {file}")

@@ -2,14 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from budgetnet.compare.difference import MISSING, Difference, differences
 from budgetnet.compare.figure import measured
-from budgetnet.compare.group import Group, called, fingerprint, grouped, read_runs, shared
+from budgetnet.compare.group import Group, called, fold_of, grouped, read_runs, shared
 from budgetnet.compare.written import FORMATS, ends, rows, shown, written
 from budgetnet.run import Run
 from budgetnet.text import aligned, duration, frame, inline
@@ -163,7 +163,7 @@ def _contrasts(groups: Sequence[Group]) -> Iterator[Contrast]:
         spread = [group for group in groups if group.figure(what).n > 1]
         for group in spread[1:]:
             base = spread[0]
-            if group.fingerprint(split) != base.fingerprint(split):
+            if group.measured_by(split) != base.measured_by(split):
                 continue
             ours, theirs = group.figure(what), base.figure(what)
             error = math.sqrt(ours.sd**2 / ours.n + theirs.sd**2 / theirs.n)
@@ -183,9 +183,11 @@ def _notes(groups: Sequence[Group]) -> Iterator[str]:
                 yield f"{called(run)}: {run.status} after {run.progress}"
             elif run.status != "finished":
                 yield _unfinished(run)
-        seeds = Counter(group.seeds)
-        for seed in (seed for seed, times in seeds.items() if times > 1):
-            yield f"{group.name}: seed {seed} counts {seeds[seed]} times; such runs are not independent"
+        seeds = Counter((run.record.get("seed"), fold_of(run)) for run in group.finished)
+        for (seed, fold), times in seeds.items():
+            if times > 1:
+                of = f" of fold {fold}" if fold is not None else ""
+                yield f"{group.name}: seed {seed}{of} counts {times} times; such runs are not independent"
     for group in groups:
         if len(group.runs) > 1 and "described" not in group.record:
             yield (
@@ -201,11 +203,10 @@ def _notes(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _different_images(groups: Sequence[Group], split: str, title: str) -> Iterator[str]:
-    sets: dict[str | None, dict[str, None]] = {}
+    sets: dict[Hashable, list[str]] = {}
     for group in groups:
-        for run in group.finished:
-            if math.isfinite(measured(run, f"{split}_accuracy")):
-                sets.setdefault(fingerprint(run, split), {})[group.name] = None
+        for images in group.measured_by(split):
+            sets.setdefault(images, []).append(group.name)
     if len(sets) > 1:
         names = " | ".join(", ".join(names) for names in sets.values())
         yield f"the {title} images are not the same ({names}): their {title} figures are not comparable"

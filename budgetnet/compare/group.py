@@ -1,8 +1,9 @@
 """Group: runs that are equal but for their seed, and what of their records that is judged by."""
 
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -62,6 +63,16 @@ class Group:
             return wilson(figure.mean * images, int(images))
         return figure.interval
 
+    def measured_by(self, split: str) -> frozenset[Hashable]:
+        """The sets of images of a split that its figures are of, one where all is well.
+
+        Folds of one whole, which have each other images by design, are one set.
+        """
+        runs = [run for run in self.finished if math.isfinite(measured(run, f"{split}_accuracy"))]
+        folds = frozenset(whole for run in runs if (whole := _whole(run, split)) is not None)
+        alone = {fingerprint(run, split) for run in runs if _whole(run, split) is None}
+        return frozenset({*alone, *([folds] if folds else [])})
+
     def fingerprint(self, split: str) -> str | None:
         """The fingerprint of the images of a split, None where there is none."""
         return next((digest for run in self.runs if (digest := fingerprint(run, split))), None)
@@ -76,6 +87,18 @@ def fingerprint(run: Run, split: str) -> str | None:
     """The fingerprint of the images of a run's split, None where there is none."""
     digest = _mapping(_mapping(run.record.get("data")).get("fingerprints")).get(split)
     return digest if isinstance(digest, str) else None
+
+
+def fold_of(run: Run) -> int | None:
+    """The number of a run's fold, from 1; None where it has none."""
+    at = _mapping(run.record.get("fold")).get("at")
+    return at + 1 if isinstance(at, int) else None
+
+
+def _whole(run: Run, split: str) -> tuple[str, int | None] | None:
+    """What a run's fold is of, and its number; None where a split is no fold's."""
+    whole = _mapping(run.record.get("fold")).get("whole")
+    return (whole, fold_of(run)) if split == "val" and isinstance(whole, str) else None
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:

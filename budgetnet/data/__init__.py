@@ -13,6 +13,7 @@ from budgetnet.data.choose import balanced as balanced
 from budgetnet.data.choose import left_over as left_over
 from budgetnet.data.choose import split as split
 from budgetnet.data.choose import stratified as stratified
+from budgetnet.data.columns import Columns as Columns
 from budgetnet.data.data import Data as Data
 from budgetnet.data.data import Duplicate as Duplicate
 from budgetnet.data.dataset import dataset as dataset
@@ -55,7 +56,7 @@ from budgetnet.data.source import Source as Source
 from budgetnet.data.source import cache_folder as cache_folder
 from budgetnet.data.source import data_root as data_root
 from budgetnet.data.splits import Split as Split
-from budgetnet.data.table import Columns as Columns
 from budgetnet.data.table import table as table
 from budgetnet.data.walk import ENDINGS as ENDINGS
+from budgetnet.data.walk import folded as folded
 from budgetnet.data.walk import walk as walk

@@ -230,8 +230,13 @@ def photo_root(root: Root) -> Path | dict[str, Path]:
     return data_root(None) if root is None else existing(root)
 
 
-def existing(folder: str | os.PathLike[str]) -> Path:
-    """Return a path as named, or below the folder that holds data, where it is there."""
+def existing(folder: object, what: str = "a folder of photos") -> Path:
+    """Return a path as named, or below the folder that holds data, where it is there. Raises `DataError`."""
+    if not isinstance(folder, str | os.PathLike):
+        is_frame = hasattr(folder, "to_csv")
+        way = "save it first: df.to_csv('labels.csv', index=False)" if is_frame else "give it as text"
+        given = f"a {type(folder).__name__}" if is_frame else f"{folder!r:.60}"
+        raise DataError(f"{what} should be named by its path, not {given}: {way}")
     here = Path(folder).expanduser()
     there = data_root(None) / here
     return there if not here.exists() and there.exists() else here

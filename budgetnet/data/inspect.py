@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from budgetnet.data.choose import fifth, takes
+from budgetnet.data.columns import Columns, column_of
 from budgetnet.data.data import Data, grouped_overlaps, rare, repeated, twice, unheld
 from budgetnet.data.folder import Root, Storing, check_options, photo_root, read, with_groups
 from budgetnet.data.folds import of_groups
@@ -17,7 +18,7 @@ from budgetnet.data.kinds import KINDS, DataError, Finding, grouped, remark_kind
 from budgetnet.data.listing import Listing, survey
 from budgetnet.data.source import cache_folder
 from budgetnet.data.splits import Split
-from budgetnet.data.table import Columns, column_of, survey_table
+from budgetnet.data.table import survey_table
 from budgetnet.text import aligned, counted, inline
 
 # The side in pixels at which photos are compared where none is asked for.

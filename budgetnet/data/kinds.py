@@ -105,6 +105,8 @@ TABLE = (
     Kind("names by case", "used", "photo", "of names equal but for case", "all are used"),
     Kind("doubled row", "used", "photo", "in two rows of the table that agree", "used once"),
     Kind("other encoding", "used", "table", "not in UTF-8", "read as Windows-1252"),
+    Kind("measurement", "used", "table", "whose labels look like measurements", "each value is a class"),
+    Kind("one each", "used", "table", "with a class of its own for nearly every photo", "used as it is"),
     # Sets that say less than they seem to.
     Kind("duplicate", "used", "photo", "in their class twice, pixel for pixel", "all are used"),
     Kind("two labels", "used", "photo", "in two classes, pixel for pixel", "all are used"),

@@ -1,6 +1,8 @@
 """Labels as users hold them (numbers, names, tensors, columns) as class numbers from 0, and class names."""
 
+import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -16,6 +18,7 @@ Labels: TypeAlias = Tensor | npt.NDArray[Any] | Sequence[int] | Sequence[str]
 # Numbers may name classes that have no image; of more than this, and ten for each that has, they are no
 # classes but something else, such as identities.
 UNUSED, TIMES = 1000, 10
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 SHOWN = 5
 """How many names of classes a sentence lists."""
 
@@ -190,6 +193,18 @@ def class_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
         return " and ".join(f"{listed(names)} only {where}" for names, where in sides if names)
     at = next((k for k, (one, other) in enumerate(zip(ours, theirs)) if one != other), 0)
     return f"another order, class {at} being {ours[at]} here and {theirs[at]} there"
+
+
+def as_number(name: str) -> Decimal | None:
+    """The number that a name writes out, None where it is another name."""
+    return Decimal(name) if _NUMBER.fullmatch(name) else None
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in the order of what they denote where all are numbers, else of their letters."""
+    ordered = sorted(names)
+    numbers = {name: number for name in ordered if (number := as_number(name)) is not None}
+    return sorted(ordered, key=numbers.__getitem__) if len(numbers) == len(ordered) else ordered
 
 
 def is_numbered(names: Sequence[str]) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from budgetnet.data.columns import Columns
 from budgetnet.data.folder import Root, photo_root
 from budgetnet.data.kinds import DataError
 from budgetnet.data.listing import File, checked, listing
-from budgetnet.data.table import Columns, survey_table
+from budgetnet.data.table import survey_table
 
 # So many headers are read, of photos spread over all.
 LOOKED = 500

@@ -2,14 +2,18 @@
 
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeAlias, Unpack
 
+from budgetnet.data.columns import Columns, column_of, hot, label_columns, name_column
 from budgetnet.data.data import Data
 from budgetnet.data.folder import Options, check_given, existing, labelled
 from budgetnet.data.kinds import DataError, Finding
+from budgetnet.data.labels import as_number, in_order
 from budgetnet.data.listing import Listing, checked, file_at
 from budgetnet.data.parts import ORDER, part_of
 from budgetnet.data.rows import Rows, read_rows
@@ -17,6 +21,9 @@ from budgetnet.data.walk import below, folded, walk
 
 Tables: TypeAlias = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]]
 """A table, or those of train, val and test by these names."""
+
+MANY, NEARLY = 10, 0.9
+"""From so many classes on, and so large a part of them with one photo, they may be no classes."""
 
 
 def table(
@@ -34,10 +41,10 @@ def table(
     `path` is a CSV or TSV file whose first line names the columns, or a mapping of train, and perhaps val and
     test, to such files. `name` is the column of the photos' names below the folder `images`, with their
     endings or without (by default the first column, and the folder of the table). `label` is the column of
-    their classes, or the one-hot columns, one for each class (by default all columns that are left). `part`
-    is a column that says train, val or test of each row, and `groups` one of what must not lie on both sides
-    of a split, such as patients. Of several rows that say the same of a photo one is
-    used; a photo of which they say two things, a row without a class, and one whose photo is not there are
+    their classes, or the one-hot columns, one for each class (by default all columns that are left, where
+    they are one-hot). `part` is a column that says train, val or test of each row, and `groups` one of what
+    must not lie on both sides of a split, such as patients. Of several rows that say the same of a photo one
+    is used; a photo of which they say two things, a row without a class, and one whose photo is not there are
     left out; a name that leads out of `images` is refused. `options` are those of `folder`; `indices` count
     the rows that are used. Raises `DataError`.
 
@@ -48,35 +55,20 @@ def table(
     return labelled(checked(survey_table(path, images, columns)), size, **options)
 
 
-def column_of(groups: object) -> str | None:
-    """Return the column that names the groups of a table, if any. Raises `DataError`."""
-    if groups is not None and not isinstance(groups, str):
-        raise DataError("groups of a table should name a column, not be a function: name it")
-    return groups
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a table hold names, classes (or are one-hot), parts and groups; None: found out."""
-
-    name: str | None = None
-    label: str | Sequence[str] | None = None
-    part: str | None = None
-    groups: str | None = None
-
-
 def survey_table(path: Tables, images: str | os.PathLike[str] | None, columns: Columns) -> Listing:
     """Return the photos of a table, with what cannot be used among the findings. Raises `DataError`."""
     given = path if isinstance(path, Mapping) else {"train": path}
     if "train" not in given or set(given) - set(ORDER):
-        raise DataError(f"tables are those of train, and perhaps val and test, not of {', '.join(given)}")
+        raise DataError(
+            f"tables are those of train, and perhaps val and test, not of {', '.join(map(str, given))}"
+        )
     if isinstance(path, Mapping) and columns.part is not None:
         raise DataError(
             "part says which rows are train, val or test, and so do the names of the tables: leave one out"
         )
-    tables = {name: read_rows(existing(file)) for name, file in given.items()}
+    tables = {name: read_rows(existing(file, "a table")) for name, file in given.items()}
     beside = tables["train"].path.parent
-    root = beside if images is None else existing(images)
+    root = beside if images is None else existing(images, "images")
     if images is not None and not root.exists() and (beside / root).is_dir():
         root = beside / root
     if not root.is_dir():
@@ -139,16 +131,16 @@ class _Reading:
             if rows.encoding == "Windows-1252":
                 self._find("other encoding", str(rows.path), "")
             group = rows.at(self.columns.groups, "groups") if self.columns.groups is not None else None
-            for (line, name, label, of), (_, cells) in zip(self._read(rows, part), rows.rows, strict=True):
+            for (line, name, given, of), (_, cells) in zip(self._read(rows, part), rows.rows, strict=True):
                 photo = self._photo(photos, rows, line, name)
                 if photo is None:
                     continue
                 named.add(photo)
                 if group is not None:
                     self._group(groups, photo, cells[group], line)
-                if not label:
+                if not given:
                     self._find("no label", photo, f"line {line}")
-                else:
+                for label in given:
                     stated.setdefault(of, {}).setdefault(photo, []).append((line, label))
         labels = {part: self._agreed(photos) for part, photos in stated.items()}
         classes = self._classes(tables["train"], labels)
@@ -165,13 +157,10 @@ class _Reading:
         }
         return Listing(self.root, classes, parts, tuple(self.findings), tables["train"].path.name)
 
-    def _read(self, rows: Rows, part: str) -> Iterator[tuple[int, str, str, str]]:
-        """Yield the line, the photo's name, its class ("" for none) and its part of each row."""
-        at = rows.at(self.columns.name, "name") if self.columns.name is not None else 0
+    def _read(self, rows: Rows, part: str) -> Iterator[tuple[int, str, tuple[str, ...], str]]:
+        """Yield the line, the photo's name, its class (none, or one-hot several) and its part of each row."""
+        at, labels = name_column(rows, self.columns), label_columns(rows, self.columns)
         parts = rows.at(self.columns.part, "part") if self.columns.part is not None else None
-        groups = self.columns.groups
-        taken = {at, parts, rows.at(groups, "groups") if groups is not None else None}
-        labels = self._label_columns(rows, taken)
         for line, cells in rows.rows:
             of = part
             if parts is not None:
@@ -182,45 +171,15 @@ class _Reading:
                         "val or test: mend it"
                     )
             if len(labels) == 1:
-                yield line, cells[at], cells[labels[0]], of
+                yield line, cells[at], (cells[labels[0]],) if cells[labels[0]] else (), of
             else:
-                yield line, cells[at], self._hot(rows, line, cells, labels), of
+                yield line, cells[at], hot(rows, line, cells, labels), of
 
     def _group(self, groups: dict[str, str], photo: str, group: str, line: int) -> None:
         """Keep the group of a photo. Raises `DataError` for none, and for another than before."""
         if not group or groups.setdefault(photo, group) != group:
             another = f"has another group than before, {group[:40]!r}" if group else "has no group"
             raise DataError(f"line {line}: {photo} {another}, and groups={self.columns.groups!r}: mend it")
-
-    def _label_columns(self, rows: Rows, taken: set[int | None]) -> list[int]:
-        """Return the column of the classes, or the one-hot columns."""
-        label = self.columns.label
-        if label is not None:
-            names = [label] if isinstance(label, str) else list(label)
-            if not names:
-                raise DataError("label names a column, or the one-hot columns, and is empty: name them")
-            return [rows.at(name, "label") for name in names]
-        left = [at for at in range(len(rows.columns)) if at not in taken]
-        hot = all(_value(cells[at]) in (0, 1) for _, cells in rows.rows[:1000] for at in left)
-        if len(left) == 1 or (len(left) > 1 and hot):
-            return left
-        shown = ", ".join(rows.columns[:8])
-        raise DataError(
-            f"label should say which column of {rows.path} holds the classes: it has {shown}"
-            if left
-            else f"{rows.path} has no column besides the photos' names: label names that of the classes"
-        )
-
-    def _hot(self, rows: Rows, line: int, cells: Sequence[str], labels: Sequence[int]) -> str:
-        """Return the one class whose column holds a 1."""
-        values = [_value(cells[at]) for at in labels]
-        wrong = [cells[at] for at, value in zip(labels, values) if value not in (0, 1)]
-        if wrong:
-            raise DataError(
-                f"line {line} of {rows.path} holds {wrong[0][:40]!r} where one-hot columns hold 0 or 1: "
-                "name one column, or those of the classes"
-            )
-        return rows.columns[labels[values.index(1)]] if sum(value or 0 for value in values) == 1 else ""
 
     def _photo(self, photos: _Photos, rows: Rows, line: int, name: str) -> str | None:
         """Return the photo that a row names; without one there is a finding."""
@@ -248,7 +207,8 @@ class _Reading:
         """Return the class of each photo of which the rows say one."""
         labels = {}
         for photo, rows in photos.items():
-            lines = f"lines {' and '.join(str(line) for line, _ in rows[:3])}"
+            numbers = list(dict.fromkeys(str(line) for line, _ in rows))[:3]
+            lines = f"line{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)}"
             different = list(dict.fromkeys(label for _, label in rows))
             if len(different) == 1:
                 labels[photo] = different[0]
@@ -262,22 +222,34 @@ class _Reading:
         """Return the classes of train in order; refuse those that cannot be meant so."""
         training = set(labels.get("train", {}).values())
         hot = [] if isinstance(self.columns.label, str) else list(self.columns.label or ())
-        numbers = all(name.isascii() and name.isdigit() and len(name) < 10 for name in training)
-        by_number = int if numbers else None
-        classes = [name for name in hot if name in training] or sorted(sorted(training), key=by_number)
+        classes = [name for name in hot if name in training] or in_order(training)
         if len(classes) < 2:
             self._refuse_few(train, classes)
-        first: dict[str, str] = {}
+        first: dict[str | Decimal, str] = {}
         for name in classes:
-            other = first.setdefault(folded(name), name)
+            number = as_number(name)
+            other = first.setdefault(folded(name) if number is None else number, name)
             if other != name:
+                how = "differ in case alone" if number is None else "are the same number"
                 pair = f"{train.path} has the classes {other!r} and {name!r}"
-                self._find("class clash", name, f"{pair}, which differ in case alone: make them one")
+                self._find("class clash", name, f"{pair}, which {how}: make them one")
+        self._doubt(train, Counter(labels.get("train", {}).values()))
         for part, photos in labels.items():
             for name in sorted(set(photos.values()) - training):
                 lacks = f"{part} has the class {name[:40]!r}, of which train has no photo"
                 self._find("extra class", name, f"{lacks}: add some, or leave it out")
         return tuple(classes)
+
+    def _doubt(self, train: Rows, counts: Mapping[str, int]) -> None:
+        """Say of classes that look like measurements, or like one a photo, that they do."""
+        numbers = [number for number in map(as_number, counts) if number is not None]
+        broken = [number for number in numbers if number != number.to_integral_value()]
+        if len(numbers) == len(counts) and len(broken) > len(counts) / 2:
+            examples = ", ".join(list(counts)[:3])
+            self._find("measurement", str(train.path), f"{len(counts):,} values, such as {examples}")
+        elif len(counts) >= MANY and list(counts.values()).count(1) >= NEARLY * len(counts):
+            single = list(counts.values()).count(1)
+            self._find("one each", str(train.path), f"{single:,} of {len(counts):,} classes have one photo")
 
     def _refuse_few(self, train: Rows, classes: Sequence[str]) -> None:
         """Refuse fewer than two classes, and say what may be wrong instead."""
@@ -292,13 +264,3 @@ class _Reading:
             should = f"{train.path} should state two classes or more for the photos in {self.root}"
             sentence = f"{should}, but states {holds}"
         self._find("one class", str(train.path), sentence)
-
-
-def _value(cell: str) -> float | None:
-    """The number in a cell of a one-hot column, None for what is none."""
-    if cell.lower() in ("true", "false"):
-        return float(cell.lower() == "true")
-    try:
-        return float(cell)
-    except ValueError:
-        return None

@@ -1,4 +1,4 @@
-"""Beside: the page and the JSON that lie beside an exported file, and which file they are of."""
+"""Beside: the pages and the JSON that lie beside an exported file, and which file they are of."""
 
 from __future__ import annotations
 
@@ -6,18 +6,29 @@ import hashlib
 import json
 from pathlib import Path
 
+from budgetnet.exporting.page import CARD, is_card
+
 JSON, PAGE = "preprocess.json", "preprocess.md"
 
 
 def beside(path: Path, name: str) -> Path:
-    """Where JSON or PAGE of an export lies: FILE.preprocess.json where preprocess.json is another file's."""
-    own = path.with_name(f"{path.name}.{name}")
-    shared = path.with_name(JSON)
-    if path.with_name(f"{path.name}.{JSON}").exists():
+    """Where JSON, PAGE or CARD of an export lies: FILE.preprocess.json where preprocess.json is another's.
+
+    Another's is what belongs to another export that is there, and what no export is known to have written.
+    """
+    own, shared = path.with_name(f"{path.name}.{name}"), path.with_name(name)
+    if path.with_name(f"{path.name}.{JSON}").exists() or not _free(path):
         return own
-    owner, _ = _owner(shared) or ("", "")
-    free = not shared.exists() or owner == path.name or (owner and not path.with_name(owner).exists())
-    return path.with_name(name) if free else own
+    return own if name == CARD and shared.exists() and not is_card(shared) else shared
+
+
+def _free(path: Path) -> bool:
+    """Whether the short names of JSON and PAGE are this export's, or nobody's."""
+    known = path.with_name(JSON)
+    if not known.exists():
+        return not path.with_name(PAGE).exists()
+    owner, _ = _owner(known) or ("", "")
+    return owner == path.name or bool(owner and not path.with_name(owner).exists())
 
 
 def ownership(path: Path, content: bytes) -> dict[str, str]:

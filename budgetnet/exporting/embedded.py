@@ -18,6 +18,10 @@ from budgetnet.process import VERSION
 CHANGED = "it has been changed since budgetnet exported it"
 _LINE = 16
 _ARRAY = re.compile(r"const unsigned char (\w+)_data\[\w+\] = \{\n")
+_BEGINS = re.compile(
+    r"/\* [^\n]*\.h, by budgetnet |"
+    r'#include "[^\n]*\.h"\n\n\w+_ALIGNED const unsigned char \w+_data\['
+)
 _WORDS = re.compile(r"^/\* (\w+) (\{.*\}) \*/$", re.MULTILINE)
 _KEYWORDS = {"auto", "char", "const", "double", "float", "int", "long", "short", "static"}
 
@@ -84,6 +88,15 @@ def read_c(text: str) -> bytes:
     if included is None or c_source(content, included[1]) != text:
         raise ValueError(CHANGED)
     return content
+
+
+def is_ours(file: Path) -> bool:
+    """Whether a file NAME.c or NAME.h begins as those that an export to C writes."""
+    try:
+        with file.open("rb") as opened:
+            return _BEGINS.match(opened.read(1024).decode(errors="replace")) is not None
+    except OSError:
+        return False
 
 
 def c_header(content: bytes, stem: str, steps: Mapping[str, Any], page: str) -> str:

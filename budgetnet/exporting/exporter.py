@@ -19,7 +19,7 @@ from budgetnet.exporting.arena import Program
 from budgetnet.exporting.beside import PAGE, beside
 from budgetnet.exporting.comparison import BATCH, Comparison, Side, cost, logits, noise, told_apart
 from budgetnet.exporting.content import Batch, whole_file
-from budgetnet.exporting.embedded import c_source, program_of, read_c, weight, within
+from budgetnet.exporting.embedded import c_source, is_ours, program_of, read_c, weight, within
 from budgetnet.exporting.footprint import footprint
 from budgetnet.exporting.formats import FORMATS, Format, FormatName, check_installed
 from budgetnet.exporting.module import of_bytes
@@ -84,11 +84,12 @@ def export(
     float images (N, C, H, W) in [0, 1] at the `resolution` of the model's card, and gives logits: any number
     of them ("dynamic", which onnx and pt2 are unless `batch` is 1), or one at a time. It says its card, the
     way to test, and versions. Beside it preprocess.json and preprocess.md say how a photo becomes its input,
-    and card.md is its card.
-    It goes to `out`, else beside the model's file. Weights that have few bits keep them in ONNX. `int8` makes
-    weights and activations eight bits wide (see `Int8`); it takes `data` with labels. In "c" the LiteRT
-    program is an array, for LiteRT for Microcontrollers, with a header beside it that says its scales and
-    the arena that it needs, which `ram` limits; `bytes` are those of the array.
+    and card.md is its card: FILE.card.md and so on where files of these names are no export's.
+    It goes to `out`, else beside the model's file, over an older export. Weights that have few bits keep
+    them in ONNX. `int8` makes weights and activations eight bits wide (see `Int8`); it takes `data` with
+    labels. In "c" the LiteRT program is an array, for LiteRT for Microcontrollers, with a header beside it
+    that says its scales and the arena that it needs, which `ram` limits; `bytes` are those of the array.
+    C of your own is not written over.
 
     Raises ValueError, and writes nothing, where labels differ but for ties, or logits by more than a
     rounding, or with `int8` too much accuracy is lost; and OverBudget for a file of more than the bytes that
@@ -109,8 +110,7 @@ def export(
     path = Path(out) if out is not None else by.with_suffix(form.suffix)
     if path.suffix != form.suffix:
         raise ValueError(f"an export to {to} should be a file NAME{form.suffix}, not {path!s:.200}")
-    for file in (path, path.with_suffix(HEADER)) if to == "c" else (path,):
-        check_writable(file)
+    _check_place(path)
     quantised = Int8() if int8 is True else int8 or None
     views = None if quantised is None else _calibration(source, quantised, data)
     content = whole_file(source, to, batch, views)
@@ -123,6 +123,19 @@ def export(
     compared = _with_memory(compared, source, content, path)
     write(source, content, path, str(compared))
     return Exported(path, compared)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a file that cannot be written, and C of the user's own. Raises ValueError."""
+    if path.suffix != _ARRAY:
+        check_writable(path)
+        return
+    for file in (path, path.with_suffix(HEADER)):
+        check_writable(file)
+        if file.exists() and not is_ours(file):
+            raise ValueError(
+                f"{file!s:.200} is there already, and no export wrote it: choose another --out, or move it"
+            )
 
 
 def _batch(form: Format, batch: Batch | None) -> Batch:

@@ -59,6 +59,15 @@ def stated_licence(page: Path) -> str:
     return known[1] if known else ""
 
 
+def is_card(page: Path) -> bool:
+    """Whether a page is a card that was written here, by its head."""
+    try:
+        head = re.match(r"---\n(license: .*\n)?library_name: budgetnet\n", page.read_text())
+    except (OSError, ValueError):
+        return False
+    return head is not None
+
+
 def card_page(
     card: Card,
     record: Mapping[str, Any],

@@ -3,6 +3,10 @@
 from budgetnet.files import checkpoint as checkpoint
 from budgetnet.files.checkpoint import BadCheckpoint as BadCheckpoint
 from budgetnet.files.checkpoint import Checkpoint as Checkpoint
+from budgetnet.files.csv import danger as danger
+from budgetnet.files.csv import encoded as encoded
+from budgetnet.files.csv import line as line
+from budgetnet.files.csv import sheet as sheet
 from budgetnet.files.disk import append as append
 from budgetnet.files.disk import check_name as check_name
 from budgetnet.files.disk import check_place as check_place

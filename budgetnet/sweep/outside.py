@@ -1,9 +1,7 @@
 """What each image is called by the models of the folds that had not seen it, as a value and as a CSV file."""
 
-import csv
 import hashlib
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +9,14 @@ import torch
 from torch import Tensor
 
 from budgetnet.data import Data
-from budgetnet.files import write_whole
+from budgetnet.files import danger, encoded, line, sheet, write_whole
 from budgetnet.modelfile import load
 from budgetnet.plan import Plan
 from budgetnet.run import Run
 from budgetnet.trainer import Trainer
+
+HEAD = ("image", "fold", "label", "predicted")
+"""The columns of the file that are no class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,21 +43,31 @@ class OutOfFold:
         return self.right / len(self.labels)
 
     def write(self, path: str | Path) -> None:
-        """Write a line an image: its name, fold from 1, label, what it is called, and each class's share."""
-        text = io.StringIO(newline="")
-        lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(("image", "fold", "label", "predicted", *self.classes))
+        """Write a line an image: its name, fold from 1, label, what it is called, and each class's share.
+
+        What a spreadsheet would take for a formula has ./ (an image) or ' (a class) before it. A class that
+        is called like another column has its share under p_ and its name.
+        """
+        try:
+            write_whole(Path(path), encoded("".join(map(line, self._rows()))))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written: {error.strerror}; choose another path") from None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the file changes of the names, in a sentence each."""
+        return danger([(name,) for name in (*self.names, *self.classes)], kept=False)
+
+    def _rows(self) -> Iterator[Sequence[str]]:
+        classes = list(map(sheet, self.classes))
+        yield *HEAD, *_apart(classes)
         called = self.probabilities.argmax(1).tolist()
         rows = zip(
             self.names, self.folds, self.labels.tolist(), called, self.probabilities.tolist(), strict=True
         )
         for name, fold, label, guess, shares in rows:
             each = (f"{share:.6f}" for share in shares)
-            lines.writerow((name, fold + 1, self.classes[label], self.classes[guess], *each))
-        try:
-            write_whole(Path(path), text.getvalue().encode("utf-8", "surrogateescape"))
-        except OSError as error:
-            raise ValueError(f"{path} cannot be written: {error.strerror}; choose another path") from None
+            yield sheet(name, path=True), str(fold + 1), classes[label], classes[guess], *each
 
 
 def out_of_fold(trainer: Trainer, plan: Plan, runs: Sequence[Run], data: Data | None = None) -> OutOfFold:
@@ -98,6 +109,17 @@ def out_of_fold(trainer: Trainer, plan: Plan, runs: Sequence[Run], data: Data | 
         names += fold.val.names or map(str, fold.val.indices.tolist())
         at += [number] * len(fold.val)
     return OutOfFold(whole.classes, tuple(names), tuple(at), torch.cat(labels), torch.cat(probabilities))
+
+
+def _apart(classes: Sequence[str]) -> list[str]:
+    """The titles of the classes' columns: their names, with p_ before those that are titles already."""
+    titles: list[str] = []
+    for name in classes:
+        title = name
+        while title in (*HEAD, *titles) or (title != name and title in classes):
+            title = f"p_{title}"
+        titles.append(title)
+    return titles
 
 
 def folds_mark(folds: Sequence[Data]) -> str:
