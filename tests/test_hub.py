@@ -16,8 +16,9 @@ from click.testing import CliRunner
 import budgetnet
 from budgetnet import SGD, Budget, Cosine, Phase, Recipe, Run, Trainer, digits, models
 from budgetnet.cli import main
+from budgetnet.data import Unavailable
 from budgetnet.exporting import model_card, push
-from budgetnet.modelfile import card
+from budgetnet.modelfile import card, weights
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,17 @@ def test_other_bytes_than_the_digest_says_are_refused(
     monkeypatch.setenv("BUDGETNET_OFFLINE", "1")
     with pytest.raises(ValueError, match="BUDGETNET_OFFLINE"):
         budgetnet.load(f"hub:me/digits@{'0' * 64}")
+
+
+def test_nothing_is_pushed_offline(run: Run, hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUDGETNET_OFFLINE", "1")
+    with pytest.raises(Unavailable, match="me/digits was not pushed, BUDGETNET_OFFLINE is set: unset it"):
+        push(run, "me/digits")
+    result = CliRunner().invoke(main, ["push", str(run.folder), "me/digits"])
+    assert result.exit_code == 1
+    assert result.output == "Error: me/digits was not pushed, BUDGETNET_OFFLINE is set: unset it\n"
+    assert not hub.stored
+    assert not hub.private
 
 
 @pytest.mark.parametrize("name", ["hub:me/digits", "hub:me/digits@main", f"hub:../..@{'0' * 64}", "hub:"])
