@@ -57,6 +57,22 @@ def test_a_card_says_what_is_recorded(run: Run, tmp_path: Path, monkeypatch: pyt
     assert "images of noise: logits differ by at most" in again
 
 
+def test_a_card_says_what_is_recorded_beside_weights_that_come_along(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["card", "stl10_300kb"])
+    for said in (
+        "| validation | 1,000 | 85.00 % | 82.",
+        "- recipe: stl10_300kb.py",
+        "- minutes: 121.9",
+        "No test images were measured",
+    ):
+        assert said in result.output, result.output
+    alone = tmp_path / "stl10_300kb.safetensors"
+    alone.write_bytes(Path(weights()["stl10_300kb"]).read_bytes())
+    assert "How it was trained is not recorded." in model_card(alone)
+    alone.with_suffix(".json").write_text('{"result": "of something else"}')
+    assert "How it was trained is not recorded." in model_card(alone)
+
+
 class Hub(BaseHTTPRequestHandler):
     """As much of a model hub as a push and a download need; `stored` is what it was given."""
 
