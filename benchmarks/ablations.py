@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from report import machine, publish, started, training_arguments
+from report import machine, publish, spent, started, training_arguments
 
 from budgetnet import (
     SGD,
@@ -43,7 +43,7 @@ from budgetnet import (
 )
 from budgetnet.console import say
 from budgetnet.plan import Plan
-from budgetnet.text import duration, percent
+from budgetnet.text import percent
 
 Change = Callable[[Recipe], Recipe]
 BASE = "the recipe"
@@ -174,7 +174,7 @@ def rows(cells: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
         seconds = statistics.fmean(each["seconds"] for each in figures)
         views = f"{statistics.fmean(each['views'] for each in figures):,.0f}"
         lines.append([name, percent(statistics.fmean(found)), spread, str(len(found)), to_it])
-        lines[-1] += [views, duration(seconds)]
+        lines[-1] += [views, spent(seconds)]
     return lines
 
 

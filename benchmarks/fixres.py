@@ -12,12 +12,12 @@ bf16
 import argparse
 from dataclasses import replace
 
-from report import started, training_arguments
+from report import spent, started, training_arguments
 
 from budgetnet import CenterCrop, Data, Phase, Recipe, Run, Test, Trainer
 from budgetnet.console import say, table
 from budgetnet.plan import Plan, read_plan
-from budgetnet.text import duration, percent
+from budgetnet.text import percent
 
 
 def arguments() -> argparse.Namespace:
@@ -64,14 +64,14 @@ def main() -> None:
                 after=learnt.folder,
             )
         seconds = run.result["seconds"] if phase is not None else 0.0
-        rows.append([name, *tested(trainer, run, data, asked.resolutions), duration(seconds)])
+        rows.append([name, *tested(trainer, run, data, asked.resolutions), spent(seconds)])
     count = len(data.val) if data.val is not None else 0
     table(
         ["what follows the first phase", *(f"{r} px" for r in asked.resolutions), "took"],
         rows,
         title=f"{count:,} validation images, tested plainly at each resolution, seed {asked.seed}, n = 1",
     )
-    say(f"the first phase took {duration(learnt.result['seconds'])}")
+    say(f"the first phase took {spent(learnt.result['seconds'])}")
 
 
 def sized(recipe: Recipe, batch_size: int | None) -> Recipe:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from report import publish
+from report import publish, spent
 
 from budgetnet.console import say
 from budgetnet.reporting import blank, write_figure
-from budgetnet.text import duration, percent, size
+from budgetnet.text import percent, size
 
 HOUSE = Path(__file__).parents[1]
 ORIGINALS = {"stl10": ("the original, 16 GPU hours", 1_996_986, 0.8401)}
@@ -147,11 +147,11 @@ def main() -> None:
         raise SystemExit(f"there is nothing to draw: {asked.weights} holds no trained weights")
     draw(trained, asked.plot)
     say(f"the plot is in {asked.plot}")
-    columns = ["trained", "on", "accuracy", "of", "parameters", "file", "hours of a core", "device"]
+    columns = ["trained", "on", "accuracy", "of", "parameters", "file", "time", "device"]
     rows = [
         [
             *(each.name, each.data, percent(each.accuracy), each.split),
-            *(f"{each.parameters:,}", size(each.bytes), duration(3600 * each.hours), each.device),
+            *(f"{each.parameters:,}", size(each.bytes), spent(3600 * each.hours), each.device),
         ]
         for each in trained
     ]

@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 import torchvision
-from report import machine, publish
+from report import machine, publish, spent
 
 from budgetnet import Data, stl10
 from budgetnet.console import say
-from budgetnet.text import duration, percent
+from budgetnet.text import percent
 
 HERE = Path(__file__).parent
 NEEDS = {
@@ -165,7 +165,7 @@ def rows(found: list[dict[str, Any]]) -> list[list[str]]:
         seconds, views = (statistics.fmean(each[name] for each in group) for name in ("seconds", "views"))
         versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
         lines.append([key[0], key[1], percent(accuracy[key]), spread, str(len(group))])
-        lines[-1] += [f"{first['parameters']:,}", f"{first['pixels']}", f"{views:,.0f}", duration(seconds)]
+        lines[-1] += [f"{first['parameters']:,}", f"{first['pixels']}", f"{views:,.0f}", spent(seconds)]
         lines[-1].append(versions)
     return lines
 
@@ -195,7 +195,7 @@ def main() -> None:
             say(f"{cell.file}: {percent(outcome['accuracy'])}, {outcome['views']:,} views")
             found.append(outcome)
     columns = ["photos", "library", "accuracy", "sd", "n", "parameters", "px", "views", "time", "versions"]
-    told = f"{duration(asked.seconds)} of one core each, from scratch; {machine()}"
+    told = f"{spent(asked.seconds)} of one core each, from scratch; {machine()}"
     publish("peers", columns, rows(found), told=told, left=2, write=asked.write)
 
 

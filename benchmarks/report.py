@@ -1,6 +1,7 @@
 """Where a benchmark's figures go: the terminal, and with --write its section of docs/benchmarks.md."""
 
 import argparse
+import math
 import os
 import platform
 import re
@@ -12,6 +13,7 @@ import torch
 
 from budgetnet import Trainer
 from budgetnet.console import say, table
+from budgetnet.text import duration
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -63,6 +65,15 @@ def machine(*peers: str) -> str:
         threads = torch.get_num_threads()
         where = f"{_processor()}, {os.cpu_count()} cores, {threads} thread{'s' if threads != 1 else ''}"
     return ", ".join([where, *versions])
+
+
+def spent(seconds: float) -> str:
+    """Seconds as a page tells them, where hours could be taken for minutes: "4.2 s", "1 h 56 min 28 s"."""
+    if not 59.95 <= seconds < math.inf:
+        return duration(seconds)
+    minutes, rest = divmod(round(seconds), 60)
+    parts = (minutes // 60, "h"), (minutes % 60, "min"), (rest, "s")
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
 def spread(values: Sequence[float], form: str = "{:.3f}") -> str:

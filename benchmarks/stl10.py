@@ -13,12 +13,12 @@ The full recipes on one GPU are 36 million image views each. On a CPU:
 import argparse
 from dataclasses import replace
 
-from report import started, training_arguments
+from report import spent, started, training_arguments
 
 from budgetnet import Run, Test
 from budgetnet.console import table
 from budgetnet.plan import read_plan
-from budgetnet.text import duration, percent
+from budgetnet.text import percent
 
 
 def arguments() -> argparse.Namespace:
@@ -60,7 +60,7 @@ def main() -> None:
             plain = trainer.evaluate(model, data.val, resolution=r, test=Test())
             views = trainer.evaluate(model, data.val, resolution=r, test=augmented, batch_size=64)
             first = percent(last_of_first[r]) if last_of_first else "-"
-            seconds = duration(run.result["seconds"])
+            seconds = spent(run.result["seconds"])
             rows.append([name, f"{r}", first, percent(plain.accuracy), percent(views.accuracy), seconds])
     table(
         ["recipe", "tested at px", "after phase 1", "at the end", "at the end, as published", "training"],

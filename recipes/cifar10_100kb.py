@@ -10,11 +10,11 @@ again, with half the weight decay, since what so few weights lack is room and no
 a third of the time on a processor with bf16, if `--set recipe.phases.0.augment.2.precision=bf16` lets it.
 
 97,293 bytes at most, 21 million multiply-accumulates. Reached here: 86.36 % of the 10,000 test images, of
-copies that went through JPEG, and 86.25 % by the saved file in float32 (n = 1; 3 M views in 1:20:08 on one
-core of an Intel Xeon with AMX, both precisions bf16; torch 2.14.1). As an ONNX file of eight bits throughout,
-95,806 bytes, onnxruntime makes 86.25 % of them too (`budgetnet export RUN cifar10_100kb --int8`). Without the
-teacher this network reached 84.91 % and a wider one of one block a width 84.80 %. Seven other trainings of
-this project had been measured on these test images before.
+copies that went through JPEG, and 86.25 % by the saved file in float32 (n = 1; 3 M views in 1 h 20 min 8 s on
+one core of an Intel Xeon with AMX, both precisions bf16; torch 2.14.1). As an ONNX file of eight bits
+throughout, 95,806 bytes, onnxruntime makes 86.25 % of them too (`budgetnet export RUN cifar10_100kb --int8`).
+Without the teacher this network reached 84.91 % and a wider one of one block a width 84.80 %. Seven other
+trainings of this project had been measured on these test images before.
 """
 
 from dataclasses import replace

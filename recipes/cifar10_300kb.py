@@ -13,8 +13,8 @@ All 50,000 images are learnt from and the test images measured once, at the end;
 271,810 parameters, 295,005 bytes, 52 million multiply-accumulates.
 
 Reached here: 88.08 % of the 10,000 test images, copies that went through JPEG, 88.03 % by the saved file in
-float32, and 87.86 % by onnxruntime in eight bits throughout, 294,159 bytes (n = 1; 2 M views in 1:56 on one
-core of an AMD EPYC with AVX-512 and bf16, shared with other programs; torch 2.14.1). The aim of 90 % was
+float32, and 87.86 % by onnxruntime in eight bits throughout, 294,159 bytes (n = 1; 2 M views in 1 h 56 min on
+one core of an AMD EPYC with AVX-512 and bf16, shared with other programs; torch 2.14.1). The aim of 90 % was
 missed: it knew 93.9 % of its augmented views at the end. Taught by `cifar10_best` it had 88.77 % after 63
 passes in batches of 512 on a GPU, and 88.19 % after ten more passes from these weights (n = 1 each, neither
 comes along; docs/log.md).

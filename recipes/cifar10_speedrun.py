@@ -19,8 +19,8 @@ anything by its figures, `--set data.held_out=5000` holds out images to choose b
 Reached here at full length: 90.96 % of the 10,000 test images by six looks, n = 1, on copies of CIFAR-10 that
 went through JPEG once, at about 30 dB (--precision bf16; one core of an AMD EPYC, torch 2.14.1; 204 to 223
 images a second when it had the core to itself, which is about 33 minutes). airbench's own script, on the same
-copies and core, reached 90.82 % in 33:37 (n = 1): the copies cost both of them three points. On an H100 ten
-seeds reached 90.75 % (sd 0.20) in 2.96 s each (median; steps and a test; --speed compile, torch 2.11.0).
+copies and core, reached 90.82 % in 33 min 37 s (n = 1): the copies cost both of them three points. On an H100
+ten seeds reached 90.75 % (sd 0.20) in 2.96 s each (median; steps and a test; --speed compile, torch 2.11.0).
 Neither was run on the originals here, so that 94 % is not claimed; `benchmarks/speedrun.py` compares both.
 """
 

@@ -12,11 +12,11 @@ mirror images; `budgetnet evaluate RUN RECIPE --split test --no-mirror` gives th
 "Pseudo-Label", 2013.
 
 Reached here: 84.40 % of the 10,000 test images plainly, 84.95 % with the mean of both mirrorings, of copies
-that went through JPEG (n = 1; 1.9 M views in 1:30 on one core of an Intel Xeon with AMX, bf16, torch 2.14.1,
-another training on the other core). The phases ran as two runs, of which the second began from the first's
-averaged weights, the labels with seed 2; as one run it has not been run yet. Of the 500, in both mirrorings,
-the labels gave 85.6 % and the rounds 85.4 and 85.8 %. The project's 84.77 %, with external weights and 10.7
-million parameters, was not reached plainly.
+that went through JPEG (n = 1; 1.9 M views in 1 h 30 min on one core of an Intel Xeon with AMX, bf16, torch
+2.14.1, another training on the other core). The phases ran as two runs, of which the second began from the
+first's averaged weights, the labels with seed 2; as one run it has not been run yet. Of the 500, in both
+mirrorings, the labels gave 85.6 % and the rounds 85.4 and 85.8 %. The project's 84.77 %, with external
+weights and 10.7 million parameters, was not reached plainly.
 """
 
 from dataclasses import replace

@@ -15,8 +15,8 @@ https://arxiv.org/abs/1512.03385. Reached here on the 10,000 test images, copies
 its twenty epochs (`--set recipe.phases.0.epochs=20`): 46.78 % (95 % 45.8 to 47.8), and nothing fell,
 validation ended at 46.9 % after 48.7, 85 % of the training images known; by ten epochs 42.53 % (95 % 41.6 to
 43.5), a point under the original, validation still rising (n = 1 each; --precision bf16; one core of an Intel
-Xeon with AMX, about an hour and 28:51; torch 2.14.1). After three epochs (--scale 0.3, float32, 1,000 held
-out) 32 pixels gave 29.50 %, 64 gave 33.74 and 128 gave 33.43 %.
+Xeon with AMX, about an hour and 28 min 51 s; torch 2.14.1). After three epochs (--scale 0.3, float32, 1,000
+held out) 32 pixels gave 29.50 %, 64 gave 33.74 and 128 gave 33.43 %.
 """
 
 from functools import partial

@@ -14,9 +14,9 @@ https://github.com/pytorch/vision/issues/3995.
 
 Reached here on 20 of the classes at 64 pixels, tested at 64 of 66, in six epochs of a single cycle: 29.00 %
 of their 1,000 official validation images, where chance is 5 % (--scale 0.03 and the other settings in
-docs/log.md; n = 1; 19:19 on one core of an Intel Xeon with AMX, bf16; torch 2.14.1). It was cut in the middle
-of its third and of its sixth epoch and chained over three sessions: after the epochs it stood at 15.9, 19.6,
-23.3, 26.9, 30.1 and 29.0 %. It has not been run at full length.
+docs/log.md; n = 1; 19 min 19 s on one core of an Intel Xeon with AMX, bf16; torch 2.14.1). It was cut in the
+middle of its third and of its sixth epoch and chained over three sessions: after the epochs it stood at 15.9,
+19.6, 23.3, 26.9, 30.1 and 29.0 %. It has not been run at full length.
 """
 
 from torch import nn

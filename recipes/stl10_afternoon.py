@@ -8,11 +8,11 @@ that grow from 32 to 64 pixels while they are learnt (https://arxiv.org/abs/2104
 quiet end without them; an average of the weights; and tests at a size above that of training, as FixRes
 advises (https://arxiv.org/abs/1906.06423).
 
-Reached here: 85.40 % of the original's 1,000 held-out images at 80 px, where its own figure is 84.01 %
-after 16 hours of a GPU (n = 1; --set data.held_out=held_out_1000.txt; 1.28 M views in 1:57:46 on one core
-of an AMD EPYC with bf16, shared with other programs; torch 2.14.1). The held-out images chose nothing.
-Before the quiet end the averaged weights stood at 84.9 to 85.8 %: it brought nothing here. Tested at other
-sizes the weights reach 81.7 % at 64 px, where they ended to learn, and 84.3 to 86.1 % from 88 to 112 px.
+Reached here: 85.40 % of the original's 1,000 held-out images at 80 px, where its own figure is 84.01 % after
+16 hours of a GPU (n = 1; --set data.held_out=held_out_1000.txt; 1.28 M views in 1 h 57 min 46 s on one core
+of an AMD EPYC with bf16, shared with other programs; torch 2.14.1). The held-out images chose nothing. Before
+the quiet end the averaged weights stood at 84.9 to 85.8 %: it brought nothing here. Tested at other sizes the
+weights reach 81.7 % at 64 px, where they ended to learn, and 84.3 to 86.1 % from 88 to 112 px.
 """
 
 from torch import nn

@@ -12,10 +12,11 @@ at 96 pixels whatever the student looks at; the rest is `stl10_gpu` in batches t
 long. Other teachers: `--set recipe.phases.0.augment.4.teacher='["stl10_best", "runs/NAME"]'`.
 
 Reached here: 89.20 % of the original's 1,000 held-out images at 112 px, where its own figure is 84.01 % after
-16 hours of a GPU (n = 1; --set data.held_out=held_out_1000.txt --speed eager; 2.3 M views in 5:11 on an H100,
-which another training shared; torch 2.11.0), from teachers of 87.5 and 87.3 % that have 89.0 % together. In
-float32 on a CPU the same weights reach 89.30 %, 89.6 % at 96 and 88.6 % at 128 px, and 89.50 % with mirror
-images. The held-out images chose nothing; `--within 360s` had chosen the 36 epochs of 64,000 views. The
+16 hours of a GPU (n = 1; --set data.held_out=held_out_1000.txt --speed eager; 2.3 M views in 5 min 11 s on an
+H100, which another training shared; torch 2.11.0), from teachers of 87.5 and 87.3 % that have 89.0 %
+together. In float32 on a CPU the same weights reach 89.30 %, 89.6 % at 96 and 88.6 % at 128 px, and 89.50 %
+with mirror images. The held-out images chose nothing in this run; that there is no quiet end was learnt from
+`stl10_afternoon`'s figures on the same images; `--within 360s` had chosen the 36 epochs of 64,000 views. The
 averaged weights still rose at the end, by 1.7 points in the last five epochs. All three together have 89.4 %.
 """
 

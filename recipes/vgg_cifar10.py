@@ -13,11 +13,11 @@ https://arxiv.org/abs/1409.1556.
 
 Reached here from all of its 40,000 training images, at their own 32 pixels, where the network has 28,328,522
 parameters: 77.18 % of the 10,000 test images and 78.26 % of those held out, of copies that went through JPEG
-(n = 1; --set model.resolution=32 --set recipe.phases.0.resolution=32 --precision bf16; 1:35:46 on one core of
-an Intel Xeon with AMX; torch 2.14.1). Of the held-out images it knew 50.7 % after one epoch, 70.3 % after
-four and 75.6 % after ten, when the rate fell and brought 2.6 points at once; the loss of these images had
-been least in the seventh epoch, and after the fifteenth, with 98 % of its own images known, it stopped. At
-128 pixels it has not been run at length.
+(n = 1; --set model.resolution=32 --set recipe.phases.0.resolution=32 --precision bf16; 1 h 35 min 46 s on one
+core of an Intel Xeon with AMX; torch 2.14.1). Of the held-out images it knew 50.7 % after one epoch, 70.3 %
+after four and 75.6 % after ten, when the rate fell and brought 2.6 points at once; the loss of these images
+had been least in the seventh epoch, and after the fifteenth, with 98 % of its own images known, it stopped.
+At 128 pixels it has not been run at length.
 """
 
 from torch import nn

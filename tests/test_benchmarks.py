@@ -13,8 +13,17 @@ import fixres_curve
 import pareto
 import peer
 import peers
+import report
 
 from budgetnet import Cutmix, Groups, TrivialAugmentWide, read_plan
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(4.2, "4.2 s"), (59.97, "1 min"), (159, "2 min 39 s"), (3599.7, "1 h"), (20049, "5 h 34 min 9 s")],
+)
+def test_times_of_hours_are_not_taken_for_minutes(seconds: float, written: str) -> None:
+    assert report.spent(seconds) == written
 
 
 def test_a_photo_without_an_answer_counts_as_wrong(tmp_path: Path) -> None:

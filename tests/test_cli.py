@@ -614,6 +614,48 @@ def test_evaluate_repeats_the_figures_of_the_run(made: Made) -> None:
     assert other["resolution"] == 8
 
 
+def test_evaluate_at_several_resolutions_measures_their_mean(made: Made) -> None:
+    both = command(
+        "evaluate",
+        made.folder,
+        made.recipe,
+        "--resolution",
+        8,
+        "--resolution",
+        12,
+        "--json",
+        "--split",
+        "val",
+    )
+    assert "note: each image is seen at 8, 12 px, and the mean counts" in both.stderr
+    split = read_plan(made.recipe).data().val
+    measured = Trainer("cpu", show=False).evaluate(load(made.folder), split, resolution=[8, 12])
+    assert json.loads(both.stdout)["loss"] == pytest.approx(measured.loss)
+    sizes = ("--resolution", 8, "--resolution", 12)
+    sentence = refused("evaluate", made.folder, made.recipe, *sizes, "--resize", 14)
+    assert sentence == "--resize should come with one --resolution, not 2: leave --resize out"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "times"),
+    [
+        (("evaluate", "m", "r", "--split", "val", "--split=test"), "--split", 2),
+        (("run", "r", "--seed", 1, "--seed", 2, "--seed", 3), "--seed", 3),
+        (("evaluate", "m", "r", "--mirror", "--no-mirror"), "--mirror/--no-mirror", 2),
+        (("sweep", "r", "--trials", 3, "--trials", 3), "--trials", 2),
+    ],
+)
+def test_an_option_of_one_value_is_not_given_twice(
+    arguments: tuple[object, ...], named: str, times: int
+) -> None:
+    assert refused(*arguments) == f"{named} should be given once, not {times} times"
+
+
+def test_what_may_be_said_twice_may(made: Made) -> None:
+    told("evaluate", made.folder, made.recipe, "-v", "-v", "--json", "--json", "--with", made.folder)
+    told("predict", "-h", "--top", 1, "--top", 2)
+
+
 def test_evaluate_measures_what_predict_would_say(made: Made) -> None:
     model = made.folder / "model.safetensors"
     looked = json.loads(told("evaluate", model, made.recipe, "--mirror", "--shift", 1, "--json"))

@@ -16,8 +16,9 @@ from click.testing import CliRunner
 import budgetnet
 from budgetnet import SGD, Budget, Cosine, Phase, Recipe, Run, Trainer, digits, models
 from budgetnet.cli import main
+from budgetnet.data import Unavailable
 from budgetnet.exporting import model_card, push
-from budgetnet.modelfile import card
+from budgetnet.modelfile import card, weights
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,22 @@ def test_a_card_says_what_is_recorded(run: Run, tmp_path: Path, monkeypatch: pyt
     again = exported.with_name("card.md").read_text()
     assert "\nmy own terms\n" in again
     assert "images of noise: logits differ by at most" in again
+
+
+def test_a_card_says_what_is_recorded_beside_weights_that_come_along(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["card", "stl10_300kb"])
+    for said in (
+        "| validation | 1,000 | 85.00 % | 82.",
+        "- recipe: stl10_300kb.py",
+        "- minutes: 121.9",
+        "No test images were measured",
+    ):
+        assert said in result.output, result.output
+    alone = tmp_path / "stl10_300kb.safetensors"
+    alone.write_bytes(Path(weights()["stl10_300kb"]).read_bytes())
+    assert "How it was trained is not recorded." in model_card(alone)
+    alone.with_suffix(".json").write_text('{"result": "of something else"}')
+    assert "How it was trained is not recorded." in model_card(alone)
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -147,6 +164,17 @@ def test_other_bytes_than_the_digest_says_are_refused(
     monkeypatch.setenv("BUDGETNET_OFFLINE", "1")
     with pytest.raises(ValueError, match="BUDGETNET_OFFLINE"):
         budgetnet.load(f"hub:me/digits@{'0' * 64}")
+
+
+def test_nothing_is_pushed_offline(run: Run, hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUDGETNET_OFFLINE", "1")
+    with pytest.raises(Unavailable, match="me/digits was not pushed, BUDGETNET_OFFLINE is set: unset it"):
+        push(run, "me/digits")
+    result = CliRunner().invoke(main, ["push", str(run.folder), "me/digits"])
+    assert result.exit_code == 1
+    assert result.output == "Error: me/digits was not pushed, BUDGETNET_OFFLINE is set: unset it\n"
+    assert not hub.stored
+    assert not hub.private
 
 
 @pytest.mark.parametrize("name", ["hub:me/digits", "hub:me/digits@main", f"hub:../..@{'0' * 64}", "hub:"])

@@ -106,8 +106,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Measured:
-    """On which split and at which resolution in pixels, on which device, shown as JSON or as a table.
+    """On which split and at which resolutions in pixels, on which device, shown as JSON or as a table.
 
+    Of several resolutions the mean of the probabilities is measured.
     `others` are models that are asked besides; `mirror` and `shift` say how each image is looked at, None as
     the card does.
     `resize` is the side that images are brought to before they are cropped to the resolution.
@@ -118,7 +119,7 @@ class Measured:
     others: tuple[str, ...]
     mirror: bool | None
     shift: int | None
-    resolution: int | None
+    resolution: tuple[int, ...]
     resize: int | None
     resolutions: str | None
     plot: str | None

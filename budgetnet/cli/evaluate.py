@@ -50,9 +50,9 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
             "the model was trained by"
         )
     fixed = known.crop if known is not None and loaded.file.suffix in SUFFIXES else None
-    if fixed is not None and how.resolution not in (None, fixed):
+    if fixed is not None and (odd := next((size for size in how.resolution if size != fixed), None)):
         raise ValueError(
-            f"{loaded.file} takes images of {fixed} pixels, not {how.resolution}: leave --resolution out, or "
+            f"{loaded.file} takes images of {fixed} pixels, not {odd}: leave --resolution out, or "
             "export the model at that one"
         )
     _say([*not_from_scratch((known or Card()).external), *loaded.flattered(split, how.split)], how)
@@ -70,6 +70,9 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
         return
     own = known or Card()
     test, metrics = _test(own, how), plan.recipe.metrics
+    at = ", ".join(map(str, how.resolution))
+    if len(how.resolution) > 1:
+        _say([f"each image is seen at {at} px, and the mean counts"], how)
     _say(_unasked([card(each) or Card() for each in models], how), how)
     measured = trainer.evaluate(models, split, resolution=how.resolution, test=test, metrics=metrics)
     if how.as_json:
@@ -78,9 +81,14 @@ def evaluate_target(target: str, recipe: str | None, asked: Asked, how: Measured
         _show(measured, how.split, split)
     _say(unrecognised(measured.unrecognised, how.split), how)
     looks = (test or Test(mirror=own.mirror, shift=own.shift)).looks
-    said = f"resize {how.resize}, at {measured.resolution} px" + (f", {looks} looks" if looks > 1 else "")
-    together = f", with {len(models) - 1} more" if len(models) > 1 else ""
-    _say(_used(measured_too, split, how.split, said + together), how)
+    said = _asked(how, at or str(measured.resolution), looks, len(how.others))
+    _say(_used(measured_too, split, how.split, said), how)
+
+
+def _asked(how: Measured, at: str, looks: int, others: int) -> str:
+    """How test images were measured, as the run's record keeps it."""
+    often = f", {looks} looks" if looks > 1 else ""
+    return f"resize {how.resize}, at {at} px{often}" + (f", with {others} more" if others else "")
 
 
 def _test(known: Card, how: Measured) -> Test | None:
@@ -89,7 +97,7 @@ def _test(known: Card, how: Measured) -> Test | None:
         return None
     mirror = known.mirror if how.mirror is None else how.mirror
     shift = known.shift if how.shift is None else how.shift
-    crop = None if how.resize is None else how.resolution or known.crop
+    crop = None if how.resize is None else next(iter(how.resolution), known.crop)
     return Test(how.resize, crop, mirror=mirror, shift=shift)
 
 
@@ -135,9 +143,13 @@ def _sizes(how: Measured) -> list[int]:
     if how.resolutions is None:
         if how.plot is not None:
             raise ValueError("--plot draws several resolutions; name them: --resolutions 60:200:20")
+        if how.resize is not None and len(how.resolution) > 1:
+            raise ValueError(
+                f"--resize should come with one --resolution, not {len(how.resolution)}: leave --resize out"
+            )
         return []
     given = {
-        "--resolution": how.resolution,
+        "--resolution": how.resolution or None,
         "--resize": how.resize,
         "--with": how.others or None,
         "--mirror" if how.mirror else "--no-mirror": how.mirror,

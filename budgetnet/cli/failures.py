@@ -119,11 +119,28 @@ class Commands(click.Group):
                 near = [f"run {args[0]}"]
             hint = f" Did you mean 'budgetnet {near[0]}'?" if near else ""
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx=ctx)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _check_once(click.Context(command, ctx, info_name=name), rest)
+        return name, command, rest
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of their definition."""
         return list(self.commands)
+
+
+def _check_once(ctx: click.Context, args: list[str]) -> None:
+    """Refuse an option given twice that takes one value: click would keep the last without a word."""
+    _, _, typed = ctx.command.make_parser(ctx).parse_args(list(args))
+    if any(option.is_eager for option in typed):  # help is asked for
+        return
+    for option in typed:
+        if not isinstance(option, click.Option) or option.multiple or option.count:
+            continue
+        names = "/".join([*option.opts[-1:], *option.secondary_opts])
+        one_sided = option.is_flag and not option.secondary_opts  # what it says twice is the same
+        if typed.count(option) > 1 and not one_sided:
+            raise click.UsageError(f"{names} should be given once, not {typed.count(option)} times", ctx=ctx)
 
 
 def verdict(error: Exception, recipe: str | None = None) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from budgetnet.data import Unavailable
 from budgetnet.exporting.beside import JSON, PAGE
 from budgetnet.exporting.page import model_card, source
 from budgetnet.files import read_whole
@@ -39,12 +40,14 @@ def push(model: Run | str | Path, repo: str, *, licence: str = "", private: bool
     That is the model file, `model_card` as README.md, and what was exported beside it, with preprocess.md and
     preprocess.json. The repository is made where there is none. Who you are huggingface_hub knows (`hf auth
     login`), and the hub is the one in the environment's HF_ENDPOINT, by default huggingface.co. Needs the
-    extra hub. Raises ValueError for what the hub refuses.
+    extra hub. Raises ValueError for what the hub refuses, and where BUDGETNET_OFFLINE is set.
 
         print(budgetnet.push("runs/mine-1", "me/mine", licence="mit"))
     """
     if not re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", repo, re.ASCII):
         raise ValueError(f"a repository should be OWNER/NAME, not {repo!r:.100}")
+    if os.environ.get("BUDGETNET_OFFLINE"):
+        raise Unavailable(f"{repo} was not pushed, BUDGETNET_OFFLINE is set: unset it")
     if find_spec("huggingface_hub") is None:
         raise ValueError("push needs huggingface_hub, not found here: pip install 'budgetnet[hub]'")
     from huggingface_hub import CommitOperationAdd, HfApi

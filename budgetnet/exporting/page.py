@@ -34,7 +34,7 @@ def model_card(model: Run | str | Path, *, licence: str = "") -> str:
 
 
 def source(model: Run | str | Path) -> tuple[Path, Mapping[str, Any]]:
-    """The model's file, and the record of its run, {} where it lies in none."""
+    """The model's file, and the record of its run, {} where none is known."""
     if isinstance(model, Run):
         if model.folder is None:
             raise ValueError("the run has no folder: save its model, and give the file")
@@ -45,9 +45,9 @@ def source(model: Run | str | Path) -> tuple[Path, Mapping[str, Any]]:
 
 
 def record_of(file: Path) -> Mapping[str, Any]:
-    """The record of the run that a model's file lies in, {} where it lies in none."""
-    known = file.name == MODEL and (file.parent / RECORD).exists()
-    return Run.read(file.parent).record if known else {}
+    """The record of the run that a model's file lies in, else the one beside it; {} where there is none."""
+    in_run = file.name == MODEL and (file.parent / RECORD).exists()
+    return (Run.read(file.parent) if in_run else Run.beside(file)).record
 
 
 def stated_licence(page: Path) -> str:

@@ -34,7 +34,13 @@ from budgetnet.cli.options import (
     ),
     others_option,
     *looks_options,
-    click.option("--resolution", type=PIXELS, metavar="PIXELS", help="By default the model's own."),
+    click.option(
+        "--resolution",
+        type=PIXELS,
+        multiple=True,
+        metavar="PIXELS",
+        help="By default the model's own; the mean of several. Repeatable.",
+    ),
     click.option(
         "--resize",
         type=PIXELS,

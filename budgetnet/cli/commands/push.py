@@ -16,6 +16,7 @@ def command(target: str, repo: str, licence: str, private: bool) -> None:
     The model file, its card as README.md, and what was exported beside it go to the repository OWNER/NAME of
     huggingface.co, or of the hub in HF_ENDPOINT, as whom you are logged in (hf auth login). It prints what
     loads exactly this file: hub:OWNER/NAME@DIGEST. Needs the extra hub: pip install 'budgetnet[hub]'.
+    With BUDGETNET_OFFLINE set nothing is pushed.
     """
     from budgetnet.cli.trained import trained
     from budgetnet.console import say
