@@ -119,10 +119,17 @@ class Evaluation:
     def against(self, other: "Evaluation") -> Paired:
         """This model beside another one on the very same images: the difference, and McNemar's exact test.
 
-        Raises ValueError for other images, or for classes in another order.
+        Classes are told apart by their names. Raises ValueError for other images, or other classes.
         """
+        if set(self.classes) != set(other.classes):
+            odd = min(set(self.classes) ^ set(other.classes))
+            raise ValueError(
+                f"two models are compared that tell the same classes apart, and only one knows {odd}: "
+                "evaluate each by itself"
+            )
+        here = torch.tensor([self.classes.index(name) for name in other.classes], dtype=torch.int64)
         others = self.mark != other.mark and "" not in (self.mark, other.mark)
-        if others or not torch.equal(self.truth, other.truth) or self.classes != other.classes:
+        if others or not torch.equal(self.truth, here[other.truth]):
             raise ValueError("two models are compared on the same images: evaluate both on one split")
         return paired(self.said == self.truth, other.said == other.truth)
 
