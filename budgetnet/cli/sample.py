@@ -81,7 +81,7 @@ class Wish:
         if self.kind == "number":
             return [[str(label)] for label in prediction.labels.tolist()]
         chances = prediction.probabilities[:, list(self.columns)].tolist()
-        return [[f"{chance:.8g}" for chance in row] for row in chances]
+        return [[f"{chance:.9g}" for chance in row] for row in chances]
 
 
 def read_sample(path: str | Path) -> Sample:
