@@ -25,7 +25,9 @@ from budgetnet.exporting.formats import FORMATS, Format, FormatName, check_insta
 from budgetnet.exporting.module import of_bytes
 from budgetnet.exporting.source import Source, source_of
 from budgetnet.exporting.written import HEADER, write
+from budgetnet.engine import no_numbers
 from budgetnet.files import check_writable
+from budgetnet.metrics import unanswered
 from budgetnet.modelfile import Card
 from budgetnet.run import Run
 from budgetnet.text import percent
@@ -113,6 +115,9 @@ def export(
         check_writable(file)
     quantised = Int8() if int8 is True else int8 or None
     views = None if quantised is None else _calibration(source, quantised, data)
+    if views is not None:
+        with torch.inference_mode():
+            _check_answers(source.model(views))
     content = whole_file(source, to, batch, views)
     if to == "c":
         content = c_source(content, path.stem).encode()
@@ -164,7 +169,7 @@ def _limit(source: Source, weighs: int, path: Path, bytes: int | str | None, *, 
     own = source.card.budget or {}
     # A budget of the file of eight bits says nothing of one of floats.
     limits = [own.get("bytes") if int8 or "stored" not in own else None]
-    if bytes:
+    if bytes is not None:
         limits.append(Budget(bytes=bytes).bytes)
     most = min((each for each in limits if each is not None), default=None)
     if most is not None and weighs > most:
@@ -200,6 +205,7 @@ def _compared(
     exported, _ = of_bytes(content, path)
     seen = [(ours, theirs) for ours, theirs in _both(source, exported, batches)]
     before, after = (torch.cat(each) for each in zip(*seen, strict=True))
+    _check_answers(before)
     difference, largest, differ, ties = told_apart(before, after)
 
     def side(said: Tensor, weighs: int, make: Callable[[], nn.Module]) -> Side:
@@ -209,6 +215,12 @@ def _compared(
     one = side(before, source.bytes, lambda: copy.deepcopy(source.model))
     other = side(after, weight(content, path), lambda: of_bytes(content, path, threads=1)[0])
     return Comparison(len(before), what, difference, largest, differ, ties, one, other, limit)
+
+
+def _check_answers(said: Tensor) -> None:
+    """Raise ValueError where logits (N, K) of the model itself are no numbers."""
+    if wrong := unanswered(said):
+        raise ValueError(f"{no_numbers(wrong, len(said))}, and nothing was written: train it anew")
 
 
 def _both(source: Source, exported: nn.Module, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
