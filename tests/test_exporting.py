@@ -191,6 +191,26 @@ class TwoFaced(nn.Module):
         return logits.roll(int(torch.compiler.is_exporting()), dims=1)
 
 
+class Choosy(nn.Module):
+    """Computes what no program can say: one way for bright images, another for dark ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.inner(x if float(x.mean()) > 0.5 else 1 - x)
+        return logits
+
+
+@pytest.mark.parametrize("to", ["pt2", "onnx"])
+def test_what_torch_cannot_export_is_one_sentence(to: Any, tmp_path: Path) -> None:
+    if to == "onnx":
+        pytest.importorskip("onnxscript")
+    with pytest.raises(ValueError, match=r"^Choosy cannot be exported by torch\.\w+: Could not [^\x1b\n]*$"):
+        export(Choosy(), to, resolution=16, out=tmp_path / f"a.{to}")
+
+
 def test_what_is_not_the_same_model_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a.pt2 is not the same model: of 64 images of noise it labels"):
         export(TwoFaced(), "pt2", out=tmp_path / "a.pt2", resolution=16)

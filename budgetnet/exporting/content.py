@@ -19,6 +19,7 @@ from budgetnet.exporting.quantise import int8_graph
 from budgetnet.exporting.source import Source
 from budgetnet.modelfile import to_words
 from budgetnet.process import VERSION
+from budgetnet.text import one_line
 
 Batch = Literal[1, "dynamic"]
 
@@ -69,7 +70,11 @@ def _pt2(source: Source, batch: Batch) -> bytes:
     """A file of torch.export."""
     plain, _ = network(source.model)
     shapes = None if batch == 1 else ({0: torch.export.Dim("batch", min=1, max=MOST_BATCH)},)
-    program = torch.export.export(plain, (source.example(1 if batch == 1 else 2),), dynamic_shapes=shapes)
+    try:
+        program = torch.export.export(plain, (source.example(1 if batch == 1 else 2),), dynamic_shapes=shapes)
+    except Exception as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise ValueError(f"{type(plain).__name__} cannot be exported by torch.export: {reason}") from error
     content = io.BytesIO()
     torch.export.save(program, content, extra_files=_texts(source, batch))
     return content.getvalue()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from budgetnet.augment import test_view
 from budgetnet.budget import Budget, OverBudget, ledger
 from budgetnet.data import Data, Split
+from budgetnet.engine import no_numbers
 from budgetnet.exporting.arena import Program
 from budgetnet.exporting.beside import PAGE, beside
 from budgetnet.exporting.comparison import BATCH, Comparison, Side, cost, logits, noise, told_apart
@@ -25,7 +26,6 @@ from budgetnet.exporting.formats import FORMATS, Format, FormatName, check_insta
 from budgetnet.exporting.module import of_bytes
 from budgetnet.exporting.source import Source, source_of
 from budgetnet.exporting.written import HEADER, write
-from budgetnet.engine import no_numbers
 from budgetnet.files import check_writable
 from budgetnet.metrics import unanswered
 from budgetnet.modelfile import Card

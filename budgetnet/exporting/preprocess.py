@@ -134,12 +134,12 @@ def _steps(card: Card, steps: dict[str, Any]) -> Iterator[str]:
     order = " (R, G, B)" if card.channels == 3 else ""
     inside, count = steps["standardised_inside"], steps["input"]["shape"][0]
     mean, std = (_numbers(inside[name]) or "none" for name in ("mean", "std"))
-    yield f"""The input `{INPUT}` is float32 ({count}, {card.channels}, {crop}, {crop}): images, channels{order},
-        rows, columns, from 0 to 1. Do not standardise: the network does that itself (mean {mean};
-        standard deviation {std})."""
+    yield f"""The input `{INPUT}` is float32 ({count}, {card.channels}, {crop}, {crop}): images,
+        channels{order}, rows, columns, from 0 to 1. Do not standardise: the network does that itself (mean
+        {mean}; standard deviation {std})."""
     names = ", ".join(f"{k} {inline(name)}" for k, name in enumerate(card.classes)) or "numbered from 0"
-    yield f"""The output `{OUTPUT}` is float32 ({count}, K). The class is that of the largest; probabilities are
-        exp(logit), divided by their sum. Classes: {names}. {_looks(card)}"""
+    yield f"""The output `{OUTPUT}` is float32 ({count}, K). The class is that of the largest; probabilities
+        are exp(logit), divided by their sum. Classes: {names}. {_looks(card)}"""
 
 
 def _from_photo(steps: dict[str, Any]) -> Iterator[str]:
