@@ -115,9 +115,6 @@ def export(
         check_writable(file)
     quantised = Int8() if int8 is True else int8 or None
     views = None if quantised is None else _calibration(source, quantised, data)
-    if views is not None:
-        with torch.inference_mode():
-            _check_answers(source.model(views))
     content = whole_file(source, to, batch, views)
     if to == "c":
         content = c_source(content, path.stem).encode()
@@ -156,7 +153,10 @@ def _calibration(source: Source, int8: Int8, data: Data | Images | None) -> Tens
     if isinstance(images, Split):
         images = images[_some(len(images))][0].cpu()
     given = torch.cat(list(gather(images, source.card, batch_size=256).batches))
-    return test_view(given[_some(len(given))], resize=source.sides[0], crop=source.sides[1])
+    views = test_view(given[_some(len(given))], resize=source.sides[0], crop=source.sides[1])
+    with torch.inference_mode():
+        _check_answers(source.model(views))
+    return views
 
 
 def _some(count: int) -> Tensor:
