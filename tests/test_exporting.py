@@ -99,6 +99,31 @@ def test_a_program_says_what_the_model_says_and_tells_what_it_is(program: Export
         Trainer("cpu").evaluate(again, toy().train, resolution=32)
     steps = json.loads((path.parent / "preprocess.json").read_text())
     assert (steps["classes"], steps["file"]) == (["a", "b", "c"], "a.pt2")
+    assert [steps[end]["shape"] for end in ("input", "output")] == [["N", 3, 16, 16], ["N", "classes"]]
+
+
+def test_a_file_of_one_image_says_so(tmp_path: Path) -> None:
+    path = export(small(), "pt2", batch=1, out=tmp_path / "a.pt2").file
+    steps = json.loads((tmp_path / JSON).read_text())
+    assert [steps[end]["shape"] for end in ("input", "output")] == [[1, 3, 16, 16], [1, "classes"]]
+    assert "float32 (1, 3, 16, 16)" in " ".join((tmp_path / PAGE).read_text().split())
+    program = torch.export.load(path, extra_files=(inside := {"preprocess": ""}))
+    assert program is not None
+    assert json.loads(inside["preprocess"])["input"]["shape"] == [1, 3, 16, 16]
+
+
+@pytest.mark.parametrize("to", ["pt2", "onnx"])
+def test_a_model_that_gives_no_numbers_is_not_exported(to: Any, tmp_path: Path) -> None:
+    if to == "onnx":
+        pytest.importorskip("onnxruntime")
+    model = small()
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    with pytest.raises(
+        ValueError, match=r"^the model gives NaN or infinity for \d+ of \d+ images, and nothing"
+    ):
+        export(model, to, data=toy(), int8=to == "onnx", out=tmp_path / f"a.{to}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_memory_is_that_of_processes_of_their_own(program: Exported) -> None:
@@ -186,6 +211,26 @@ class TwoFaced(nn.Module):
         return logits.roll(int(torch.compiler.is_exporting()), dims=1)
 
 
+class Choosy(nn.Module):
+    """Computes what no program can say: one way for bright images, another for dark ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = small()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.inner(x if float(x.mean()) > 0.5 else 1 - x)
+        return logits
+
+
+@pytest.mark.parametrize("to", ["pt2", "onnx"])
+def test_what_torch_cannot_export_is_one_sentence(to: Any, tmp_path: Path) -> None:
+    if to == "onnx":
+        pytest.importorskip("onnxscript")
+    with pytest.raises(ValueError, match=r"^Choosy cannot be exported by torch\.\w+: Could not [^\x1b\n]*$"):
+        export(Choosy(), to, resolution=16, out=tmp_path / f"a.{to}")
+
+
 def test_what_is_not_the_same_model_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a.pt2 is not the same model: of 64 images of noise it labels"):
         export(TwoFaced(), "pt2", out=tmp_path / "a.pt2", resolution=16)
@@ -201,6 +246,9 @@ def test_what_is_not_the_same_model_leaves_no_file(tmp_path: Path) -> None:
         ({"int8": True}, "a pt2 file holds floats"),
         ({"to": "executorch", "batch": "dynamic"}, "ExecuTorch plans its memory for one image at a time"),
         ({"out": "nowhere/a.pt2"}, "cannot be written"),
+        ({"resolution": 0}, "resolution=0 is not a whole number of pixels above 0"),
+        ({"resolution": 1}, "does not fit at 1x1"),
+        ({"bytes": 0}, "bytes"),
     ],
 )
 def test_mistakes_are_refused_in_a_sentence(options: dict[str, Any], message: str) -> None:

@@ -390,9 +390,11 @@ def test_a_monitored_nan_is_told_once() -> None:
         [],
         [],
     ]
-    assert after_epoch(history[:2], phase()) == []
+    assert after_epoch(history[:2], phase()) == [
+        told[2][0].replace("it counts as no improvement", "the model gives NaN or infinity")
+    ]
+    assert after_epoch(epochs({"val_accuracy": math.nan, "val_loss": math.nan}), phase()) == []
     assert after_epoch(history[:2], phase(lr=Plateau(0.1))) == told[2]
-    assert after_epoch(history[:2], phase(stop=EarlyStop(3, monitor="val_accuracy"))) == []
 
 
 def test_the_best_weights_wait_for_the_validation_accuracy() -> None:

@@ -1,6 +1,7 @@
 """evaluate and predict against plain torch."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.v2 import functional
 
-from budgetnet import Budget, Data, Evaluation, Split, Test, Trainer, models
+from budgetnet import Budget, Data, Evaluation, Run, Split, Test, Trainer, by_resolution, metrics, models
 
 
 @pytest.fixture
@@ -136,3 +137,57 @@ def test_wrong_numbers_of_classes_and_channels_are_one_sentence(wide: nn.Module,
         trainer().predict(wide, torch.zeros(2, 1, 12, 12, dtype=torch.uint8))
     with pytest.raises(ValueError, match="one logit for each of the 3 classes"):
         trainer().evaluate(wide, data.train, classes=data.classes, resolution=12)
+
+
+class Dazzled(nn.Module):
+    """Gives NaN for images whose first pixel is at its brightest."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(images)
+        return logits.masked_fill(images[:, 0, 0, :1] == 1, torch.nan)
+
+
+def test_answers_that_are_no_numbers_are_counted_and_predict_gives_none(
+    wide: nn.Module, split: Split
+) -> None:
+    images = split.images.clone()
+    images[:, 0, 0, 0] = 0
+    images[[4, 9, 60], 0, 0, 0] = 255
+    dazzled, given, names = Dazzled(wide), Split(images, split.labels, split.indices), tuple("abcdefghij")
+    said = "the model gives NaN or infinity for 3 of 70 images"
+    with pytest.raises(ValueError, match=f"^{said}, such as 4: leave these out, or train it anew$"):
+        trainer().predict(dazzled, images, batch_size=32)
+    found = trainer().evaluate(dazzled, given, classes=names, resolution=20, metrics=[metrics.ECE()])
+    assert found.unanswered == found.json()["unanswered"] == 3
+    assert str(found).endswith(f"; {said}")
+    assert (found.json()["loss"], found.json()["metrics"]) == (None, {"ece": None})
+    measured = trainer().evaluate(wide, given, classes=names, resolution=20)
+    assert measured.unanswered == 0
+    assert "NaN" not in str(measured)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "8", True])
+def test_sizes_that_are_no_sizes_are_refused(wide: nn.Module, split: Split, size: Any) -> None:
+    for ask, given in ((trainer().evaluate, split), (trainer().predict, split.images)):
+        for name in ("batch_size", "resolution"):
+            with pytest.raises(
+                ValueError, match=f"{name} should be a whole number of 1 or more, not {size!r}"
+            ):
+                ask(wide, given, **({"resolution": 20} | {name: size}))  # type: ignore[operator]
+    with pytest.raises(ValueError, match="by_resolution's batch_size"):
+        by_resolution(trainer(), wide, split, [20], classes=tuple("abcdefghij"), batch_size=size)
+
+
+def test_what_is_no_model_is_refused_with_the_way_to_one(wide: nn.Module, split: Split) -> None:
+    for given, what in ((Run(model=wide), "a Run"), ("runs/a-1", "'runs/a-1'"), (Path("a"), ".*Path.*")):
+        for each in (given, [wide, given]):
+            with pytest.raises(ValueError, match=f"not {what}: give run.model, or budgetnet.load.folder.$"):
+                trainer().predict(each, split)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match=f"not {what}: give run.model, or budgetnet.load.folder.$"):
+                trainer().evaluate(each, split)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"not \[\]: give one of these"):
+        trainer().predict([], split)

@@ -84,6 +84,18 @@ def test_wilsons_interval_is_that_of_the_textbook() -> None:
     assert all(map(math.isnan, metrics.wilson(0, 0)))
 
 
+def test_intervals_of_impossible_figures_are_refused() -> None:
+    for asked, said in [
+        ((6, 5), "wilson's right should be a number from 0 to 5, not 6"),
+        ((1, -5), "wilson's images should be a number above 0, not -5"),
+        ((1, 5, 95), "wilson's level should be a number above 0 and below 1, not 95"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            metrics.wilson(*asked)
+    with pytest.raises(ValueError, match="student's level"):
+        metrics.student(3, 95)
+
+
 def test_students_t_is_that_of_the_table() -> None:
     table = {1: 12.7062, 2: 4.3027, 3: 3.1824, 9: 2.2622, 30: 2.0423, 1000: 1.9623}
     assert {n: metrics.student(n) for n in table} == pytest.approx(table, abs=5e-5)
@@ -156,6 +168,28 @@ def test_the_calibration_error_is_the_mean_gap_of_equal_bins() -> None:
             gap = abs((said == labels.numpy())[inside].mean() - confidence[inside].mean())
             expected += gap * inside.mean()
     assert metrics.ECE()(logits, labels) == pytest.approx(expected)
+
+
+def test_areas_are_told_where_probabilities_round_to_one() -> None:
+    sure = torch.arange(40.0, 60.0, 0.5)
+    labels = (torch.arange(len(sure)) >= 15).long()
+    assert metrics.AUC()(torch.stack([torch.zeros_like(sure), sure], dim=1), labels) == 1.0
+    three = torch.stack([torch.zeros_like(sure), sure, -sure], dim=1)
+    assert metrics.AUC(per_class=True)(three, labels) == pytest.approx([1.0, 1.0, math.nan], nan_ok=True)
+    level = torch.tensor([[2.0, 2.0, 0.0], [0.0, 2.0, 2.0], [0.0, 5.0, 0.0], [5.0, 0.0, 0.0]])
+    assert metrics.AUC(per_class=True)(level, torch.tensor([1, 0, 1, 0]))[1] == 1 - 0.5 / 4
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_of_logits_that_are_no_numbers_our_metrics_are_not_measured(wrong: float) -> None:
+    logits, labels = answers(0, 3)
+    masked = logits.clone()
+    masked[:, 2] = -math.inf
+    logits[7, 1] = wrong
+    ours = [metrics.AUC(), metrics.ECE(), metrics.F1(), metrics.Precision(), metrics.Recall(per_class=True)]
+    for metric in [*ours, metrics.BalancedAccuracy(), metrics.TopK(2)]:
+        assert all(math.isnan(figure) for figure in scored([metric], logits, labels, "abc").values())
+        assert not any(math.isnan(figure) for figure in scored([metric], masked, labels, "abc").values())
 
 
 def test_any_function_is_a_metric_by_its_own_name() -> None:
@@ -326,6 +360,9 @@ def test_two_models_on_the_same_images_are_tested_exactly() -> None:
     assert metrics.paired(torch.ones(5000).bool(), torch.zeros(5000).bool()).p == 0
     with pytest.raises(ValueError, match="the same images"):
         metrics.paired(bits("10"), bits("101"))
+    for odd in ([True], torch.tensor(True)):
+        with pytest.raises(ValueError, match=r"paired's answers should be tensors \(N,\), not "):
+            metrics.paired(odd, odd)  # type: ignore[arg-type]
 
 
 def test_mcnemars_p_is_that_of_a_coin() -> None:
@@ -344,6 +381,13 @@ def test_evaluations_are_compared_on_one_split_alone() -> None:
     assert same.against(one).difference == pytest.approx(same.accuracy - one.accuracy)
     with pytest.raises(ValueError, match="the same images"):
         one.against(trainer.evaluate(model, data.train, resolution=8, classes=data.classes))
+    turned = trainer.evaluate(model, data.val, resolution=6, classes=data.classes[::-1])
+    right = turned.said == turned.truth
+    assert turned.classes == one.classes[::-1]
+    assert turned.against(one) == metrics.paired(right, one.said == one.truth)
+    other = replace(one, classes=(*one.classes[:-1], "newt"))
+    with pytest.raises(ValueError, match=r"only one knows .*evaluate each by itself"):
+        one.against(other)
 
 
 def test_pandas_is_asked_for_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

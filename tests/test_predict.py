@@ -145,6 +145,20 @@ def test_names_that_are_no_utf8_are_written_as_utf8(model: Path, tmp_path: Path,
         assert printed.stdout_bytes.decode() == text
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--format", "csv"]])
+def test_a_model_that_gives_no_numbers_predicts_nothing(
+    model: Path, tmp_path: Path, options: list[str]
+) -> None:
+    photos(tmp_path / "in", "a.png", "b.png")
+    spoilt = budgetnet.load(model)
+    with torch.no_grad():
+        next(spoilt.parameters()).fill_(torch.nan)
+    budgetnet.save(spoilt, tmp_path / "nan.safetensors", classes=("ant", "bee"), resolution=16)
+    result = predict("nan.safetensors", "in", *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "the model gives NaN or infinity for 2 of 2 images, such as in/a.png" in result.stderr
+
+
 def test_each_row_of_csv_stays_one_whatever_its_names_hold(model: Path, tmp_path: Path) -> None:
     names = ["a\rb.png", "a\nb.png", 'a",b.png', "a,b.png", "a\x1b[31mb.png", " a .png", "\u2028.png"]
     photos(tmp_path / "in", *names)

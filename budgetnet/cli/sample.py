@@ -90,7 +90,7 @@ class Wish:
             labels = prediction.labels.tolist()
             return [[str(self.numbers[label] if self.numbers else label)] for label in labels]
         chances = prediction.probabilities[:, list(self.columns)].tolist()
-        return [[f"{chance:.8g}" for chance in row] for row in chances]
+        return [[f"{chance:.9g}" for chance in row] for row in chances]
 
 
 def read_sample(path: str | Path) -> Sample:

@@ -3,6 +3,7 @@
 from budgetnet.engine.evaluation import Evaluation as Evaluation
 from budgetnet.engine.evaluation import Prediction as Prediction
 from budgetnet.engine.evaluation import Scoring as Scoring
+from budgetnet.engine.evaluation import no_numbers as no_numbers
 from budgetnet.engine.failure import NotFinite as NotFinite
 from budgetnet.engine.failure import NotWritten as NotWritten
 from budgetnet.engine.failure import TrainingFailed as TrainingFailed

@@ -64,7 +64,8 @@ class Evaluation:
     five classes, or all where there are fewer. `metrics` are those that were asked for, by name. `said` and
     `truth` are the classes (N,) that each image was called and that it has, in the order of the split.
     `mistakes` are the images that were mistaken most confidently, the surest first. `mark` tells the images
-    from others: a digest of their names, or of what is in them.
+    from others: a digest of their names, or of what is in them. Of so many images as are `unanswered` the
+    logits are no numbers (NaN or infinity), so that the loss is none either, and `said` means nothing.
     Of classes with the same logit the first comes first, here as in `predict` and wherever a model is asked.
     """
 
@@ -81,6 +82,7 @@ class Evaluation:
     truth: Tensor = field(default_factory=_none, repr=False, compare=False)
     mistakes: tuple[Mistake, ...] = field(default=(), repr=False)
     mark: str = field(default="", repr=False, compare=False)
+    unanswered: int = 0
 
     @property
     def confusion(self) -> tuple[tuple[int, ...], ...]:
@@ -119,10 +121,17 @@ class Evaluation:
     def against(self, other: "Evaluation") -> Paired:
         """This model beside another one on the very same images: the difference, and McNemar's exact test.
 
-        Raises ValueError for other images, or for classes in another order.
+        Classes are told apart by their names. Raises ValueError for other images, or other classes.
         """
+        if set(self.classes) != set(other.classes):
+            odd = min(set(self.classes) ^ set(other.classes))
+            raise ValueError(
+                f"two models are compared that tell the same classes apart, and only one knows {odd}: "
+                "evaluate each by itself"
+            )
+        here = torch.tensor([self.classes.index(name) for name in other.classes], dtype=torch.int64)
         others = self.mark != other.mark and "" not in (self.mark, other.mark)
-        if others or not torch.equal(self.truth, other.truth) or self.classes != other.classes:
+        if others or not torch.equal(self.truth, here[other.truth]):
             raise ValueError("two models are compared on the same images: evaluate both on one split")
         return paired(self.said == self.truth, other.said == other.truth)
 
@@ -168,10 +177,11 @@ class Evaluation:
             return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
+        doubt = f"; {no_numbers(self.unanswered, self.images)}" if self.unanswered else ""
         return (
             f"accuracy {100 * self.accuracy:.2f} % (95 %: {interval_text(self.interval)}), "
             f"top-5 {100 * self.top5:.2f} %, loss {self.loss:.4f} "
-            f"on {self.images:,} images at {self.resolution} px"
+            f"on {self.images:,} images at {self.resolution} px{doubt}"
         )
 
 
@@ -223,6 +233,11 @@ class Prediction:
         best = chances.argsort(dim=1, descending=True, stable=True)[:, :k]
         shown = zip(best.tolist(), self.probabilities.gather(1, best).tolist())
         return [[(self.classes[label], p) for label, p in zip(*row)] for row in shown]
+
+
+def no_numbers(unanswered: int, images: int) -> str:
+    """How it is said that a model's logits for some images are NaN or infinity."""
+    return f"the model gives NaN or infinity for {unanswered:,} of {images:,} images"
 
 
 def _plain(figure: Any) -> Any:

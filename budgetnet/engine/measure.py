@@ -14,10 +14,7 @@ from budgetnet.data import Interleaved, Split, at_hand, reading
 from budgetnet.engine.evaluation import BEST, Evaluation, Mistake, Scoring
 from budgetnet.engine.memory import Chunks
 from budgetnet.engine.team import Team
-from budgetnet.metrics import (
-    by_class,
-    scored,
-)
+from budgetnet.metrics import by_class, scored
 from budgetnet.randomness import TEST, drawn, order, own_randomness, reseed
 from budgetnet.recipe import Test
 
@@ -208,6 +205,7 @@ class _Tally:
             said=said,
             truth=truth,
             mistakes=_mistakes(said, truth, sure, positions),
+            unanswered=int(sure.isnan().sum()),
         )
 
 

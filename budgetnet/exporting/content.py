@@ -19,6 +19,7 @@ from budgetnet.exporting.quantise import int8_graph
 from budgetnet.exporting.source import Source
 from budgetnet.modelfile import to_words
 from budgetnet.process import VERSION
+from budgetnet.text import one_line
 
 Batch = Literal[1, "dynamic"]
 
@@ -33,15 +34,15 @@ def whole_file(source: Source, to: FormatName, batch: Batch, views: Tensor | Non
         made = executorch_program if to == "executorch" else litert_program
         plain, _ = network(source.model)
         versions = {name: version(name) for name in FORMATS[to].packages}
-        content = with_words(made(plain, source.example(1), views), _texts(source, **versions))
+        content = with_words(made(plain, source.example(1), views), _texts(source, batch, **versions))
     return sealed(content, FORMATS[to])
 
 
-def _texts(source: Source, **versions: str | int) -> dict[str, str]:
+def _texts(source: Source, batch: Batch, **versions: str | int) -> dict[str, str]:
     """What the file says of itself."""
     words = {
         "card": to_words(source.card),
-        "preprocess": preprocess(source.model, source.card, source.sides),
+        "preprocess": preprocess(source.model, source.card, source.sides, 1 if batch == 1 else None),
         "versions": {"budgetnet": VERSION, "torch": torch.__version__, **versions},
     }
     return {key: json.dumps(words[key], separators=(",", ":")) for key in KEYS}
@@ -58,7 +59,7 @@ def _onnx(source: Source, batch: Batch, views: Tensor | None) -> bytes:
     if views is not None:
         model = int8_graph(model, views, batch=1 if batch == 1 else 32)
     opset = next(each.version for each in model.opset_import if each.domain == "")
-    for key, text in _texts(source, onnx=onnx.__version__, opset=opset).items():
+    for key, text in _texts(source, batch, onnx=onnx.__version__, opset=opset).items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, text
     content: bytes = model.SerializeToString()
@@ -69,7 +70,11 @@ def _pt2(source: Source, batch: Batch) -> bytes:
     """A file of torch.export."""
     plain, _ = network(source.model)
     shapes = None if batch == 1 else ({0: torch.export.Dim("batch", min=1, max=MOST_BATCH)},)
-    program = torch.export.export(plain, (source.example(1 if batch == 1 else 2),), dynamic_shapes=shapes)
+    try:
+        program = torch.export.export(plain, (source.example(1 if batch == 1 else 2),), dynamic_shapes=shapes)
+    except Exception as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise ValueError(f"{type(plain).__name__} cannot be exported by torch.export: {reason}") from error
     content = io.BytesIO()
-    torch.export.save(program, content, extra_files=_texts(source))
+    torch.export.save(program, content, extra_files=_texts(source, batch))
     return content.getvalue()

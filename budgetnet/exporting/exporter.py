@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from budgetnet.augment import test_view
 from budgetnet.budget import Budget, OverBudget, ledger
 from budgetnet.data import Data, Split
+from budgetnet.engine import no_numbers
 from budgetnet.exporting.arena import Program
 from budgetnet.exporting.beside import PAGE, beside
 from budgetnet.exporting.comparison import BATCH, Comparison, Side, cost, logits, noise, told_apart
@@ -26,6 +27,7 @@ from budgetnet.exporting.module import of_bytes
 from budgetnet.exporting.source import Source, source_of
 from budgetnet.exporting.written import HEADER, write
 from budgetnet.files import check_writable
+from budgetnet.metrics import unanswered
 from budgetnet.modelfile import Card
 from budgetnet.run import Run
 from budgetnet.text import percent
@@ -164,7 +166,10 @@ def _calibration(source: Source, int8: Int8, data: Data | Images | None) -> Tens
     if isinstance(images, Split):
         images = images[_some(len(images))][0].cpu()
     given = torch.cat(list(gather(images, source.card, batch_size=256).batches))
-    return test_view(given[_some(len(given))], resize=source.sides[0], crop=source.sides[1])
+    views = test_view(given[_some(len(given))], resize=source.sides[0], crop=source.sides[1])
+    with torch.inference_mode():
+        _check_answers(source.model(views))
+    return views
 
 
 def _some(count: int) -> Tensor:
@@ -177,7 +182,7 @@ def _limit(source: Source, weighs: int, path: Path, bytes: int | str | None, *, 
     own = source.card.budget or {}
     # A budget of the file of eight bits says nothing of one of floats.
     limits = [own.get("bytes") if int8 or "stored" not in own else None]
-    if bytes:
+    if bytes is not None:
         limits.append(Budget(bytes=bytes).bytes)
     most = min((each for each in limits if each is not None), default=None)
     if most is not None and weighs > most:
@@ -213,6 +218,7 @@ def _compared(
     exported, _ = of_bytes(content, path)
     seen = [(ours, theirs) for ours, theirs in _both(source, exported, batches)]
     before, after = (torch.cat(each) for each in zip(*seen, strict=True))
+    _check_answers(before)
     difference, largest, differ, ties = told_apart(before, after)
 
     def side(said: Tensor, weighs: int, make: Callable[[], nn.Module]) -> Side:
@@ -222,6 +228,12 @@ def _compared(
     one = side(before, source.bytes, lambda: copy.deepcopy(source.model))
     other = side(after, weight(content, path), lambda: of_bytes(content, path, threads=1)[0])
     return Comparison(len(before), what, difference, largest, differ, ties, one, other, limit)
+
+
+def _check_answers(said: Tensor) -> None:
+    """Raise ValueError where logits (N, K) of the model itself are no numbers."""
+    if wrong := unanswered(said):
+        raise ValueError(f"{no_numbers(wrong, len(said))}, and nothing was written: train it anew")
 
 
 def _both(source: Source, exported: nn.Module, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -43,7 +43,9 @@ def onnx_graph(plain: nn.Module, example: Tensor, codes: Mapping[str, Codes], *,
                 verbose=False,
             )
     except Exception as error:
-        reason = one_line(str(error)) or type(error).__name__
+        # torch says first where to read on, and last what was wrong.
+        cause = error.__cause__ or error
+        reason = one_line(str(cause)) or type(cause).__name__
         raise ValueError(f"{type(plain).__name__} cannot be exported by torch.onnx: {reason}") from error
     finally:
         logger.setLevel(level)

@@ -26,8 +26,13 @@ _DOWN_FIRST = "H - height > max(0, 2 * (W - width))"
 """Of which images (H, W) Pillow makes (height, width) by going down before it goes across."""
 
 
-def preprocess(model: nn.Module, card: Card, sides: tuple[int, int]) -> dict[str, Any]:
-    """All that turns a photo into the input of `model`, tested at `sides` (resize, crop), JSON-able."""
+def preprocess(
+    model: nn.Module, card: Card, sides: tuple[int, int], batch: int | None = None
+) -> dict[str, Any]:
+    """All that turns a photo into the input of `model`, tested at `sides` (resize, crop), JSON-able.
+
+    The file takes `batch` images at once, None for any number.
+    """
     resize, crop = sides
     inside = next((each for each in model.modules() if isinstance(each, Standardise)), None)
     mean, std = (
@@ -51,10 +56,10 @@ def preprocess(model: nn.Module, card: Card, sides: tuple[int, int]) -> dict[str
         "input": {
             "name": INPUT,
             "type": "float32",
-            "shape": ["N", card.channels, crop, crop],
+            "shape": [batch or "N", card.channels, crop, crop],
             "range": [0, 1],
         },
-        "output": {"name": OUTPUT, "type": "float32", "shape": ["N", "classes"]},
+        "output": {"name": OUTPUT, "type": "float32", "shape": [batch or "N", "classes"]},
         "standardised_inside": {"mean": list(mean), "std": list(std)},
         "looks": {"mirror": card.mirror, "shift": card.shift},
     }
@@ -127,14 +132,14 @@ def _steps(card: Card, steps: dict[str, Any]) -> Iterator[str]:
         Where that is the size already, nothing changes."""
     yield f"Cut out {crop} x {crop} pixels from row {edge} and column {edge} on."
     order = " (R, G, B)" if card.channels == 3 else ""
-    inside = steps["standardised_inside"]
+    inside, count = steps["standardised_inside"], steps["input"]["shape"][0]
     mean, std = (_numbers(inside[name]) or "none" for name in ("mean", "std"))
-    yield f"""The input `{INPUT}` is float32 (N, {card.channels}, {crop}, {crop}): images, channels{order},
-        rows, columns, from 0 to 1. Do not standardise: the network does that itself (mean {mean};
-        standard deviation {std})."""
+    yield f"""The input `{INPUT}` is float32 ({count}, {card.channels}, {crop}, {crop}): images,
+        channels{order}, rows, columns, from 0 to 1. Do not standardise: the network does that itself (mean
+        {mean}; standard deviation {std})."""
     names = ", ".join(f"{k} {inline(name)}" for k, name in enumerate(card.classes)) or "numbered from 0"
-    yield f"""The output `{OUTPUT}` is float32 (N, K). The class is that of the largest; probabilities are
-        exp(logit), divided by their sum. Classes: {names}. {_looks(card)}"""
+    yield f"""The output `{OUTPUT}` is float32 ({count}, K). The class is that of the largest; probabilities
+        are exp(logit), divided by their sum. Classes: {names}. {_looks(card)}"""
 
 
 def _from_photo(steps: dict[str, Any]) -> Iterator[str]:

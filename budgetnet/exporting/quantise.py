@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from budgetnet.exporting.graph import INPUT, slim
+from budgetnet.text import one_line
 
 
 def int8_graph(model: Any, views: Tensor, *, batch: int) -> Any:
@@ -49,6 +50,9 @@ def int8_graph(model: Any, views: Tensor, *, batch: int) -> Any:
                 weight_type=QuantType.QInt8,
             )
             small = onnx.load(str(path))
+    except Exception as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise ValueError(f"onnxruntime cannot make the network eight bits wide: {reason}") from error
     finally:
         logger.setLevel(level)
     slim(small)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from budgetnet.budget import ledger
+from budgetnet.budget import check_fit, ledger
 from budgetnet.exporting.page import record_of
 from budgetnet.layers import Standardise
 from budgetnet.modelfile import Card, card, described, load, resolved
@@ -55,6 +55,7 @@ def source_of(model: nn.Module | Run | str | Path, resolution: int | None) -> tu
     channels = 3 if inside is None else len(inside.mean)
     known = card(model) or described(model, channels=channels)
     if resolution is not None:
+        check_fit(model, resolution, channels=known.channels)
         known = replace(known, resize=resolution, crop=resolution)
     if known.crop is None and known.resize is None:
         raise ValueError(

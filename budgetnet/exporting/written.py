@@ -21,9 +21,9 @@ HEADER = ".h"
 
 def write(source: Source, content: bytes, path: Path, compared: str) -> None:
     """The file, and beside it its card and what its input is, in words and as JSON."""
-    steps = preprocess(source.model, source.card, source.sides)
-    shown = example_input(source.card, source.sides)
     made, _ = of_bytes(content, path)
+    steps = preprocess(source.model, source.card, source.sides, made.batch)
+    shown = example_input(source.card, source.sides)
     with torch.inference_mode():
         text = page(source.card, steps, shown, made(shown))
     if made.scales is not None:

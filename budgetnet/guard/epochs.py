@@ -12,6 +12,8 @@ UNCHANGED = 3
 """After so many epochs of exactly the same training loss, nothing is being learnt."""
 
 
+_WAYS = ("val", "train_eval", "test")
+"""What an epoch may have been measured on."""
 SHOWN = 5
 """So many classes are named at most."""
 
@@ -21,7 +23,7 @@ def after_epoch(history: Sequence[Epoch], phase: Phase, *, best_by: str | None =
 
     `history` are the finished epochs of the run, `phase` is the one that the last of them belongs to,
     `best_by` the figure by which the recipe keeps the best weights, where it does. A figure that something
-    waits for is not a number; the training loss stands still.
+    waits for is not a number, or a loss that was measured; the training loss stands still.
     """
     if not history:
         return []
@@ -29,13 +31,12 @@ def after_epoch(history: Sequence[Epoch], phase: Phase, *, best_by: str | None =
     own = [epoch for epoch in history if (epoch.session, epoch.phase) == (last.session, last.phase)]
     watched = phase.monitors | ({best_by} if best_by is not None else set())
     notes = []
-    for name in sorted(watched):
+    losses_of = {f"{way}_loss" for way in _WAYS if not math.isnan(last.measure(f"{way}_accuracy"))}
+    for name in sorted(watched | losses_of):
         figures = [epoch.measure(name) for epoch in own]
         if math.isnan(figures[-1]) and not any(map(math.isnan, figures[:-1])):
-            notes.append(
-                f"{name} of epoch {last.epoch} of phase {last.phase} is not a number (NaN): it counts as no "
-                "improvement"
-            )
+            what = "it counts as no improvement" if name in watched else "the model gives NaN or infinity"
+            notes.append(f"{name} of epoch {last.epoch} of phase {last.phase} is not a number (NaN): {what}")
     losses = [epoch.train_loss for epoch in own]
     if phase.trains != () and _still(losses) and not any(_still(losses[:k]) for k in range(len(losses))):
         moving = any(epoch.lr for epoch in own[-UNCHANGED:])

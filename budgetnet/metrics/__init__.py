@@ -16,6 +16,7 @@ from budgetnet.metrics.known import BalancedAccuracy as BalancedAccuracy
 from budgetnet.metrics.known import Precision as Precision
 from budgetnet.metrics.known import Recall as Recall
 from budgetnet.metrics.known import TopK as TopK
+from budgetnet.metrics.known import unanswered as unanswered
 from budgetnet.metrics.metric import Answers as Answers
 from budgetnet.metrics.metric import Metric as Metric
 from budgetnet.metrics.metric import check_metrics as check_metrics

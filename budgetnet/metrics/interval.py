@@ -3,6 +3,8 @@
 import math
 from statistics import NormalDist
 
+from budgetnet.values import number
+
 LEVEL = 0.95
 """The confidence of every interval, unless another one is asked for."""
 _PIECES = 400
@@ -12,11 +14,15 @@ def wilson(right: float, images: int, level: float = LEVEL) -> tuple[float, floa
     """Wilson's interval of an accuracy of which `right` of `images` were: (lowest, highest) in [0, 1].
 
     It says how far the accuracy on these images may lie from that on all images of their kind; how much
-    another training would differ it does not know. (NaN, NaN) of no images.
+    another training would differ it does not know. (NaN, NaN) of nothing. Raises ValueError for more right
+    ones than images, and for a level that is not between 0 and 1.
     Reference: Wilson (1927), https://doi.org/10.1080/01621459.1927.10502953.
     """
-    if not images:
+    number("wilson's level", level, above=0, below=1)
+    if not images or math.isnan(right):
         return math.nan, math.nan
+    number("wilson's images", images, above=0)
+    number("wilson's right", right, least=0, most=images)
     z = NormalDist().inv_cdf((1 + level) / 2)
     share, more = right / images, z * z / images
     middle = (share + more / 2) / (1 + more)
@@ -31,6 +37,7 @@ def student(freedom: float, level: float = LEVEL) -> float:
     `freedom` is n - 1 for the mean of n runs; 12.71 for two of them, 4.30 for three. NaN below two runs.
     Reference: Student (1908), https://doi.org/10.2307/2331554.
     """
+    number("student's level", level, above=0, below=1)
     if not freedom >= 1:
         return math.nan
     low, high = 0.0, math.pi / 2

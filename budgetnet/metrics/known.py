@@ -1,5 +1,9 @@
-"""Known: the metrics that this field reports, each as a value: few exact lines on logits and labels."""
+"""Known: the metrics that this field reports, each as a value: few exact lines on logits and labels.
 
+Where the logits of an image are no numbers every one of them is NaN, which counts as not measured.
+"""
+
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,6 +13,11 @@ from torch import Tensor
 
 from budgetnet.metrics.classes import ClassFigures, by_class, macro
 from budgetnet.values import true_or_false, whole
+
+
+def unanswered(logits: Tensor) -> int:
+    """Of how many images the logits (N, K) are no numbers; -inf may rule out some classes."""
+    return int((~logits.amax(dim=1).isfinite()).sum()) if len(logits) else 0
 
 
 def _classes(logits: Tensor, labels: Tensor) -> tuple[ClassFigures, ...]:
@@ -22,6 +31,8 @@ def _classes(logits: Tensor, labels: Tensor) -> tuple[ClassFigures, ...]:
 def _mean_or_each(
     logits: Tensor, labels: Tensor, of: Callable[[ClassFigures], float], *, per_class: bool
 ) -> float | list[float]:
+    if unanswered(logits):
+        return [math.nan] * logits.shape[1] if per_class else math.nan
     figures = _classes(logits, labels)
     return [of(each) for each in figures] if per_class else macro(figures, of)
 
@@ -75,6 +86,8 @@ class BalancedAccuracy:
     name: ClassVar[str] = "balanced_accuracy"
 
     def __call__(self, logits: Tensor, labels: Tensor) -> float:
+        if unanswered(logits):
+            return math.nan
         there = [each for each in _classes(logits, labels) if each.images]
         return macro(there, lambda each: each.recall)
 
@@ -95,7 +108,9 @@ class AUC:
         true_or_false("AUC's per_class", self.per_class)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> float | list[float]:
-        scores = logits.double().softmax(dim=1)
+        if unanswered(logits):
+            return [math.nan] * logits.shape[1] if self.per_class else math.nan
+        scores = _odds(logits.double())
         areas = [_area(scores[:, k], labels == k) for k in range(logits.shape[1])]
         if self.per_class:
             return areas
@@ -105,6 +120,16 @@ class AUC:
         return float(known.nanmean())
 
 
+def _odds(logits: Tensor) -> Tensor:
+    """log(p / (1 - p)) of each class's probability p, (N, K): in the order of p, also where p rounds to 1."""
+    logs = logits.log_softmax(dim=1)
+    odds = logs - torch.log1p(-logs.exp())
+    best, at = logits.max(dim=1, keepdim=True)
+    others = (logits - best).scatter(1, at, -math.inf).logsumexp(dim=1, keepdim=True)
+    # Only the best class can have more than one half.
+    return torch.where(logs > -math.log(2), -others, odds)
+
+
 def _area(scores: Tensor, positive: Tensor) -> float:
     """The area under a ROC curve by ranks, NaN where one side has no image."""
     images, others = int(positive.sum()), int((~positive).sum())
@@ -112,7 +137,7 @@ def _area(scores: Tensor, positive: Tensor) -> float:
     # The mean rank of those that are level, from 1.
     ranks = times.cumsum(0).double() - (times.double() - 1) / 2
     above = float(ranks[where][positive].sum()) - images * (images + 1) / 2
-    return above / (images * others) if images and others else float("nan")
+    return above / (images * others) if images and others else math.nan
 
 
 @dataclass(frozen=True)
@@ -129,6 +154,8 @@ class ECE:
         whole("ECE's bins", self.bins)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> float:
+        if unanswered(logits):
+            return math.nan
         confidence = logits.double().softmax(dim=1).max(dim=1).values
         right = (logits.argmax(dim=1) == labels).double()
         # Ranges are open below and closed above.
@@ -151,6 +178,8 @@ class TopK:
         return f"top{self.k}_accuracy"
 
     def __call__(self, logits: Tensor, labels: Tensor) -> float:
+        if unanswered(logits):
+            return math.nan
         own, numbers = logits.gather(1, labels[:, None]), torch.arange(logits.shape[1])
         before = (logits > own) | ((logits == own) & (numbers < labels[:, None]))
         return float((before.sum(dim=1) < self.k).double().mean())

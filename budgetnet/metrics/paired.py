@@ -7,6 +7,7 @@ from statistics import NormalDist
 from torch import Tensor
 
 from budgetnet.metrics.interval import LEVEL
+from budgetnet.values import described
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,13 @@ class Paired:
 
 def paired(first: Tensor, second: Tensor) -> Paired:
     """Two models' answers to the same images: (N,) each, true where they were right. Raises ValueError."""
-    if first.shape != second.shape or first.ndim != 1:
+    for each in (first, second):
+        if not isinstance(each, Tensor) or each.ndim != 1:
+            shown = described(each) if isinstance(each, Tensor) else f"{each!r:.60}"
+            raise ValueError(
+                f"paired's answers should be tensors (N,), not {shown}: true where a model was right"
+            )
+    if len(first) != len(second):
         raise ValueError(f"two models are compared on the same images, not on {len(first)} and {len(second)}")
     ones, others = first.bool().cpu(), second.bool().cpu()
     counts = (ones & others, ones & ~others, ~ones & others, ~ones & ~others)

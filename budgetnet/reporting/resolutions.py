@@ -122,6 +122,7 @@ def by_resolution(
         measured = by_resolution(Trainer(), load("runs/fixres_stl10-1"), stl10().val, range(60, 201, 20))
         print(measured, measured.best.resolution)
     """
+    whole("by_resolution's batch_size", batch_size)
     sizes = list(resolutions)
     for size in sizes:
         whole("a resolution in pixels", size)

@@ -1,6 +1,7 @@
 """Ensemble: what one model says of images, and the mean of several, or of several resolutions."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,23 +10,36 @@ from torch import Tensor, nn
 
 from budgetnet.budget import check_fit
 from budgetnet.data import Split
-from budgetnet.engine import Engine, Evaluation, Prediction, Scoring, answers, evaluation_of
+from budgetnet.engine import Engine, Evaluation, Prediction, Scoring, answers, evaluation_of, no_numbers
 from budgetnet.modelfile import card
 from budgetnet.recipe import Test
+from budgetnet.run import Run
+from budgetnet.text import inline
 from budgetnet.trainer.images import Images, gather, tested
+from budgetnet.values import whole
 
 
 def models_of(model: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
     """The models of an ensemble, or the one. Raises ValueError for what is none."""
-    models = [model] if isinstance(model, nn.Module) else list(model)
-    if not models or not all(isinstance(each, nn.Module) for each in models):
-        raise ValueError(f"a prediction is asked of a model or a list of models, not {model!r:.100}")
-    return models
+    given: object = model
+    models = [*given] if isinstance(given, Iterable) and not isinstance(given, nn.Module | str) else [given]
+    strange = next((each for each in models if not isinstance(each, nn.Module)), None)
+    if strange is not None or not models:
+        what = "a Run" if isinstance(strange, Run) else f"{given if strange is None else strange!r:.100}"
+        named = isinstance(strange, Run | str | os.PathLike)
+        way = "run.model, or budgetnet.load(folder)" if named else "one of these"
+        raise ValueError(f"evaluate and predict take a model or a list of models, not {what}: give {way}")
+    return [each for each in models if isinstance(each, nn.Module)]
 
 
 def sizes_of(resolution: int | Sequence[int] | None) -> list[int | None]:
     """The resolutions at which each model is asked; None stands for its own."""
-    return list(resolution) or [None] if isinstance(resolution, Sequence) else [resolution]
+    several = isinstance(resolution, Sequence) and not isinstance(resolution, str)
+    sizes: list[int | None] = list(resolution) or [None] if several else [resolution]  # type: ignore[arg-type, list-item]
+    for size in sizes:
+        if size is not None:
+            whole("resolution", size)
+    return sizes
 
 
 def predicted(
@@ -42,7 +56,8 @@ def predicted(
     """What one model says of images at one resolution."""
     known = card(model)
     given = gather(images, known, batch_size=batch_size, resolution=resolution, skip=skip)
-    asked, size = tested(known, test, resolution or (given.size if known is None else None))
+    side = given.size if resolution is None and known is None else resolution
+    asked, size = tested(known, test, side)
     resize, crop = asked.at(size)
     model.to(engine.device)
     try:
@@ -51,6 +66,7 @@ def predicted(
         if known is None and given.channels is not None:
             check_fit(model, crop, channels=given.channels)
         raise
+    check_answered(chances, given.names)
     names = tuple(classes) or (known.classes if known is not None else ())
     names = names or tuple(str(k) for k in range(chances.shape[1]))
     if len(names) != chances.shape[1]:
@@ -58,6 +74,16 @@ def predicted(
             f"the model tells {chances.shape[1]} classes apart, and {len(names)} names were given"
         )
     return Prediction(labels, chances, names, given.names, given.findings)
+
+
+def check_answered(chances: Tensor, names: Sequence[str]) -> None:
+    """Refuse probabilities (N, K) of the images with these names where some are no numbers."""
+    wrong = chances.isnan().any(dim=1).nonzero().flatten().tolist()
+    if wrong:
+        raise ValueError(
+            f"{no_numbers(len(wrong), len(chances))}, such as {inline(names[wrong[0]])}: leave these out, or "
+            "train it anew"
+        )
 
 
 def mean(predictions: Sequence[Prediction]) -> Prediction:

@@ -136,7 +136,7 @@ def _form(known: Card | None, resolution: int | None) -> Form:
     noted = known or Card()
     if noted.stored is not None:
         return Form(noted.stored, noted.channels, noted.shape == "squash")
-    side = resolution or noted.resize
+    side = noted.resize if resolution is None else resolution
     if side is None:
         raise ValueError(
             "predict needs a resolution to read files at: this model has no card; give resolution="
@@ -230,7 +230,7 @@ def tested(known: Card | None, test: Test | None, resolution: int | None) -> tup
     looked = test or Test(mirror=known.mirror, shift=known.shift)
     if resolution is None and looked.resize is None and looked.crop is None:
         looked = replace(looked, resize=known.resize, crop=known.crop)
-    size = resolution or looked.crop or known.crop or looked.resize
+    size = looked.crop or known.crop or looked.resize if resolution is None else resolution
     if size is None:
         raise ValueError(
             "this model has no card that says at which resolution it is to be tested: give resolution=, in "

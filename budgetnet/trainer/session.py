@@ -332,7 +332,7 @@ def _result(training: Training, kept: Kept) -> tuple[dict[str, Any], dict[str, E
         epochs = kept.epoch.number - len(training.earlier) - 1
         figures = known or measure(training, training.model, split, phase, test, epochs)
         for name in ("accuracy", "top5", "loss", "images", "resolution"):
-            result[f"{way}_{name}"] = vars(figures)[name]
+            result[f"{way}_{name}"] = finite(vars(figures)[name])
         result |= {f"{way}_{name}": finite(figure) for name, figure in figures.metrics.items()}
         measured[way] = figures
     return result, measured

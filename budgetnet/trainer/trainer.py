@@ -43,7 +43,7 @@ from budgetnet.trainer.planned import LOOK, MEASURING, Within, long, plan_within
 from budgetnet.trainer.session import epochs, set_up
 from budgetnet.trainer.together import started_again
 from budgetnet.trainer.watch import Audience, Channel, PerRun, Watcher, check_watchers
-from budgetnet.values import true_or_false
+from budgetnet.values import true_or_false, whole
 
 
 def _untold(event: object) -> None:
@@ -275,17 +275,19 @@ class Trainer:
         those that the model does not tell apart are refused with a ValueError, as is a resolution that
         nobody says. `classes` overrides what the model's outputs are called. `metrics` are measured
         besides, as `Recipe.metrics` are. The model is left in the mode it was in. Of several models, or
-        resolutions, the mean of the probabilities is measured, as `predict` gives it.
+        resolutions, the mean of the probabilities is measured, as `predict` gives it. Images for which the
+        model gives NaN or infinity are counted as `unanswered`.
         """
-        models, sizes = [model] if isinstance(model, nn.Module) else models_of(model), sizes_of(resolution)
+        whole("evaluate's batch_size", batch_size)
+        models, sizes = models_of(model), sizes_of(resolution)
         model, size = models[0], sizes[0]
-        known, whole = card(model), split
+        known, own = card(model), split
         split, names = measured(split, known, classes)
         scoring = Scoring(names, check_metrics("evaluate", metrics))
         if len(models) > 1 or len(sizes) > 1:
             how = {"engine": self.engine, "classes": classes, "test": test, "batch_size": batch_size}
-            found = together(models, whole, split.labels, scoring, sizes=sizes, **how)
-            return replace(found, mark=whole.mark())
+            found = together(models, own, split.labels, scoring, sizes=sizes, **how)
+            return replace(found, mark=own.mark())
         asked, size = tested(known, test, size)
         if asked.augment:
             images, labels = (each.to(self.device) for each in split[:TRIED])
@@ -303,7 +305,7 @@ class Trainer:
             # where something is wrong, for the sentence that says what.
             check_logits(model, len(names), size, int(split.images.shape[1]))
             raise
-        return replace(found, mark=whole.mark())
+        return replace(found, mark=own.mark())
 
     def predict(
         self,
@@ -325,10 +327,12 @@ class Trainer:
         neither. Labels count in the classes of the prediction, whatever a Split calls its own. In folders,
         what is hidden or no photo is left out, as `folder` does; it is named in the `findings`, as are files
         that cannot be read where `unreadable` is "skip". Else they raise ValueError, all of them named at
-        once. `test` overrides how often each image is looked at: Test(mirror=True, shift=1).
+        once, as does a model that gives NaN or infinity for some. `test` overrides how often each image is
+        looked at: Test(mirror=True, shift=1).
         """
         if unreadable not in ("refuse", "skip"):
             raise ValueError(f'unreadable should be "refuse" or "skip", not {unreadable!r}')
+        whole("predict's batch_size", batch_size)
         models, sizes = models_of(model), sizes_of(resolution)
         given: object = images
         if isinstance(given, Iterator):
