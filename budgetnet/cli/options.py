@@ -100,6 +100,13 @@ others_option = click.option(
     shell_complete=models,
     help="Ask this model too: the mean of all probabilities counts. Repeatable.",
 )
+mean_resolution_option = click.option(
+    "--resolution",
+    type=PIXELS,
+    multiple=True,
+    metavar="PIXELS",
+    help="By default the model's own; the mean of several. Repeatable.",
+)
 looks_options = (
     click.option(
         "--mirror/--no-mirror",

@@ -12,6 +12,7 @@ from budgetnet.cli.options import (
     images_argument,
     json_option,
     looks_options,
+    mean_resolution_option,
     model_argument,
     others_option,
     set_option,
@@ -34,13 +35,7 @@ from budgetnet.cli.options import (
     ),
     others_option,
     *looks_options,
-    click.option(
-        "--resolution",
-        type=PIXELS,
-        multiple=True,
-        metavar="PIXELS",
-        help="By default the model's own; the mean of several. Repeatable.",
-    ),
+    mean_resolution_option,
     click.option(
         "--resize",
         type=PIXELS,

@@ -4,11 +4,11 @@ import click
 
 from budgetnet.cli.choices import Predicting, Written
 from budgetnet.cli.options import (
-    PIXELS,
     device_option,
     gathered,
     json_option,
     looks_options,
+    mean_resolution_option,
     model_argument,
     others_option,
     recipe_option,
@@ -56,13 +56,7 @@ from budgetnet.cli.options import (
     "asked",
     Predicting,
     others_option,
-    click.option(
-        "--resolution",
-        type=PIXELS,
-        multiple=True,
-        metavar="PIXELS",
-        help="By default the model's own; the mean of several. Repeatable.",
-    ),
+    mean_resolution_option,
     *looks_options,
     recipe_option,
     click.option(
